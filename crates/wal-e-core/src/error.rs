@@ -1,0 +1,174 @@
+//! The one error type, in the shape of PostgreSQL's reports.
+//!
+//! Rules, for whoever adds an error:
+//!
+//! * The message follows PostgreSQL's error style guide: lower case, no final
+//!   stop, "could not ...", names in double quotes. It names the object.
+//! * The detail and the hint are whole sentences. The hint says how to mend it.
+//! * Context is attached where it is known and never wrapped in a second,
+//!   generic error.
+//! * The kind says what the caller can *do*, not where the error came from.
+//! * A secret never enters any of them.
+
+use std::fmt;
+use std::path::Path;
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What a caller can do about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The thing asked for is not there.
+    NotFound,
+    /// Something different is there already; it was left as it was.
+    Conflict,
+    /// The store refused the credentials, or they could not be had.
+    Denied,
+    /// The store did not answer, or said that it cannot now. Trying again may help.
+    Unavailable,
+    /// Stored or local bytes are not what they should be.
+    Corrupt,
+    /// A setting is wrong. Trying again does not help until it changes.
+    Config,
+    /// The caller asked to stop.
+    Cancelled,
+    /// The operating system refused a file operation.
+    Io,
+    /// No space was left on a local device.
+    DiskFull,
+    /// A mistake in this program.
+    Bug,
+}
+
+/// What went wrong: message, detail and hint as PostgreSQL would print them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl Error {
+    /// An error of `kind` that says `message`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error { kind, message: message.into(), detail: None, hint: None }
+    }
+
+    /// An error of the operating system: `message` says what was tried.
+    pub fn io(message: impl Into<String>, source: &std::io::Error) -> Self {
+        let kind = match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                ErrorKind::DiskFull
+            }
+            _ => ErrorKind::Io,
+        };
+        Error::new(kind, format!("{}: {}", message.into(), describe_io(source)))
+    }
+
+    /// [`Error::io`] for `could not VERB "PATH"`.
+    pub fn file(verb: &str, path: &Path, source: &std::io::Error) -> Self {
+        Error::io(format!("could not {verb} \"{}\"", path.display()), source)
+    }
+
+    /// The caller asked to stop.
+    pub fn cancelled() -> Self {
+        Error::new(ErrorKind::Cancelled, "canceled on request")
+    }
+
+    /// Adds a detail: one or more whole sentences.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Adds a hint: whole sentences that say how to mend it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The primary message, without detail and hint.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Facts behind the message.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// How to mend it.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// Whether the same call may succeed later with nothing changed.
+    pub fn is_transient(&self) -> bool {
+        self.kind == ErrorKind::Unavailable
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Lets a core error pass through code that can only return `io::Error`
+/// (readers and writers); [`Error::from_io`] takes it out again.
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        std::io::Error::other(error)
+    }
+}
+
+impl Error {
+    /// The core error inside `source`, or else an I/O error that says `message`.
+    pub fn from_io(message: impl Into<String>, source: std::io::Error) -> Self {
+        match source.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            Some(inner) => inner.clone(),
+            None => Error::io(message, &source),
+        }
+    }
+}
+
+/// The words of the operating system, without Rust's "(os error N)".
+fn describe_io(source: &std::io::Error) -> String {
+    let text = source.to_string();
+    match text.find(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_error_survives_the_way_through_io() {
+        let error = Error::new(ErrorKind::Corrupt, "bad frame").with_hint("Fetch it again.");
+        let io: std::io::Error = error.clone().into();
+        assert_eq!(Error::from_io("could not read", io), error);
+    }
+
+    #[test]
+    fn io_errors_read_like_postgresql() {
+        let source = std::io::Error::from_raw_os_error(2);
+        let error = Error::file("open file", Path::new("/nowhere"), &source);
+        assert_eq!(error.message(), "could not open file \"/nowhere\": No such file or directory");
+        assert_eq!(Error::io("x", &std::io::Error::from_raw_os_error(28)).kind(), ErrorKind::DiskFull);
+    }
+}

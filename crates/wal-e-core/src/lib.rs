@@ -1,0 +1,30 @@
+//! The part of wal_e that needs no PostgreSQL server.
+//!
+//! Two flows pass through here. A **WAL file** goes from `pg_wal` through
+//! [`wal::push`] into the store and comes back through [`wal::fetch`]. A
+//! **base backup** is written by [`base_backup::push`] as tar partitions, and
+//! unpacked again by [`base_backup::fetch`]; it exists from the moment its
+//! sentinel does.
+//!
+//! The rooms, from the ground up:
+//!
+//! * [`error`], [`notice`], [`config`]: what went wrong, what is worth saying,
+//!   and the settings, as plain values.
+//! * [`postgres`]: names and files that PostgreSQL made; pure parsing.
+//! * [`layout`]: every object key; [`sentinel`]: the JSON beside a backup.
+//! * [`store`]: where objects live: `s3://`, `file://`, memory.
+//! * [`codec`]: LZ4 frames; [`transfer`]: between blocking streams and stores.
+//! * [`wal`] and [`base_backup`]: the order of steps.
+//!
+//! Nothing here knows of pgrx, reads the environment, prints, keeps global
+//! state or makes a runtime: the extension and the program do that.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod config;
+pub mod error;
+pub mod layout;
+pub mod notice;
+pub mod store;
+
+pub use error::{Error, ErrorKind, Result};

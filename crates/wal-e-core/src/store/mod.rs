@@ -1,0 +1,233 @@
+//! Where objects live.
+//!
+//! One trait, [`ObjectStore`], with what the flows need and no more; one file
+//! for each kind of store. All keep the same contract, written down as the
+//! functions of [`conformance`] and run on each of them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use time::OffsetDateTime;
+
+use crate::config::{Prefix, StoreConfig};
+use crate::error::Result;
+use crate::layout::ObjectKey;
+use crate::notice::Notices;
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod file;
+pub mod memory;
+pub mod retry;
+pub mod s3;
+
+/// Whether an upload may replace an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutMode {
+    /// Never replaces: of several writers exactly one creates the object.
+    CreateOnly,
+    /// Replaces what is there.
+    Replace,
+}
+
+/// What became of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum PutOutcome {
+    /// The whole object is stored and confirmed.
+    Stored,
+    /// [`PutMode::CreateOnly`] found an object of that name; it was left as it was.
+    AlreadyExists,
+}
+
+/// What is kept with an object beside its bytes. A store that has no place for
+/// it (files) keeps none, and [`ObjectInfo::attributes`] is empty there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Attributes {
+    /// Checksum of the content before compression: XXH3, 128 bits, 32 hex digits.
+    pub content_xxh128: Option<String>,
+    /// Tells one upload from another, so that a writer whose answer was lost
+    /// knows its own object again. Set by [`retry::RetryingStore`].
+    pub upload_id: Option<String>,
+}
+
+/// What a store knows of an object without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its name below the prefix.
+    pub key: ObjectKey,
+    /// Stored size in bytes.
+    pub size_bytes: u64,
+    /// When it was stored.
+    pub last_modified: OffsetDateTime,
+    /// Changes when the object does; empty where the store has none.
+    pub etag: Option<String>,
+    /// Filled by [`ObjectStore::head`] and [`ObjectStore::get`], empty in a listing.
+    pub attributes: Attributes,
+}
+
+/// Which objects [`ObjectStore::list`] should name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListRequest {
+    /// Only keys that begin with this; a plain string prefix.
+    pub prefix: String,
+    /// Only keys that sort after this one.
+    pub start_after: Option<String>,
+    /// Only keys with no `/` after the prefix: the objects of one "directory".
+    pub shallow: bool,
+}
+
+/// One page of a listing, in the order of the keys' bytes.
+#[derive(Debug, Clone, Default)]
+pub struct ListPage {
+    /// The objects.
+    pub objects: Vec<ObjectInfo>,
+    /// Pass it to the next call; `None` when this was the last page.
+    pub next: Option<String>,
+}
+
+/// The bytes of an object, in order.
+#[async_trait]
+pub trait ObjectBody: Send {
+    /// The next bytes, or `None` at the end. An early end is an error.
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>>;
+}
+
+/// An object that is being read.
+pub struct ObjectReader {
+    /// What is known of it. `size_bytes` is the size of the whole object.
+    pub info: ObjectInfo,
+    /// Its bytes from the offset asked for.
+    pub body: Box<dyn ObjectBody>,
+}
+
+impl fmt::Debug for ObjectReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectReader").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+impl ObjectReader {
+    /// Reads the rest into memory; for small objects.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Corrupt`] when it is larger than `limit_bytes`.
+    pub async fn into_bytes(mut self, limit_bytes: u64) -> Result<Bytes> {
+        let mut all = bytes::BytesMut::new();
+        while let Some(chunk) = self.body.next_chunk().await? {
+            all.extend_from_slice(&chunk);
+            if all.len() as u64 > limit_bytes {
+                return Err(crate::Error::new(
+                    crate::ErrorKind::Corrupt,
+                    format!("object \"{}\" is larger than {limit_bytes} bytes", self.info.key),
+                ));
+            }
+        }
+        Ok(all.freeze())
+    }
+}
+
+/// A place that keeps objects under names.
+///
+/// Errors name the object by its [`url`](ObjectStore::url), the status of the
+/// server's answer, and where credentials came from, as far as the store has these.
+///
+/// # Cancel safety
+/// Dropping a future of `put` or of a part's upload leaves either the whole
+/// object or none; which one is unknown. Nothing of a multipart upload is
+/// visible before `complete`.
+#[async_trait]
+pub trait ObjectStore: fmt::Debug + Send + Sync {
+    /// The object's full name for messages: `s3://bucket/path/key`.
+    fn url(&self, key: &str) -> String;
+
+    /// Stores a whole object in one request.
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        mode: PutMode,
+        attributes: &Attributes,
+    ) -> Result<PutOutcome>;
+
+    /// Begins an upload in parts, for objects too large to hold in memory.
+    /// Whoever begins it must `complete` or `abort` it.
+    async fn begin_multipart(
+        &self,
+        key: &ObjectKey,
+        mode: PutMode,
+        attributes: &Attributes,
+    ) -> Result<Box<dyn MultipartUpload>>;
+
+    /// Opens an object from `offset` (in bytes) to its end. With `if_match`, an
+    /// object that is no longer the one of that etag is [`crate::ErrorKind::Conflict`].
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`] when there is no such object.
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        if_match: Option<&str>,
+    ) -> Result<ObjectReader>;
+
+    /// What the store knows of an object; `None` when there is none.
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>>;
+
+    /// A page of a listing; `page` is the `next` of the page before.
+    async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage>;
+
+    /// Removes an object; one that is not there is no error.
+    async fn delete(&self, key: &ObjectKey) -> Result<()>;
+}
+
+/// An upload in parts that has begun.
+#[async_trait]
+pub trait MultipartUpload: fmt::Debug + Send + Sync {
+    /// Stores one part: `number` counts from 1, `offset` is where it begins in
+    /// the object. Parts may be sent at the same time and in any order; all but
+    /// the last have the same size.
+    async fn put_part(&self, number: u32, offset: u64, body: Bytes) -> Result<()>;
+
+    /// Makes the object visible.
+    async fn complete(&self) -> Result<PutOutcome>;
+
+    /// Ends the upload without an object and frees what the parts occupied.
+    async fn abort(&self) -> Result<()>;
+}
+
+/// All pages of a listing.
+pub async fn list_all(store: &dyn ObjectStore, request: &ListRequest) -> Result<Vec<ObjectInfo>> {
+    let mut objects = Vec::new();
+    let mut page = None;
+    loop {
+        let answer = store.list(request, page).await?;
+        objects.extend(answer.objects);
+        page = answer.next;
+        if page.is_none() {
+            return Ok(objects);
+        }
+    }
+}
+
+/// Opens the store of a prefix. Requests that fail for a passing reason are
+/// tried again within `patience`.
+///
+/// # Errors
+/// [`crate::ErrorKind::Config`] when the settings cannot work: a directory that
+/// is not there, an unreadable CA file.
+pub async fn open(
+    config: &StoreConfig,
+    patience: retry::Patience,
+    notices: Notices,
+) -> Result<Arc<dyn ObjectStore>> {
+    Ok(match &config.prefix {
+        Prefix::S3 { bucket, path } => {
+            let store = s3::S3Store::new(bucket, path, &config.s3, notices.clone()).await?;
+            Arc::new(retry::RetryingStore::new(store, patience, notices))
+        }
+        Prefix::File { directory } => Arc::new(file::FileStore::new(directory)?),
+    })
+}

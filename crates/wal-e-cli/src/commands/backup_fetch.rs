@@ -62,6 +62,7 @@ fn recovery_config(options: &RecoveryOptions, restore_command: &str) -> Option<R
     (target.is_some() || target_timeline.is_some()).then(|| RecoveryConfig {
         restore_command: restore_command.to_owned(),
         target,
+        target_action: options.recovery_target_action.clone(),
         target_timeline,
     })
 }

@@ -120,7 +120,7 @@ fn describe(progress: &Progress) -> Option<String> {
         return Some(phase.as_str().to_owned());
     }
     Some(format!(
-        "{}: {} of {} read ({}), {} stored, {} of {} tar partitions",
+        "{}: {} of {} ({}), {} stored, partition {} of {}",
         phase.as_str(),
         size(read),
         size(total),
@@ -146,9 +146,7 @@ mod tests {
         progress.partitions_total.store(3, Relaxed);
         assert_eq!(
             describe(&progress).as_deref(),
-            Some(
-                "uploading files: 1024 MB of 3072 MB read (33 %), 300 MB stored, 0 of 3 tar partitions"
-            )
+            Some("uploading files: 1024 MB of 3072 MB (33 %), 300 MB stored, partition 0 of 3")
         );
     }
 }

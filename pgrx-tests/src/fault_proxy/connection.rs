@@ -150,8 +150,11 @@ async fn next_chunk(
     buffer: &mut Vec<u8>,
     limit: u64,
 ) -> io::Result<Vec<u8>> {
-    if buffer.is_empty() && client.read_buf(buffer).await? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    if buffer.is_empty() {
+        buffer.reserve(CHUNK_BYTES);
+        if client.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     }
     let wanted = CHUNK_BYTES.min(usize::try_from(limit).unwrap_or(usize::MAX)).min(buffer.len());
     let rest = buffer.split_off(wanted);

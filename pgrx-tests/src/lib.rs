@@ -1,1 +1,6 @@
-//! e2e
+//! wal_e on real clusters: fixtures, end-to-end tests, benchmark.
+
+pub mod fault_proxy;
+pub mod moto;
+pub mod s3_server;
+mod server_thread;

@@ -21,10 +21,13 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod base_backup;
 pub mod config;
 pub mod error;
 pub mod layout;
 pub mod notice;
+pub mod postgres;
 pub mod store;
+pub mod wal;
 
 pub use error::{Error, ErrorKind, Result};

@@ -34,6 +34,19 @@ ORDER BY 1;
 SQL
 }
 
+# A user would look again from time to time.
+wait_for_end_of_recovery() {
+    local deadline=$((SECONDS + 120))
+    until [ "$(psql -XAtc 'SELECT pg_is_in_recovery()' 2>/dev/null)" = f ]; do
+        if [ "$SECONDS" -ge "$deadline" ]; then
+            printf '\nThe restored server did not reach its target within two minutes.\n' >&2
+            tail -n 30 restored.log >&2
+            exit 1
+        fi
+        sleep 0.2
+    done
+}
+
 say 'A new server, with the five lines that wal_e needs.'
 run "initdb -D primary -U postgres --data-checksums --no-sync >initdb.log"
 run "mkdir archive bulk"
@@ -44,11 +57,11 @@ archive_library = 'wal_e'
 archive_timeout = 60
 wal_e.prefix = '$prefix'
 END"
-# Only a socket in this directory, so that no server of this machine is in the way.
+# Not needed by wal_e: only a socket, and in this directory, so that no other
+# server of this machine is in the way.
 cat >>primary/postgresql.conf <<END
 listen_addresses = ''
 unix_socket_directories = '$here'
-fsync = off
 max_wal_size = 1GB
 END
 run "pg_ctl -D primary -l primary.log --silent start"
@@ -56,7 +69,7 @@ run "psql -c 'CREATE EXTENSION wal_e'"
 
 say 'Some data: a million accounts, in a tablespace of their own.'
 run "psql -c \"CREATE TABLESPACE bulk LOCATION '$here/bulk'\""
-run "pgbench --initialize --quiet --scale=10 --tablespace=bulk 2>&1 | tail -n 1"
+run "pgbench --initialize --quiet --scale=10 --tablespace=bulk --index-tablespace=bulk 2>&1 | tail -n 1"
 
 say 'A base backup, while the server runs.'
 run "psql -c 'SELECT wale_backup_push()'"
@@ -84,7 +97,8 @@ run "wal-e --file-prefix $prefix backup-fetch $here/restored LATEST \\
     --tablespace-mapping $here/bulk=$here/bulk-restored \\
     --recovery-target-time '$moment'"
 run "pg_ctl -D restored -l restored.log --silent start"
-run "until [ \"\$(psql -XAtc 'SELECT pg_is_in_recovery()')\" = f ]; do sleep 0.2; done"
+wait_for_end_of_recovery
+run "psql -c 'SELECT pg_is_in_recovery()'"
 
 say 'Is it as it was?'
 printf '%s$ psql <fingerprint.sql%s\n' "$bold" "$reset"

@@ -10,11 +10,17 @@
 //! the test's report.
 #![warn(missing_docs)]
 
+pub mod archive;
 pub mod archiving;
 pub mod cluster;
+pub mod fault_proxy;
 pub mod fingerprint;
 pub mod installation;
 pub mod process;
+pub mod restore;
+pub mod s3_server;
 pub mod scratch;
+mod server_thread;
 pub mod wait;
+pub mod wal_e;
 pub mod workload;

@@ -12,6 +12,7 @@
 
 pub mod archive;
 pub mod archiving;
+pub mod base_backup;
 pub mod cluster;
 pub mod fault_proxy;
 pub mod fingerprint;

@@ -5,6 +5,17 @@
 
 use std::fmt;
 
+use crate::postgres::{SegmentSize, TimelineId, WalFileName, WalSegment};
+
+/// Where WAL lies.
+const WAL: &str = "wal_005";
+/// Where base backups lie.
+const BASE_BACKUPS: &str = "basebackups_005";
+/// What every object compressed with LZ4 ends with.
+const LZ4: &str = "lz4";
+/// What a sentinel's name ends with, after the backup's name.
+const SENTINEL: &str = "_backup_stop_sentinel.json";
+
 /// The name of an object below the prefix: no slash at either end, no empty,
 /// `.` or `..` component.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,4 +45,79 @@ impl fmt::Display for ObjectKey {
 /// `If-None-Match: *`. It stays, so that the probe is one request the next time.
 pub fn create_only_probe() -> ObjectKey {
     ObjectKey("wal_e/create_only_probe".to_owned())
+}
+
+/// A WAL file.
+pub fn wal_file(name: &WalFileName) -> ObjectKey {
+    ObjectKey(format!("{WAL}/{name}.{LZ4}"))
+}
+
+/// The beginning of the keys of all base backups.
+pub fn base_backups() -> String {
+    format!("{BASE_BACKUPS}/")
+}
+
+/// The object whose presence means that the backup is complete.
+pub fn sentinel(backup: &str) -> ObjectKey {
+    ObjectKey(format!("{BASE_BACKUPS}/{backup}{SENTINEL}"))
+}
+
+/// The backup that a listed key is the sentinel of.
+pub fn backup_of_sentinel(key: &ObjectKey) -> Option<&str> {
+    let name = key.0.strip_prefix(BASE_BACKUPS)?.strip_prefix('/')?.strip_suffix(SENTINEL)?;
+    (!name.is_empty() && !name.contains('/')).then_some(name)
+}
+
+/// The beginning of the keys of everything else of a backup.
+pub fn backup_directory(backup: &str) -> String {
+    format!("{BASE_BACKUPS}/{backup}/")
+}
+
+/// Times, sizes and LSNs of a backup.
+pub fn metadata(backup: &str) -> ObjectKey {
+    ObjectKey(format!("{BASE_BACKUPS}/{backup}/metadata.json"))
+}
+
+/// What each file of a backup was when it was read, and which tar holds it.
+pub fn files_metadata(backup: &str) -> ObjectKey {
+    ObjectKey(format!("{BASE_BACKUPS}/{backup}/files_metadata.json"))
+}
+
+/// The beginning of the keys of a backup's tars.
+pub fn tar_partitions(backup: &str) -> String {
+    format!("{BASE_BACKUPS}/{backup}/tar_partitions/")
+}
+
+/// One tar of a backup, by its file name.
+pub fn tar_partition(backup: &str, tar: &str) -> ObjectKey {
+    ObjectKey(format!("{BASE_BACKUPS}/{backup}/tar_partitions/{tar}"))
+}
+
+/// The file name of the tar partition of a number, counted from 1.
+pub fn partition_file_name(number: u32) -> String {
+    format!("part_{number:03}.tar.{LZ4}")
+}
+
+/// The file name of the tar that holds `global/pg_control` alone.
+pub fn pg_control_file_name() -> String {
+    format!("pg_control.tar.{LZ4}")
+}
+
+/// The file name of the tar that holds `backup_label` and `tablespace_map`.
+pub fn backup_label_file_name() -> String {
+    format!("backup_label.tar.{LZ4}")
+}
+
+/// The name of a full backup that begins in `segment`.
+pub fn backup_name(segment: WalSegment, size: SegmentSize) -> String {
+    format!("base_{}", segment.file_name(size))
+}
+
+/// The timeline in a backup's name: `base_<24 hex digits>`, perhaps followed by
+/// what WAL-G and WAL-E add for deltas and offsets. `None` for a foreign name.
+pub fn timeline_of_backup(name: &str) -> Option<TimelineId> {
+    let segment = name.strip_prefix("base_")?.get(..24)?;
+    let sound = segment.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
+    let timeline = sound.then(|| u32::from_str_radix(&segment[..8], 16).ok()).flatten()?;
+    Some(TimelineId(timeline))
 }

@@ -22,12 +22,16 @@
 #![warn(missing_docs)]
 
 pub mod base_backup;
+pub mod codec;
 pub mod config;
 pub mod error;
 pub mod layout;
 pub mod notice;
 pub mod postgres;
+pub mod rate_limit;
+pub mod sentinel;
 pub mod store;
+pub mod transfer;
 pub mod wal;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,9 +1,18 @@
 //! Base backups: taken, listed, fetched.
 
+mod fetch;
 mod list;
+mod partition;
 mod progress;
 mod push;
+mod recovery;
+mod tar_stream;
+mod target;
+mod unpack;
+mod walk;
 
+pub use fetch::{FetchProgress, FetchRequest, Fetched, fetch};
 pub use list::{BackupInfo, list};
 pub use progress::{Phase, Progress};
-pub use push::{BackupPush, BackupStart, BackupStop, PushOptions, Tablespace};
+pub use push::{BackupPush, BackupStart, BackupStop, PushOptions};
+pub use recovery::{RecoveryConfig, RecoveryTarget};

@@ -4,27 +4,40 @@
 //! owns everything between and after: [`BackupPush::begin`] when
 //! `pg_backup_start` has returned, [`BackupPush::push_files`],
 //! then `pg_backup_stop`, then [`BackupPush::finish`].
+//!
+//! The order of the objects is a promise: tar partitions, `pg_control`, (stop),
+//! label and tablespace map, the WAL in the archive, metadata, and last the
+//! sentinel. Whatever fails before it leaves no backup, only garbage under the
+//! backup's name.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use bytes::Bytes;
 use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Progress;
-use crate::error::Result;
-use crate::notice::Notices;
-use crate::postgres::{Lsn, SegmentSize, SystemIdentifier, TimelineId};
-use crate::store::ObjectStore;
-
-/// A tablespace outside the data directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tablespace {
-    /// Its OID, the name of its link in `pg_tblspc`.
-    pub oid: u32,
-    /// Where it is, an absolute path.
-    pub location: PathBuf,
-}
+use super::tar_stream::{Source, TarStream, member_name};
+use super::walk::{self, Entry, Listing};
+use super::{Phase, Progress, partition};
+use crate::codec::Lz4Writer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout;
+use crate::notice::{Level, Notices};
+use crate::postgres::{Lsn, SegmentSize, SystemIdentifier, TimelineId, WalFileName, WalSegment};
+use crate::rate_limit::RateLimit;
+use crate::sentinel::{
+    self, FileMetadata, FilesMetadata, Sentinel, TablespacePlace, TablespaceSpec,
+};
+use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, PutOutcome};
+use crate::transfer::{PartWriter, Upload, Uploaded, upload};
 
 /// How a base backup is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,10 +88,32 @@ pub struct BackupStop {
 
 /// A base backup that has begun.
 #[derive(Debug)]
-pub struct BackupPush {}
+pub struct BackupPush {
+    store: Arc<dyn ObjectStore>,
+    name: String,
+    start: BackupStart,
+    options: PushOptions,
+    progress: Arc<Progress>,
+    notices: Notices,
+    cancel: CancellationToken,
+    tablespaces: BTreeMap<u32, PathBuf>,
+    files: FilesMetadata,
+    stored_bytes: u64,
+}
+
+/// What one tar partition turned out to hold.
+struct Partition {
+    file_name: String,
+    stored_bytes: u64,
+    files: Vec<(String, FileMetadata)>,
+}
 
 impl BackupPush {
     /// Checks that the name is free in the store. Nothing is written yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] when the store has objects of a backup that began
+    /// in the same WAL segment.
     pub async fn begin(
         store: Arc<dyn ObjectStore>,
         start: BackupStart,
@@ -87,23 +122,384 @@ impl BackupPush {
         notices: Notices,
         cancel: CancellationToken,
     ) -> Result<Self> {
-        let _ = (store, start, options, progress, notices, cancel);
-        todo!()
+        let segment =
+            WalSegment::containing(start.timeline, start.start_lsn, start.segment_size);
+        let name = layout::backup_name(segment, start.segment_size);
+        let request =
+            ListRequest { prefix: layout::backup_directory(&name), ..ListRequest::default() };
+        let leftover = store.list(&request, None).await?.objects.into_iter().next();
+        let existing = match leftover {
+            Some(object) => Some(object.key),
+            None => store.head(&layout::sentinel(&name)).await?.map(|object| object.key),
+        };
+        if let Some(key) = existing {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("base backup \"{name}\" exists already"),
+            )
+            .with_detail(format!("The store has an object \"{}\".", store.url(key.as_str())))
+            .with_hint(
+                "Another backup began in the same WAL segment. Take this one again when the server has written more WAL.",
+            ));
+        }
+        Ok(BackupPush {
+            store,
+            name,
+            start,
+            options,
+            progress,
+            notices,
+            cancel,
+            tablespaces: BTreeMap::new(),
+            files: FilesMetadata::default(),
+            stored_bytes: 0,
+        })
     }
 
     /// The backup's name: `base_` and the start segment.
     pub fn name(&self) -> &str {
-        todo!()
+        &self.name
     }
 
-    /// Uploads the files of the cluster. Between `pg_backup_start` and `pg_backup_stop`.
+    /// Uploads the files of the cluster. Between `pg_backup_start` and
+    /// `pg_backup_stop`.
+    ///
+    /// # Errors
+    /// Those of the store and of the file system; [`ErrorKind::Cancelled`] when
+    /// the token was set. No multipart upload stays open, as far as the store
+    /// can be reached to end it.
     pub async fn push_files(&mut self) -> Result<()> {
-        todo!()
+        self.progress.set_phase(Phase::Uploading);
+        let Listing { directories, files, tablespaces } = self.list_files().await?;
+        self.tablespaces = tablespaces;
+        let total = files.iter().map(|file| file.size_bytes).sum();
+        self.progress.bytes_total.store(total, Ordering::Relaxed);
+        let target = partition::target_size_bytes(
+            total,
+            self.options.tar_size_threshold_bytes,
+            self.options.concurrency,
+        );
+        let partitions = partition::plan(files, target);
+        self.progress.partitions_total.store(partitions.len() as u64, Ordering::Relaxed);
+        self.push_partitions(directories, partitions).await?;
+
+        let control = self.read_control_file()?;
+        let control_name = member_name(CONTROL_FILE);
+        let mtime = self.modified(CONTROL_FILE)?;
+        let uploaded = self
+            .push_small_tar(layout::pg_control_file_name(), vec![(control_name.clone(), control)])
+            .await?;
+        self.record(Partition {
+            file_name: layout::pg_control_file_name(),
+            stored_bytes: uploaded,
+            files: vec![(
+                control_name,
+                FileMetadata { mtime: sentinel::format_time(mtime), ..FileMetadata::default() },
+            )],
+        });
+        Ok(())
     }
 
-    /// After `pg_backup_stop`: label, metadata, all WAL in the archive, and last the sentinel.
-    pub async fn finish(self, stop: BackupStop) -> Result<String> {
-        let _ = stop;
-        todo!()
+    /// After `pg_backup_stop`: label, metadata, all WAL in the archive, and last
+    /// the sentinel. Returns the backup's name.
+    pub async fn finish(mut self, stop: BackupStop) -> Result<String> {
+        self.progress.set_phase(Phase::WaitingForWal);
+        let label = vec![
+            (BACKUP_LABEL.to_owned(), stop.backup_label.into_bytes()),
+            (TABLESPACE_MAP.to_owned(), stop.tablespace_map.into_bytes()),
+        ];
+        let now = sentinel::format_time(OffsetDateTime::now_utc());
+        let names = [BACKUP_LABEL, TABLESPACE_MAP];
+        let files = names.map(|name| {
+            (name.to_owned(), FileMetadata { mtime: now.clone(), ..FileMetadata::default() })
+        });
+        let stored_bytes = self.push_small_tar(layout::backup_label_file_name(), label).await?;
+        self.record(Partition {
+            file_name: layout::backup_label_file_name(),
+            stored_bytes,
+            files: files.into(),
+        });
+        self.wait_for_wal(stop.stop_lsn).await?;
+
+        self.progress.set_phase(Phase::Finishing);
+        let sentinel = self.sentinel(stop.stop_lsn);
+        self.put_json(&layout::metadata(&self.name), sentinel::to_json(&sentinel.metadata())).await?;
+        self.push_files_metadata().await?;
+        self.put_json(&layout::sentinel(&self.name), sentinel::to_json(&sentinel)).await?;
+        Ok(self.name)
+    }
+
+    async fn list_files(&self) -> Result<Listing> {
+        let (data_directory, version) = (self.start.data_directory.clone(), self.start.pg_version);
+        let notices = self.notices.clone();
+        tokio::task::spawn_blocking(move || walk::walk(&data_directory, version, &notices))
+            .await
+            .unwrap_or_else(|panic| {
+                Err(Error::new(ErrorKind::Bug, format!("listing the cluster failed: {panic}")))
+            })
+    }
+
+    async fn push_partitions(
+        &mut self,
+        directories: Vec<Entry>,
+        partitions: Vec<Vec<Entry>>,
+    ) -> Result<()> {
+        let source = Arc::new(Source {
+            rate_limit: self.options.read_rate_limit_bytes_per_second.map(RateLimit::new),
+            verify_before: self.start.data_checksums.then_some(self.start.start_lsn),
+            progress: Arc::clone(&self.progress),
+            notices: self.notices.clone(),
+            // One partition that fails ends the others, each cleaning up.
+            cancel: self.cancel.child_token(),
+        });
+        let slots = Arc::new(Semaphore::new(self.options.concurrency.max(1)));
+        let mut tasks = JoinSet::new();
+        let mut directories = Some(directories);
+        for (index, files) in partitions.into_iter().enumerate() {
+            let number = u32::try_from(index + 1).expect("fewer partitions than files");
+            let (store, source) = (Arc::clone(&self.store), Arc::clone(&source));
+            let (slots, backup) = (Arc::clone(&slots), self.name.clone());
+            let data_directory = self.start.data_directory.clone();
+            // The directories come first of all.
+            let directories = directories.take().unwrap_or_default();
+            tasks.spawn(async move {
+                let _slot = slots.acquire_owned().await.expect("the semaphore is never closed");
+                push_partition(store, &backup, number, data_directory, directories, files, source)
+                    .await
+            });
+        }
+        let mut failure = None;
+        while let Some(result) = tasks.join_next().await {
+            let result = result.unwrap_or_else(|panic| {
+                Err(Error::new(ErrorKind::Bug, format!("a tar partition failed: {panic}")))
+            });
+            match result {
+                Ok(partition) => {
+                    self.progress.partitions_done.fetch_add(1, Ordering::Relaxed);
+                    self.record(partition);
+                }
+                Err(error) => {
+                    source.cancel.cancel();
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn record(&mut self, partition: Partition) {
+        self.stored_bytes += partition.stored_bytes;
+        self.progress.bytes_uploaded.store(self.stored_bytes, Ordering::Relaxed);
+        let names = partition.files.iter().map(|(name, _)| name.clone()).collect();
+        self.files.tar_file_sets.insert(partition.file_name, names);
+        self.files.files.extend(partition.files);
+    }
+
+    /// The server replaces `pg_control` in place, so one read may see half of
+    /// a change: two that agree do not.
+    fn read_control_file(&self) -> Result<Vec<u8>> {
+        let path = self.start.data_directory.join(CONTROL_FILE);
+        let read = || fs::read(&path).map_err(|error| Error::file("read file", &path, &error));
+        let mut before = read()?;
+        for _ in 0..100 {
+            let content = read()?;
+            if content == before {
+                return Ok(content);
+            }
+            before = content;
+        }
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("file \"{}\" changes too often to be read", path.display()),
+        ))
+    }
+
+    fn modified(&self, path: &str) -> Result<OffsetDateTime> {
+        let path = self.start.data_directory.join(path);
+        fs::metadata(&path)
+            .and_then(|metadata| metadata.modified())
+            .map(OffsetDateTime::from)
+            .map_err(|error| Error::file("stat file", &path, &error))
+    }
+
+    async fn push_small_tar(
+        &self,
+        file_name: String,
+        members: Vec<(String, Vec<u8>)>,
+    ) -> Result<u64> {
+        let key = layout::tar_partition(&self.name, &file_name);
+        let mtime = OffsetDateTime::now_utc().unix_timestamp();
+        let request = Upload::create_only(key, self.cancel.clone());
+        let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
+            write_tar(writer, |tar| {
+                for (name, content) in &members {
+                    tar.content(name, 0o600, mtime, content)?;
+                }
+                Ok(())
+            })
+        })
+        .await?;
+        stored(&*self.store, &layout::tar_partition(&self.name, &file_name), &uploaded)?;
+        Ok(uploaded.bytes)
+    }
+
+    async fn push_files_metadata(&mut self) -> Result<()> {
+        let key = layout::files_metadata(&self.name);
+        let request = Upload::create_only(key.clone(), self.cancel.clone());
+        let files = std::mem::take(&mut self.files);
+        let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
+            serde_json::to_writer(io::BufWriter::new(writer), &files)
+                .map_err(|error| Error::from_io("could not write file list", error.into()))
+        })
+        .await?;
+        stored(&*self.store, &key, &uploaded)
+    }
+
+    async fn put_json(&self, key: &layout::ObjectKey, json: Vec<u8>) -> Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(Error::cancelled());
+        }
+        // Not interrupted: a sentinel whose fate is unknown would be worse than a wait.
+        let attributes = Attributes::default();
+        let outcome =
+            self.store.put(key, Bytes::from(json), PutMode::CreateOnly, &attributes).await?;
+        stored(&*self.store, key, &Uploaded { outcome, bytes: 0, value: () })
+    }
+
+    /// Waits until the archive has every segment from start to stop: without
+    /// them the backup could not be made consistent.
+    async fn wait_for_wal(&self, stop_lsn: Lsn) -> Result<()> {
+        let BackupStart { timeline, segment_size, start_lsn, .. } = self.start;
+        let mut segment = WalSegment::containing(timeline, start_lsn, segment_size);
+        let last = WalSegment::before(timeline, stop_lsn, segment_size);
+        let mut waited = Duration::ZERO;
+        let mut pause = SHORTEST_PAUSE;
+        while segment <= last {
+            let name = WalFileName::segment(segment, segment_size);
+            if self.store.head(&layout::wal_file(&name)).await?.is_some() {
+                segment = segment.next();
+                pause = SHORTEST_PAUSE;
+                continue;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => waited += pause,
+                () = self.cancel.cancelled() => return Err(Error::cancelled()),
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            if waited >= REMIND_AFTER {
+                waited = Duration::ZERO;
+                self.notices.send(
+                    Level::Warning,
+                    format!("base backup \"{}\" waits for WAL segment \"{name}\" to be archived", self.name),
+                    Some("Check that archiving works: see pg_stat_archiver and the server log.".to_owned()),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn sentinel(&self, stop_lsn: Lsn) -> Sentinel {
+        let start = &self.start;
+        let data_directory = start.data_directory.display().to_string();
+        let spec = (!self.tablespaces.is_empty()).then(|| TablespaceSpec {
+            base_prefix: data_directory.clone(),
+            tablespaces: self.tablespaces.keys().map(u32::to_string).collect(),
+            places: self
+                .tablespaces
+                .iter()
+                .map(|(oid, location)| {
+                    let loc = location.display().to_string();
+                    (oid.to_string(), TablespacePlace { loc, link: format!("pg_tblspc/{oid}") })
+                })
+                .collect(),
+        });
+        Sentinel {
+            lsn: Some(start.start_lsn),
+            finish_lsn: Some(stop_lsn),
+            pg_version: Some(start.pg_version),
+            system_identifier: Some(start.system_identifier),
+            uncompressed_size: Some(self.progress.bytes_read.load(Ordering::Relaxed)),
+            compressed_size: Some(self.stored_bytes),
+            spec,
+            start_time: Some(start.start_time),
+            finish_time: Some(OffsetDateTime::now_utc()),
+            hostname: Some(start.hostname.clone()),
+            data_dir: Some(data_directory),
+            is_permanent: start.permanent,
+            ..Sentinel::full()
+        }
+    }
+}
+
+const CONTROL_FILE: &str = "global/pg_control";
+const BACKUP_LABEL: &str = "backup_label";
+const TABLESPACE_MAP: &str = "tablespace_map";
+
+/// How often the archive is asked for a segment that it does not have yet.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// As often as PostgreSQL's own `pg_backup_stop` says that it waits.
+const REMIND_AFTER: Duration = Duration::from_secs(60);
+
+async fn push_partition(
+    store: Arc<dyn ObjectStore>,
+    backup: &str,
+    number: u32,
+    data_directory: PathBuf,
+    directories: Vec<Entry>,
+    files: Vec<Entry>,
+    source: Arc<Source>,
+) -> Result<Partition> {
+    let file_name = layout::partition_file_name(number);
+    let key = layout::tar_partition(backup, &file_name);
+    let size = files.iter().map(|file| file.size_bytes).sum();
+    let request = Upload::create_only(key.clone(), source.cancel.clone()).sized_for(size);
+    let uploaded = upload(Arc::clone(&store), request, move |writer| {
+        let mut found = Vec::with_capacity(files.len());
+        write_tar(writer, |tar| {
+            for directory in &directories {
+                tar.directory(directory)?;
+            }
+            for file in &files {
+                if let Some(metadata) = tar.file(&data_directory, file, &source)? {
+                    found.push((member_name(&file.path), metadata));
+                }
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    })
+    .await?;
+    stored(&*store, &key, &uploaded)?;
+    Ok(Partition { file_name, stored_bytes: uploaded.bytes, files: uploaded.value })
+}
+
+/// A compressed tar with what `fill` adds.
+fn write_tar(
+    writer: &mut PartWriter,
+    fill: impl FnOnce(&mut TarStream<Lz4Writer<&mut PartWriter>>) -> Result<()>,
+) -> Result<()> {
+    let failed = |error| Error::from_io("could not compress", error);
+    let mut tar = TarStream::new(Lz4Writer::new(writer).map_err(failed)?);
+    fill(&mut tar)?;
+    tar.finish().and_then(Lz4Writer::finish).map_err(failed)?;
+    Ok(())
+}
+
+/// The name was free when the backup began: an object that is there now is
+/// another backup's.
+fn stored<T>(
+    store: &dyn ObjectStore,
+    key: &layout::ObjectKey,
+    uploaded: &Uploaded<T>,
+) -> Result<()> {
+    match uploaded.outcome {
+        PutOutcome::Stored => Ok(()),
+        PutOutcome::AlreadyExists => Err(Error::new(
+            ErrorKind::Conflict,
+            format!("object \"{}\" exists already", store.url(key.as_str())),
+        )
+        .with_hint("Another backup of the same name is running. Take this one again later.")),
     }
 }

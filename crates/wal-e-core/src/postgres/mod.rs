@@ -1,11 +1,10 @@
 //! Names and files that PostgreSQL made: pure parsing and formatting, with no
 //! server, no store and no clock.
 
-//TODO control_file
-//TODO data_directory
+pub mod data_directory;
 pub mod lsn;
-//TODO page
-//TODO tablespace_map
+pub mod page;
+pub mod tablespace_map;
 pub mod wal_file;
 
 pub use lsn::{Lsn, SystemIdentifier, TimelineId};

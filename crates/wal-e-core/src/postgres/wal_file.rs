@@ -24,6 +24,9 @@ impl SegmentSize {
     /// What `initdb` chooses by default.
     pub const DEFAULT: SegmentSize = SegmentSize(16 * 1024 * 1024);
 
+    /// The largest that PostgreSQL allows.
+    pub const LARGEST: SegmentSize = SegmentSize(1 << 30);
+
     /// The size, when it is one that PostgreSQL allows.
     pub fn new(bytes: u64) -> Option<Self> {
         let legal = bytes.is_power_of_two() && (1 << 20..=1 << 30).contains(&bytes);

@@ -1,0 +1,334 @@
+//! A base backup out of the store, onto disk.
+//!
+//! `global/pg_control` comes last, after everything else is on disk: without it
+//! a server does not start, so a restore that broke off cannot be taken for one
+//! that succeeded.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::list::{read_sentinel, resolve};
+use super::recovery::RecoveryConfig;
+use super::target::Target;
+use super::unpack::{Unpacked, unpack};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{self, ObjectKey};
+use crate::notice::Notices;
+use crate::postgres::tablespace_map;
+use crate::sentinel::{self, FilesMetadata};
+use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
+use crate::transfer::download;
+
+/// The largest list of files that is read: some hundred bytes a file.
+const LARGEST_FILES_METADATA_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+
+/// What to restore, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchRequest {
+    /// The backup's name, or `LATEST`.
+    pub name: String,
+    /// The data directory: one that is empty, or not there yet.
+    pub directory: PathBuf,
+    /// Tar partitions in flight.
+    pub concurrency: usize,
+    /// Where tablespaces go that should not go where they were: old place, new place.
+    pub tablespace_mapping: Vec<(PathBuf, PathBuf)>,
+    /// Recovery settings to write; `None` leaves them to the caller.
+    pub recovery: Option<RecoveryConfig>,
+}
+
+/// A backup that is on disk, whole and synced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Its name.
+    pub name: String,
+    /// Bytes of the files written.
+    pub bytes_written: u64,
+    /// Files written.
+    pub files: u64,
+}
+
+/// Counters of a running fetch, in stored bytes.
+#[derive(Debug, Default)]
+pub struct FetchProgress {
+    /// Of all tars of the backup.
+    pub bytes_total: AtomicU64,
+    /// Read so far.
+    pub bytes_fetched: AtomicU64,
+}
+
+/// Restores a base backup.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] for an unknown backup, [`ErrorKind::Config`] for
+/// directories that are not empty, [`ErrorKind::Corrupt`] for objects that are
+/// damaged or missing, naming the object. After an error or a cancel everything
+/// that was written is removed again.
+pub async fn fetch(
+    store: Arc<dyn ObjectStore>,
+    request: FetchRequest,
+    progress: Arc<FetchProgress>,
+    notices: Notices,
+    cancel: CancellationToken,
+) -> Result<Fetched> {
+    let backup = Backup::find(&*store, &request.name).await?;
+    progress.bytes_total.store(backup.bytes(), Ordering::Relaxed);
+    let target = Arc::new(Target::prepare(
+        &request.directory,
+        backup.sentinel.spec.as_ref(),
+        &request.tablespace_mapping,
+    )?);
+    notices.log(format!(
+        "restoring base backup \"{}\" into \"{}\"",
+        backup.name,
+        target.data_directory().display()
+    ));
+    let fetch = Fetch { store, target: Arc::clone(&target), progress, cancel: cancel.child_token() };
+    match fetch.run(&backup, &request).await {
+        Ok(unpacked) => Ok(Fetched {
+            name: backup.name,
+            bytes_written: unpacked.bytes,
+            files: unpacked.files,
+        }),
+        Err(error) => {
+            if let Err(left) = target.remove() {
+                notices.warning(format!("a broken restore was not removed: {left}"));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What the store says of a backup.
+struct Backup {
+    name: String,
+    sentinel: sentinel::Sentinel,
+    files: FilesMetadata,
+    partitions: Vec<ObjectInfo>,
+    label: Option<ObjectInfo>,
+    control: ObjectInfo,
+}
+
+impl Backup {
+    async fn find(store: &dyn ObjectStore, name: &str) -> Result<Self> {
+        let name = resolve(store, name).await?;
+        let sentinel = read_sentinel(store, &name).await?;
+        if let Some(parent) = &sentinel.delta_from {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("base backup \"{name}\" is a delta of \"{parent}\""),
+            )
+            .with_detail("Delta backups cannot be restored by this version.")
+            .with_hint("Restore a full backup, or use WAL-G for this one."));
+        }
+        let files = read_files_metadata(store, &name).await?;
+        let request = ListRequest { prefix: layout::tar_partitions(&name), ..ListRequest::default() };
+        let mut partitions = list_all(store, &request).await?;
+        for tar in files.tar_file_sets.keys() {
+            let key = layout::tar_partition(&name, tar);
+            if !partitions.iter().any(|object| object.key == key) {
+                return Err(missing(store, &name, &key));
+            }
+        }
+        let mut take = |file_name: &str| {
+            let key = layout::tar_partition(&name, file_name);
+            let index = partitions.iter().position(|object| object.key == key)?;
+            Some(partitions.remove(index))
+        };
+        let label = take(&layout::backup_label_file_name());
+        let control = take(&layout::pg_control_file_name());
+        let control = control.ok_or_else(|| {
+            let key = layout::tar_partition(&name, &layout::pg_control_file_name());
+            missing(store, &name, &key)
+        })?;
+        Ok(Backup { name, sentinel, files, partitions, label, control })
+    }
+
+    fn bytes(&self) -> u64 {
+        let own = self.label.iter().chain(std::iter::once(&self.control));
+        self.partitions.iter().chain(own).map(|object| object.size_bytes).sum()
+    }
+
+    /// The names of the files that a tar must hold.
+    fn expected(&self, object: &ObjectInfo) -> Option<Vec<String>> {
+        let file_name = object.key.as_str().rsplit('/').next()?;
+        self.files.tar_file_sets.get(file_name).cloned()
+    }
+}
+
+fn missing(store: &dyn ObjectStore, backup: &str, key: &ObjectKey) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("base backup \"{backup}\" is incomplete: there is no object \"{}\"", store.url(key.as_str())),
+    )
+    .with_hint("Restore another base backup; \"wal-e backup-list\" shows them.")
+}
+
+/// Empty when the backup has none: then all that is stored is taken.
+async fn read_files_metadata(store: &dyn ObjectStore, backup: &str) -> Result<FilesMetadata> {
+    let key = layout::files_metadata(backup);
+    let object = match store.get(&key, 0, None).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(FilesMetadata::default()),
+        result => result?,
+    };
+    let json = object.into_bytes(LARGEST_FILES_METADATA_BYTES).await?;
+    sentinel::parse(&store.url(key.as_str()), &json)
+}
+
+/// A fetch that has begun to write.
+struct Fetch {
+    store: Arc<dyn ObjectStore>,
+    target: Arc<Target>,
+    progress: Arc<FetchProgress>,
+    cancel: CancellationToken,
+}
+
+impl Fetch {
+    async fn run(&self, backup: &Backup, request: &FetchRequest) -> Result<Unpacked> {
+        let mut all = self.fetch_partitions(backup, request.concurrency).await?;
+        if let Some(label) = &backup.label {
+            add(&mut all, self.fetch_tar(label, backup.expected(label)).await?);
+        }
+        self.rewrite_tablespace_map()?;
+        if let Some(recovery) = &request.recovery {
+            recovery.write(self.target.data_directory())?;
+        }
+        let target = Arc::clone(&self.target);
+        blocking(move || target.sync_directories()).await?;
+        if self.cancel.is_cancelled() {
+            return Err(Error::cancelled());
+        }
+        add(&mut all, self.fetch_tar(&backup.control, backup.expected(&backup.control)).await?);
+        let target = Arc::clone(&self.target);
+        blocking(move || target.sync_directories()).await?;
+        Ok(all)
+    }
+
+    async fn fetch_partitions(&self, backup: &Backup, concurrency: usize) -> Result<Unpacked> {
+        let slots = Arc::new(Semaphore::new(concurrency.max(1)));
+        let mut tasks = JoinSet::new();
+        for object in backup.partitions.clone() {
+            let expected = backup.expected(&object);
+            let slots = Arc::clone(&slots);
+            let fetch = self.share();
+            tasks.spawn(async move {
+                let _slot = slots.acquire_owned().await.expect("the semaphore is never closed");
+                fetch.fetch_tar(&object, expected).await
+            });
+        }
+        let mut all = Unpacked::default();
+        let mut failure = None;
+        // All are awaited, so that nothing is written once the caller cleans up.
+        while let Some(result) = tasks.join_next().await {
+            match joined(result) {
+                Ok(unpacked) => add(&mut all, unpacked),
+                Err(error) => {
+                    self.cancel.cancel();
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        failure.map_or(Ok(all), Err)
+    }
+
+    async fn fetch_tar(&self, object: &ObjectInfo, expected: Option<Vec<String>>) -> Result<Unpacked> {
+        let url = self.store.url(object.key.as_str());
+        let opened = tokio::select! {
+            opened = self.store.get(&object.key, 0, None) => opened?,
+            () = self.cancel.cancelled() => return Err(Error::cancelled()),
+        };
+        let reader = Counted {
+            inner: download(opened),
+            progress: Arc::clone(&self.progress),
+            cancel: self.cancel.clone(),
+        };
+        let target = Arc::clone(&self.target);
+        blocking(move || {
+            unpack(reader, &target, expected.as_deref()).map_err(|error| match error.kind() {
+                ErrorKind::Corrupt => Error::new(
+                    ErrorKind::Corrupt,
+                    format!("object \"{url}\" is damaged: {}", error.message()),
+                )
+                .with_hint("Restore another base backup; \"wal-e backup-list\" shows them."),
+                _ => error,
+            })
+        })
+        .await
+    }
+
+    /// The server makes the links of the tablespaces from this file when it
+    /// starts: they must lead where the tablespaces are now.
+    fn rewrite_tablespace_map(&self) -> Result<()> {
+        let path = self.target.data_directory().join("tablespace_map");
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => result.map_err(|error| Error::file("read file", &path, &error))?,
+        };
+        let mut tablespaces = tablespace_map::parse(&text)?;
+        for tablespace in &mut tablespaces {
+            if let Some(place) = self.target.tablespaces().get(&tablespace.oid) {
+                tablespace.location = utf8(place)?.to_owned();
+            }
+        }
+        fs::write(&path, tablespace_map::format(&tablespaces))
+            .and_then(|()| fs::File::open(&path)?.sync_all())
+            .map_err(|error| Error::file("write file", &path, &error))
+    }
+
+    fn share(&self) -> Fetch {
+        Fetch {
+            store: Arc::clone(&self.store),
+            target: Arc::clone(&self.target),
+            progress: Arc::clone(&self.progress),
+            cancel: self.cancel.clone(),
+        }
+    }
+}
+
+fn utf8(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| {
+        Error::new(ErrorKind::Config, format!("path \"{}\" is not valid UTF-8", path.display()))
+    })
+}
+
+fn add(all: &mut Unpacked, more: Unpacked) {
+    all.files += more.files;
+    all.bytes += more.bytes;
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    joined(tokio::task::spawn_blocking(work).await)
+}
+
+fn joined<T>(result: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    result.unwrap_or_else(|panic| {
+        Err(Error::new(ErrorKind::Bug, format!("unpacking a tar failed: {panic}")))
+    })
+}
+
+/// Counts what is read, and ends when the fetch is cancelled.
+struct Counted<R> {
+    inner: R,
+    progress: Arc<FetchProgress>,
+    cancel: CancellationToken,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(Error::cancelled().into());
+        }
+        let length = self.inner.read(buffer)?;
+        self.progress.bytes_fetched.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+}

@@ -1,0 +1,103 @@
+//! What a restored cluster is told about how to recover.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::postgres::Lsn;
+
+/// Where recovery should end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecoveryTarget {
+    /// A time, as PostgreSQL reads it.
+    Time(String),
+    /// An LSN.
+    Lsn(Lsn),
+    /// A name made by `pg_create_restore_point`.
+    Name(String),
+}
+
+/// The settings that a restored cluster recovers with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveryConfig {
+    /// `restore_command`.
+    pub restore_command: String,
+    /// `recovery_target_*`; `None` means to the end of the archive.
+    pub target: Option<RecoveryTarget>,
+    /// `recovery_target_action`: `pause`, `promote` or `shutdown`; `None` means
+    /// PostgreSQL's default, `pause`.
+    pub target_action: Option<String>,
+    /// `recovery_target_timeline`; `None` means PostgreSQL's default, `latest`.
+    pub target_timeline: Option<String>,
+}
+
+impl RecoveryConfig {
+    /// Adds the settings to `postgresql.auto.conf` of a restored data directory,
+    /// where they win over all others, and makes `recovery.signal`.
+    pub(super) fn write(&self, data_directory: &Path) -> Result<()> {
+        let path = data_directory.join("postgresql.auto.conf");
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .and_then(|mut file| {
+                file.write_all(self.settings().as_bytes())?;
+                file.sync_all()
+            })
+            .map_err(|error| Error::file("write file", &path, &error))?;
+        let path = data_directory.join("recovery.signal");
+        fs::File::create(&path)
+            .and_then(|file| file.sync_all())
+            .map_err(|error| Error::file("write file", &path, &error))
+    }
+
+    fn settings(&self) -> String {
+        let mut lines = String::from("\n# Recovery settings written by wal-e backup-fetch\n");
+        let mut set = |name: &str, value: &str| {
+            lines.push_str(&format!("{name} = {}\n", quote(value)));
+        };
+        set("restore_command", &self.restore_command);
+        match &self.target {
+            None => {}
+            Some(RecoveryTarget::Time(time)) => set("recovery_target_time", time),
+            Some(RecoveryTarget::Lsn(lsn)) => set("recovery_target_lsn", &lsn.to_string()),
+            Some(RecoveryTarget::Name(name)) => set("recovery_target_name", name),
+        }
+        if let Some(action) = &self.target_action {
+            set("recovery_target_action", action);
+        }
+        set("recovery_target_timeline", self.target_timeline.as_deref().unwrap_or("latest"));
+        lines
+    }
+}
+
+/// A value as a configuration file holds it.
+fn quote(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_appended_and_quoted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("postgresql.auto.conf");
+        fs::write(&path, "port = '5433'\n").unwrap();
+        let config = RecoveryConfig {
+            restore_command: r#"wal-e --file-prefix='/it''s\here' wal-fetch "%f" "%p""#.to_owned(),
+            target: Some(RecoveryTarget::Lsn(Lsn(0x300_0000))),
+            target_action: Some("promote".to_owned()),
+            target_timeline: Some("2".to_owned()),
+        };
+        config.write(dir.path()).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("port = '5433'\n"));
+        assert!(text.contains("'/it''''s\\\\here'"), "{text}");
+        assert!(text.contains("\nrecovery_target_lsn = '0/3000000'\n"));
+        assert!(text.contains("\nrecovery_target_timeline = '2'\n"));
+        assert!(dir.path().join("recovery.signal").exists());
+    }
+}

@@ -1,0 +1,254 @@
+//! The JSON objects beside a backup's tars, in WAL-G's form
+//! (`docs/repository-format.md`).
+//!
+//! The **sentinel** makes a backup exist. `metadata.json` repeats what matters
+//! for listing and deletion; its `is_permanent` is the one that counts.
+//! `files_metadata.json` names every file and the tar that holds it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::{Lsn, SystemIdentifier};
+
+/// How WAL-G says that its times are formatted.
+const DATE_FORMAT: &str = "%Y-%m-%dT%H:%M:%S.%fZ";
+
+/// A sentinel of version 2. Every field is optional when it is read: older
+/// versions of WAL-G wrote fewer.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Sentinel {
+    /// Start LSN.
+    #[serde(rename = "LSN")]
+    pub lsn: Option<Lsn>,
+    /// `server_version_num`.
+    pub pg_version: Option<u32>,
+    /// Stop LSN.
+    #[serde(rename = "FinishLSN")]
+    pub finish_lsn: Option<Lsn>,
+    /// The cluster.
+    pub system_identifier: Option<SystemIdentifier>,
+    /// Bytes of the files.
+    pub uncompressed_size: Option<u64>,
+    /// Bytes of the tars as stored.
+    pub compressed_size: Option<u64>,
+    /// The tablespaces, when there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spec: Option<TablespaceSpec>,
+    /// OrioleDB's checkpoint; always null here, and always written.
+    pub chkp_num: Option<u32>,
+    /// Name of the backup that a delta builds on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delta_from: Option<String>,
+    /// 2.
+    pub version: Option<u32>,
+    /// When the backup began.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub start_time: Option<OffsetDateTime>,
+    /// When it was complete.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub finish_time: Option<OffsetDateTime>,
+    /// Format of the times, for people.
+    pub date_fmt: Option<String>,
+    /// Host that it was taken on.
+    pub hostname: Option<String>,
+    /// Data directory that it was taken of.
+    pub data_dir: Option<String>,
+    /// As of the time it was taken; `metadata.json` decides.
+    pub is_permanent: bool,
+}
+
+/// `metadata.json`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)] // The same fields as in the sentinel.
+pub struct Metadata {
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub start_time: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub finish_time: Option<OffsetDateTime>,
+    pub date_fmt: Option<String>,
+    pub hostname: Option<String>,
+    pub data_dir: Option<String>,
+    pub pg_version: Option<u32>,
+    pub start_lsn: Option<Lsn>,
+    pub finish_lsn: Option<Lsn>,
+    pub is_permanent: bool,
+    pub system_identifier: Option<SystemIdentifier>,
+    pub uncompressed_size: Option<u64>,
+    pub compressed_size: Option<u64>,
+}
+
+impl Sentinel {
+    /// A sentinel of a full backup by this version.
+    pub fn full() -> Self {
+        Sentinel { version: Some(2), date_fmt: Some(DATE_FORMAT.to_owned()), ..Sentinel::default() }
+    }
+
+    /// The metadata that goes with this sentinel.
+    pub fn metadata(&self) -> Metadata {
+        Metadata {
+            start_time: self.start_time,
+            finish_time: self.finish_time,
+            date_fmt: self.date_fmt.clone(),
+            hostname: self.hostname.clone(),
+            data_dir: self.data_dir.clone(),
+            pg_version: self.pg_version,
+            start_lsn: self.lsn,
+            finish_lsn: self.finish_lsn,
+            is_permanent: self.is_permanent,
+            system_identifier: self.system_identifier,
+            uncompressed_size: self.uncompressed_size,
+            compressed_size: self.compressed_size,
+        }
+    }
+}
+
+/// Where the tablespaces were: `base_prefix` and, under its OID, each one's
+/// place and link.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct TablespaceSpec {
+    /// The data directory.
+    pub base_prefix: String,
+    /// OIDs, as text.
+    #[serde(default)]
+    pub tablespaces: Vec<String>,
+    /// Each OID's place.
+    #[serde(flatten)]
+    pub places: BTreeMap<String, TablespacePlace>,
+}
+
+/// One tablespace of a [`TablespaceSpec`].
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct TablespacePlace {
+    /// Absolute path.
+    pub loc: String,
+    /// Its link below the data directory: `pg_tblspc/16384`.
+    pub link: String,
+}
+
+/// `files_metadata.json`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct FilesMetadata {
+    /// Every regular file, by its name in the tar.
+    pub files: BTreeMap<String, FileMetadata>,
+    /// Which tar holds which files.
+    pub tar_file_sets: BTreeMap<String, Vec<String>>,
+}
+
+/// One file of [`FilesMetadata`].
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct FileMetadata {
+    /// Of a delta: only changed pages are stored.
+    pub is_incremented: bool,
+    /// Of a delta: unchanged, and not stored.
+    pub is_skipped: bool,
+    /// Modification time before it was read, RFC 3339 with nanoseconds.
+    #[serde(rename = "MTime")]
+    pub mtime: String,
+    /// Pages with a wrong checksum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corrupt_blocks: Option<CorruptBlocks>,
+    /// Rows changed since the statistics were reset; not collected.
+    pub updates_count: u64,
+}
+
+/// Pages of one file whose checksum was wrong when they were read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CorruptBlocks {
+    /// How many.
+    pub corrupt_blocks_count: u64,
+    /// The first few, counted within the file.
+    pub some_corrupt_blocks: Vec<u32>,
+}
+
+/// A time as these objects hold it.
+pub fn format_time(time: OffsetDateTime) -> String {
+    time.to_offset(time::UtcOffset::UTC)
+        .format(&Rfc3339)
+        .expect("any time that a file system holds has a four-digit year")
+}
+
+/// Reads one of the JSON objects; `url` names it in the error.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] when it is not JSON of that form.
+pub fn parse<T: for<'de> Deserialize<'de>>(url: &str, json: &[u8]) -> Result<T> {
+    serde_json::from_slice(json).map_err(|error| {
+        Error::new(ErrorKind::Corrupt, format!("object \"{url}\" is damaged: {error}"))
+    })
+}
+
+/// Writes one of the small JSON objects.
+pub fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("these types have no keys that JSON lacks")
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn a_sentinel_has_the_keys_that_wal_g_reads() {
+        let sentinel = Sentinel {
+            lsn: Some(Lsn(0x200_0028)),
+            finish_lsn: Some(Lsn(0x200_0100)),
+            pg_version: Some(150_018),
+            system_identifier: Some(SystemIdentifier(u64::MAX)),
+            uncompressed_size: Some(2),
+            compressed_size: Some(1),
+            start_time: Some(datetime!(2026-01-02 03:04:05.678 UTC)),
+            finish_time: Some(datetime!(2026-01-02 03:04:06 UTC)),
+            hostname: Some("db1".into()),
+            data_dir: Some("/data".into()),
+            spec: Some(TablespaceSpec {
+                base_prefix: "/data".into(),
+                tablespaces: vec!["16384".into()],
+                places: BTreeMap::from([(
+                    "16384".into(),
+                    TablespacePlace { loc: "/ts".into(), link: "pg_tblspc/16384".into() },
+                )]),
+            }),
+            ..Sentinel::full()
+        };
+        let json: serde_json::Value = serde_json::from_slice(&to_json(&sentinel)).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "LSN": 0x200_0028, "FinishLSN": 0x200_0100, "PgVersion": 150_018,
+                "SystemIdentifier": u64::MAX, "UncompressedSize": 2, "CompressedSize": 1,
+                "Spec": {"base_prefix": "/data", "tablespaces": ["16384"],
+                         "16384": {"loc": "/ts", "link": "pg_tblspc/16384"}},
+                "ChkpNum": null, "Version": 2, "StartTime": "2026-01-02T03:04:05.678Z",
+                "FinishTime": "2026-01-02T03:04:06Z", "DateFmt": "%Y-%m-%dT%H:%M:%S.%fZ",
+                "Hostname": "db1", "DataDir": "/data", "IsPermanent": false,
+            })
+        );
+        assert_eq!(parse::<Sentinel>("x", &to_json(&sentinel)).unwrap(), sentinel);
+    }
+
+    #[test]
+    fn a_sentinel_may_lack_everything_and_have_more() {
+        assert_eq!(parse::<Sentinel>("x", b"{}").unwrap(), Sentinel::default());
+        let foreign = br#"{"LSN": null, "UserData": {"a": 1}, "FilesMetadataDisabled": true}"#;
+        assert_eq!(parse::<Sentinel>("x", foreign).unwrap(), Sentinel::default());
+        let error = parse::<Sentinel>("s3://b/x", b"{\"LSN\": \"0/1\"}").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.message().contains("s3://b/x"));
+    }
+
+    #[test]
+    fn times_keep_their_nanoseconds() {
+        let time = datetime!(2026-01-02 03:04:05.123456789 +2);
+        assert_eq!(format_time(time), "2026-01-02T01:04:05.123456789Z");
+    }
+}

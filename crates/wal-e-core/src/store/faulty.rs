@@ -1,0 +1,251 @@
+//! A store that fails as it is told to, around any other store; for tests.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{
+    Attributes, ListPage, ListRequest, MultipartUpload, ObjectBody, ObjectInfo, ObjectReader,
+    ObjectStore, PutMode, PutOutcome,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::ObjectKey;
+
+/// A call of [`ObjectStore`] or [`MultipartUpload`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "they are named like the calls")]
+pub enum Operation {
+    Put,
+    BeginMultipart,
+    PutPart,
+    Complete,
+    Abort,
+    Get,
+    Head,
+    List,
+    Delete,
+}
+
+/// How a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails and does nothing.
+    Refuse(ErrorKind),
+    /// It does its work, and then its answer is lost.
+    LoseAnswer(ErrorKind),
+    /// [`Operation::Get`]: the body breaks after so many bytes.
+    CutBody(u64),
+    /// It is slow.
+    Delay(Duration),
+    /// It never ends.
+    Hang,
+}
+
+/// Which calls of an operation a fault is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// The call of this number, counted from 1 for each operation.
+    Call(u64),
+    /// Each call from this number on.
+    From(u64),
+}
+
+/// A store that fails as it is told to. Clones share faults and counters.
+#[derive(Debug, Clone)]
+pub struct FaultyStore<S> {
+    store: Arc<S>,
+    plan: Arc<Plan>,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    faults: Vec<(Operation, When, Fault)>,
+    calls: HashMap<Operation, u64>,
+}
+
+impl<S: ObjectStore> FaultyStore<S> {
+    /// Wraps `store`; without faults it only counts.
+    pub fn new(store: S) -> Self {
+        FaultyStore { store: Arc::new(store), plan: Arc::default() }
+    }
+
+    /// Adds a fault.
+    #[must_use]
+    pub fn with(self, operation: Operation, when: When, fault: Fault) -> Self {
+        self.plan.lock().faults.push((operation, when, fault));
+        self
+    }
+
+    /// How many calls of an operation there were.
+    pub fn calls(&self, operation: Operation) -> u64 {
+        self.plan.lock().calls.get(&operation).copied().unwrap_or(0)
+    }
+
+    /// Forgets all faults: the outage is over.
+    pub fn heal(&self) {
+        self.plan.lock().faults.clear();
+    }
+}
+
+impl Plan {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call and tells its fault.
+    fn next(&self, operation: Operation) -> Option<Fault> {
+        let mut state = self.lock();
+        let calls = state.calls.entry(operation).or_default();
+        *calls += 1;
+        let number = *calls;
+        let is_meant = |when: &When| match *when {
+            When::Call(n) => number == n,
+            When::From(n) => number >= n,
+        };
+        state
+            .faults
+            .iter()
+            .find(|(of, when, _)| *of == operation && is_meant(when))
+            .map(|&(_, _, fault)| fault)
+    }
+
+    async fn run<T>(
+        &self,
+        operation: Operation,
+        work: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        apply(self.next(operation), operation, work).await
+    }
+}
+
+async fn apply<T>(
+    fault: Option<Fault>,
+    operation: Operation,
+    work: impl Future<Output = Result<T>> + Send,
+) -> Result<T> {
+    match fault {
+        None | Some(Fault::CutBody(_)) => work.await,
+        Some(Fault::Refuse(kind)) => Err(injected(operation, kind)),
+        Some(Fault::LoseAnswer(kind)) => {
+            work.await?;
+            Err(injected(operation, kind))
+        }
+        Some(Fault::Delay(delay)) => {
+            tokio::time::sleep(delay).await;
+            work.await
+        }
+        Some(Fault::Hang) => std::future::pending().await,
+    }
+}
+
+fn injected(operation: Operation, kind: ErrorKind) -> Error {
+    Error::new(kind, format!("injected failure of {operation:?}"))
+}
+
+#[async_trait]
+impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
+    fn url(&self, key: &str) -> String {
+        self.store.url(key)
+    }
+
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        mode: PutMode,
+        attributes: &Attributes,
+    ) -> Result<PutOutcome> {
+        self.plan.run(Operation::Put, self.store.put(key, body, mode, attributes)).await
+    }
+
+    async fn begin_multipart(
+        &self,
+        key: &ObjectKey,
+        mode: PutMode,
+        attributes: &Attributes,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let begin = self.store.begin_multipart(key, mode, attributes);
+        let upload = self.plan.run(Operation::BeginMultipart, begin).await?;
+        Ok(Box::new(FaultyUpload { upload, plan: Arc::clone(&self.plan) }))
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        if_match: Option<&str>,
+    ) -> Result<ObjectReader> {
+        let fault = self.plan.next(Operation::Get);
+        let get = self.store.get(key, offset, if_match);
+        let mut reader = apply(fault, Operation::Get, get).await?;
+        if let Some(Fault::CutBody(left)) = fault {
+            reader.body = Box::new(CutBody { body: reader.body, left });
+        }
+        Ok(reader)
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
+        self.plan.run(Operation::Head, self.store.head(key)).await
+    }
+
+    async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage> {
+        self.plan.run(Operation::List, self.store.list(request, page)).await
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<()> {
+        self.plan.run(Operation::Delete, self.store.delete(key)).await
+    }
+}
+
+struct FaultyUpload {
+    upload: Box<dyn MultipartUpload>,
+    plan: Arc<Plan>,
+}
+
+impl fmt::Debug for FaultyUpload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.upload.fmt(f)
+    }
+}
+
+#[async_trait]
+impl MultipartUpload for FaultyUpload {
+    async fn put_part(&self, number: u32, offset: u64, body: Bytes) -> Result<()> {
+        self.plan.run(Operation::PutPart, self.upload.put_part(number, offset, body)).await
+    }
+
+    async fn complete(&self) -> Result<PutOutcome> {
+        self.plan.run(Operation::Complete, self.upload.complete()).await
+    }
+
+    async fn abort(&self) -> Result<()> {
+        self.plan.run(Operation::Abort, self.upload.abort()).await
+    }
+}
+
+struct CutBody {
+    body: Box<dyn ObjectBody>,
+    left: u64,
+}
+
+#[async_trait]
+impl ObjectBody for CutBody {
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>> {
+        if self.left == 0 {
+            return Err(Error::new(ErrorKind::Unavailable, "injected break of a body"));
+        }
+        let Some(mut chunk) = self.body.next_chunk().await? else { return Ok(None) };
+        chunk.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+        self.left -= chunk.len() as u64;
+        Ok(Some(chunk))
+    }
+}

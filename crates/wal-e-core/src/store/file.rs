@@ -1,0 +1,397 @@
+//! Objects as files below a directory that exists already.
+//!
+//! An upload writes a temporary file beside its target, syncs it, gives it its
+//! name with `link` (which cannot replace) or `rename`, and syncs the
+//! directory. So an object is either whole and durable, or not there.
+//!
+//! The work is blocking and runs on tokio's blocking threads. Such a piece of
+//! work, once begun, ends by itself also when its future is dropped.
+
+use std::fs::{DirBuilder, File, Metadata};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use std::collections::HashSet;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use time::OffsetDateTime;
+
+use super::{
+    Attributes, ListPage, ListRequest, MultipartUpload, ObjectBody, ObjectInfo, ObjectReader,
+    ObjectStore, PutMode, PutOutcome,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::ObjectKey;
+
+mod listing;
+mod temporary;
+mod upload;
+
+use temporary::TemporaryFile;
+use upload::FileUpload;
+
+/// The size of the pieces in which an object is handed out.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Larger than S3's: a page costs one reading of each directory it touches.
+const DEFAULT_PAGE_SIZE: usize = 10_000;
+
+/// A store whose objects are the files below one directory.
+#[derive(Debug, Clone)]
+pub struct FileStore {
+    root: Arc<Root>,
+    page_size: usize,
+}
+
+/// The directory of a store, shared with the work on blocking threads.
+#[derive(Debug)]
+struct Root {
+    path: PathBuf,
+    /// Device and inode of the directories whose own names are known to be durable.
+    durable: Mutex<HashSet<(u64, u64)>>,
+}
+
+impl FileStore {
+    /// The store of `directory`. It is never created here: the mount point of a
+    /// disk that is not mounted must not be filled.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when it is not there or no directory.
+    pub fn new(directory: &Path) -> Result<FileStore> {
+        let root = Root { path: directory.to_owned(), durable: Mutex::default() };
+        root.check()?;
+        Ok(FileStore { root: Arc::new(root), page_size: DEFAULT_PAGE_SIZE })
+    }
+}
+
+impl Root {
+    /// Whether the directory is there.
+    fn check(&self) -> Result<()> {
+        let directory = self.path.display();
+        let missing = |message: String| {
+            Error::new(ErrorKind::Config, message).with_hint(format!(
+                "Create the directory, owned by the user that archives, for example with \
+                 \"install -d -m 700 -o postgres {directory}\", or mount the disk it is on."
+            ))
+        };
+        match std::fs::metadata(&self.path) {
+            Ok(metadata) if metadata.is_dir() => Ok(()),
+            Ok(_) => Err(missing(format!("prefix \"file://{directory}\" is not a directory"))),
+            Err(error) if is_missing(&error) => {
+                Err(missing(format!("directory \"{directory}\" does not exist")))
+            }
+            Err(error) => Err(Error::file("open directory", &self.path, &error)),
+        }
+    }
+
+    fn url(&self, key: &str) -> String {
+        format!("file://{}/{key}", self.path.display())
+    }
+
+    /// The file of an object.
+    fn file(&self, key: &ObjectKey) -> PathBuf {
+        self.path.join(key.as_str())
+    }
+
+    /// The directory of an object's file.
+    fn directory(&self, key: &ObjectKey) -> PathBuf {
+        match key.as_str().rsplit_once('/') {
+            Some((directory, _)) => self.path.join(directory),
+            None => self.path.clone(),
+        }
+    }
+
+    /// Makes the directory of an object with all above it but the root, and
+    /// makes their names durable. The first time it also clears the directory
+    /// of what killed uploads left there.
+    fn prepare_directory(&self, key: &ObjectKey) -> Result<PathBuf> {
+        self.check()?;
+        let target = self.directory(key);
+        let mut made = false;
+        let mut chain = vec![self.path.clone()];
+        let components = key.as_str().split('/');
+        let count = components.clone().count();
+        for component in components.take(count - 1) {
+            let directory = chain.last().expect("begins with the root").join(component);
+            chain.push(directory);
+        }
+        for directory in &chain[1..] {
+            match DirBuilder::new().mode(0o700).create(directory) {
+                Ok(()) => made = true,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(self.refused("put", key, directory, &error)),
+            }
+        }
+        let identity = std::fs::metadata(&target)
+            .map(|metadata| (metadata.dev(), metadata.ino()))
+            .map_err(|error| self.refused("put", key, &target, &error))?;
+        if made || !self.durable().contains(&identity) {
+            // Another process may have made them and not yet synced: a name is
+            // durable only once its directory is.
+            for directory in &chain {
+                sync_directory(directory)
+                    .map_err(|error| self.refused("put", key, directory, &error))?;
+            }
+            temporary::remove_stale(&target);
+            self.durable().insert(identity);
+        }
+        Ok(target)
+    }
+
+    fn durable(&self) -> std::sync::MutexGuard<'_, HashSet<(u64, u64)>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The error for `could not VERB object`, caused by `path`.
+    fn refused(&self, verb: &str, key: &ObjectKey, path: &Path, source: &io::Error) -> Error {
+        let message = format!("could not {verb} object \"{}\"", self.url(key.as_str()));
+        let error = Error::io(&message, source);
+        match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::new(
+                ErrorKind::Denied,
+                error.message(),
+            )
+            .with_detail(format!("The operating system refused \"{}\".", path.display()))
+            .with_hint(format!(
+                "The directory \"{}\" and all below it must be readable and writable for the \
+                         user that runs this process.",
+                self.path.display()
+            )),
+            _ if error.kind() == ErrorKind::DiskFull => {
+                error.with_hint(format!("Free space on the disk of \"{}\".", self.path.display()))
+            }
+            _ => error.with_detail(format!("The file is \"{}\".", path.display())),
+        }
+    }
+
+    fn write_object(&self, key: &ObjectKey, body: &[u8], mode: PutMode) -> Result<PutOutcome> {
+        let directory = self.prepare_directory(key)?;
+        if mode == PutMode::CreateOnly && self.file(key).is_file() {
+            // Only saves the writing: the link below is what decides.
+            self.make_durable(key, &directory)?;
+            return Ok(PutOutcome::AlreadyExists);
+        }
+        let temporary = self.create_temporary_in(key, &directory)?;
+        temporary.write_at(self, key, 0, body)?;
+        temporary.publish(self, key, mode)
+    }
+
+    fn create_temporary(&self, key: &ObjectKey) -> Result<TemporaryFile> {
+        let directory = self.prepare_directory(key)?;
+        self.create_temporary_in(key, &directory)
+    }
+
+    fn create_temporary_in(&self, key: &ObjectKey, directory: &Path) -> Result<TemporaryFile> {
+        TemporaryFile::create(directory)
+            .map_err(|error| self.refused("put", key, directory, &error))
+    }
+
+    /// Makes the names in an object's directory durable. This matters also when
+    /// the object was there before: whoever made it may have been killed before
+    /// its name was durable, and our caller will rely on it.
+    fn make_durable(&self, key: &ObjectKey, directory: &Path) -> Result<()> {
+        sync_directory(directory).map_err(|error| self.refused("put", key, directory, &error))
+    }
+
+    /// Opens an object's file.
+    fn open(&self, key: &ObjectKey, if_match: Option<&str>) -> Result<(File, ObjectInfo)> {
+        let path = self.file(key);
+        let not_found = || {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("object \"{}\" does not exist", self.url(key.as_str())),
+            )
+        };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if is_missing(&error) => {
+                self.check()?;
+                return Err(not_found());
+            }
+            Err(error) => return Err(self.refused("get", key, &path, &error)),
+        };
+        let metadata = file.metadata().map_err(|error| self.refused("get", key, &path, &error))?;
+        if !metadata.is_file() {
+            return Err(not_found());
+        }
+        let info = object_info(key.clone(), &metadata);
+        if if_match.is_some() && if_match != info.etag.as_deref() {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("object \"{}\" has changed", self.url(key.as_str())),
+            ));
+        }
+        Ok((file, info))
+    }
+}
+
+/// Whether no file of that name is there; a file in the place of a directory
+/// on the way means that too.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+fn object_info(key: ObjectKey, metadata: &Metadata) -> ObjectInfo {
+    let nanoseconds =
+        i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    ObjectInfo {
+        key,
+        size_bytes: metadata.len(),
+        last_modified: OffsetDateTime::from_unix_timestamp_nanos(nanoseconds)
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH),
+        etag: Some(format!("{:x}-{nanoseconds:x}-{:x}", metadata.ino(), metadata.len())),
+        attributes: Attributes::default(),
+    }
+}
+
+/// Runs blocking work on tokio's threads for it.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_cancelled() => Err(Error::cancelled()),
+        Err(error) => Err(Error::new(ErrorKind::Bug, "work on a file ended in a panic")
+            .with_detail(format!("The panic was: {error}."))),
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FileStore {
+    fn url(&self, key: &str) -> String {
+        self.root.url(key)
+    }
+
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        mode: PutMode,
+        _attributes: &Attributes,
+    ) -> Result<PutOutcome> {
+        let (root, key) = (Arc::clone(&self.root), key.clone());
+        blocking(move || root.write_object(&key, &body, mode)).await
+    }
+
+    async fn begin_multipart(
+        &self,
+        key: &ObjectKey,
+        mode: PutMode,
+        _attributes: &Attributes,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let (root, key) = (Arc::clone(&self.root), key.clone());
+        let upload = blocking(move || {
+            let temporary = root.create_temporary(&key)?;
+            Ok(FileUpload::new(root, key, mode, temporary))
+        })
+        .await?;
+        Ok(Box::new(upload))
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        if_match: Option<&str>,
+    ) -> Result<ObjectReader> {
+        let (root, wanted) = (Arc::clone(&self.root), key.clone());
+        let if_match = if_match.map(str::to_owned);
+        let (file, info) = blocking(move || root.open(&wanted, if_match.as_deref())).await?;
+        if offset > info.size_bytes {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("object \"{}\" is shorter than {offset} bytes", self.url(key.as_str())),
+            ));
+        }
+        let body = FileBody {
+            root: Arc::clone(&self.root),
+            key: key.clone(),
+            file: Arc::new(file),
+            offset,
+            size_bytes: info.size_bytes,
+        };
+        Ok(ObjectReader { info, body: Box::new(body) })
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
+        let (root, key) = (Arc::clone(&self.root), key.clone());
+        blocking(move || {
+            let path = root.file(&key);
+            match std::fs::metadata(&path) {
+                Ok(metadata) => Ok(metadata.is_file().then(|| object_info(key, &metadata))),
+                Err(error) if is_missing(&error) => root.check().map(|()| None),
+                Err(error) => Err(root.refused("look for", &key, &path, &error)),
+            }
+        })
+        .await
+    }
+
+    async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage> {
+        let (root, request, page_size) = (Arc::clone(&self.root), request.clone(), self.page_size);
+        blocking(move || listing::list(&root, &request, page, page_size)).await
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<()> {
+        let (root, key) = (Arc::clone(&self.root), key.clone());
+        blocking(move || {
+            let path = root.file(&key);
+            match std::fs::remove_file(&path) {
+                Ok(()) => Ok(()),
+                Err(error) if is_missing(&error) => root.check(),
+                Err(error) => Err(root.refused("delete", &key, &path, &error)),
+            }
+        })
+        .await
+    }
+}
+
+/// A file that is being read.
+struct FileBody {
+    root: Arc<Root>,
+    key: ObjectKey,
+    file: Arc<File>,
+    offset: u64,
+    size_bytes: u64,
+}
+
+#[async_trait]
+impl ObjectBody for FileBody {
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>> {
+        let wanted = (self.size_bytes - self.offset).min(CHUNK_BYTES as u64) as usize;
+        if wanted == 0 {
+            return Ok(None);
+        }
+        let (root, key) = (Arc::clone(&self.root), self.key.clone());
+        let (file, offset, size_bytes) = (Arc::clone(&self.file), self.offset, self.size_bytes);
+        let chunk = blocking(move || {
+            let mut chunk = BytesMut::zeroed(wanted);
+            file.read_exact_at(&mut chunk, offset).map_err(|error| {
+                if error.kind() == io::ErrorKind::UnexpectedEof {
+                    Error::new(
+                        ErrorKind::Corrupt,
+                        format!(
+                            "object \"{}\" became shorter than its {size_bytes} bytes while it was read",
+                            root.url(key.as_str())
+                        ),
+                    )
+                } else {
+                    root.refused("get", &key, &root.file(&key), &error)
+                }
+            })?;
+            Ok(chunk.freeze())
+        })
+        .await?;
+        self.offset += chunk.len() as u64;
+        Ok(Some(chunk))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! Listings of a directory tree in the order of S3: by the bytes of the keys.
+
+use std::path::Path;
+
+use super::{Root, is_missing, object_info, temporary};
+use crate::error::{Error, Result};
+use crate::layout::ObjectKey;
+use crate::store::{ListPage, ListRequest};
+
+/// What the root of a file system has and what is not ours to read.
+const LOST_AND_FOUND: &str = "lost+found/";
+
+/// A page of a listing.
+pub(super) fn list(
+    root: &Root,
+    request: &ListRequest,
+    page: Option<String>,
+    page_size: usize,
+) -> Result<ListPage> {
+    let after = page.max(request.start_after.clone()).unwrap_or_default();
+    let mut walk = Walk { request, after, page_size, found: ListPage::default() };
+    // Whatever the prefix names whole need not be searched for.
+    let start = match request.prefix.rsplit_once('/') {
+        Some((directory, _)) => match ObjectKey::from_listing(directory) {
+            Some(directory) => format!("{directory}/"),
+            None => return Ok(walk.found),
+        },
+        None => String::new(),
+    };
+    root.check()?;
+    walk.directory(&root.path, &start)?;
+    Ok(walk.found)
+}
+
+struct Walk<'a> {
+    request: &'a ListRequest,
+    /// Only keys that sort after this one; empty means all.
+    after: String,
+    page_size: usize,
+    found: ListPage,
+}
+
+/// Whether a walk goes on.
+#[derive(PartialEq, Eq)]
+enum Page {
+    HasRoom,
+    Full,
+}
+
+impl Walk<'_> {
+    /// Lists the directory whose keys begin with `base`, which is empty or ends
+    /// with a slash.
+    fn directory(&mut self, root: &Path, base: &str) -> Result<Page> {
+        let path = root.join(base);
+        let entries = match std::fs::read_dir(&path) {
+            Ok(entries) => entries,
+            // Gone since its name was read, or nothing of that prefix.
+            Err(error) if is_missing(&error) => return Ok(Page::HasRoom),
+            Err(error) => return Err(Error::file("read directory", &path, &error)),
+        };
+        // A directory sorts as its name with the slash that its keys have there.
+        let mut keys = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| Error::file("read directory", &path, &error))?;
+            let name = entry.file_name();
+            // Our own names are ASCII: what is no text is no object of ours.
+            let Some(name) = name.to_str() else { continue };
+            if name.starts_with(temporary::NAME_PREFIX) {
+                continue;
+            }
+            let is_directory = match entry.file_type() {
+                // An administrator may have put a directory on another disk.
+                Ok(kind) if kind.is_symlink() => entry.path().is_dir(),
+                Ok(kind) => kind.is_dir(),
+                Err(error) if is_missing(&error) => continue,
+                Err(error) => return Err(Error::file("examine", &entry.path(), &error)),
+            };
+            let key = format!("{base}{name}{}", if is_directory { "/" } else { "" });
+            if self.may_match(&key) {
+                keys.push(key);
+            }
+        }
+        keys.sort_unstable();
+        for key in keys {
+            let page = if key.ends_with('/') {
+                self.directory(root, &key)?
+            } else {
+                self.file(root, key)?
+            };
+            if page == Page::Full {
+                return Ok(Page::Full);
+            }
+        }
+        Ok(Page::HasRoom)
+    }
+
+    /// Whether this file, or anything below this directory, can be in the page.
+    fn may_match(&self, key: &str) -> bool {
+        let prefix = self.request.prefix.as_str();
+        let is_directory = key.ends_with('/');
+        if is_directory && key == LOST_AND_FOUND {
+            return false;
+        }
+        let in_prefix = match key.strip_prefix(prefix) {
+            Some(rest) => !(self.request.shallow && rest.contains('/')),
+            None => is_directory && prefix.starts_with(key),
+        };
+        let later = key > self.after.as_str() || (is_directory && self.after.starts_with(key));
+        in_prefix && later
+    }
+
+    fn file(&mut self, root: &Path, key: String) -> Result<Page> {
+        if self.found.objects.len() == self.page_size {
+            self.found.next = self.found.objects.last().map(|last| last.key.to_string());
+            return Ok(Page::Full);
+        }
+        let path = root.join(&key);
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => {
+                if let Some(key) = ObjectKey::from_listing(&key) {
+                    self.found.objects.push(object_info(key, &metadata));
+                }
+            }
+            Ok(_) => {}
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(Error::file("examine", &path, &error)),
+        }
+        Ok(Page::HasRoom)
+    }
+}

@@ -1,0 +1,107 @@
+//! The temporary file that becomes an object.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use super::Root;
+use crate::error::Result;
+use crate::layout::ObjectKey;
+use crate::store::{PutMode, PutOutcome};
+
+/// How the names of temporary files begin; listings leave them out.
+pub(super) const NAME_PREFIX: &str = ".wal-e-tmp-";
+
+/// An upload that has not written for so long is dead: its process was killed.
+const STALE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A file under a temporary name, which is removed when this value is dropped.
+#[derive(Debug)]
+pub(super) struct TemporaryFile {
+    file: File,
+    path: PathBuf,
+    /// Set once the temporary name is gone.
+    renamed: AtomicBool,
+}
+
+impl TemporaryFile {
+    /// A new, empty file in `directory`.
+    pub(super) fn create(directory: &Path) -> io::Result<TemporaryFile> {
+        let name = format!("{NAME_PREFIX}{}-{:016x}", std::process::id(), fastrand::u64(..));
+        let path = directory.join(name);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        Ok(TemporaryFile { file, path, renamed: AtomicBool::new(false) })
+    }
+
+    /// Writes `bytes` at `offset`.
+    pub(super) fn write_at(
+        &self,
+        root: &Root,
+        key: &ObjectKey,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<()> {
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(|error| root.refused("put", key, &self.path, &error))
+    }
+
+    /// Makes it the object: durable first, then visible, then durably visible.
+    pub(super) fn publish(
+        &self,
+        root: &Root,
+        key: &ObjectKey,
+        mode: PutMode,
+    ) -> Result<PutOutcome> {
+        let target = root.file(key);
+        let refused = |path: &Path, error: &io::Error| root.refused("put", key, path, error);
+        self.file.sync_all().map_err(|error| refused(&self.path, &error))?;
+        let outcome = match mode {
+            PutMode::Replace => {
+                std::fs::rename(&self.path, &target).map_err(|error| refused(&target, &error))?;
+                self.renamed.store(true, Ordering::Relaxed);
+                PutOutcome::Stored
+            }
+            PutMode::CreateOnly => match std::fs::hard_link(&self.path, &target) {
+                Ok(()) => PutOutcome::Stored,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    PutOutcome::AlreadyExists
+                }
+                Err(error) => return Err(refused(&target, &error)),
+            },
+        };
+        root.make_durable(key, &root.directory(key))?;
+        Ok(outcome)
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        if !self.renamed.load(Ordering::Relaxed) {
+            // Nothing can be done about a failure here; it is removed as stale later.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes the temporary files in `directory` that nobody writes any more.
+/// This is tidying up: a failure is left for the next time.
+pub(super) fn remove_stale(directory: &Path) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().as_encoded_bytes().starts_with(NAME_PREFIX.as_bytes()) {
+            continue;
+        }
+        let age = entry
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .ok()
+            .and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        if age.is_some_and(|age| age > STALE_AFTER) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Objects in memory: the store of the tests.
+//!
+//! It keeps the whole contract, strictly: create-only is atomic, a multipart
+//! upload with a gap is refused, and an upload that was neither completed nor
+//! aborted can be seen with [`MemoryStore::open_uploads`].
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use time::OffsetDateTime;
+
+use super::{
+    Attributes, ListPage, ListRequest, MultipartUpload, ObjectBody, ObjectInfo, ObjectReader,
+    ObjectStore, PutMode, PutOutcome,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::ObjectKey;
+
+/// As S3 does it.
+const DEFAULT_PAGE_SIZE: usize = 1000;
+
+/// The size of the pieces in which an object is handed out.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// A store in memory. Clones share their objects.
+#[derive(Debug, Clone)]
+pub struct MemoryStore {
+    state: Arc<Mutex<State>>,
+    page_size: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    objects: BTreeMap<String, Stored>,
+    uploads: BTreeMap<u64, OpenUpload>,
+    /// Counts stores and uploads, so that no etag or upload number comes twice.
+    serial: u64,
+}
+
+#[derive(Debug)]
+struct Stored {
+    info: ObjectInfo,
+    content: Bytes,
+}
+
+#[derive(Debug)]
+struct OpenUpload {
+    key: ObjectKey,
+    /// By number: offset and content.
+    parts: BTreeMap<u32, (u64, Bytes)>,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        MemoryStore { state: Arc::default(), page_size: DEFAULT_PAGE_SIZE }
+    }
+}
+
+impl MemoryStore {
+    /// An empty store that lists 1000 objects a page.
+    pub fn new() -> Self {
+        MemoryStore::default()
+    }
+
+    /// An empty store with pages of `page_size` objects.
+    pub fn with_page_size(page_size: usize) -> Self {
+        MemoryStore { page_size: page_size.max(1), ..MemoryStore::default() }
+    }
+
+    /// The keys of the multipart uploads that were begun and neither completed
+    /// nor aborted.
+    pub fn open_uploads(&self) -> Vec<ObjectKey> {
+        self.lock().uploads.values().map(|upload| upload.key.clone()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn store(
+        &mut self,
+        key: &ObjectKey,
+        content: Bytes,
+        mode: PutMode,
+        attributes: &Attributes,
+    ) -> PutOutcome {
+        if mode == PutMode::CreateOnly && self.objects.contains_key(key.as_str()) {
+            return PutOutcome::AlreadyExists;
+        }
+        let info = ObjectInfo {
+            key: key.clone(),
+            size_bytes: content.len() as u64,
+            last_modified: OffsetDateTime::now_utc(),
+            etag: Some(format!("\"{}\"", self.next_serial())),
+            attributes: attributes.clone(),
+        };
+        self.objects.insert(key.as_str().to_owned(), Stored { info, content });
+        PutOutcome::Stored
+    }
+}
+
+fn url(key: &str) -> String {
+    format!("memory:///{key}")
+}
+
+#[async_trait]
+impl ObjectStore for MemoryStore {
+    fn url(&self, key: &str) -> String {
+        url(key)
+    }
+
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        mode: PutMode,
+        attributes: &Attributes,
+    ) -> Result<PutOutcome> {
+        Ok(self.lock().store(key, body, mode, attributes))
+    }
+
+    async fn begin_multipart(
+        &self,
+        key: &ObjectKey,
+        mode: PutMode,
+        attributes: &Attributes,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let mut state = self.lock();
+        let number = state.next_serial();
+        state.uploads.insert(number, OpenUpload { key: key.clone(), parts: BTreeMap::new() });
+        drop(state);
+        Ok(Box::new(MemoryUpload {
+            store: self.clone(),
+            number,
+            key: key.clone(),
+            mode,
+            attributes: attributes.clone(),
+        }))
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        if_match: Option<&str>,
+    ) -> Result<ObjectReader> {
+        let state = self.lock();
+        let stored = state.objects.get(key.as_str()).ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("object \"{}\" does not exist", url(key.as_str())),
+            )
+        })?;
+        if if_match.is_some() && if_match != stored.info.etag.as_deref() {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("object \"{}\" has changed", url(key.as_str())),
+            ));
+        }
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        if start > stored.content.len() {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("object \"{}\" is shorter than {offset} bytes", url(key.as_str())),
+            ));
+        }
+        Ok(ObjectReader {
+            info: stored.info.clone(),
+            body: Box::new(MemoryBody { rest: stored.content.slice(start..) }),
+        })
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
+        Ok(self.lock().objects.get(key.as_str()).map(|stored| stored.info.clone()))
+    }
+
+    async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage> {
+        let state = self.lock();
+        let after = page.max(request.start_after.clone());
+        let start = match &after {
+            Some(after) if *after >= request.prefix => Bound::Excluded(after.as_str()),
+            _ => Bound::Included(request.prefix.as_str()),
+        };
+        let mut found = ListPage::default();
+        for (key, stored) in state.objects.range::<str, _>((start, Bound::Unbounded)) {
+            let Some(rest) = key.strip_prefix(request.prefix.as_str()) else { break };
+            if request.shallow && rest.contains('/') {
+                continue;
+            }
+            if found.objects.len() == self.page_size {
+                found.next = found.objects.last().map(|last: &ObjectInfo| last.key.to_string());
+                break;
+            }
+            found
+                .objects
+                .push(ObjectInfo { attributes: Attributes::default(), ..stored.info.clone() });
+        }
+        Ok(found)
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<()> {
+        self.lock().objects.remove(key.as_str());
+        Ok(())
+    }
+}
+
+struct MemoryBody {
+    rest: Bytes,
+}
+
+#[async_trait]
+impl ObjectBody for MemoryBody {
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let length = self.rest.len().min(CHUNK_BYTES);
+        Ok(Some(self.rest.split_to(length)))
+    }
+}
+
+#[derive(Debug)]
+struct MemoryUpload {
+    store: MemoryStore,
+    number: u64,
+    key: ObjectKey,
+    mode: PutMode,
+    attributes: Attributes,
+}
+
+impl MemoryUpload {
+    fn gone(&self) -> Error {
+        Error::new(
+            ErrorKind::NotFound,
+            format!("the multipart upload of \"{}\" does not exist", url(self.key.as_str())),
+        )
+    }
+}
+
+#[async_trait]
+impl MultipartUpload for MemoryUpload {
+    async fn put_part(&self, number: u32, offset: u64, body: Bytes) -> Result<()> {
+        let mut state = self.store.lock();
+        let upload = state.uploads.get_mut(&self.number).ok_or_else(|| self.gone())?;
+        upload.parts.insert(number, (offset, body));
+        Ok(())
+    }
+
+    async fn complete(&self) -> Result<PutOutcome> {
+        let mut state = self.store.lock();
+        let upload = state.uploads.get(&self.number).ok_or_else(|| self.gone())?;
+        let mut content = BytesMut::new();
+        for (expected, (&number, (offset, part))) in (1..).zip(&upload.parts) {
+            if number != expected || *offset != content.len() as u64 {
+                return Err(Error::new(
+                    ErrorKind::Bug,
+                    format!("the parts of \"{}\" leave a gap", url(self.key.as_str())),
+                )
+                .with_detail(format!("Part {number} was sent for offset {offset}.")));
+            }
+            content.extend_from_slice(part);
+        }
+        state.uploads.remove(&self.number);
+        Ok(state.store(&self.key, content.freeze(), self.mode, &self.attributes))
+    }
+
+    async fn abort(&self) -> Result<()> {
+        self.store.lock().uploads.remove(&self.number);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn keeps_the_contract() {
+        conformance::run_all(Arc::new(MemoryStore::new())).await;
+    }
+
+    #[tokio::test]
+    async fn keeps_the_contract_in_small_pages() {
+        conformance::run_all(Arc::new(MemoryStore::with_page_size(2))).await;
+    }
+
+    #[tokio::test]
+    async fn open_uploads_are_seen_until_they_end() {
+        let store = MemoryStore::new();
+        let key = ObjectKey::from_listing("some/object").unwrap();
+        let attributes = Attributes::default();
+        let first = store.begin_multipart(&key, PutMode::CreateOnly, &attributes).await.unwrap();
+        let second = store.begin_multipart(&key, PutMode::CreateOnly, &attributes).await.unwrap();
+        assert_eq!(store.open_uploads(), [key.clone(), key.clone()]);
+        first.abort().await.unwrap();
+        assert_eq!(store.open_uploads(), [key.clone()]);
+        second.put_part(1, 0, Bytes::from_static(b"x")).await.unwrap();
+        assert_eq!(second.complete().await.unwrap(), PutOutcome::Stored);
+        assert!(store.open_uploads().is_empty());
+        assert_eq!(second.complete().await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn parts_with_a_gap_are_refused() {
+        let store = MemoryStore::new();
+        let key = ObjectKey::from_listing("gap").unwrap();
+        let upload =
+            store.begin_multipart(&key, PutMode::Replace, &Attributes::default()).await.unwrap();
+        upload.put_part(1, 0, Bytes::from_static(b"abc")).await.unwrap();
+        upload.put_part(2, 4, Bytes::from_static(b"def")).await.unwrap();
+        assert_eq!(upload.complete().await.unwrap_err().kind(), ErrorKind::Bug);
+        assert!(store.head(&key).await.unwrap().is_none());
+    }
+}

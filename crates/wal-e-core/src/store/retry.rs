@@ -1,0 +1,297 @@
+//! Tries again what failed for a passing reason, without doing it twice.
+//!
+//! [`RetryingStore`] wraps a store whose every call is one attempt. An attempt
+//! that failed may have done its work all the same: the answer was lost. So
+//! each upload carries a random number of its own, and a repeat that finds the
+//! object there already looks at that number before it says so.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{
+    Attributes, ListPage, ListRequest, MultipartUpload, ObjectBody, ObjectInfo, ObjectReader,
+    ObjectStore, PutMode, PutOutcome,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::ObjectKey;
+use crate::notice::Notices;
+
+mod patience;
+
+pub use patience::Patience;
+use patience::{Attempts, Speaker};
+
+/// A store that tries again. See the [module](self).
+#[derive(Debug)]
+pub struct RetryingStore<S> {
+    shared: Arc<Shared<S>>,
+}
+
+/// What the store shares with its uploads and bodies.
+#[derive(Debug)]
+struct Shared<S> {
+    store: S,
+    patience: Patience,
+    speaker: Speaker,
+}
+
+impl<S: ObjectStore> RetryingStore<S> {
+    /// Wraps `store`. That something is tried again is said on `notices`, at
+    /// most once a minute.
+    pub fn new(store: S, patience: Patience, notices: Notices) -> Self {
+        let speaker = Speaker::new(notices);
+        RetryingStore { shared: Arc::new(Shared { store, patience, speaker }) }
+    }
+}
+
+/// Runs `$call` until it succeeds, fails for good, or patience ends.
+macro_rules! retry {
+    ($shared:expr, $call:expr) => {{
+        let mut attempts = $shared.attempts();
+        loop {
+            match $call.await {
+                Ok(value) => break Ok(value),
+                Err(error) => {
+                    if let Err(error) = attempts.wait_after(error).await {
+                        break Err(error);
+                    }
+                }
+            }
+        }
+    }};
+}
+
+impl<S: ObjectStore> Shared<S> {
+    fn attempts(&self) -> Attempts<'_> {
+        self.patience.attempts(&self.speaker)
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
+        retry!(self, self.store.head(key))
+    }
+
+    /// What an upload's repeat found: its own object, or somebody else's.
+    async fn outcome_for(&self, key: &ObjectKey, upload_id: &str) -> Result<PutOutcome> {
+        let found = self.head(key).await?.and_then(|info| info.attributes.upload_id);
+        Ok(match found.as_deref() == Some(upload_id) {
+            true => PutOutcome::Stored,
+            false => PutOutcome::AlreadyExists,
+        })
+    }
+}
+
+/// A number that no other upload has.
+fn fresh_upload_id() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
+fn with_upload_id(attributes: &Attributes, upload_id: &str) -> Attributes {
+    Attributes { upload_id: Some(upload_id.to_owned()), ..attributes.clone() }
+}
+
+#[async_trait]
+impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
+    fn url(&self, key: &str) -> String {
+        self.shared.store.url(key)
+    }
+
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        mode: PutMode,
+        attributes: &Attributes,
+    ) -> Result<PutOutcome> {
+        let upload_id = fresh_upload_id();
+        let attributes = with_upload_id(attributes, &upload_id);
+        let mut attempts = self.shared.attempts();
+        loop {
+            match self.shared.store.put(key, body.clone(), mode, &attributes).await {
+                Ok(PutOutcome::AlreadyExists) if attempts.failed() => {
+                    return self.shared.outcome_for(key, &upload_id).await;
+                }
+                Ok(outcome) => return Ok(outcome),
+                Err(error) => attempts.wait_after(error).await?,
+            }
+        }
+    }
+
+    async fn begin_multipart(
+        &self,
+        key: &ObjectKey,
+        mode: PutMode,
+        attributes: &Attributes,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let upload_id = fresh_upload_id();
+        let attributes = with_upload_id(attributes, &upload_id);
+        let upload =
+            retry!(self.shared, self.shared.store.begin_multipart(key, mode, &attributes))?;
+        let shared = Arc::clone(&self.shared);
+        Ok(Box::new(RetryingUpload { shared, upload, key: key.clone(), mode, upload_id }))
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        if_match: Option<&str>,
+    ) -> Result<ObjectReader> {
+        let reader = retry!(self.shared, self.shared.store.get(key, offset, if_match))?;
+        let body = ResumingBody {
+            shared: Arc::clone(&self.shared),
+            info: reader.info.clone(),
+            body: Some(reader.body),
+            offset,
+        };
+        Ok(ObjectReader { info: reader.info, body: Box::new(body) })
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
+        self.shared.head(key).await
+    }
+
+    async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage> {
+        retry!(self.shared, self.shared.store.list(request, page.clone()))
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<()> {
+        retry!(self.shared, self.shared.store.delete(key))
+    }
+}
+
+struct RetryingUpload<S> {
+    shared: Arc<Shared<S>>,
+    upload: Box<dyn MultipartUpload>,
+    key: ObjectKey,
+    mode: PutMode,
+    upload_id: String,
+}
+
+impl<S> fmt::Debug for RetryingUpload<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryingUpload").field("upload", &self.upload).finish_non_exhaustive()
+    }
+}
+
+impl<S: ObjectStore> RetryingUpload<S> {
+    /// What became of an upload that the server says, with `error`, has ended.
+    async fn outcome_after_end(&self, error: Error) -> Result<PutOutcome> {
+        let Ok(Some(info)) = self.shared.head(&self.key).await else { return Err(error) };
+        if info.attributes.upload_id.as_deref() == Some(&self.upload_id) {
+            return Ok(PutOutcome::Stored);
+        }
+        match self.mode {
+            PutMode::CreateOnly => {
+                // Should it be open all the same, nobody else would end it.
+                self.abort().await?;
+                Ok(PutOutcome::AlreadyExists)
+            }
+            PutMode::Replace => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl<S: ObjectStore> MultipartUpload for RetryingUpload<S> {
+    async fn put_part(&self, number: u32, offset: u64, body: Bytes) -> Result<()> {
+        retry!(self.shared, self.upload.put_part(number, offset, body.clone()))
+    }
+
+    async fn complete(&self) -> Result<PutOutcome> {
+        let mut attempts = self.shared.attempts();
+        loop {
+            match self.upload.complete().await {
+                Ok(PutOutcome::AlreadyExists) if attempts.failed() => {
+                    return self.shared.outcome_for(&self.key, &self.upload_id).await;
+                }
+                Ok(outcome) => return Ok(outcome),
+                // The first attempt may have ended the upload. Servers say that
+                // in their own ways: Garage answers 404, s3s-fs 403.
+                Err(error) if attempts.failed() && !error.is_transient() => {
+                    return self.outcome_after_end(error).await;
+                }
+                Err(error) => attempts.wait_after(error).await?,
+            }
+        }
+    }
+
+    async fn abort(&self) -> Result<()> {
+        retry!(self.shared, self.upload.abort())
+    }
+}
+
+/// A body that goes on where it broke.
+struct ResumingBody<S> {
+    shared: Arc<Shared<S>>,
+    info: ObjectInfo,
+    /// `None` after it broke, until it is opened again.
+    body: Option<Box<dyn ObjectBody>>,
+    /// Where the next chunk begins in the object.
+    offset: u64,
+}
+
+impl<S: ObjectStore> ResumingBody<S> {
+    async fn attempt(&mut self) -> Result<Option<Bytes>> {
+        let body = match &mut self.body {
+            Some(body) => body,
+            None => {
+                let etag = self.info.etag.as_deref();
+                let reader = self.shared.store.get(&self.info.key, self.offset, etag).await?;
+                // Says little where there is an etag, and all there is without one.
+                if reader.info.size_bytes != self.info.size_bytes {
+                    return Err(Error::new(
+                        ErrorKind::Conflict,
+                        format!(
+                            "object \"{}\" changed while it was read",
+                            self.shared.store.url(self.info.key.as_str())
+                        ),
+                    ));
+                }
+                self.body.insert(reader.body)
+            }
+        };
+        let chunk = body.next_chunk().await?;
+        if chunk.is_none() && self.offset < self.info.size_bytes {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "could not get object \"{}\": it ended after {} of {} bytes",
+                    self.shared.store.url(self.info.key.as_str()),
+                    self.offset,
+                    self.info.size_bytes
+                ),
+            ));
+        }
+        Ok(chunk)
+    }
+}
+
+#[async_trait]
+impl<S: ObjectStore> ObjectBody for ResumingBody<S> {
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>> {
+        if self.offset >= self.info.size_bytes {
+            return Ok(None);
+        }
+        let shared = Arc::clone(&self.shared);
+        // Patience begins anew with each chunk that came.
+        let mut attempts = shared.attempts();
+        loop {
+            match self.attempt().await {
+                Ok(chunk) => {
+                    self.offset += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+                    return Ok(chunk);
+                }
+                Err(error) => {
+                    self.body = None;
+                    attempts.wait_after(error).await?;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! How long to go on trying, how long to wait in between, and what to say.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::notice::Notices;
+
+/// That something is tried again is said at most so often.
+const SPEAK_EVERY: Duration = Duration::from_secs(60);
+
+/// How long to go on trying what fails for a passing reason.
+///
+/// The wait before the next attempt is drawn evenly from zero to a bound that
+/// doubles with each attempt ("full jitter"), so that many writers do not come
+/// back at the same moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// No attempt begins later than this after the first one.
+    pub give_up_after: Duration,
+    /// The bound of the first wait.
+    pub first_delay: Duration,
+    /// The bound of any wait.
+    pub longest_delay: Duration,
+}
+
+impl Patience {
+    /// For the archiver: short, because the server itself tries again, and a
+    /// failure should be told soon.
+    pub fn archiver() -> Self {
+        Patience::giving_up_after(Duration::from_secs(20))
+    }
+
+    /// For a base backup: hours of work should outlast an outage of minutes.
+    pub fn backup() -> Self {
+        Patience::giving_up_after(Duration::from_secs(600))
+    }
+
+    /// For a command that somebody waits for.
+    pub fn command() -> Self {
+        Patience::giving_up_after(Duration::from_secs(120))
+    }
+
+    /// One attempt and no more.
+    pub fn none() -> Self {
+        Patience::giving_up_after(Duration::ZERO)
+    }
+
+    fn giving_up_after(give_up_after: Duration) -> Self {
+        Patience {
+            give_up_after,
+            first_delay: Duration::from_millis(200),
+            longest_delay: Duration::from_secs(15),
+        }
+    }
+
+    /// The attempts of one call.
+    pub(super) fn attempts<'a>(&self, speaker: &'a Speaker) -> Attempts<'a> {
+        Attempts { patience: *self, speaker, began: Instant::now(), failures: 0 }
+    }
+
+    /// The longest that may be waited after so many failures.
+    fn delay_bound(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(31);
+        self.first_delay.saturating_mul(1 << doublings).min(self.longest_delay)
+    }
+}
+
+/// Says that something is tried again, without flooding the log.
+#[derive(Debug)]
+pub(super) struct Speaker {
+    notices: Notices,
+    spoke: Mutex<Option<Instant>>,
+}
+
+impl Speaker {
+    pub(super) fn new(notices: Notices) -> Self {
+        Speaker { notices, spoke: Mutex::new(None) }
+    }
+
+    fn retrying(&self, error: &Error, patience: &Patience) {
+        let mut spoke = self.spoke.lock().unwrap_or_else(PoisonError::into_inner);
+        if spoke.is_some_and(|spoke| spoke.elapsed() < SPEAK_EVERY) {
+            return;
+        }
+        *spoke = Some(Instant::now());
+        self.notices.log(format!(
+            "{}; trying again for up to {} s",
+            error.message(),
+            patience.give_up_after.as_secs()
+        ));
+    }
+}
+
+/// The attempts of one call so far.
+#[derive(Debug)]
+pub(super) struct Attempts<'a> {
+    patience: Patience,
+    speaker: &'a Speaker,
+    began: Instant,
+    failures: u32,
+}
+
+impl Attempts<'_> {
+    /// Whether an attempt of this call failed before; it may have done its work.
+    pub(super) fn failed(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Waits before the next attempt.
+    ///
+    /// # Errors
+    /// `error` itself when trying again cannot help or patience has ended.
+    pub(super) async fn wait_after(&mut self, error: Error) -> Result<()> {
+        if !error.is_transient() {
+            return Err(error);
+        }
+        self.failures += 1;
+        let elapsed = self.began.elapsed();
+        let Some(left) = self.patience.give_up_after.checked_sub(elapsed).filter(|d| !d.is_zero())
+        else {
+            return Err(self.given_up(error, elapsed));
+        };
+        self.speaker.retrying(&error, &self.patience);
+        let delay = self.patience.delay_bound(self.failures).mul_f64(fastrand::f64());
+        tokio::time::sleep(delay.min(left)).await;
+        Ok(())
+    }
+
+    fn given_up(&self, error: Error, elapsed: Duration) -> Error {
+        if self.failures < 2 {
+            return error;
+        }
+        let tried = format!("It was tried {} times in {} s.", self.failures, elapsed.as_secs());
+        let detail = match error.detail() {
+            Some(detail) => format!("{detail} {tried}"),
+            None => tried,
+        };
+        error.with_detail(detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn waits_double_up_to_a_bound() {
+        let patience = Patience::archiver();
+        let bounds: Vec<_> = (1..=9).map(|n| patience.delay_bound(n).as_millis()).collect();
+        assert_eq!(bounds, [200, 400, 800, 1600, 3200, 6400, 12800, 15000, 15000]);
+        assert_eq!(patience.delay_bound(u32::MAX), patience.longest_delay);
+    }
+
+    #[tokio::test]
+    async fn without_patience_there_is_one_attempt() {
+        let (notices, queue) = crate::notice::channel();
+        let speaker = Speaker::new(notices);
+        let mut attempts = Patience::none().attempts(&speaker);
+        let error = Error::new(ErrorKind::Unavailable, "busy");
+        assert_eq!(attempts.wait_after(error.clone()).await, Err(error));
+        assert!(queue.drain().is_empty());
+    }
+}

@@ -1,0 +1,10 @@
+//! Between blocking streams (files, tar, compression) and asynchronous stores.
+//!
+//! Both directions have a fixed number of buffers of a fixed size, so that
+//! memory does not depend on the size of what is moved.
+
+mod download;
+mod upload;
+
+pub use download::{DownloadReader, download};
+pub use upload::{PartWriter, Upload, Uploaded, upload};

@@ -1,0 +1,336 @@
+//! A stream of unknown length into one object.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::ObjectKey;
+use crate::store::{Attributes, MultipartUpload, ObjectStore, PutMode, PutOutcome};
+
+/// Buffers of one upload: one is filled while the others are sent.
+const BUFFERS: usize = 3;
+
+/// The smallest part but the last that S3 takes
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>).
+pub const MIN_PART_SIZE_BYTES: usize = 5 * 1024 * 1024;
+
+/// How long an upload that is given up may take to clean up after itself.
+const CLEAN_UP_TIME: Duration = Duration::from_secs(5);
+
+/// The most parts that S3 takes for one object.
+const MAX_PARTS: u64 = 10_000;
+
+/// What is to be uploaded, and how.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    /// The object.
+    pub key: ObjectKey,
+    /// Whether it may replace one of that name.
+    pub mode: PutMode,
+    /// Kept with the object.
+    pub attributes: Attributes,
+    /// Size of the buffers, and of the parts of an object that is larger than one.
+    pub part_size_bytes: usize,
+    /// Ends the upload and leaves nothing of it.
+    pub cancel: CancellationToken,
+}
+
+impl Upload {
+    /// An upload that never replaces an object.
+    pub fn create_only(key: ObjectKey, cancel: CancellationToken) -> Self {
+        Upload {
+            key,
+            mode: PutMode::CreateOnly,
+            attributes: Attributes::default(),
+            part_size_bytes: MIN_PART_SIZE_BYTES,
+            cancel,
+        }
+    }
+
+    /// With parts large enough for an object of up to `bytes`.
+    #[must_use]
+    pub fn sized_for(mut self, bytes: u64) -> Self {
+        let needed = usize::try_from(bytes / (MAX_PARTS * 9 / 10)).unwrap_or(usize::MAX);
+        self.part_size_bytes = self.part_size_bytes.max(needed);
+        self
+    }
+}
+
+/// An upload that ended well.
+#[derive(Debug)]
+#[must_use]
+pub struct Uploaded<T> {
+    /// Whether the object was stored, or one of that name was there.
+    pub outcome: PutOutcome,
+    /// Bytes of the object.
+    pub bytes: u64,
+    /// What the producer returned.
+    pub value: T,
+}
+
+/// Runs `produce` on a thread of its own and stores what it writes.
+///
+/// An object of at most one part is stored by one request, a larger one in
+/// parts while it is produced. It becomes visible only after `produce` has
+/// returned `Ok`.
+///
+/// # Cancel safety
+/// Use the token of [`Upload`]: a dropped future leaves parts behind that only
+/// the store's own clean-up removes.
+pub async fn upload<T, F>(
+    store: Arc<dyn ObjectStore>,
+    upload: Upload,
+    produce: F,
+) -> Result<Uploaded<T>>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut PartWriter) -> Result<T> + Send + 'static,
+{
+    let (sender, mut parts) = mpsc::channel(BUFFERS);
+    let mut writer = PartWriter {
+        sender,
+        buffers: Arc::new(Semaphore::new(BUFFERS)),
+        runtime: tokio::runtime::Handle::current(),
+        part_size_bytes: upload.part_size_bytes,
+        filling: None,
+        cancel: upload.cancel.clone(),
+    };
+    let producer = tokio::task::spawn_blocking(move || {
+        let value = produce(&mut writer)?;
+        writer.finish().map_err(|error| Error::from_io("could not upload", error))?;
+        Ok(value)
+    });
+
+    let consumed = consume(&*store, &upload, &mut parts).await;
+    // Whatever the producer still wants to send has nowhere to go.
+    parts.close();
+    drop(parts);
+    let produced = producer
+        .await
+        .unwrap_or_else(|panic| Err(Error::new(ErrorKind::Bug, format!("upload failed: {panic}"))));
+    let (value, received) = match (produced, consumed) {
+        (Ok(value), Ok(received)) => (value, received),
+        (produced, Ok(received)) => {
+            received.discard().await;
+            return Err(produced.err().unwrap_or_else(Error::cancelled));
+        }
+        // The producer only failed because nobody took its parts any more.
+        (_, Err(error)) => return Err(error),
+    };
+    if upload.cancel.is_cancelled() {
+        received.discard().await;
+        return Err(Error::cancelled());
+    }
+    let bytes = received.bytes();
+    let outcome = received.store(&*store, &upload).await?;
+    Ok(Uploaded { outcome, bytes, value })
+}
+
+/// All bytes of the producer: in memory, or in the store as parts.
+enum Received {
+    Small(Bytes),
+    Parts { multipart: Arc<dyn MultipartUpload>, bytes: u64 },
+}
+
+impl Received {
+    fn bytes(&self) -> u64 {
+        match self {
+            Received::Small(body) => body.len() as u64,
+            Received::Parts { bytes, .. } => *bytes,
+        }
+    }
+
+    async fn store(self, store: &dyn ObjectStore, upload: &Upload) -> Result<PutOutcome> {
+        match self {
+            Received::Small(body) => {
+                tokio::select! {
+                    result = store.put(&upload.key, body, upload.mode, &upload.attributes) => result,
+                    () = upload.cancel.cancelled() => Err(Error::cancelled()),
+                }
+            }
+            Received::Parts { multipart, .. } => {
+                let result = multipart.complete().await;
+                if !matches!(result, Ok(PutOutcome::Stored)) {
+                    abort(&*multipart).await;
+                }
+                result
+            }
+        }
+    }
+
+    async fn discard(self) {
+        if let Received::Parts { multipart, .. } = self {
+            abort(&*multipart).await;
+        }
+    }
+}
+
+/// The upload has failed already; what an abort that fails too leaves behind is
+/// for the store's clean-up of incomplete uploads.
+async fn abort(multipart: &dyn MultipartUpload) {
+    let _ = tokio::time::timeout(CLEAN_UP_TIME, multipart.abort()).await;
+}
+
+/// Takes the producer's parts until it ends.
+async fn consume(
+    store: &dyn ObjectStore,
+    upload: &Upload,
+    parts: &mut mpsc::Receiver<Part>,
+) -> Result<Received> {
+    let first_two = async {
+        let first = parts.recv().await;
+        let second = parts.recv().await;
+        (first, second)
+    };
+    let (first, second) = tokio::select! {
+        both = first_two => both,
+        () = upload.cancel.cancelled() => return Err(Error::cancelled()),
+    };
+    let (first, second) = match (first, second) {
+        (Some(first), Some(second)) => (first, second),
+        (Some(only), None) => return Ok(Received::Small(only.bytes)),
+        (None, _) => return Ok(Received::Small(Bytes::new())),
+    };
+
+    // A multipart upload that has begun is aborted below; one that is dropped
+    // while it begins would stay open, so it gets some time.
+    let multipart: Arc<dyn MultipartUpload> = tokio::select! {
+        result = store.begin_multipart(&upload.key, upload.mode, &upload.attributes) => result?.into(),
+        () = async {
+            upload.cancel.cancelled().await;
+            tokio::time::sleep(CLEAN_UP_TIME).await;
+        } => return Err(Error::cancelled()),
+    };
+    let mut sending = JoinSet::new();
+    let sent = tokio::select! {
+        sent = send_parts(&multipart, [first, second], parts, &mut sending) => sent,
+        () = upload.cancel.cancelled() => Err(Error::cancelled()),
+    };
+    // A part that arrives after the abort would stay.
+    sending.shutdown().await;
+    match sent {
+        Ok(bytes) => Ok(Received::Parts { multipart, bytes }),
+        Err(error) => {
+            abort(&*multipart).await;
+            Err(error)
+        }
+    }
+}
+
+/// Sends parts as they come, several at a time; returns the bytes of all.
+async fn send_parts(
+    multipart: &Arc<dyn MultipartUpload>,
+    first: [Part; 2],
+    parts: &mut mpsc::Receiver<Part>,
+    sending: &mut JoinSet<Result<()>>,
+) -> Result<u64> {
+    let mut waiting = first.into_iter();
+    let mut number = 0;
+    let mut offset = 0;
+    loop {
+        let part = match waiting.next() {
+            Some(part) => Some(part),
+            None => tokio::select! {
+                part = parts.recv() => part,
+                Some(result) = sending.join_next() => {
+                    joined(result)?;
+                    continue;
+                }
+            },
+        };
+        let Some(Part { bytes, buffer }) = part else { break };
+        number += 1;
+        let at = offset;
+        offset += bytes.len() as u64;
+        let multipart = Arc::clone(multipart);
+        sending.spawn(async move {
+            let result = multipart.put_part(number, at, bytes).await;
+            drop(buffer);
+            result
+        });
+    }
+    while let Some(result) = sending.join_next().await {
+        joined(result)?;
+    }
+    Ok(offset)
+}
+
+fn joined(result: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    result.unwrap_or_else(|panic| {
+        Err(Error::new(ErrorKind::Bug, format!("upload of a part failed: {panic}")))
+    })
+}
+
+/// A filled buffer and its place among the upload's buffers.
+struct Part {
+    bytes: Bytes,
+    buffer: OwnedSemaphorePermit,
+}
+
+/// Takes the bytes of an object on the producer's thread.
+#[derive(Debug)]
+pub struct PartWriter {
+    sender: mpsc::Sender<Part>,
+    buffers: Arc<Semaphore>,
+    runtime: tokio::runtime::Handle,
+    part_size_bytes: usize,
+    filling: Option<(Vec<u8>, OwnedSemaphorePermit)>,
+    cancel: CancellationToken,
+}
+
+impl PartWriter {
+    fn send(&mut self) -> io::Result<()> {
+        if let Some((bytes, buffer)) = self.filling.take() {
+            self.sender
+                .blocking_send(Part { bytes: bytes.into(), buffer })
+                .map_err(|_| self.closed())?;
+        }
+        Ok(())
+    }
+
+    /// The upload ended before its producer did; its own error says why.
+    fn closed(&self) -> io::Error {
+        if self.cancel.is_cancelled() {
+            return Error::cancelled().into();
+        }
+        io::Error::from(io::ErrorKind::BrokenPipe)
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.send()
+    }
+}
+
+impl Write for PartWriter {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        if self.filling.as_ref().is_some_and(|(bytes, _)| bytes.len() == self.part_size_bytes) {
+            self.send()?;
+        }
+        if self.filling.is_none() {
+            let sender = self.sender.clone();
+            let permit = self.runtime.block_on(async {
+                tokio::select! {
+                    permit = Arc::clone(&self.buffers).acquire_owned() => permit.ok(),
+                    () = sender.closed() => None,
+                }
+            });
+            let permit = permit.ok_or_else(|| self.closed())?;
+            // Memory that is not written to is not used: the size is no waste.
+            self.filling = Some((Vec::with_capacity(self.part_size_bytes), permit));
+        }
+        let (bytes, _) = self.filling.as_mut().expect("set above");
+        let length = buffer.len().min(self.part_size_bytes - bytes.len());
+        bytes.extend_from_slice(&buffer[..length]);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,1 +1,83 @@
-fn main() {}
+//! The program `wal-e`: arguments in, the core called, an exit code out.
+//!
+//! Results go to standard output and everything else to standard error.
+
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use wal_e_core::ErrorKind;
+
+use crate::cli::Cli;
+use crate::interrupt::Failure;
+use crate::report::Report;
+
+mod cli;
+mod commands;
+mod endpoint;
+mod exit_code;
+mod interrupt;
+mod report;
+mod restore_command;
+mod server;
+mod settings;
+mod table;
+mod variables;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let code = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => run(&cli),
+        Err(error) => {
+            let _ = error.print();
+            refused(&arguments, &error)
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn run(cli: &Cli) -> u8 {
+    let report = Arc::new(Report::new(cli.terse));
+    // A panic has its own exit code, 101, which PostgreSQL would take for "the
+    // archive does not have it".
+    match catch_unwind(AssertUnwindSafe(|| commands::run(cli, &report))) {
+        Ok(Ok(())) => exit_code::SUCCESS,
+        Ok(Err(Failure::Error(error))) => {
+            report.error(&error);
+            exit_code::of_error(&cli.command, error.kind())
+        }
+        Ok(Err(Failure::Signal(signal))) => exit_code::of_signal(signal),
+        Err(_) => exit_code::of_error(&cli.command, ErrorKind::Bug),
+    }
+}
+
+/// The code for a command line that was not understood, or that asked for help.
+fn refused(arguments: &[OsString], error: &clap::Error) -> u8 {
+    let is_usage = error.use_stderr();
+    if is_usage && arguments.iter().any(|argument| argument == "wal-fetch") {
+        return exit_code::undecided(arguments.last().map(Path::new));
+    }
+    u8::try_from(error.exit_code()).unwrap_or(exit_code::FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refuse(arguments: &[&str]) -> u8 {
+        let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        refused(&arguments, &Cli::try_parse_from(&arguments).unwrap_err())
+    }
+
+    #[test]
+    fn a_wrong_restore_command_stops_recovery() {
+        assert_eq!(refuse(&["wal-e", "wal-push"]), 2);
+        assert_eq!(refuse(&["wal-e", "--help"]), 0);
+        assert_eq!(refuse(&["wal-e", "wal-fetch", "--help"]), 0);
+        assert_eq!(refuse(&["wal-e", "wal-fetch", "x"]), 200);
+        assert_eq!(refuse(&["wal-e", "--no-such-option", "wal-fetch", "x", "/no/where/y"]), 200);
+    }
+}

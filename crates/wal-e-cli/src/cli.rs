@@ -1,0 +1,386 @@
+//! The command line: what may be said, and nothing about how it is done.
+//!
+//! The options of WAL-E 1.1 keep their names and meaning. A secret has no
+//! option: it would be visible to every user of the machine.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use wal_e_core::postgres::Lsn;
+
+use crate::exit_code;
+
+/// Continuous archiving, base backups and point-in-time recovery for PostgreSQL.
+#[derive(Debug, Parser)]
+#[command(name = "wal-e", version, after_help = exit_code::TABLE, after_long_help = LONG_HELP_END)]
+pub struct Cli {
+    #[command(flatten)]
+    pub store: StoreOptions,
+
+    /// Print warnings and errors only
+    #[arg(long, global = true)]
+    pub terse: bool,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Shown at the end of `--help`; [`exit_code::TABLE`] is its second half.
+const LONG_HELP_END: &str = concat!(
+    "\
+Environment:
+  Each setting is taken from the command line, else from the environment, else
+  from the directory of --env-dir (one file for each variable). A variable may
+  begin with WALE_ or WALG_, which count before the bare name.
+
+  WALE_S3_PREFIX, WALE_FILE_PREFIX        as --s3-prefix, --file-prefix
+  WALG_S3_PREFIX, WALG_FILE_PREFIX        the same
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
+                                          credentials; without them the AWS default
+                                          chain applies (profile, web identity,
+                                          container, instance)
+  WALE_S3_ENDPOINT                        endpoint, also as http+path://HOST:PORT
+  AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_ENDPOINT
+                                          endpoint
+  AWS_REGION, AWS_DEFAULT_REGION          region
+  AWS_S3_FORCE_PATH_STYLE                 true or false
+  S3_CA_CERT_FILE, AWS_CA_BUNDLE          PEM file of trusted authorities
+  S3_STORAGE_CLASS, S3_SSE, S3_SSE_KMS_ID how objects are stored
+  PGHOST, PGPORT, PGUSER, PGDATABASE, PGPASSWORD
+                                          server of backup-push
+
+",
+    include_str!("exit_code_table.txt")
+);
+
+/// Where backups and WAL are kept, and how to get there.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Where backups and WAL are kept")]
+pub struct StoreOptions {
+    /// Keep everything below this S3 prefix: s3://BUCKET/PATH
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "file_prefix")]
+    pub s3_prefix: Option<String>,
+
+    /// Keep everything below this directory: file:///PATH or /PATH
+    #[arg(long, global = true, value_name = "URL")]
+    pub file_prefix: Option<String>,
+
+    /// Access key; its secret is AWS_SECRET_ACCESS_KEY in the environment or in --env-dir
+    #[arg(short = 'k', long, global = true, value_name = "ID")]
+    pub aws_access_key_id: Option<String>,
+
+    /// Directory with one file for each environment variable
+    #[arg(long, global = true, value_name = "DIR")]
+    pub env_dir: Option<PathBuf>,
+
+    /// S3 server that is not AWS: https://HOST:PORT
+    #[arg(long, global = true, value_name = "URL")]
+    pub s3_endpoint: Option<String>,
+
+    /// Region of the bucket
+    #[arg(long, global = true, value_name = "REGION")]
+    pub s3_region: Option<String>,
+
+    /// Name the bucket in the path instead of the host name
+    #[arg(
+        long, global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub s3_force_path_style: Option<bool>,
+
+    /// PEM file of the authorities that may sign the S3 server's certificate
+    #[arg(long, global = true, value_name = "FILE")]
+    pub s3_ca_file: Option<PathBuf>,
+
+    /// Storage class of new objects
+    #[arg(long, global = true, value_name = "CLASS")]
+    pub s3_storage_class: Option<String>,
+
+    /// Server-side encryption of new objects: AES256 or aws:kms
+    #[arg(long, global = true, value_name = "METHOD")]
+    pub s3_sse: Option<String>,
+
+    /// Key for aws:kms
+    #[arg(long, global = true, value_name = "KEY")]
+    pub s3_sse_kms_key_id: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take a base backup of the running server that owns DIR
+    BackupPush(BackupPush),
+    /// Restore a base backup into DIR, which must be empty or absent
+    BackupFetch(BackupFetch),
+    /// List the base backups that can be restored, oldest first
+    BackupList(BackupList),
+    /// Archive one WAL file: archive_command = 'wal-e ... wal-push %p'
+    WalPush(WalPush),
+    /// Get one WAL file: restore_command = 'wal-e ... wal-fetch "%f" "%p"'
+    WalFetch(WalFetch),
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub struct BackupPush {
+    /// Data directory of the server
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+
+    /// Tar partitions in flight
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 4, value_parser = pool_size())]
+    pub pool_size: u16,
+
+    /// Read at most this many bytes a second, all partitions together
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub cluster_read_rate_limit: Option<u64>,
+
+    /// Label of the backup, as it stands in backup_label
+    #[arg(long, value_name = "TEXT", default_value = "wal_e")]
+    pub label: String,
+
+    /// Keep this backup when old ones are deleted
+    #[arg(long)]
+    pub permanent: bool,
+
+    /// Begin with a spread checkpoint: gentler, but it may take minutes to begin
+    #[arg(long)]
+    pub spread_checkpoint: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BackupFetch {
+    /// Directory to restore into; made when it is not there
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+
+    /// Name of the backup, or LATEST
+    #[arg(value_name = "NAME|LATEST")]
+    pub name: String,
+
+    /// Tar partitions in flight
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 4, value_parser = pool_size())]
+    pub pool_size: u16,
+
+    /// Restore the tablespace of directory OLD into directory NEW
+    #[arg(
+        short = 'T', long, value_name = "OLD=NEW", value_parser = tablespace_mapping
+    )]
+    pub tablespace_mapping: Vec<(PathBuf, PathBuf)>,
+
+    #[command(flatten)]
+    pub recovery: RecoveryOptions,
+}
+
+/// Any of these makes backup-fetch write recovery.signal and the settings of recovery.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Recovery (with any of these, recovery is set up in DIR)")]
+pub struct RecoveryOptions {
+    /// Recover to this time, as PostgreSQL reads it: '2026-01-31 12:00:00+00'
+    #[arg(long, value_name = "TIME", group = "target", value_parser = not_empty)]
+    pub recovery_target_time: Option<String>,
+
+    /// Recover to this LSN
+    #[arg(long, value_name = "LSN", group = "target", value_parser = lsn)]
+    pub recovery_target_lsn: Option<Lsn>,
+
+    /// Recover to this restore point, as named by pg_create_restore_point()
+    #[arg(long, value_name = "NAME", group = "target", value_parser = restore_point)]
+    pub recovery_target_name: Option<String>,
+
+    /// Recover along this timeline: a number, latest or current
+    #[arg(long, value_name = "TIMELINE", value_parser = target_timeline)]
+    pub recovery_target_timeline: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct BackupList {
+    /// LATEST, or the beginning of the names to list
+    #[arg(value_name = "QUERY")]
+    pub query: Option<String>,
+
+    /// Show every column
+    #[arg(long)]
+    pub detail: bool,
+
+    /// Print a JSON array with every column
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct WalPush {
+    /// The WAL file (%p)
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+
+    /// Accepted as in WAL-E; one call archives one file
+    #[arg(short = 'p', long, value_name = "N", hide = true)]
+    pub pool_size: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct WalFetch {
+    /// Name of the WAL file (%f)
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// Where to put it (%p)
+    #[arg(value_name = "DEST")]
+    pub destination: PathBuf,
+
+    /// Accepted as in WAL-E; one call gets one file
+    #[arg(short = 'p', long, value_name = "N", hide = true)]
+    pub prefetch: Option<u32>,
+}
+
+fn pool_size() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..=256)
+}
+
+fn lsn(text: &str) -> Result<Lsn, String> {
+    text.parse().map_err(|error: wal_e_core::Error| {
+        [Some(error.message()), error.hint()].into_iter().flatten().collect::<Vec<_>>().join(". ")
+    })
+}
+
+fn not_empty(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.contains('\n') {
+        return Err("it must be one line that is not empty".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// PostgreSQL 15, `src/backend/access/transam/xlogrecovery.c`,
+/// `check_recovery_target_name`: shorter than `MAXFNAMELEN` (64).
+fn restore_point(text: &str) -> Result<String, String> {
+    if text.len() > 63 {
+        return Err("the name of a restore point has at most 63 bytes".to_owned());
+    }
+    not_empty(text)
+}
+
+fn target_timeline(text: &str) -> Result<String, String> {
+    let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hexadecimal) => u32::from_str_radix(hexadecimal, 16),
+        None => text.parse(),
+    };
+    match (text, number) {
+        ("latest" | "current", _) => Ok(text.to_owned()),
+        (_, Ok(1..)) => Ok(text.to_owned()),
+        _ => Err("a timeline is a number from 1, \"latest\" or \"current\"".to_owned()),
+    }
+}
+
+/// `OLD=NEW`, both absolute; `\=` stands for an equals sign in a directory's
+/// name, as in pg_basebackup.
+fn tablespace_mapping(text: &str) -> Result<(PathBuf, PathBuf), String> {
+    let mut sides = vec![String::new()];
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        let side = sides.last_mut().expect("it begins with one side");
+        match character {
+            '\\' if characters.peek() == Some(&'=') => side.extend(characters.next()),
+            '=' => sides.push(String::new()),
+            _ => side.push(character),
+        }
+    }
+    let [old, new] = sides.as_slice() else {
+        return Err("it must be OLD=NEW, with \"\\=\" for an equals sign in a name".to_owned());
+    };
+    for side in [old, new] {
+        if !side.starts_with('/') {
+            return Err(format!("\"{side}\" is not an absolute path"));
+        }
+    }
+    Ok((PathBuf::from(old), PathBuf::from(new)))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(arguments: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(["wal-e"].into_iter().chain(arguments.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_option_takes_a_secret() {
+        let mut command = Cli::command();
+        command.build();
+        let commands = std::iter::once(&command).chain(command.get_subcommands());
+        for argument in commands.flat_map(|command| command.get_arguments()) {
+            for name in argument.get_long_and_visible_aliases().into_iter().flatten() {
+                let secret = ["secret", "token", "password"].iter().any(|word| name.contains(word));
+                assert!(!secret, "--{name}");
+            }
+        }
+        assert!(parse("--aws-secret-access-key x backup-list").is_err());
+    }
+
+    #[test]
+    fn old_command_lines_of_wal_e_are_understood() {
+        for line in [
+            "--s3-prefix s3://b/p -k AKID --terse wal-push pg_wal/0000000100000016000000B3",
+            "--s3-prefix=s3://b/p wal-push -p 4 pg_wal/0000000100000016000000B3",
+            "--file-prefix file://localhost/b wal-fetch -p 0 0000000100000016000000B3 dest",
+            "wal-fetch --prefetch=8 0000000100000016000000B3 dest",
+            "backup-push /data -p 8 --cluster-read-rate-limit 1000000",
+            "backup-push --pool-size 8 /data",
+            "backup-fetch /data LATEST -p 16",
+            "backup-list --detail",
+            "backup-list base_0000",
+            "version",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn store_options_may_also_follow_the_command() {
+        let cli = parse("backup-list --s3-prefix s3://b --s3-force-path-style").unwrap();
+        assert_eq!(cli.store.s3_prefix.as_deref(), Some("s3://b"));
+        assert_eq!(cli.store.s3_force_path_style, Some(true));
+        let cli = parse("--s3-force-path-style=false backup-list").unwrap();
+        assert_eq!(cli.store.s3_force_path_style, Some(false));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for line in [
+            "",
+            "--s3-prefix s3://b --file-prefix /b backup-list",
+            "backup-push /data -p 0",
+            "backup-push /data --cluster-read-rate-limit 0",
+            "backup-fetch /data",
+            "backup-fetch /data LATEST --recovery-target-lsn 1 ",
+            "backup-fetch /data LATEST --recovery-target-lsn 0/1 --recovery-target-name x",
+            "backup-fetch /data LATEST --recovery-target-timeline newest",
+            "backup-fetch /data LATEST --recovery-target-timeline 0",
+            "backup-fetch /data LATEST --tablespace-mapping /a",
+            "backup-fetch /data LATEST --tablespace-mapping /a=b",
+            "backup-fetch /data LATEST --tablespace-mapping /a=/b=/c",
+            "wal-fetch 0000000100000016000000B3",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn recovery_options_are_read() {
+        let line = "backup-fetch /data LATEST --recovery-target-lsn 16/B374D848 \
+                    --recovery-target-timeline 0x1F -T /a\\=b=/c -T /d=/e";
+        let Command::BackupFetch(fetch) = parse(line).unwrap().command else { panic!("{line}") };
+        assert_eq!(fetch.recovery.recovery_target_lsn, Some(Lsn(0x16_B374_D848)));
+        assert_eq!(fetch.recovery.recovery_target_timeline.as_deref(), Some("0x1F"));
+        let mapping = [("/a=b", "/c"), ("/d", "/e")].map(|(a, b)| (a.into(), b.into()));
+        assert_eq!(fetch.tablespace_mapping, mapping);
+    }
+}

@@ -1,0 +1,173 @@
+//! `wal-e backup-fetch DIR NAME|LATEST`: a base backup out of the archive, and
+//! how to go on from there.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use wal_e_core::Result;
+use wal_e_core::base_backup::{self, FetchProgress, FetchRequest, RecoveryConfig, RecoveryTarget};
+
+use super::{open, run_large};
+use crate::cli::{self, RecoveryOptions};
+use crate::interrupt::{Failure, Interrupt};
+use crate::report::{Report, print_result};
+use crate::restore_command;
+use crate::settings::{CredentialPlace, Settings};
+use crate::table::{percentage, size};
+
+pub fn run(
+    arguments: &cli::BackupFetch,
+    settings: &Settings,
+    report: &Arc<Report>,
+) -> Result<(), Failure> {
+    let restore_command = restore_command::build(settings)?;
+    let recovery = recovery_config(&arguments.recovery, &restore_command);
+    let set_up = recovery.is_some();
+    let request = FetchRequest {
+        name: arguments.name.clone(),
+        directory: arguments.directory.clone(),
+        concurrency: usize::from(arguments.pool_size),
+        tablespace_mapping: arguments.tablespace_mapping.clone(),
+        recovery,
+    };
+    let fetched = run_large(async {
+        let interrupt = Interrupt::listen(report)?;
+        let opened = open(settings, report).await?;
+        let progress = Arc::new(FetchProgress::default());
+        let counters = Arc::clone(&progress);
+        let token = interrupt.token();
+        let fetch = base_backup::fetch(opened.store, request, counters, opened.notices, token);
+        let fetched = report.attend(&opened.queue, || describe(&progress), fetch).await;
+        fetched.map_err(|error| interrupt.failure(error))
+    })??;
+    report.log(&format!(
+        "base backup {} is restored into \"{}\": {} in {} files",
+        fetched.name,
+        arguments.directory.display(),
+        size(fetched.bytes_written),
+        fetched.files,
+    ));
+    report.hint(&next_steps(&arguments.directory, &restore_command, set_up, settings.credentials));
+    Ok(print_result(&format!("{}\n", fetched.name))?)
+}
+
+/// Recovery is set up as soon as anything is said about it.
+fn recovery_config(options: &RecoveryOptions, restore_command: &str) -> Option<RecoveryConfig> {
+    let time = options.recovery_target_time.clone().map(RecoveryTarget::Time);
+    let lsn = options.recovery_target_lsn.map(RecoveryTarget::Lsn);
+    let name = options.recovery_target_name.clone().map(RecoveryTarget::Name);
+    let target = time.or(lsn).or(name);
+    let target_timeline = options.recovery_target_timeline.clone();
+    (target.is_some() || target_timeline.is_some()).then(|| RecoveryConfig {
+        restore_command: restore_command.to_owned(),
+        target,
+        target_timeline,
+    })
+}
+
+fn next_steps(
+    directory: &Path,
+    restore_command: &str,
+    set_up: bool,
+    credentials: CredentialPlace,
+) -> String {
+    let shown = directory.display();
+    let mut text = if set_up {
+        format!(
+            "recovery.signal and postgresql.auto.conf in \"{shown}\" are set up; start the server to recover"
+        )
+    } else {
+        format!(
+            "to recover, before the server is started, put this line into its postgresql.conf\n    \
+             restore_command = {}\n  and make the file that asks for recovery\n    touch {}",
+            restore_command::setting_value(restore_command),
+            restore_command::shell_word(&directory.join("recovery.signal").to_string_lossy()),
+        )
+    };
+    match credentials {
+        CredentialPlace::EnvDir | CredentialPlace::NotNeeded => {}
+        CredentialPlace::Environment => text.push_str(
+            "\n  the server needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY too, which only this \
+             process has now: keep them in a directory and name it with --env-dir",
+        ),
+        CredentialPlace::DefaultChain => text.push_str(
+            "\n  the server's operating system user must find AWS credentials as this process did",
+        ),
+    }
+    if !directory.join("postgresql.conf").exists() {
+        text.push_str(
+            "\n  the backup has no postgresql.conf (it was kept outside of the data directory): \
+             the server needs one",
+        );
+    }
+    if is_owned_by_root(directory) {
+        text.push_str(&format!(
+            "\n  the files belong to root, as whom PostgreSQL does not run: give them away, as by\n    \
+             chown -R postgres: {}",
+            restore_command::shell_word(&directory.to_string_lossy()),
+        ));
+    }
+    text
+}
+
+fn is_owned_by_root(directory: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(directory).is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+fn describe(progress: &FetchProgress) -> Option<String> {
+    let fetched = progress.bytes_fetched.load(Relaxed);
+    let total = progress.bytes_total.load(Relaxed);
+    (total > 0).then(|| {
+        format!("fetched {} of {} ({})", size(fetched), size(total), percentage(fetched, total))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use wal_e_core::postgres::Lsn;
+
+    use super::*;
+
+    #[test]
+    fn recovery_is_set_up_only_when_something_is_said_about_it() {
+        let none = RecoveryOptions::default();
+        assert!(recovery_config(&none, "c").is_none());
+
+        let lsn = RecoveryOptions { recovery_target_lsn: Some(Lsn(9)), ..none.clone() };
+        let config = recovery_config(&lsn, "c").unwrap();
+        assert!(matches!(config.target, Some(RecoveryTarget::Lsn(Lsn(9)))));
+        assert_eq!((config.restore_command.as_str(), config.target_timeline), ("c", None));
+
+        let latest = Some("latest".to_owned());
+        let timeline = RecoveryOptions { recovery_target_timeline: latest.clone(), ..none };
+        let config = recovery_config(&timeline, "c").unwrap();
+        assert!(config.target.is_none());
+        assert_eq!(config.target_timeline, latest);
+    }
+
+    #[test]
+    fn the_next_steps_can_be_copied() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("it's here");
+        std::fs::create_dir(&data).unwrap();
+        let steps = next_steps(&data, "wal-e 'x'", false, CredentialPlace::Environment);
+        assert!(steps.contains("restore_command = 'wal-e ''x'''\n"), "{steps}");
+        assert!(steps.contains("it'\\''s here/recovery.signal'"), "{steps}");
+        assert!(steps.contains("--env-dir") && steps.contains("no postgresql.conf"), "{steps}");
+
+        std::fs::write(data.join("postgresql.conf"), "").unwrap();
+        let steps = next_steps(&data, "wal-e 'x'", true, CredentialPlace::EnvDir);
+        assert!(!steps.contains("touch") && !steps.contains("postgresql.conf ("), "{steps}");
+    }
+
+    #[test]
+    fn progress_is_told_once_the_size_is_known() {
+        let progress = FetchProgress::default();
+        assert_eq!(describe(&progress), None);
+        progress.bytes_total.store(200 << 20, Relaxed);
+        progress.bytes_fetched.store(50 << 20, Relaxed);
+        assert_eq!(describe(&progress).as_deref(), Some("fetched 50 MB of 200 MB (25 %)"));
+    }
+}

@@ -1,0 +1,152 @@
+//! `wal-e backup-push DIR`: a base backup of a running server.
+//!
+//! The files are read by this process and stored by the core; the server is
+//! only asked to begin and to end backup mode, in one session that stays open
+//! in between. Whatever goes wrong, the session ends, and backup mode with it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use time::OffsetDateTime;
+use wal_e_core::base_backup::{BackupPush, BackupStart, Phase, Progress, PushOptions};
+use wal_e_core::{Error, Result};
+
+use super::{Opened, open, run_large};
+use crate::cli;
+use crate::interrupt::{Failure, Interrupt};
+use crate::report::{Report, print_result};
+use crate::server::{Session, check_belongs_to_server};
+use crate::settings::Settings;
+use crate::table::{percentage, size};
+use crate::variables::Place;
+
+/// A tar partition closes before it would pass this size.
+const TAR_SIZE_THRESHOLD_BYTES: u64 = 1 << 30;
+
+pub fn run(
+    arguments: &cli::BackupPush,
+    settings: &Settings,
+    report: &Arc<Report>,
+) -> Result<(), Failure> {
+    run_large(async {
+        let interrupt = Interrupt::listen(report)?;
+        let opened = open(settings, report).await?;
+        let progress = Arc::new(Progress::default());
+        let work = push(arguments, &opened, &interrupt, &progress);
+        let name = report.attend(&opened.queue, || describe(&progress), work).await;
+        let name = name.map_err(|error| interrupt.failure(error))?;
+        report.log(&format!("base backup {name} is complete"));
+        Ok(print_result(&format!("{name}\n"))?)
+    })?
+}
+
+async fn push(
+    arguments: &cli::BackupPush,
+    opened: &Opened,
+    interrupt: &Interrupt,
+    progress: &Arc<Progress>,
+) -> Result<String> {
+    let session = Session::connect(&Place::environment()).await?;
+    let pushed = push_in_session(arguments, opened, interrupt, progress, &session).await;
+    session.close().await;
+    pushed
+}
+
+async fn push_in_session(
+    arguments: &cli::BackupPush,
+    opened: &Opened,
+    interrupt: &Interrupt,
+    progress: &Arc<Progress>,
+    session: &Session,
+) -> Result<String> {
+    let facts = session.prepare().await?;
+    let data_directory = check_belongs_to_server(&arguments.directory, &facts)?;
+    let cancel = interrupt.token();
+    let start_time = OffsetDateTime::now_utc();
+    let started =
+        session.start_backup(&arguments.label, !arguments.spread_checkpoint, &cancel).await?;
+    let start = BackupStart {
+        start_lsn: started.start_lsn,
+        timeline: started.timeline,
+        segment_size: facts.segment_size,
+        data_directory,
+        pg_version: facts.version,
+        system_identifier: facts.system_identifier,
+        start_time,
+        data_checksums: facts.data_checksums,
+        permanent: arguments.permanent,
+        hostname: host_name(),
+    };
+    let options = PushOptions {
+        concurrency: usize::from(arguments.pool_size),
+        tar_size_threshold_bytes: TAR_SIZE_THRESHOLD_BYTES,
+        read_rate_limit_bytes_per_second: arguments.cluster_read_rate_limit,
+    };
+    let (store, notices) = (Arc::clone(&opened.store), opened.notices.clone());
+    let mut backup =
+        BackupPush::begin(store, start, options, Arc::clone(progress), notices, cancel).await?;
+    push_files(&mut backup, session, interrupt).await?;
+    let stop = session.stop_backup().await?;
+    backup.finish(stop).await
+}
+
+/// Files that were read after the session had gone are of no use: the core is
+/// told to stop, and cleans up before this returns.
+async fn push_files(
+    backup: &mut BackupPush,
+    session: &Session,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let mut pushing = std::pin::pin!(backup.push_files());
+    let lost: Error = tokio::select! {
+        pushed = &mut pushing => return pushed,
+        lost = session.lost() => lost,
+    };
+    interrupt.give_up();
+    let _ = pushing.await;
+    Err(lost)
+}
+
+/// For people who look at the list of backups.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+fn describe(progress: &Progress) -> Option<String> {
+    let phase = progress.phase();
+    let (read, total) = (progress.bytes_read.load(Relaxed), progress.bytes_total.load(Relaxed));
+    if phase != Phase::Uploading || total == 0 {
+        return Some(phase.as_str().to_owned());
+    }
+    Some(format!(
+        "{}: {} of {} read ({}), {} stored, {} of {} tar partitions",
+        phase.as_str(),
+        size(read),
+        size(total),
+        percentage(read, total),
+        size(progress.bytes_uploaded.load(Relaxed)),
+        progress.partitions_done.load(Relaxed),
+        progress.partitions_total.load(Relaxed),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_said_in_the_words_of_its_phase() {
+        let progress = Progress::default();
+        assert_eq!(describe(&progress).as_deref(), Some("waiting for checkpoint"));
+        progress.set_phase(Phase::Uploading);
+        progress.bytes_total.store(3 << 30, Relaxed);
+        progress.bytes_read.store(1 << 30, Relaxed);
+        progress.bytes_uploaded.store(300 << 20, Relaxed);
+        progress.partitions_total.store(3, Relaxed);
+        assert_eq!(
+            describe(&progress).as_deref(),
+            Some("uploading files: 1024 MB of 3072 MB read (33 %), 300 MB stored, 0 of 3 tar partitions")
+        );
+    }
+}

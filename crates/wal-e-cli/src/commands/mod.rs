@@ -1,0 +1,75 @@
+//! One file for each command: arguments in, core called, result out.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use wal_e_core::notice::{NoticeQueue, Notices};
+use wal_e_core::store::{self, ObjectStore, retry::Patience};
+use wal_e_core::{Error, Result, notice};
+
+use crate::cli::{Cli, Command};
+use crate::interrupt::Failure;
+use crate::report::Report;
+use crate::settings::Settings;
+use crate::variables::Place;
+
+mod backup_fetch;
+mod backup_list;
+mod backup_push;
+mod version;
+mod wal_fetch;
+mod wal_push;
+
+/// Runs the command of `cli`.
+pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
+    if let Command::Version = cli.command {
+        return Ok(version::run()?);
+    }
+    let settings = Settings::resolve(&cli.store, Place::environment())?;
+    match &cli.command {
+        Command::BackupPush(arguments) => backup_push::run(arguments, &settings, report),
+        Command::BackupFetch(arguments) => backup_fetch::run(arguments, &settings, report),
+        Command::BackupList(arguments) => Ok(backup_list::run(arguments, &settings, report)?),
+        Command::WalPush(arguments) => Ok(wal_push::run(arguments, &settings, report)?),
+        Command::WalFetch(arguments) => Ok(wal_fetch::run(arguments, &settings, report)?),
+        Command::Version => unreachable!("answered above"),
+    }
+}
+
+/// The store, and the end where it says what is worth saying.
+struct Opened {
+    store: Arc<dyn ObjectStore>,
+    notices: Notices,
+    queue: NoticeQueue,
+}
+
+async fn open(settings: &Settings, report: &Report) -> Result<Opened> {
+    let (notices, queue) = notice::channel();
+    let opening = store::open(&settings.store, Patience::command(), notices.clone());
+    let store = report.attend(&queue, || None, opening).await?;
+    Ok(Opened { store, notices, queue })
+}
+
+/// Runs `work` on a runtime with one thread: enough for one object.
+fn run_small<T>(work: impl Future<Output = T>) -> Result<T> {
+    run_on(tokio::runtime::Builder::new_current_thread(), work)
+}
+
+/// Runs `work` on a runtime with a thread for each processor.
+fn run_large<T>(work: impl Future<Output = T>) -> Result<T> {
+    run_on(tokio::runtime::Builder::new_multi_thread(), work)
+}
+
+fn run_on<T>(
+    mut builder: tokio::runtime::Builder,
+    work: impl Future<Output = T>,
+) -> Result<T> {
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|source| Error::io("could not start threads", &source))?;
+    let output = runtime.block_on(work);
+    // A blocking read that hangs (a dead network mount) must not keep the process.
+    runtime.shutdown_background();
+    Ok(output)
+}

@@ -1,0 +1,114 @@
+//! Every exit code, and how an outcome becomes one.
+//!
+//! The codes of `wal-fetch` are read by PostgreSQL (15,
+//! `src/backend/access/transam/xlogarchive.c`, `RestoreArchivedFile`): 1 to 125
+//! mean that the archive does not have the file, and recovery then ends and the
+//! server opens; above 125 the server stops. "I do not know" must therefore
+//! never look like "it is not there", except to a standby, which asks again.
+
+use std::path::Path;
+
+use wal_e_core::ErrorKind;
+
+use crate::cli::Command;
+use crate::interrupt::Interrupted;
+
+/// Done.
+pub const SUCCESS: u8 = 0;
+/// It did not work.
+pub const FAILURE: u8 = 1;
+/// The archive does not have it; WAL-G's code for the same.
+pub const NOT_FOUND: u8 = 74;
+/// `wal-fetch` could not find out, and a standby may ask again.
+pub const UNDECIDED_STANDBY: u8 = 75;
+/// `wal-fetch` could not find out, and recovery must not go on.
+pub const UNDECIDED_RECOVERY: u8 = 200;
+
+/// The table of codes as `--help` shows it.
+pub const TABLE: &str = include_str!("exit_code_table.txt");
+
+/// The code for a command that failed.
+pub fn of_error(command: &Command, kind: ErrorKind) -> u8 {
+    match (command, kind) {
+        (Command::WalFetch(_) | Command::BackupFetch(_), ErrorKind::NotFound) => NOT_FOUND,
+        (Command::WalFetch(fetch), _) => undecided(Some(&fetch.destination)),
+        _ => FAILURE,
+    }
+}
+
+/// The code for a command that was ended by a signal: what a shell reports for it.
+pub fn of_signal(signal: Interrupted) -> u8 {
+    128 + signal.number()
+}
+
+/// The code for a `wal-fetch` that does not know whether the archive has the file.
+///
+/// The server runs `restore_command` in its data directory, and `destination`
+/// (`%p`) lies in `pg_wal` below it; one of the two finds `standby.signal`.
+pub fn undecided(destination: Option<&Path>) -> u8 {
+    let data_directory = destination.and_then(Path::parent).and_then(Path::parent);
+    let standby = std::iter::once(Path::new("."))
+        .chain(data_directory)
+        .any(|directory| directory.join("standby.signal").exists());
+    if standby { UNDECIDED_STANDBY } else { UNDECIDED_RECOVERY }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    fn command(arguments: &[&str]) -> Command {
+        Cli::try_parse_from(["wal-e"].iter().chain(arguments)).unwrap().command
+    }
+
+    #[test]
+    fn not_knowing_never_looks_like_not_there() {
+        let fetch = command(&["wal-fetch", "000000010000000000000001", "/nowhere/pg_wal/x"]);
+        assert_eq!(of_error(&fetch, ErrorKind::NotFound), 74);
+        for kind in [
+            ErrorKind::Conflict,
+            ErrorKind::Denied,
+            ErrorKind::Unavailable,
+            ErrorKind::Corrupt,
+            ErrorKind::Config,
+            ErrorKind::Cancelled,
+            ErrorKind::Io,
+            ErrorKind::DiskFull,
+            ErrorKind::Bug,
+        ] {
+            assert!(of_error(&fetch, kind) > 125, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_standby_may_ask_again() {
+        let data = tempfile::tempdir().unwrap();
+        let destination = data.path().join("pg_wal/RECOVERYXLOG");
+        let fetch = command(&["wal-fetch", "name", destination.to_str().unwrap()]);
+        assert_eq!(of_error(&fetch, ErrorKind::Unavailable), 200);
+        std::fs::write(data.path().join("standby.signal"), "").unwrap();
+        assert_eq!(of_error(&fetch, ErrorKind::Unavailable), 75);
+        assert_eq!(of_error(&fetch, ErrorKind::Config), 75);
+        assert_eq!(of_error(&fetch, ErrorKind::NotFound), 74);
+    }
+
+    #[test]
+    fn the_other_commands_fail_with_one() {
+        let push = command(&["wal-push", "pg_wal/000000010000000000000001"]);
+        assert_eq!(of_error(&push, ErrorKind::NotFound), 1);
+        let fetch = command(&["backup-fetch", "/data", "base_1"]);
+        assert_eq!(of_error(&fetch, ErrorKind::NotFound), 74);
+        assert_eq!(of_error(&fetch, ErrorKind::Corrupt), 1);
+    }
+
+    #[test]
+    fn the_table_names_every_code() {
+        for code in [SUCCESS, FAILURE, NOT_FOUND, UNDECIDED_STANDBY, UNDECIDED_RECOVERY] {
+            let listed = TABLE.lines().any(|line| line.trim_start().starts_with(&format!("{code} ")));
+            assert!(listed, "{code}");
+        }
+    }
+}

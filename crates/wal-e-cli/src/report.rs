@@ -1,0 +1,189 @@
+//! What is said on standard error, in the style of PostgreSQL's programs.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use wal_e_core::notice::{Level, Notice, NoticeQueue};
+use wal_e_core::{Error, Result};
+
+/// How often notices are printed and the line of progress is drawn again.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How often progress is said where there is no terminal to draw it on.
+const PROGRESS_LINE_EVERY: Duration = Duration::from_secs(30);
+
+/// Speaks on standard error. What cannot be written there is lost without harm.
+#[derive(Debug)]
+pub struct Report {
+    terse: bool,
+    terminal: bool,
+    /// Whether a line of progress stands at the cursor.
+    progress_shown: Mutex<bool>,
+}
+
+impl Report {
+    /// With `terse`, only warnings and errors are printed.
+    pub fn new(terse: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Report { terse, terminal, progress_shown: Mutex::new(false) }
+    }
+
+    /// Why the command failed.
+    pub fn error(&self, error: &Error) {
+        self.print(&describe(error));
+    }
+
+    /// Something that needs a person.
+    pub fn warning(&self, message: &str) {
+        self.print(&format!("wal-e: warning: {message}\n"));
+    }
+
+    /// Something of interest.
+    pub fn log(&self, message: &str) {
+        if !self.terse {
+            self.print(&format!("wal-e: {message}\n"));
+        }
+    }
+
+    /// How to go on; may have several lines.
+    pub fn hint(&self, text: &str) {
+        if !self.terse {
+            self.print(&format!("wal-e: hint: {text}\n"));
+        }
+    }
+
+    /// Runs `work` and meanwhile prints what it has to say and how far it is.
+    /// `progress` may have nothing to tell yet.
+    pub async fn attend<T>(
+        &self,
+        notices: &NoticeQueue,
+        progress: impl Fn() -> Option<String>,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut work = std::pin::pin!(work);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut next_line = Instant::now() + PROGRESS_LINE_EVERY;
+        loop {
+            tokio::select! {
+                output = &mut work => {
+                    self.notices(notices);
+                    self.clear_progress();
+                    return output;
+                }
+                _ = tick.tick() => self.notices(notices),
+            }
+            if self.terminal {
+                self.draw_progress(progress());
+            } else if Instant::now() >= next_line {
+                next_line = Instant::now() + PROGRESS_LINE_EVERY;
+                if let Some(line) = progress() {
+                    self.log(&line);
+                }
+            }
+        }
+    }
+
+    fn notices(&self, queue: &NoticeQueue) {
+        for notice in queue.drain() {
+            if let Some(text) = describe_notice(&notice, self.terse) {
+                self.print(&text);
+            }
+        }
+    }
+
+    fn print(&self, text: &str) {
+        self.write(false, &format!("{}{text}", self.erase()));
+    }
+
+    fn draw_progress(&self, line: Option<String>) {
+        if let Some(line) = line.filter(|_| !self.terse) {
+            self.write(true, &format!("{}{line}", self.erase()));
+        }
+    }
+
+    fn clear_progress(&self) {
+        let erase = self.erase();
+        if !erase.is_empty() {
+            self.write(false, erase);
+        }
+    }
+
+    fn erase(&self) -> &'static str {
+        let shown = *self.progress_shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown { "\r\x1b[K" } else { "" }
+    }
+
+    fn write(&self, progress: bool, text: &str) {
+        *self.progress_shown.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+        let mut stderr = std::io::stderr().lock();
+        let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    }
+}
+
+fn describe(error: &Error) -> String {
+    let mut text = format!("wal-e: error: {}\n", error.message());
+    for (word, part) in [("detail", error.detail()), ("hint", error.hint())] {
+        if let Some(part) = part {
+            let _ = writeln!(text, "wal-e: {word}: {part}");
+        }
+    }
+    text
+}
+
+fn describe_notice(notice: &Notice, terse: bool) -> Option<String> {
+    let mut text = match notice.level {
+        Level::Debug => return None,
+        Level::Log if terse => return None,
+        Level::Log => format!("wal-e: {}\n", notice.message),
+        Level::Warning => format!("wal-e: warning: {}\n", notice.message),
+    };
+    if let Some(hint) = &notice.hint {
+        let _ = writeln!(text, "wal-e: hint: {hint}");
+    }
+    Some(text)
+}
+
+/// Writes a result to standard output. A reader that went away (`| head`) is no error.
+pub fn print_result(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(source) if source.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io("could not write to standard output", &source))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wal_e_core::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn an_error_reads_like_one_of_postgresql_s_programs() {
+        let error = Error::new(ErrorKind::Config, "no prefix is configured")
+            .with_detail("It is empty.")
+            .with_hint("Set it.");
+        assert_eq!(
+            describe(&error),
+            "wal-e: error: no prefix is configured\nwal-e: detail: It is empty.\nwal-e: hint: Set it.\n"
+        );
+    }
+
+    #[test]
+    fn terse_leaves_warnings() {
+        let notice =
+            |level| Notice { level, message: "m".to_owned(), hint: Some("H.".to_owned()) };
+        assert_eq!(describe_notice(&notice(Level::Debug), false), None);
+        assert_eq!(describe_notice(&notice(Level::Log), true), None);
+        let line = describe_notice(&notice(Level::Log), false);
+        assert_eq!(line.as_deref(), Some("wal-e: m\nwal-e: hint: H.\n"));
+        let line = describe_notice(&notice(Level::Warning), true);
+        assert_eq!(line.as_deref(), Some("wal-e: warning: m\nwal-e: hint: H.\n"));
+    }
+}

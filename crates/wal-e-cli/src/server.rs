@@ -1,0 +1,217 @@
+//! The running server whose base backup is taken: one session, which begins
+//! backup mode, is held open, and ends it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls};
+use tokio_util::sync::CancellationToken;
+use wal_e_core::base_backup::BackupStop;
+use wal_e_core::postgres::{Lsn, SegmentSize, SystemIdentifier, TimelineId};
+use wal_e_core::{Error, ErrorKind, Result};
+
+use crate::variables::Place;
+
+mod data_directory;
+mod libpq_environment;
+mod query_error;
+
+pub use data_directory::check_belongs_to_server;
+use query_error::{connection_error, query_error};
+
+/// `pg_backup_start` has this form since PostgreSQL 15.
+const OLDEST_VERSION: i32 = 150_000;
+
+/// The advisory lock that one backup holds in its session ("wal_e_bk").
+const BACKUP_LOCK: i64 = 0x7761_6c5f_655f_626b;
+
+/// How long the end of a session is waited for before the process goes on.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// `server_version_num`.
+    pub version: u32,
+    /// The setting `data_directory`.
+    pub data_directory: String,
+    /// Of its control file.
+    pub system_identifier: SystemIdentifier,
+    /// Size of its WAL segments.
+    pub segment_size: SegmentSize,
+    /// Whether pages carry checksums.
+    pub data_checksums: bool,
+    /// Content of `postmaster.pid`, when this role may read files.
+    pub postmaster_pid: Option<String>,
+}
+
+/// What `pg_backup_start` answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// Where replay of the backup begins.
+    pub start_lsn: Lsn,
+    /// The timeline of the checkpoint at which it begins.
+    pub timeline: TimelineId,
+}
+
+/// A session of the server. Backup mode ends with it at the latest.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+    connection: JoinHandle<()>,
+    lost: CancellationToken,
+    reason: Arc<OnceLock<String>>,
+}
+
+impl Session {
+    /// Connects as libpq would with this environment.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] when no server answers, [`ErrorKind::Denied`]
+    /// when it refuses, [`ErrorKind::Config`] when the environment cannot be meant.
+    pub async fn connect(environment: &Place) -> Result<Self> {
+        let config = libpq_environment::config(environment)?;
+        let (client, connection) =
+            config.connect(NoTls).await.map_err(|error| connection_error(&config, &error))?;
+        let (lost, reason) = (CancellationToken::new(), Arc::new(OnceLock::new()));
+        let (on_end, its_reason) = (lost.clone(), Arc::clone(&reason));
+        let connection = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                let _ = its_reason.set(query_error("", &error).message().to_owned());
+            }
+            on_end.cancel();
+        });
+        let session = Session { client, connection, lost, reason };
+        // The session idles while files are read, and a spread checkpoint takes minutes.
+        let settings = "SET statement_timeout = 0; SET idle_session_timeout = 0; \
+                        SET lock_timeout = 0; SET search_path = pg_catalog";
+        let set = session.client.batch_execute(settings).await;
+        set.map_err(|error| query_error("could not set up the session", &error))?;
+        Ok(session)
+    }
+
+    /// Checks that this server can be backed up now, and says what it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when it is too old, in recovery, or does not
+    /// archive; [`ErrorKind::Conflict`] when another backup holds the lock.
+    pub async fn prepare(&self) -> Result<ServerFacts> {
+        let failed = |error| query_error("could not ask the server for its settings", &error);
+        let version = "SELECT current_setting('server_version_num')::int4";
+        let version: i32 = self.client.query_one(version, &[]).await.map_err(failed)?.get(0);
+        if version < OLDEST_VERSION {
+            let message = format!("the server's version, {}, is too old", version / 10_000);
+            return Err(Error::new(ErrorKind::Config, message)
+                .with_hint("Base backups need PostgreSQL 15 or later."));
+        }
+        let row = self
+            .client
+            .query_one(
+                "SELECT current_setting('data_directory'), \
+                        (SELECT system_identifier FROM pg_control_system()), \
+                        (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_segment_size'), \
+                        current_setting('data_checksums') = 'on', \
+                        pg_is_in_recovery(), \
+                        current_setting('archive_mode'), \
+                        CASE WHEN has_function_privilege('pg_read_file(text)', 'execute') \
+                             THEN pg_read_file('postmaster.pid') END",
+                &[],
+            )
+            .await
+            .map_err(failed)?;
+        if row.get(4) {
+            let message = "cannot take a base backup of a server that is in recovery";
+            return Err(Error::new(ErrorKind::Config, message)
+                .with_hint("Run it on the primary server."));
+        }
+        if row.get::<_, &str>(5) == "off" {
+            let message = "the server does not archive its WAL, without which a base backup cannot be restored";
+            return Err(Error::new(ErrorKind::Config, message).with_hint(
+                "Set archive_mode = on, and archive_library = 'wal_e' or archive_command = 'wal-e ... wal-push %p', and restart the server.",
+            ));
+        }
+        let segment_bytes: i64 = row.get(2);
+        let segment_size = u64::try_from(segment_bytes).ok().and_then(SegmentSize::new);
+        let segment_size = segment_size.ok_or_else(|| {
+            let message = format!("the server's WAL segment size, {segment_bytes} bytes, is not a legal one");
+            Error::new(ErrorKind::Corrupt, message)
+        })?;
+        let lock = "SELECT pg_try_advisory_lock($1)";
+        let row_of_lock = self.client.query_one(lock, &[&BACKUP_LOCK]).await.map_err(failed)?;
+        if !row_of_lock.get::<_, bool>(0) {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "another base backup of this server is running",
+            )
+            .with_hint("Wait until it has ended."));
+        }
+        Ok(ServerFacts {
+            version: version.unsigned_abs(),
+            data_directory: row.get(0),
+            // SQL has no unsigned integers: the bits are the identifier's.
+            system_identifier: SystemIdentifier(row.get::<_, i64>(1).cast_unsigned()),
+            segment_size,
+            data_checksums: row.get(3),
+            postmaster_pid: row.get(6),
+        })
+    }
+
+    /// Begins backup mode. When `cancel` comes first, the server's checkpoint is
+    /// not waited for.
+    pub async fn start_backup(
+        &self,
+        label: &str,
+        fast: bool,
+        cancel: &CancellationToken,
+    ) -> Result<Started> {
+        let failed = |error| query_error("could not begin backup mode", &error);
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&label, &fast];
+        let start = self.client.query_one("SELECT pg_backup_start($1, $2)::text", &parameters);
+        let row = tokio::select! {
+            row = start => row.map_err(failed)?,
+            () = cancel.cancelled() => {
+                // Without it the backend would only see at the end of the checkpoint that we left.
+                let _ = self.client.cancel_token().cancel_query(NoTls).await;
+                return Err(Error::cancelled());
+            }
+        };
+        let start_lsn = row.get::<_, &str>(0).parse()?;
+        let timeline = "SELECT timeline_id FROM pg_control_checkpoint()";
+        let timeline: i32 = self.client.query_one(timeline, &[]).await.map_err(failed)?.get(0);
+        Ok(Started { start_lsn, timeline: TimelineId(timeline.cast_unsigned()) })
+    }
+
+    /// Ends backup mode. Does not wait for the archive.
+    pub async fn stop_backup(&self) -> Result<BackupStop> {
+        let stop = "SELECT lsn::text, labelfile, spcmapfile \
+                    FROM pg_backup_stop(wait_for_archive => false)";
+        let row = self
+            .client
+            .query_one(stop, &[])
+            .await
+            .map_err(|error| query_error("could not end backup mode", &error))?;
+        Ok(BackupStop {
+            stop_lsn: row.get::<_, &str>(0).parse()?,
+            backup_label: row.get(1),
+            tablespace_map: row.get::<_, Option<String>>(2).unwrap_or_default(),
+        })
+    }
+
+    /// Returns when the session has ended without being asked to.
+    pub async fn lost(&self) -> Error {
+        self.lost.cancelled().await;
+        let error = Error::new(ErrorKind::Unavailable, "the connection to the server was lost")
+            .with_hint("Backup mode ended with the session; take the backup again.");
+        match self.reason.get() {
+            Some(reason) => error.with_detail(format!("The reason was: {reason}.")),
+            None => error,
+        }
+    }
+
+    /// Ends the session, and with it backup mode if that has not ended yet.
+    pub async fn close(self) {
+        drop(self.client);
+        let _ = tokio::time::timeout(CLOSE_PATIENCE, self.connection).await;
+    }
+}

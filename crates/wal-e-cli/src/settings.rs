@@ -1,0 +1,297 @@
+//! From flags, environment and `--env-dir` to the settings of the core.
+//!
+//! Each setting is taken from the command line, else from the environment, else
+//! from `--env-dir`. Keys count only as a pair from one place; only `-k` takes
+//! its secret from wherever it is, because it has no other way.
+
+use std::path::PathBuf;
+
+use wal_e_core::config::{EnvDir, Prefix, S3Config, Secret, StaticCredentials, StoreConfig};
+use wal_e_core::{Error, ErrorKind, Result};
+
+use crate::cli::StoreOptions;
+use crate::endpoint::Endpoint;
+use crate::variables::{NAMESPACES, Place, Variables};
+
+/// Where the credentials are that a later `wal-fetch` will need again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialPlace {
+    /// In `--env-dir`, which can be named again.
+    EnvDir,
+    /// In the environment of this process only.
+    Environment,
+    /// Wherever the AWS default chain looks.
+    DefaultChain,
+    /// The prefix needs none.
+    NotNeeded,
+}
+
+/// All that says where objects are.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// For the core.
+    pub store: StoreConfig,
+    /// Where the credentials were found.
+    pub credentials: CredentialPlace,
+    /// The arguments that lead another process to the same place, when
+    /// it is given the same credentials. No secret is among them.
+    pub arguments: Vec<String>,
+}
+
+impl Settings {
+    /// Reads `--env-dir` and puts everything together.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when there is no prefix or two, or a setting cannot be meant.
+    pub fn resolve(options: &StoreOptions, environment: Place) -> Result<Self> {
+        let mut places = vec![environment];
+        let mut arguments = Arguments::default();
+        if let Some(directory) = &options.env_dir {
+            places.push(Place::EnvDir(EnvDir::read(directory)?));
+        }
+        let variables = Variables { places };
+
+        let (prefix, from_env_dir) = prefix(options, &variables)?;
+        if !from_env_dir {
+            let flag = match &prefix {
+                Prefix::S3 { .. } => "--s3-prefix",
+                Prefix::File { .. } => "--file-prefix",
+            };
+            arguments.push(flag, &prefix.to_string());
+        }
+        if let Some(directory) = &options.env_dir {
+            arguments.push_path("--env-dir", directory)?;
+        }
+        let (s3, credentials) = match &prefix {
+            Prefix::S3 { .. } => s3(options, &variables, &mut arguments)?,
+            Prefix::File { .. } => (S3Config::default(), CredentialPlace::NotNeeded),
+        };
+        let store = StoreConfig { prefix, s3 };
+        Ok(Settings { store, credentials, arguments: arguments.0 })
+    }
+}
+
+/// Arguments that repeat what was in effect.
+#[derive(Debug, Default)]
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn push(&mut self, flag: &str, value: &str) {
+        self.0.extend([flag.to_owned(), value.to_owned()]);
+    }
+
+    fn push_path(&mut self, flag: &str, path: &std::path::Path) -> Result<()> {
+        let absolute = std::path::absolute(path)
+            .map_err(|source| Error::file("make an absolute path of", path, &source))?;
+        let text = absolute.to_str().ok_or_else(|| {
+            let message = format!("the path \"{}\" is not UTF-8", absolute.display());
+            Error::new(ErrorKind::Config, message)
+        })?;
+        self.push(flag, text);
+        Ok(())
+    }
+}
+
+/// The prefix, and whether it was found in `--env-dir`.
+fn prefix(options: &StoreOptions, variables: &Variables) -> Result<(Prefix, bool)> {
+    if let Some(url) = &options.s3_prefix {
+        return Ok((s3_prefix("--s3-prefix", url)?, false));
+    }
+    if let Some(url) = &options.file_prefix {
+        return Ok((file_prefix("--file-prefix", url)?, false));
+    }
+    for place in &variables.places {
+        let first = |names: [&str; 2]| {
+            names.into_iter().find_map(|name| Some((name.to_owned(), place.get(name)?.to_owned())))
+        };
+        let s3 = first(["WALE_S3_PREFIX", "WALG_S3_PREFIX"]);
+        let file = first(["WALE_FILE_PREFIX", "WALG_FILE_PREFIX"]);
+        match (s3, file) {
+            (None, None) => {}
+            (Some((name, url)), None) => return Ok((s3_prefix(&name, &url)?, place.is_env_dir())),
+            (None, Some((name, url))) => {
+                return Ok((file_prefix(&name, &url)?, place.is_env_dir()));
+            }
+            (Some((s3, _)), Some((file, _))) => {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!("both {s3} and {file} are set in {}", place.describe()),
+                )
+                .with_hint("Unset one, or choose with --s3-prefix or --file-prefix."));
+            }
+        }
+    }
+    Err(Error::new(ErrorKind::Config, "no prefix is configured").with_hint(
+        "Use --s3-prefix s3://BUCKET/PATH or --file-prefix file:///PATH, or set WALE_S3_PREFIX or WALE_FILE_PREFIX.",
+    ))
+}
+
+fn s3_prefix(name: &str, url: &str) -> Result<Prefix> {
+    match url.parse()? {
+        prefix @ Prefix::S3 { .. } => Ok(prefix),
+        Prefix::File { .. } => Err(wrong_kind(name, url, "s3://BUCKET/PATH")),
+    }
+}
+
+/// A URL, or as WAL-G has it a plain absolute path.
+fn file_prefix(name: &str, url: &str) -> Result<Prefix> {
+    let parsed = if url.starts_with('/') { format!("file://{url}").parse() } else { url.parse() };
+    match parsed? {
+        prefix @ Prefix::File { .. } => Ok(prefix),
+        Prefix::S3 { .. } => Err(wrong_kind(name, url, "file:///PATH")),
+    }
+}
+
+fn wrong_kind(name: &str, url: &str, form: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("invalid value \"{url}\" of {name}"))
+        .with_hint(format!("It must look like \"{form}\"."))
+}
+
+fn s3(
+    options: &StoreOptions,
+    variables: &Variables,
+    arguments: &mut Arguments,
+) -> Result<(S3Config, CredentialPlace)> {
+    // A flag, or a variable; what another process cannot see goes into its arguments.
+    let mut value = |flag: &str, given: Option<&String>, names: &[&str]| {
+        let found = match given.filter(|value| !value.is_empty()) {
+            Some(value) => Some((value.clone(), false)),
+            None => variables.find(names).map(|found| (found.value, found.from_env_dir)),
+        };
+        if let Some((value, false)) = &found {
+            arguments.push(flag, value);
+        }
+        found.map(|(value, _)| value)
+    };
+    let endpoint = value(
+        "--s3-endpoint",
+        options.s3_endpoint.as_ref(),
+        &["S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"],
+    );
+    let endpoint = endpoint.map(|text| text.parse::<Endpoint>()).transpose()?;
+    let region = value(
+        "--s3-region",
+        options.s3_region.as_ref(),
+        &["AWS_REGION", "AWS_DEFAULT_REGION"],
+    );
+    let storage_class =
+        first(options.s3_storage_class.as_ref(), variables, &["S3_STORAGE_CLASS"]);
+    let sse = first(options.s3_sse.as_ref(), variables, &["S3_SSE"]);
+    let sse_kms_key_id = first(options.s3_sse_kms_key_id.as_ref(), variables, &["S3_SSE_KMS_ID"]);
+
+    let force_path_style = force_path_style(options, variables, arguments)?
+        .or_else(|| endpoint.as_ref().and_then(|endpoint| endpoint.force_path_style));
+    let ca_file = ca_file(options, variables, arguments)?;
+    let (credentials, place) = credentials(options, variables, arguments)?;
+    let config = S3Config {
+        endpoint: endpoint.map(|endpoint| endpoint.url),
+        region,
+        force_path_style,
+        ca_file,
+        storage_class,
+        sse,
+        sse_kms_key_id,
+        credentials,
+    };
+    Ok((config, place))
+}
+
+fn first(given: Option<&String>, variables: &Variables, names: &[&str]) -> Option<String> {
+    let given = given.filter(|value| !value.is_empty()).cloned();
+    given.or_else(|| variables.find(names).map(|found| found.value))
+}
+
+fn force_path_style(
+    options: &StoreOptions,
+    variables: &Variables,
+    arguments: &mut Arguments,
+) -> Result<Option<bool>> {
+    let (force, from_env_dir) = match options.s3_force_path_style {
+        Some(force) => (force, false),
+        None => {
+            let Some(found) = variables.find(&["AWS_S3_FORCE_PATH_STYLE"]) else {
+                return Ok(None);
+            };
+            let force = match found.value.to_ascii_lowercase().as_str() {
+                "1" | "t" | "true" | "y" | "yes" | "on" => true,
+                "0" | "f" | "false" | "n" | "no" | "off" => false,
+                _ => {
+                    let message = format!("invalid value \"{}\" of {}", found.value, found.name);
+                    return Err(Error::new(ErrorKind::Config, message)
+                        .with_hint("It must be \"true\" or \"false\"."));
+                }
+            };
+            (force, found.from_env_dir)
+        }
+    };
+    if !from_env_dir {
+        arguments.0.push(format!("--s3-force-path-style={force}"));
+    }
+    Ok(Some(force))
+}
+
+fn ca_file(
+    options: &StoreOptions,
+    variables: &Variables,
+    arguments: &mut Arguments,
+) -> Result<Option<PathBuf>> {
+    let (file, from_env_dir) = match &options.s3_ca_file {
+        Some(file) => (file.clone(), false),
+        None => match variables.find(&["S3_CA_CERT_FILE", "AWS_CA_BUNDLE"]) {
+            Some(found) => (PathBuf::from(found.value), found.from_env_dir),
+            None => return Ok(None),
+        },
+    };
+    if !from_env_dir {
+        arguments.push_path("--s3-ca-file", &file)?;
+    }
+    Ok(Some(file))
+}
+
+fn credentials(
+    options: &StoreOptions,
+    variables: &Variables,
+    arguments: &mut Arguments,
+) -> Result<(Option<StaticCredentials>, CredentialPlace)> {
+    let place_of = |place: &Place| match place {
+        Place::Environment(_) => CredentialPlace::Environment,
+        Place::EnvDir(_) => CredentialPlace::EnvDir,
+    };
+    for place in &variables.places {
+        for namespace in NAMESPACES {
+            let get = |names: [&str; 2]| {
+                names.iter().find_map(|name| place.get(&format!("{namespace}{name}")))
+            };
+            let id = match &options.aws_access_key_id {
+                Some(id) => Some(id.as_str()),
+                None => get(["AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY"]),
+            };
+            let secret = get(["AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY"]);
+            let (Some(id), Some(secret)) = (id, secret) else { continue };
+            let mut source = place.describe();
+            if options.aws_access_key_id.is_some() {
+                arguments.push("--aws-access-key-id", id);
+                source = format!("--aws-access-key-id with the secret of {source}");
+            }
+            let credentials = StaticCredentials {
+                access_key_id: id.to_owned(),
+                secret_access_key: Secret::new(secret),
+                session_token: get(["AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"]).map(Secret::new),
+                source,
+            };
+            return Ok((Some(credentials), place_of(place)));
+        }
+    }
+    match &options.aws_access_key_id {
+        None => Ok((None, CredentialPlace::DefaultChain)),
+        Some(id) => {
+            let message = format!("the secret of access key \"{id}\" is not known");
+            Err(Error::new(ErrorKind::Config, message)
+                .with_hint("Set AWS_SECRET_ACCESS_KEY in the environment or in --env-dir."))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

@@ -1,0 +1,155 @@
+use std::collections::BTreeMap;
+
+use clap::Parser;
+
+use super::*;
+use crate::cli::Cli;
+
+fn environment(variables: &[(&str, &str)]) -> Place {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Place::Environment(variables.iter().map(owned).collect::<BTreeMap<_, _>>())
+}
+
+fn resolve(flags: &[&str], variables: &[(&str, &str)]) -> Result<Settings> {
+    let line = ["wal-e"].iter().chain(flags).chain(&["backup-list"]);
+    Settings::resolve(&Cli::try_parse_from(line).unwrap().store, environment(variables))
+}
+
+fn env_dir(variables: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, value) in variables {
+        std::fs::write(directory.path().join(name), value).unwrap();
+    }
+    directory
+}
+
+const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "ENV"), ("AWS_SECRET_ACCESS_KEY", "hunter2")];
+
+#[test]
+fn prefixes_are_found_under_every_name() {
+    for (name, value, prefix) in [
+        ("WALE_S3_PREFIX", "s3://b/p", "s3://b/p"),
+        ("WALG_S3_PREFIX", "s3://b/p/", "s3://b/p"),
+        ("WALE_FILE_PREFIX", "file://localhost/b", "file:///b"),
+        ("WALG_FILE_PREFIX", "/b/c", "file:///b/c"),
+    ] {
+        let settings = resolve(&[], &[(name, value)]).unwrap();
+        assert_eq!(settings.store.prefix.to_string(), prefix, "{name}");
+    }
+    let settings = resolve(&["--file-prefix", "/b"], &[("WALE_S3_PREFIX", "s3://b")]).unwrap();
+    assert_eq!(settings.store.prefix.to_string(), "file:///b");
+}
+
+#[test]
+fn no_prefix_and_two_prefixes_and_the_wrong_kind_are_errors() {
+    for (flags, variables) in [
+        (&[][..], &[][..]),
+        (&[], &[("WALE_S3_PREFIX", "")]),
+        (&[], &[("WALE_S3_PREFIX", "s3://b"), ("WALG_FILE_PREFIX", "/b")]),
+        (&[], &[("WALE_S3_PREFIX", "file:///b")]),
+        (&["--file-prefix", "s3://b"], &[]),
+        (&["--file-prefix", "relative"], &[]),
+        (&["--s3-prefix", "s3://b", "--env-dir", "/nonexistent"], &[]),
+        (&["--s3-prefix", "s3://b"], &[("AWS_S3_FORCE_PATH_STYLE", "perhaps")]),
+        (&["--s3-prefix", "s3://b"], &[("AWS_ENDPOINT", "ftp://x")]),
+        (&["--s3-prefix", "s3://b", "-k", "AKID"], &[]),
+    ] {
+        let error = resolve(flags, variables).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{flags:?} {variables:?}");
+        assert!(error.hint().is_some(), "{flags:?} {variables:?}");
+    }
+}
+
+#[test]
+fn flags_count_before_the_environment_and_that_before_env_dir() {
+    let directory = env_dir(&[
+        ("WALE_S3_PREFIX", "s3://dir"),
+        ("AWS_REGION", "dir-1"),
+        ("AWS_ENDPOINT", "http://dir"),
+        ("WALG_S3_SSE", "AES256"),
+    ]);
+    let flags = ["--env-dir", directory.path().to_str().unwrap(), "--s3-endpoint", "https+path://flag/"];
+    let settings =
+        resolve(&flags, &[("AWS_DEFAULT_REGION", "env-1"), ("WALE_S3_ENDPOINT", "http://env")])
+            .unwrap();
+    assert_eq!(settings.store.prefix.to_string(), "s3://dir");
+    let s3 = settings.store.s3;
+    assert_eq!(s3.region.as_deref(), Some("env-1"));
+    assert_eq!(s3.endpoint.as_deref(), Some("https://flag"));
+    assert_eq!(s3.force_path_style, Some(true));
+    assert_eq!(s3.sse.as_deref(), Some("AES256"));
+}
+
+#[test]
+fn a_said_path_style_counts_before_the_one_of_the_endpoint() {
+    let variables = [("WALE_S3_ENDPOINT", "http+path://h"), ("AWS_S3_FORCE_PATH_STYLE", "false")];
+    let settings = resolve(&["--s3-prefix", "s3://b"], &variables).unwrap();
+    assert_eq!(settings.store.s3.force_path_style, Some(false));
+}
+
+#[test]
+fn keys_count_as_a_pair_of_one_place() {
+    let directory = env_dir(&[
+        ("AWS_ACCESS_KEY_ID", "DIR"),
+        ("AWS_SECRET_ACCESS_KEY", "hunter3"),
+        ("AWS_SECURITY_TOKEN", "token"),
+    ]);
+    let flags = ["--s3-prefix", "s3://b", "--env-dir", directory.path().to_str().unwrap()];
+
+    let settings = resolve(&flags, &KEYS).unwrap();
+    let keys = settings.store.s3.credentials.unwrap();
+    assert_eq!((keys.access_key_id.as_str(), keys.session_token), ("ENV", None));
+    assert_eq!(keys.source, "the environment");
+    assert_eq!(settings.credentials, CredentialPlace::Environment);
+
+    let settings = resolve(&flags, &KEYS[..1]).unwrap();
+    let keys = settings.store.s3.credentials.unwrap();
+    assert_eq!(keys.access_key_id, "DIR");
+    assert_eq!(keys.secret_access_key.expose(), "hunter3");
+    assert_eq!(keys.session_token.unwrap().expose(), "token");
+    assert_eq!(settings.credentials, CredentialPlace::EnvDir);
+}
+
+#[test]
+fn the_key_of_a_flag_takes_its_secret_from_the_environment() {
+    let settings = resolve(&["--s3-prefix", "s3://b", "-k", "FLAG"], &KEYS).unwrap();
+    let keys = settings.store.s3.credentials.unwrap();
+    assert_eq!(keys.access_key_id, "FLAG");
+    assert_eq!(keys.secret_access_key.expose(), "hunter2");
+    assert!(keys.source.contains("--aws-access-key-id"), "{}", keys.source);
+    assert!(settings.arguments.contains(&"FLAG".to_owned()));
+}
+
+#[test]
+fn without_keys_the_default_chain_applies() {
+    let settings = resolve(&["--s3-prefix", "s3://b"], &[]).unwrap();
+    assert_eq!(settings.store.s3.credentials, None);
+    assert_eq!(settings.credentials, CredentialPlace::DefaultChain);
+    let settings = resolve(&["--file-prefix", "/b"], &KEYS).unwrap();
+    assert_eq!(settings.credentials, CredentialPlace::NotNeeded);
+}
+
+#[test]
+fn the_arguments_repeat_what_another_process_cannot_see_and_no_secret() {
+    let directory = env_dir(&[("AWS_REGION", "dir-1")]);
+    let path = directory.path().to_str().unwrap();
+    let mut variables = KEYS.to_vec();
+    variables.extend([
+        ("WALE_S3_PREFIX", "s3://b/p"),
+        ("WALE_S3_ENDPOINT", "http+path://h:9000"),
+        ("AWS_CA_BUNDLE", "/ca.pem"),
+    ]);
+    let settings = resolve(&["--env-dir", path], &variables).unwrap();
+    let expected = [
+        "--s3-prefix",
+        "s3://b/p",
+        "--env-dir",
+        path,
+        "--s3-endpoint",
+        "http+path://h:9000",
+        "--s3-ca-file",
+        "/ca.pem",
+    ];
+    assert_eq!(settings.arguments, expected);
+    assert!(!format!("{settings:?}").contains("hunter2"));
+}

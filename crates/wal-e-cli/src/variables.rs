@@ -1,0 +1,113 @@
+//! Variables of the process environment and of `--env-dir`, under all names
+//! that WAL-E and WAL-G know them by.
+
+use std::collections::BTreeMap;
+
+use wal_e_core::config::EnvDir;
+
+/// What a setting may be called: `S3_SSE` is also `WALE_S3_SSE` and
+/// `WALG_S3_SSE`, and the longer names, being meant for us, count first.
+pub const NAMESPACES: [&str; 3] = ["WALE_", "WALG_", ""];
+
+/// One place where variables are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The process environment.
+    Environment(BTreeMap<String, String>),
+    /// The directory of `--env-dir`.
+    EnvDir(EnvDir),
+}
+
+impl Place {
+    /// The process environment. A value that is not UTF-8 counts as not set.
+    pub fn environment() -> Self {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Place::Environment(std::env::vars_os().filter_map(text).collect())
+    }
+
+    /// The value of a variable; an empty one counts as not set.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let value = match self {
+            Place::Environment(variables) => variables.get(name).map(String::as_str),
+            Place::EnvDir(directory) => directory.get(name),
+        };
+        value.filter(|value| !value.is_empty())
+    }
+
+    /// The first of `names` that is set, with the name it is set under.
+    pub fn find(&self, names: &[&str]) -> Option<Variable> {
+        names.iter().find_map(|name| {
+            NAMESPACES.iter().find_map(|namespace| {
+                let name = format!("{namespace}{name}");
+                let value = self.get(&name)?.to_owned();
+                Some(Variable { name, value, from_env_dir: self.is_env_dir() })
+            })
+        })
+    }
+
+    /// Whether it is the directory of `--env-dir`.
+    pub fn is_env_dir(&self) -> bool {
+        matches!(self, Place::EnvDir(_))
+    }
+
+    /// What to call it in a message.
+    pub fn describe(&self) -> String {
+        match self {
+            Place::Environment(_) => "the environment".to_owned(),
+            Place::EnvDir(directory) => format!("env_dir \"{}\"", directory.path().display()),
+        }
+    }
+}
+
+/// A variable that is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// The name that it was found under.
+    pub name: String,
+    /// Its value, not empty.
+    pub value: String,
+    /// Whether it is a file of `--env-dir`.
+    pub from_env_dir: bool,
+}
+
+/// The places in the order in which they count.
+#[derive(Debug, Clone)]
+pub struct Variables {
+    /// First the environment, then the directory of `--env-dir`.
+    pub places: Vec<Place>,
+}
+
+impl Variables {
+    /// The first of `names` that is set, in the first place that has any of them.
+    pub fn find(&self, names: &[&str]) -> Option<Variable> {
+        self.places.iter().find_map(|place| place.find(names))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_place_counts_and_there_the_longest_name() {
+        let environment = [("AWS_REGION", "plain"), ("WALG_AWS_REGION", "walg"), ("EMPTY", "")];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let directory = tempfile::tempdir().unwrap();
+        for (name, value) in [("WALE_AWS_REGION", "wale"), ("EMPTY", "full")] {
+            std::fs::write(directory.path().join(name), value).unwrap();
+        }
+        let env_dir = EnvDir::read(directory.path()).unwrap();
+        let places =
+            vec![Place::Environment(BTreeMap::from(environment)), Place::EnvDir(env_dir)];
+        let variables = Variables { places };
+
+        let region = variables.find(&["AWS_REGION"]).unwrap();
+        assert_eq!((region.name.as_str(), region.value.as_str()), ("WALG_AWS_REGION", "walg"));
+        assert!(!region.from_env_dir);
+        let empty = variables.find(&["EMPTY"]).unwrap();
+        assert_eq!((empty.value.as_str(), empty.from_env_dir), ("full", true));
+        assert_eq!(variables.find(&["NOWHERE"]), None);
+    }
+}

@@ -141,15 +141,17 @@ fn install(target: &Path) -> Result<PathBuf> {
     lock.lock().context("could not lock the installation of moto_server")?;
     let environment = target.join("moto-venv");
     let executable = environment.join("bin/moto_server");
-    // The mark is made last: an installation that was interrupted is begun again.
+    // The mark is made last: an installation that was interrupted, or of another
+    // version, is begun again.
     let mark = environment.join("complete");
-    if !mark.is_file() {
-        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
-        let pip = environment.join("bin/pip");
-        run(Command::new(pip).args(["install", "--quiet", REQUIREMENT]))?;
-        ensure!(executable.is_file(), "pip installed no \"{}\"", executable.display());
-        std::fs::write(mark, REQUIREMENT)?;
+    if std::fs::read_to_string(&mark).is_ok_and(|installed| installed == REQUIREMENT) {
+        return Ok(executable);
     }
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+    let pip = environment.join("bin/pip");
+    run(Command::new(pip).args(["install", "--quiet", REQUIREMENT]))?;
+    ensure!(executable.is_file(), "pip installed no \"{}\"", executable.display());
+    std::fs::write(mark, REQUIREMENT)?;
     Ok(executable)
 }
 

@@ -28,7 +28,6 @@ pgrx::pg_module_magic!(name = c"wal_e", version = c"1.0.0");
 /// Called once in each process that loads the library: in the postmaster when
 /// it is preloaded, else in the archiver or in the backend that calls a function.
 #[pgrx::pg_guard]
-#[unsafe(no_mangle)]
 pub extern "C-unwind" fn _PG_init() {
     gucs::register();
     pg::shared_memory::reserve_when_preloading();

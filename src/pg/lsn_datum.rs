@@ -1,6 +1,7 @@
 //! An LSN as a value of the SQL type `pg_lsn`.
 
-use pgrx::datum::IntoDatum;
+use pgrx::callconv::{BoxRet, FcInfo};
+use pgrx::datum::{Datum, IntoDatum};
 use pgrx::pg_sys;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
@@ -19,6 +20,14 @@ impl IntoDatum for LsnDatum {
 
     fn type_oid() -> pg_sys::Oid {
         pg_sys::PG_LSNOID
+    }
+}
+
+// SAFETY: the datum is a plain number that refers to no memory.
+unsafe impl BoxRet for LsnDatum {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        // SAFETY: a pg_lsn, passed by value.
+        unsafe { fcinfo.return_raw_datum(pg_sys::Datum::from(self.0.0)) }
     }
 }
 

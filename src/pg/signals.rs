@@ -45,11 +45,18 @@ pub fn install_worker_handlers() {
     use pg_sys::pqsignal;
     #[cfg(feature = "pg18")]
     use pg_sys::pqsignal_be as pqsignal;
+    // src/include/tcop/tcopprot.h. Declared here, because pgrx's bindings put a
+    // guard around each function, which has no place in a signal handler.
+    unsafe extern "C-unwind" {
+        fn die(signal: c_int);
+        #[allow(non_snake_case)]
+        fn StatementCancelHandler(signal: c_int);
+    }
     // SAFETY: both handlers are PostgreSQL's own for processes with a database
     // connection; signals are still blocked until the last line.
     unsafe {
-        pqsignal(libc::SIGTERM, Some(pg_sys::die));
-        pqsignal(libc::SIGINT, Some(pg_sys::StatementCancelHandler));
+        pqsignal(libc::SIGTERM, Some(die));
+        pqsignal(libc::SIGINT, Some(StatementCancelHandler));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
 }

@@ -188,6 +188,10 @@ pub struct RecoveryOptions {
     #[arg(long, value_name = "NAME", group = "target", value_parser = restore_point)]
     pub recovery_target_name: Option<String>,
 
+    /// What to do at the target: pause (PostgreSQL's default), promote or shutdown
+    #[arg(long, value_name = "ACTION", requires = "target", value_parser = ["pause", "promote", "shutdown"])]
+    pub recovery_target_action: Option<String>,
+
     /// Recover along this timeline: a number, latest or current
     #[arg(long, value_name = "TIMELINE", value_parser = target_timeline)]
     pub recovery_target_timeline: Option<String>,
@@ -364,6 +368,8 @@ mod tests {
             "backup-fetch /data LATEST --recovery-target-lsn 0/1 --recovery-target-name x",
             "backup-fetch /data LATEST --recovery-target-timeline newest",
             "backup-fetch /data LATEST --recovery-target-timeline 0",
+            "backup-fetch /data LATEST --recovery-target-action promote",
+            "backup-fetch /data LATEST --recovery-target-lsn 0/1 --recovery-target-action stop",
             "backup-fetch /data LATEST --tablespace-mapping /a",
             "backup-fetch /data LATEST --tablespace-mapping /a=b",
             "backup-fetch /data LATEST --tablespace-mapping /a=/b=/c",
@@ -376,9 +382,10 @@ mod tests {
     #[test]
     fn recovery_options_are_read() {
         let line = "backup-fetch /data LATEST --recovery-target-lsn 16/B374D848 \
-                    --recovery-target-timeline 0x1F -T /a\\=b=/c -T /d=/e";
+                    --recovery-target-action promote --recovery-target-timeline 0x1F -T /a\\=b=/c -T /d=/e";
         let Command::BackupFetch(fetch) = parse(line).unwrap().command else { panic!("{line}") };
         assert_eq!(fetch.recovery.recovery_target_lsn, Some(Lsn(0x16_B374_D848)));
+        assert_eq!(fetch.recovery.recovery_target_action.as_deref(), Some("promote"));
         assert_eq!(fetch.recovery.recovery_target_timeline.as_deref(), Some("0x1F"));
         let mapping = [("/a=b", "/c"), ("/d", "/e")].map(|(a, b)| (a.into(), b.into()));
         assert_eq!(fetch.tablespace_mapping, mapping);

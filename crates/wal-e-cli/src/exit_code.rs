@@ -107,7 +107,8 @@ mod tests {
     #[test]
     fn the_table_names_every_code() {
         for code in [SUCCESS, FAILURE, NOT_FOUND, UNDECIDED_STANDBY, UNDECIDED_RECOVERY] {
-            let listed = TABLE.lines().any(|line| line.trim_start().starts_with(&format!("{code} ")));
+            let listed =
+                TABLE.lines().any(|line| line.trim_start().starts_with(&format!("{code} ")));
             assert!(listed, "{code}");
         }
     }

@@ -177,8 +177,7 @@ mod tests {
 
     #[test]
     fn terse_leaves_warnings() {
-        let notice =
-            |level| Notice { level, message: "m".to_owned(), hint: Some("H.".to_owned()) };
+        let notice = |level| Notice { level, message: "m".to_owned(), hint: Some("H.".to_owned()) };
         assert_eq!(describe_notice(&notice(Level::Debug), false), None);
         assert_eq!(describe_notice(&notice(Level::Log), true), None);
         let line = describe_notice(&notice(Level::Log), false);

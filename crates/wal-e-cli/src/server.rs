@@ -122,8 +122,9 @@ impl Session {
             .map_err(failed)?;
         if row.get(4) {
             let message = "cannot take a base backup of a server that is in recovery";
-            return Err(Error::new(ErrorKind::Config, message)
-                .with_hint("Run it on the primary server."));
+            return Err(
+                Error::new(ErrorKind::Config, message).with_hint("Run it on the primary server.")
+            );
         }
         if row.get::<_, &str>(5) == "off" {
             let message = "the server does not archive its WAL, without which a base backup cannot be restored";
@@ -134,7 +135,8 @@ impl Session {
         let segment_bytes: i64 = row.get(2);
         let segment_size = u64::try_from(segment_bytes).ok().and_then(SegmentSize::new);
         let segment_size = segment_size.ok_or_else(|| {
-            let message = format!("the server's WAL segment size, {segment_bytes} bytes, is not a legal one");
+            let message =
+                format!("the server's WAL segment size, {segment_bytes} bytes, is not a legal one");
             Error::new(ErrorKind::Corrupt, message)
         })?;
         let lock = "SELECT pg_try_advisory_lock($1)";

@@ -169,13 +169,9 @@ fn s3(
         &["S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"],
     );
     let endpoint = endpoint.map(|text| text.parse::<Endpoint>()).transpose()?;
-    let region = value(
-        "--s3-region",
-        options.s3_region.as_ref(),
-        &["AWS_REGION", "AWS_DEFAULT_REGION"],
-    );
-    let storage_class =
-        first(options.s3_storage_class.as_ref(), variables, &["S3_STORAGE_CLASS"]);
+    let region =
+        value("--s3-region", options.s3_region.as_ref(), &["AWS_REGION", "AWS_DEFAULT_REGION"]);
+    let storage_class = first(options.s3_storage_class.as_ref(), variables, &["S3_STORAGE_CLASS"]);
     let sse = first(options.s3_sse.as_ref(), variables, &["S3_SSE"]);
     let sse_kms_key_id = first(options.s3_sse_kms_key_id.as_ref(), variables, &["S3_SSE_KMS_ID"]);
 

@@ -23,7 +23,8 @@ fn env_dir(variables: &[(&str, &str)]) -> tempfile::TempDir {
     directory
 }
 
-const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "ENV"), ("AWS_SECRET_ACCESS_KEY", "hunter2")];
+const KEYS: [(&str, &str); 2] =
+    [("AWS_ACCESS_KEY_ID", "ENV"), ("AWS_SECRET_ACCESS_KEY", "hunter2")];
 
 #[test]
 fn prefixes_are_found_under_every_name() {
@@ -68,7 +69,8 @@ fn flags_count_before_the_environment_and_that_before_env_dir() {
         ("AWS_ENDPOINT", "http://dir"),
         ("WALG_S3_SSE", "AES256"),
     ]);
-    let flags = ["--env-dir", directory.path().to_str().unwrap(), "--s3-endpoint", "https+path://flag/"];
+    let flags =
+        ["--env-dir", directory.path().to_str().unwrap(), "--s3-endpoint", "https+path://flag/"];
     let settings =
         resolve(&flags, &[("AWS_DEFAULT_REGION", "env-1"), ("WALE_S3_ENDPOINT", "http://env")])
             .unwrap();

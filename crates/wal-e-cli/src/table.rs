@@ -7,7 +7,7 @@ pub fn size(bytes: u64) -> String {
         if value < 10 * 1024 {
             return format!("{value} {unit}");
         }
-        value = (value + 512) / 1024;
+        value = value / 1024 + u64::from(value % 1024 >= 512);
     }
     format!("{value} TB")
 }

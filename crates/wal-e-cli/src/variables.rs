@@ -99,8 +99,7 @@ mod tests {
             std::fs::write(directory.path().join(name), value).unwrap();
         }
         let env_dir = EnvDir::read(directory.path()).unwrap();
-        let places =
-            vec![Place::Environment(BTreeMap::from(environment)), Place::EnvDir(env_dir)];
+        let places = vec![Place::Environment(BTreeMap::from(environment)), Place::EnvDir(env_dir)];
         let variables = Variables { places };
 
         let region = variables.find(&["AWS_REGION"]).unwrap();

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use wal_e_core::Result;
 use wal_e_core::base_backup::{self, FetchProgress, FetchRequest, RecoveryConfig, RecoveryTarget};
+use wal_e_core::{Error, Result};
 
 use super::{open, run_large};
 use crate::cli::{self, RecoveryOptions};
@@ -22,11 +22,13 @@ pub fn run(
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
     let restore_command = restore_command::build(settings)?;
+    let directory = std::path::absolute(&arguments.directory)
+        .map_err(|source| Error::file("make an absolute path of", &arguments.directory, &source))?;
     let recovery = recovery_config(&arguments.recovery, &restore_command);
     let set_up = recovery.is_some();
     let request = FetchRequest {
         name: arguments.name.clone(),
-        directory: arguments.directory.clone(),
+        directory: directory.clone(),
         concurrency: usize::from(arguments.pool_size),
         tablespace_mapping: arguments.tablespace_mapping.clone(),
         recovery,
@@ -44,11 +46,11 @@ pub fn run(
     report.log(&format!(
         "base backup {} is restored into \"{}\": {} in {} files",
         fetched.name,
-        arguments.directory.display(),
+        directory.display(),
         size(fetched.bytes_written),
         fetched.files,
     ));
-    report.hint(&next_steps(&arguments.directory, &restore_command, set_up, settings.credentials));
+    report.hint(&next_steps(&directory, &restore_command, set_up, settings.credentials));
     Ok(print_result(&format!("{}\n", fetched.name))?)
 }
 
@@ -62,6 +64,7 @@ fn recovery_config(options: &RecoveryOptions, restore_command: &str) -> Option<R
     (target.is_some() || target_timeline.is_some()).then(|| RecoveryConfig {
         restore_command: restore_command.to_owned(),
         target,
+        target_action: options.recovery_target_action.clone(),
         target_timeline,
     })
 }

@@ -100,9 +100,9 @@ fn table(
     std::iter::once(header).chain(backups.iter().map(row)).collect()
 }
 
-/// A backup with `_D_` in its name is WAL-G's delta of another.
+/// A delta holds only what changed since another backup (WAL-G writes them).
 fn backup_type(backup: &BackupInfo) -> &'static str {
-    if backup.name.contains("_D_") { "delta" } else { "full" }
+    if backup.delta_from.is_some() { "delta" } else { "full" }
 }
 
 fn optional(value: Option<String>) -> String {
@@ -196,6 +196,7 @@ mod tests {
             uncompressed_bytes: Some(1500 << 20),
             compressed_bytes: None,
             permanent: true,
+            delta_from: None,
             hostname: Some("db1".to_owned()),
             data_directory: Some("/data".to_owned()),
         }
@@ -220,7 +221,8 @@ mod tests {
         let text = align(&brief(&[backup("base_1")]));
         let line = "base_1       full  2026-01-02 03:04:05  1         1500 MB  -       yes";
         assert_eq!(text.lines().nth(1), Some(line));
-        let text = align(&detailed(&[backup("base_1_D_0")]));
+        let delta = BackupInfo { delta_from: Some("base_0".to_owned()), ..backup("base_1_D_0") };
+        let text = align(&detailed(&[delta]));
         for word in ["delta", "16/B374D848", "15.18", "18446744073709551615", "db1", "/data"] {
             assert!(text.contains(word), "{word}: {text}");
         }

@@ -146,7 +146,9 @@ mod tests {
         progress.partitions_total.store(3, Relaxed);
         assert_eq!(
             describe(&progress).as_deref(),
-            Some("uploading files: 1024 MB of 3072 MB read (33 %), 300 MB stored, 0 of 3 tar partitions")
+            Some(
+                "uploading files: 1024 MB of 3072 MB read (33 %), 300 MB stored, 0 of 3 tar partitions"
+            )
         );
     }
 }

@@ -60,10 +60,7 @@ fn run_large<T>(work: impl Future<Output = T>) -> Result<T> {
     run_on(tokio::runtime::Builder::new_multi_thread(), work)
 }
 
-fn run_on<T>(
-    mut builder: tokio::runtime::Builder,
-    work: impl Future<Output = T>,
-) -> Result<T> {
+fn run_on<T>(mut builder: tokio::runtime::Builder, work: impl Future<Output = T>) -> Result<T> {
     let runtime = builder
         .enable_all()
         .build()

@@ -43,8 +43,8 @@ pub fn check_belongs_to_server(directory: &Path, facts: &ServerFacts) -> Result<
     // A copy of the cluster on another host has the same path and identifier.
     if let Some(of_server) = &facts.postmaster_pid {
         let file = path.join("postmaster.pid");
-        let here = fs::read_to_string(&file)
-            .map_err(|source| Error::file("read file", &file, &source))?;
+        let here =
+            fs::read_to_string(&file).map_err(|source| Error::file("read file", &file, &source))?;
         if start_of(&here) != start_of(of_server) {
             let detail = "Its postmaster.pid differs from the one that the server reads.";
             return Err(of_another(detail.to_owned()));
@@ -82,7 +82,8 @@ mod tests {
         fs::create_dir(directory.path().join("global")).unwrap();
         let control = [7u64.to_ne_bytes(), [0; 8]].concat();
         fs::write(directory.path().join("global/pg_control"), control).unwrap();
-        fs::write(directory.path().join("postmaster.pid"), format!("{PID_FILE}ready   \n")).unwrap();
+        fs::write(directory.path().join("postmaster.pid"), format!("{PID_FILE}ready   \n"))
+            .unwrap();
         let facts = ServerFacts {
             version: 150_000,
             data_directory: directory.path().to_str().unwrap().to_owned(),

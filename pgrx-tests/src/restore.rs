@@ -1,0 +1,120 @@
+//! Restoring a backup into a new cluster.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::archive::Archive;
+use crate::cluster::Cluster;
+use crate::installation::{PgVersion, wal_e_program};
+use crate::process::{Finished, ServerUser, run};
+use crate::scratch::Scratch;
+use crate::wait::wait_for;
+use crate::wal_e::wal_e;
+
+/// A `backup-fetch` to be run.
+#[derive(Debug)]
+pub struct Restore {
+    version: PgVersion,
+    backup: String,
+    options: Vec<String>,
+    scratch: Scratch,
+}
+
+impl Restore {
+    /// Fetches the newest backup.
+    pub fn latest(version: PgVersion) -> Restore {
+        Restore::of(version, "LATEST")
+    }
+
+    /// Fetches the backup `name`.
+    pub fn of(version: PgVersion, name: &str) -> Restore {
+        let scratch = Scratch::new();
+        Restore { version, backup: name.to_owned(), options: Vec::new(), scratch }
+    }
+
+    /// An option with its value.
+    pub fn option(mut self, name: &str, value: impl Into<String>) -> Restore {
+        self.options.push(name.to_owned());
+        self.options.push(value.into());
+        self
+    }
+
+    /// Puts the tablespace that was at `location` into a directory of the restored cluster's
+    /// scratch named `name`.
+    pub fn tablespace(self, location: &Path, name: &str) -> Restore {
+        let new = self.scratch.path().join(name);
+        self.option("--tablespace-mapping", format!("{}={}", location.display(), new.display()))
+    }
+
+    /// Where the data directory will be.
+    pub fn target(&self) -> PathBuf {
+        self.scratch.path().join("data")
+    }
+
+    /// Directories of the restored cluster.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// Runs the program; it may fail.
+    pub fn run(&self, archive: &Archive) -> Finished {
+        run(wal_e(archive)
+            .arg("backup-fetch")
+            .arg(self.target())
+            .arg(&self.backup)
+            .args(&self.options))
+    }
+
+    /// Fetches the backup, and hands out the cluster, which is not yet started.
+    ///
+    /// When no recovery option was given, recovery goes on to the end of the
+    /// archived WAL, set up here as a user does it by hand.
+    #[track_caller]
+    pub fn fetch(self, archive: &Archive) -> Cluster {
+        self.run(archive).success();
+        let data = self.target();
+        if !self.options.iter().any(|option| option.starts_with("--recovery-target")) {
+            let signal = data.join("recovery.signal");
+            fs::write(&signal, "").expect("a file of the data directory can be written");
+            ServerUser::get().own(&signal);
+        }
+        let cluster = Cluster::adopt(self.version, self.scratch, data);
+        cluster.configure(&format!("restore_command = '{}'", restore_command(archive)));
+        cluster
+    }
+
+    /// Fetches the backup, starts the cluster and waits until recovery is over.
+    #[track_caller]
+    pub fn recover(self, archive: &Archive) -> Cluster {
+        let mut cluster = self.fetch(archive);
+        cluster.start();
+        cluster.wait_for_end_of_recovery();
+        cluster
+    }
+}
+
+/// A `restore_command` that fetches from `archive`, without quotes around it.
+pub fn restore_command(archive: &Archive) -> String {
+    let options = archive.program_options().join(" ");
+    format!("{} {options} wal-fetch \"%f\" \"%p\"", wal_e_program().display())
+}
+
+impl Cluster {
+    /// Waits until the server has ended recovery and takes writes.
+    #[track_caller]
+    pub fn wait_for_end_of_recovery(&self) {
+        wait_for("the end of recovery", || {
+            let answer = self.try_query("postgres", "SELECT pg_is_in_recovery()");
+            answer.is_ok_and(|rows| rows[0][0].as_deref() == Some("f"))
+        });
+    }
+
+    /// Waits until recovery has reached its target and pauses there.
+    #[track_caller]
+    pub fn wait_for_recovery_pause(&self) {
+        wait_for("the pause of recovery at its target", || {
+            let answer = self.try_query("postgres", "SELECT pg_get_wal_replay_pause_state()");
+            answer.is_ok_and(|rows| rows[0][0].as_deref() == Some("paused"))
+        });
+    }
+}

@@ -1,0 +1,26 @@
+//! The program `wal-e`.
+
+use std::process::Command;
+
+use crate::archive::Archive;
+use crate::installation::wal_e_program;
+use crate::process::{Finished, ServerUser, run};
+
+/// The program, run as the server's user with a clean environment and pointed
+/// at `archive`.
+pub fn wal_e(archive: &Archive) -> Command {
+    let mut command = bare_wal_e();
+    command.args(archive.program_options());
+    command
+}
+
+/// The program, pointed at nothing.
+pub fn bare_wal_e() -> Command {
+    ServerUser::get().command(wal_e_program())
+}
+
+/// Runs the program on `archive` with `arguments`.
+#[track_caller]
+pub fn run_wal_e<'a>(archive: &Archive, arguments: impl IntoIterator<Item = &'a str>) -> Finished {
+    run(wal_e(archive).args(arguments))
+}

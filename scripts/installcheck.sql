@@ -1,0 +1,96 @@
+-- Run by scripts/installcheck. Each block raises an error when an answer is wrong.
+\set QUIET on
+SET client_min_messages = warning;
+SELECT set_config('installcheck.version', :'version', false) AS version \gset
+SELECT set_config('installcheck.role', :'role', false) AS role \gset
+
+\echo extension: installs into a schema of the user's choosing
+CREATE SCHEMA backup;
+CREATE EXTENSION wal_e SCHEMA backup;
+DO $$
+DECLARE
+    installed text;
+BEGIN
+    SELECT extversion INTO STRICT installed FROM pg_extension WHERE extname = 'wal_e';
+    ASSERT installed = current_setting('installcheck.version'),
+        format('version %s is installed, these files are of %s', installed, current_setting('installcheck.version'));
+END $$;
+
+\echo functions: as documented, and for nobody but superusers until granted
+DO $$
+DECLARE
+    difference text;
+BEGIN
+    WITH wanted (signature) AS (
+        VALUES ('wale_backup_cancel() -> boolean'),
+               ('wale_backup_list() -> SETOF record'),
+               ('wale_backup_progress() -> SETOF record'),
+               ('wale_backup_push(label text, fast boolean, permanent boolean, wait boolean) -> text')
+    ), found AS (
+        SELECT format('%s(%s) -> %s', p.proname, pg_get_function_identity_arguments(p.oid),
+                      CASE WHEN p.proretset THEN 'SETOF record' ELSE p.prorettype::regtype::text END) AS signature,
+               p.oid, p.proacl
+        FROM pg_proc p
+        JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+        JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+        WHERE e.extname = 'wal_e'
+    )
+    SELECT string_agg(coalesce('missing ' || w.signature, 'unexpected ' || f.signature), E'\n') INTO difference
+    FROM wanted w FULL JOIN found f USING (signature)
+    WHERE w.signature IS NULL OR f.signature IS NULL;
+    ASSERT difference IS NULL, difference;
+END $$;
+
+GRANT USAGE ON SCHEMA backup TO :"role";
+DO $$
+DECLARE
+    call text;
+BEGIN
+    FOREACH call IN ARRAY ARRAY['wale_backup_push()', 'wale_backup_list()', 'wale_backup_progress()', 'wale_backup_cancel()']
+    LOOP
+        BEGIN
+            EXECUTE format('SET LOCAL ROLE %I', current_setting('installcheck.role'));
+            EXECUTE format('SELECT backup.%s', call);
+            RAISE 'a role without EXECUTE could call %', call;
+        EXCEPTION WHEN insufficient_privilege THEN
+            ASSERT SQLERRM LIKE 'permission denied for function %', SQLERRM;
+        END;
+        RESET ROLE;
+    END LOOP;
+END $$;
+
+\echo wale_backup_list(): lists, or says that no prefix is configured
+DO $$
+DECLARE
+    prefix text := current_setting('wal_e.prefix', true);
+    reason text;
+    advice text;
+    strange bigint;
+BEGIN
+    BEGIN
+        SELECT count(*) INTO strange FROM backup.wale_backup_list()
+        WHERE backup_name !~ '^base_[0-9A-F]{24}' OR timeline IS NULL OR start_lsn > stop_lsn OR start_time > finish_time;
+        ASSERT strange = 0, format('%s of the listed backups cannot be', strange);
+    EXCEPTION WHEN invalid_parameter_value THEN
+        GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT, advice = PG_EXCEPTION_HINT;
+        ASSERT coalesce(prefix, '') = '', format('prefix "%s": %s', prefix, reason);
+        ASSERT reason LIKE '%wal_e.prefix%', format('"%s" does not name wal_e.prefix', reason);
+        ASSERT advice <> '', format('"%s" comes without a hint', reason);
+    END;
+END $$;
+
+\echo wale_backup_progress(): at most one backup
+DO $$
+DECLARE
+    backups bigint;
+BEGIN
+    SELECT count(*) INTO backups FROM backup.wale_backup_progress();
+    ASSERT backups <= 1, format('%s backups at once', backups);
+END $$;
+
+\echo extension: goes away without a trace
+DROP EXTENSION wal_e;
+DO $$
+BEGIN
+    ASSERT NOT EXISTS (SELECT FROM pg_proc WHERE proname LIKE 'wale\_%'), 'functions are left';
+END $$;

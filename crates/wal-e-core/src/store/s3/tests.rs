@@ -244,6 +244,40 @@ async fn a_replacing_upload_asks_for_nothing_first() {
 }
 
 #[tokio::test]
+async fn an_upload_tells_length_checksum_and_hash_before_the_content() {
+    let script = Script::play(vec![OK]).await;
+    let (store, _queue) = script.store().await;
+    let content = Bytes::from_static(b"123456789");
+    let put = store.put(&key("x"), content, PutMode::Replace, &Attributes::default()).await;
+    assert_eq!(put.unwrap(), PutOutcome::Stored);
+    let head = script.requests.lock().unwrap()[0].to_ascii_lowercase();
+    for line in [
+        "content-length: 9\r\n",
+        "x-amz-checksum-crc32c: 4wasgw==\r\n",
+        "x-amz-content-sha256: \
+         15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225\r\n",
+    ] {
+        assert!(head.contains(line), "no {line} in {head}");
+    }
+    assert!(!head.contains("aws-chunked") && !head.contains("x-amz-trailer"), "{head}");
+}
+
+#[tokio::test]
+async fn a_failed_probe_is_told_of_the_object_that_was_to_be_stored() {
+    let busy = Reply::Send("503 Slow Down", "", "<Error><Code>SlowDown</Code></Error>");
+    let script = Script::play(vec![busy, busy]).await;
+    let (store, _queue) = script.store().await;
+    let error = put(&store, 1, PutMode::CreateOnly).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(
+        error.message(),
+        "could not put object \"s3://bucket/path/x\": the server answered 503 SlowDown"
+    );
+    let begun = store.begin_multipart(&key("x"), PutMode::CreateOnly, &Attributes::default()).await;
+    assert!(begun.unwrap_err().message().contains("\"s3://bucket/path/x\""));
+}
+
+#[tokio::test]
 async fn a_refusal_says_where_the_credentials_came_from() {
     let script = Script::play(vec![Reply::Send(
         "403 Forbidden",

@@ -21,8 +21,8 @@ use time::OffsetDateTime;
 use tokio::sync::OnceCell;
 
 use super::{
-    Attributes, ListPage, ListRequest, MultipartUpload, ObjectInfo, ObjectReader,
-    ObjectStore, PutMode, PutOutcome,
+    Attributes, ListPage, ListRequest, MultipartUpload, ObjectInfo, ObjectReader, ObjectStore,
+    PutMode, PutOutcome,
 };
 use crate::config::S3Config;
 use crate::error::{Error, ErrorKind, Result};
@@ -118,7 +118,9 @@ impl S3Store {
     /// # Errors
     /// Those of an upload.
     pub async fn honours_create_only(&self) -> Result<bool> {
-        self.bucket.honours_create_only().await
+        self.bucket.honours_create_only().await.map_err(|failure| {
+            self.bucket.error(failure, "put object", &layout::create_only_probe())
+        })
     }
 }
 
@@ -208,22 +210,23 @@ impl Bucket {
         attributes: &Attributes,
     ) -> Result<PutOutcome> {
         let create_only = mode == PutMode::CreateOnly;
-        let honoured = !create_only || self.honours_create_only().await?;
+        let failed = |failure| self.error(failure, "put object", key);
+        let honoured = !create_only || self.honours_create_only().await.map_err(failed)?;
         if !honoured && self.head(key).await?.is_some() {
             return Ok(PutOutcome::AlreadyExists);
         }
-        self.put_object(key, content, create_only && honoured, attributes)
-            .await
-            .map_err(|failure| self.error(failure, "put object", key))
+        self.put_object(key, content, create_only && honoured, attributes).await.map_err(failed)
     }
 
-    async fn honours_create_only(&self) -> Result<bool> {
+    /// The failure is told of the object that is to be uploaded, not of the probe,
+    /// which nobody asked for.
+    async fn honours_create_only(&self) -> Result<bool, Failure> {
         self.honours_create_only.get_or_try_init(|| self.probe_create_only()).await.copied()
     }
 
     /// Servers are known that overwrite in spite of `If-None-Match: *` (Garage),
     /// and some refuse the header.
-    async fn probe_create_only(&self) -> Result<bool> {
+    async fn probe_create_only(&self) -> Result<bool, Failure> {
         let key = layout::create_only_probe();
         let content = Bytes::from_static(
             b"The create-only upload of this object shows whether the store honours If-None-Match.\n",
@@ -233,7 +236,7 @@ impl Bucket {
                 Ok(PutOutcome::AlreadyExists) => return Ok(true),
                 Ok(PutOutcome::Stored) => {}
                 Err(failure) if failure.is_not_implemented() => break,
-                Err(failure) => return Err(self.error(failure, "put object", &key)),
+                Err(failure) => return Err(failure),
             }
         }
         self.notices.send(

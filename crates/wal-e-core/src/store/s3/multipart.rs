@@ -36,9 +36,10 @@ impl S3Upload {
         mode: PutMode,
         attributes: &Attributes,
     ) -> Result<S3Upload> {
+        let failed = |failure| bucket.error(failure, "begin the upload of object", key);
         if mode == PutMode::CreateOnly {
             // Known before hours of uploading rather than after.
-            bucket.honours_create_only().await?;
+            bucket.honours_create_only().await.map_err(failed)?;
         }
         let request = bucket
             .client
@@ -51,7 +52,6 @@ impl S3Upload {
             .set_storage_class(bucket.storage_class.clone())
             .set_server_side_encryption(bucket.encryption.clone())
             .set_ssekms_key_id(bucket.kms_key_id.clone());
-        let failed = |failure| bucket.error(failure, "begin the upload of object", key);
         let answer = within(ANSWER_LIMIT, request.send()).await.map_err(failed)?;
         let id = answer.upload_id.ok_or_else(|| {
             failed(Failure::NotUnderstood("it did not name the upload".to_owned()))
@@ -122,7 +122,8 @@ impl MultipartUpload for S3Upload {
         if create_only && self.bucket.head(&self.key).await?.is_some() {
             return self.give_way().await;
         }
-        let ask_server = create_only && self.bucket.honours_create_only().await?;
+        let failed = |failure| self.error(failure, "complete the upload of object");
+        let ask_server = create_only && self.bucket.honours_create_only().await.map_err(failed)?;
         let request = self
             .bucket
             .client
@@ -135,7 +136,7 @@ impl MultipartUpload for S3Upload {
         match within(COMPLETE_LIMIT, request.send()).await {
             Ok(_) => Ok(PutOutcome::Stored),
             Err(failure) if ask_server && failure.is_precondition() => self.give_way().await,
-            Err(failure) => Err(self.error(failure, "complete the upload of object")),
+            Err(failure) => Err(failed(failure)),
         }
     }
 

@@ -37,6 +37,7 @@ fn answers_have_the_kind_that_says_what_to_do() {
         (404, "", NotFound),
         (404, "NoSuchBucket", Config),
         (403, "AccessDenied", Denied),
+        (400, "", Denied),
         (403, "", Denied),
         (401, "Unauthorized", Denied),
         (403, "InvalidAccessKeyId", Denied),

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use pgrx::PgSqlErrorCode;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
-use wal_e_core::Error;
 use wal_e_core::base_backup::{BackupPush, BackupStart, Progress};
 use wal_e_core::notice::{self, NoticeQueue};
 use wal_e_core::store::{self, retry::Patience};
@@ -94,7 +93,7 @@ impl Watcher {
     ) -> Result<T> {
         let result = runtime.run(work, || self.look_around());
         server_log::emit(&self.queue);
-        result.map_err(Failure::from)
+        result
     }
 
     fn look_around(&mut self) -> Watch {
@@ -104,15 +103,17 @@ impl Watcher {
             || backup_slot::is_unwanted()
             || !interrupts::postmaster_is_alive();
         if !stop && self.stop_seen.is_none() {
-            interrupts::check();
-            return Watch::Continue;
+            return match interrupts::check() {
+                Ok(()) => Watch::Continue,
+                Err(failure) => Watch::GiveUp(failure),
+            };
         }
         let since = *self.stop_seen.get_or_insert_with(Instant::now);
         self.cancel.cancel();
         if since.elapsed() < CLEANUP_TIME {
             return Watch::Continue;
         }
-        Watch::GiveUp(Error::cancelled().with_detail(format!(
+        Watch::GiveUp(Failure::canceled().with_detail(format!(
             "Uploads were still being aborted after {} seconds.",
             CLEANUP_TIME.as_secs()
         )))

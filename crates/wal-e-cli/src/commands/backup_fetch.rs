@@ -35,7 +35,8 @@ pub fn run(
     };
     let fetched = run_large(async {
         let interrupt = Interrupt::listen(report)?;
-        let opened = open(settings, report).await?;
+        let opened = interrupt.or_cancelled(open(settings, report)).await;
+        let opened = opened.map_err(|error| interrupt.failure(error))?;
         let progress = Arc::new(FetchProgress::default());
         let counters = Arc::clone(&progress);
         let token = interrupt.token();

@@ -18,10 +18,10 @@ use wal_e_core::notice::{self, NoticeQueue, Notices};
 use wal_e_core::postgres::WalFileName;
 use wal_e_core::store::{self, ObjectStore, retry::Patience};
 use wal_e_core::wal::{self, Pushed};
-use wal_e_core::{Error, Result};
 
 use self::complaints::Complaints;
 use self::stop::StopWatch;
+use crate::error::{Failure, Result};
 use crate::gucs;
 use crate::pg::interrupts;
 use crate::runtime::{Runtime, Watch};
@@ -32,18 +32,19 @@ thread_local! {
 }
 
 /// Whether files can be archived at all; else why not. PostgreSQL asks before
-/// each file, and leaves the file alone without counting a failure.
+/// each file, and leaves the file alone without counting a failure. The reason
+/// is logged here unless the server says it.
 ///
 /// # Errors
 /// No prefix, or a malformed one.
-pub fn check_configured() -> Result<()> {
-    gucs::prefix().map(|_| ())
-}
-
-/// Logs why archiving is not configured, for the versions that cannot say so
-/// themselves.
-pub fn complain_of_configuration(reason: &Error) {
-    ARCHIVER.with_borrow_mut(|archiver| archiver.complaints.warn("", reason));
+pub fn check_configured(server_tells_reason: bool) -> Result<()> {
+    let checked = gucs::prefix().map(|_| ()).map_err(Failure::from);
+    if let Err(reason) = &checked
+        && !server_tells_reason
+    {
+        ARCHIVER.with_borrow_mut(|archiver| archiver.complaints.warn("", reason));
+    }
+    checked
 }
 
 /// Archives one file: true once the store has confirmed it.
@@ -105,8 +106,8 @@ impl Archiver {
                 self.stop.log_files_left();
                 false
             }
-            Err(error) => {
-                self.complaints.warn(name, &error);
+            Err(failure) => {
+                self.complaints.warn(name, &failure);
                 false
             }
         }
@@ -139,7 +140,7 @@ impl Archiver {
     /// Runs `work` while looking around for a request to stop.
     fn run<T: Send + 'static>(
         &mut self,
-        work: impl Future<Output = Result<T>> + Send + 'static,
+        work: impl Future<Output = wal_e_core::Result<T>> + Send + 'static,
     ) -> Result<T> {
         let runtime = match self.runtime.take() {
             Some(runtime) => runtime,
@@ -152,7 +153,7 @@ impl Archiver {
             interrupts::absorb_barrier();
             if !interrupts::postmaster_is_alive() || stop.is_overdue(Instant::now()) {
                 stop.give_up();
-                return Watch::GiveUp(Error::cancelled());
+                return Watch::GiveUp(Failure::canceled());
             }
             Watch::Continue
         })

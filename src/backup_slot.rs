@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use pgrx::{PgSqlErrorCode, pg_sys};
 use time::OffsetDateTime;
+use time::macros::format_description;
 use wal_e_core::base_backup::{Phase, Progress};
 
 use crate::error::{Failure, Result};
@@ -294,9 +295,9 @@ pub fn reserve(request: &Request, waits: bool) -> Result<u64> {
             |name| format!("base backup \"{name}\""),
         );
         let pid = if slot.worker_pid != 0 { slot.worker_pid } else { slot.requester_pid };
-        let since = time_of(slot.started_at)
-            .map(|time| time.replace_nanosecond(0).unwrap_or(time).to_string())
-            .unwrap_or_default();
+        let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
+        let since = time_of(slot.started_at).and_then(|time| time.format(format).ok());
+        let since = since.unwrap_or_default();
         Failure::new(PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, "a base backup is already running")
             .with_detail(format!("Process {pid} has been taking {name} since {since}."))
             .with_hint(

@@ -44,7 +44,7 @@ impl Failure {
 
     /// The work was stopped because somebody asked for it.
     pub fn canceled() -> Self {
-        Failure::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, "canceling base backup on request")
+        Failure::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, "base backup was canceled")
     }
 
     /// Whether the work was stopped because somebody asked for it.

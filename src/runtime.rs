@@ -11,8 +11,9 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
-use wal_e_core::{Error, ErrorKind, Result};
+use wal_e_core::{Error, ErrorKind};
 
+use crate::error::{Failure, Result};
 use crate::pg::signals;
 
 /// How long the main thread waits before it looks around.
@@ -26,8 +27,8 @@ const ABANDON_TIME: Duration = Duration::from_millis(500);
 pub enum Watch {
     /// Wait on.
     Continue,
-    /// Abandon the work and return this error.
-    GiveUp(Error),
+    /// Abandon the work and return this.
+    GiveUp(Failure),
 }
 
 /// The threads of one process. Dropping it abandons what still runs.
@@ -52,7 +53,7 @@ impl Runtime {
         });
         match built {
             Ok(tokio) => Ok(Runtime { tokio: Some(tokio) }),
-            Err(source) => Err(Error::io("could not start threads", &source)),
+            Err(source) => Err(Error::io("could not start threads", &source).into()),
         }
     }
 
@@ -66,7 +67,7 @@ impl Runtime {
     /// When `watch` does; the work is then abandoned.
     pub fn run<T, F>(&self, work: F, mut watch: impl FnMut() -> Watch) -> Result<T>
     where
-        F: Future<Output = Result<T>> + Send + 'static,
+        F: Future<Output = wal_e_core::Result<T>> + Send + 'static,
         T: Send + 'static,
     {
         let tokio = self.tokio.as_ref().expect("present until dropped");
@@ -79,24 +80,22 @@ impl Runtime {
         });
         loop {
             match receiver.recv_timeout(TICK) {
-                Ok(Ok(result)) => return result,
+                Ok(Ok(result)) => return Ok(result?),
                 Ok(Err(failed)) => {
-                    return Err(Error::new(
-                        ErrorKind::Bug,
-                        format!("a task of wal_e ended unexpectedly: {failed}"),
-                    ));
+                    let message = format!("a task of wal_e ended unexpectedly: {failed}");
+                    return Err(Error::new(ErrorKind::Bug, message).into());
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Error::new(ErrorKind::Bug, "a task of wal_e was lost"));
+                    return Err(Error::new(ErrorKind::Bug, "a task of wal_e was lost").into());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if let Watch::GiveUp(error) = watch() {
+            if let Watch::GiveUp(failure) = watch() {
                 drop(abort);
                 // It may have ended just now, or may be inside a call that
-                // cannot be abandoned; either way the answer is the error.
+                // cannot be abandoned; either way the answer is the failure.
                 let _ = receiver.recv_timeout(ABANDON_TIME);
-                return Err(error);
+                return Err(failure);
             }
         }
     }

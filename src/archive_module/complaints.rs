@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use wal_e_core::{Error, ErrorKind};
+use pgrx::PgSqlErrorCode;
 
 use crate::error::Failure;
 use crate::server_log;
@@ -21,20 +21,20 @@ pub struct Complaints {
 /// What makes two failures the same: everything but the file's name.
 #[derive(Debug, PartialEq, Eq)]
 struct Cause {
-    kind: ErrorKind,
+    code: PgSqlErrorCode,
     message: String,
 }
 
 impl Complaints {
     /// Logs that `file` could not be archived, unless the same cause was logged
     /// within [`QUIET_TIME`].
-    pub fn warn(&mut self, file: &str, error: &Error) {
+    pub fn warn(&mut self, file: &str, failure: &Failure) {
         self.failures += 1;
         let message = match file {
-            "" => error.message().to_owned(),
-            file => error.message().replace(file, ""),
+            "" => failure.message.clone(),
+            file => failure.message.replace(file, ""),
         };
-        let cause = Cause { kind: error.kind(), message };
+        let cause = Cause { code: failure.code, message };
         let now = Instant::now();
         if let Some((last, when)) = &self.last
             && *last == cause
@@ -43,7 +43,7 @@ impl Complaints {
             return;
         }
         self.last = Some((cause, now));
-        server_log::warn(&Failure::from(error.clone()));
+        server_log::warn(failure);
     }
 
     /// A file was archived: says so when there were failures before.

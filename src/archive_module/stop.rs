@@ -53,6 +53,7 @@ impl StopWatch {
     /// Nothing is archived any more until the process ends.
     pub fn give_up(&mut self) {
         self.given_up = true;
+        signals::end_archiving();
     }
 
     /// Whether the archiver has given up.
@@ -62,18 +63,19 @@ impl StopWatch {
 
     /// Says which files were not archived.
     pub fn log_files_left(&self) {
-        let files = ready_files();
         let reason = if interrupts::postmaster_is_alive() {
             "the server is stopping and the store does not answer"
         } else {
             "the postmaster has died"
         };
+        let files = ready_files();
         let more = if files.len() > NAMED_FILES { ", ..." } else { "" };
         let named: Vec<&str> = files.iter().take(NAMED_FILES).map(String::as_str).collect();
         server_log::log(
-            &format!("archiver gave up on {} WAL files: {reason}", files.len()),
+            &format!("archiver gave up: {reason}"),
             Some(&format!(
-                "They stay in \"pg_wal\" and are archived after the next start: {}{more}.",
+                "These files ({}) stay in \"pg_wal\" and are archived after the next start: {}{more}",
+                files.len(),
                 named.join(", ")
             )),
         );

@@ -58,14 +58,7 @@ mod version {
     }
 
     unsafe extern "C-unwind" fn check_configured() -> bool {
-        // A reason given by the callback cannot be handed on; it is logged.
-        guarded(false, || match archive_module::check_configured() {
-            Ok(()) => true,
-            Err(reason) => {
-                archive_module::complain_of_configuration(&reason);
-                false
-            }
-        })
+        guarded(false, || archive_module::check_configured(false).is_ok())
     }
 
     unsafe extern "C-unwind" fn archive_file(file: *const c_char, path: *const c_char) -> bool {
@@ -123,30 +116,25 @@ mod version {
     }
 
     unsafe extern "C-unwind" fn check_configured(_state: *mut ArchiveModuleState) -> bool {
-        guarded(false, || match archive_module::check_configured() {
-            Ok(()) => true,
-            Err(reason) => {
-                refuse(&reason);
-                false
-            }
-        })
+        guarded(false, is_configured)
     }
 
     #[cfg(feature = "pg16")]
-    fn refuse(reason: &wal_e_core::Error) {
-        archive_module::complain_of_configuration(reason);
+    fn is_configured() -> bool {
+        archive_module::check_configured(false).is_ok()
     }
 
     /// Hands the reason to the archiver, which adds it to its own warning.
     #[cfg(any(feature = "pg17", feature = "pg18"))]
-    fn refuse(reason: &wal_e_core::Error) {
+    fn is_configured() -> bool {
         // src/include/archive/archive_module.h, from PostgreSQL 17 on.
         unsafe extern "C-unwind" {
             static mut arch_module_check_errdetail_string: *mut c_char;
         }
-        let mut text = format!("{}.", reason.message());
+        let Err(reason) = archive_module::check_configured(true) else { return true };
+        let mut text = format!("{}.", reason.message);
         text[..1].make_ascii_uppercase();
-        for more in [reason.detail(), reason.hint()].into_iter().flatten() {
+        for more in [&reason.detail, &reason.hint].into_iter().flatten() {
             text.push(' ');
             text.push_str(more);
         }
@@ -158,6 +146,7 @@ mod version {
             arch_module_check_errdetail_string =
                 pg_sys::MemoryContextStrdup(pg_sys::ErrorContext, text.as_ptr());
         }
+        false
     }
 
     unsafe extern "C-unwind" fn archive_file(

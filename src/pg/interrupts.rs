@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use pgrx::pg_sys;
+use pgrx::{PgTryBuilder, pg_sys};
+
+use crate::error::{Failure, Result};
 
 /// Whether this process was asked to cancel its query or to end.
 ///
@@ -16,10 +18,17 @@ pub fn stop_requested() -> bool {
     }
 }
 
-/// `CHECK_FOR_INTERRUPTS`: raises what is pending as PostgreSQL's error (a
-/// panic here), or ends the process when that was asked for.
-pub fn check() {
-    pgrx::check_for_interrupts!();
+/// `CHECK_FOR_INTERRUPTS`: ends the process when that was asked for.
+///
+/// # Errors
+/// What PostgreSQL raises for a request to cancel, in its own words.
+pub fn check() -> Result<()> {
+    PgTryBuilder::new(|| {
+        pgrx::check_for_interrupts!();
+        Ok(())
+    })
+    .catch_others(|cause| Err(Failure::from(cause)))
+    .execute()
 }
 
 /// Takes part in a barrier that another process waits for (`DROP DATABASE`,

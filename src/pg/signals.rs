@@ -99,6 +99,14 @@ pub fn archiver_stop_requested() -> bool {
     ARCHIVER_STOP.load(Ordering::Relaxed)
 }
 
+/// Tells the archiver not to try any file again, as SIGTERM would; once it has
+/// been told to stop it then ends at once.
+pub fn end_archiving() {
+    // SAFETY: a volatile sig_atomic_t of this process (src/include/postmaster/interrupt.h),
+    // which its SIGTERM handler sets in the same way.
+    unsafe { (&raw mut pg_sys::ShutdownRequestPending).write_volatile(1) };
+}
+
 fn chain(signal: c_int, former: &FormerHandler) {
     // SAFETY: sigaction with valid pointers. The former handler is stored
     // before ours can run, because ours is installed only afterwards; it stays

@@ -5,10 +5,9 @@ use pgrx::prelude::*;
 use wal_e_core::base_backup::{self, BackupInfo};
 use wal_e_core::notice;
 use wal_e_core::store::{self, retry::Patience};
-use wal_e_core::{Error, Result};
 
 use super::timestamp::timestamptz;
-use crate::error::Failure;
+use crate::error::Result;
 use crate::gucs;
 use crate::pg::interrupts;
 use crate::pg::lsn_datum::LsnDatum;
@@ -40,7 +39,7 @@ fn wale_backup_list() -> Result<
     >,
     ErrorReport,
 > {
-    let backups = list().map_err(Failure::from)?;
+    let backups = list()?;
     Ok(TableIterator::new(backups.into_iter().map(|backup| {
         (
             backup.name,
@@ -72,17 +71,13 @@ fn list() -> Result<Vec<BackupInfo>> {
             base_backup::list(&*store).await
         },
         || {
-            if interrupts::stop_requested() {
-                return Watch::GiveUp(Error::cancelled());
-            }
-            interrupts::check();
             server_log::emit(&queue);
-            Watch::Continue
+            match interrupts::check() {
+                Ok(()) => Watch::Continue,
+                Err(failure) => Watch::GiveUp(failure),
+            }
         },
     );
-    drop(runtime);
-    // Raises the request to stop in PostgreSQL's own words.
-    interrupts::check();
     server_log::emit(&queue);
     listed
 }

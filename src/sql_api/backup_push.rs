@@ -90,7 +90,7 @@ fn wale_backup_progress() -> Result<
 fn wale_backup_cancel() -> Result<bool, ErrorReport> {
     require_preloading()?;
     let Some(generation) = backup_slot::request_cancel(None) else { return Ok(false) };
-    let ended = wait_for_end(generation, Instant::now() + CLEANUP_TIME, || interrupts::check());
+    let ended = wait_for_end(generation, interrupts::check)?;
     Ok(ended.is_none_or(|view| view.status != Status::Done))
 }
 
@@ -157,13 +157,13 @@ fn push(request: &Request, wait: bool) -> Result<String> {
         }
         if interrupts::stop_requested() {
             backup_slot::request_cancel(Some(generation));
-            wait_for_end(generation, Instant::now() + CLEANUP_TIME, || ());
+            wait_for_end(generation, || Ok(()))?;
             backup_slot::end_abandoned(generation, Failure::canceled());
-            // Raises the request to stop in PostgreSQL's own words.
-            interrupts::check();
+            // The request to stop, in PostgreSQL's own words.
+            interrupts::check()?;
             return Err(Failure::canceled());
         }
-        interrupts::check();
+        interrupts::check()?;
         if has_ended(&worker) {
             // Without an outcome, unless it came in the meantime.
             backup_slot::end_abandoned(generation, lost());
@@ -173,15 +173,16 @@ fn push(request: &Request, wait: bool) -> Result<String> {
     }
 }
 
-/// Waits until the backup of this generation has ended or `deadline`, and
-/// returns what became of it, if it is known.
-fn wait_for_end(generation: u64, deadline: Instant, check: impl Fn()) -> Option<View> {
+/// Waits until the backup of this generation has ended, at most
+/// [`CLEANUP_TIME`], and returns what became of it, if it is still known.
+fn wait_for_end(generation: u64, check: impl Fn() -> Result<()>) -> Result<Option<View>> {
+    let deadline = Instant::now() + CLEANUP_TIME;
     loop {
-        let view = backup_slot::view_of(generation)?;
+        let Some(view) = backup_slot::view_of(generation) else { return Ok(None) };
         if !matches!(view.status, Status::Active(_)) || Instant::now() >= deadline {
-            return Some(view);
+            return Ok(Some(view));
         }
-        check();
+        check()?;
         interrupts::wait_on_latch(TICK);
     }
 }

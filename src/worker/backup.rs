@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use pgrx::PgSqlErrorCode;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
-use wal_e_core::Error;
 use wal_e_core::base_backup::{BackupPush, BackupStart, Progress};
 use wal_e_core::notice::{self, NoticeQueue};
 use wal_e_core::store::{self, retry::Patience};
@@ -21,7 +20,7 @@ use crate::server_log;
 
 /// How long the core may take to abort its uploads after a request to stop.
 /// Shorter than a waiting backend waits for the worker.
-const CLEANUP_TIME: Duration = Duration::from_secs(8);
+const CLEANUP_TIME: Duration = Duration::from_secs(5);
 
 /// Takes the backup and returns its name. Whatever fails, the server leaves
 /// backup mode when this process ends, and no sentinel has been written.
@@ -63,6 +62,8 @@ pub fn take(request: &Request) -> Result<String> {
     let push = watcher
         .run(&runtime, BackupPush::begin(store, start, options, progress, notices, cancel))?;
     backup_slot::set_name(push.name());
+    // From here on there may be uploads to abort.
+    watcher.patience = CLEANUP_TIME;
     server_log::log(&format!("base backup \"{}\" started at {start_lsn}", push.name()), None);
 
     let push = watcher.run(&runtime, async move {
@@ -84,6 +85,8 @@ struct Watcher {
     queue: NoticeQueue,
     cancel: CancellationToken,
     stop_seen: Option<Instant>,
+    /// How long the work may go on after a request to stop.
+    patience: Duration,
 }
 
 impl Watcher {
@@ -94,7 +97,7 @@ impl Watcher {
     ) -> Result<T> {
         let result = runtime.run(work, || self.look_around());
         server_log::emit(&self.queue);
-        result.map_err(Failure::from)
+        result
     }
 
     fn look_around(&mut self) -> Watch {
@@ -104,18 +107,24 @@ impl Watcher {
             || backup_slot::is_unwanted()
             || !interrupts::postmaster_is_alive();
         if !stop && self.stop_seen.is_none() {
-            interrupts::check();
-            return Watch::Continue;
+            return match interrupts::check() {
+                Ok(()) => Watch::Continue,
+                Err(failure) => Watch::GiveUp(failure),
+            };
         }
         let since = *self.stop_seen.get_or_insert_with(Instant::now);
         self.cancel.cancel();
-        if since.elapsed() < CLEANUP_TIME {
+        if since.elapsed() < self.patience {
             return Watch::Continue;
         }
-        Watch::GiveUp(Error::cancelled().with_detail(format!(
-            "Uploads were still being aborted after {} seconds.",
-            CLEANUP_TIME.as_secs()
-        )))
+        let failure = Failure::canceled();
+        Watch::GiveUp(match self.patience {
+            Duration::ZERO => failure,
+            patience => failure.with_detail(format!(
+                "The store did not answer within {} seconds. Uploads in parts may be left in it.",
+                patience.as_secs()
+            )),
+        })
     }
 }
 

@@ -54,11 +54,15 @@ pub fn main(generation: u64) {
     worker_process::connect(request.database);
     worker_process::show_activity(c"taking a base backup");
 
-    let outcome = backup::take(&request);
+    let outcome = backup::take(&request).map_err(|failure| match failure.is_canceled() {
+        // In one wording, wherever the request was noticed.
+        true => Failure { detail: failure.detail, ..Failure::canceled() },
+        false => failure,
+    });
     match &outcome {
         Ok(_) => {}
         Err(failure) if failure.is_canceled() => {
-            server_log::log("base backup was canceled", failure.detail.as_deref());
+            server_log::log(&failure.message, failure.detail.as_deref());
         }
         Err(failure) => server_log::warn(&Failure {
             message: format!("base backup failed: {}", failure.message),

@@ -31,8 +31,13 @@ pub fn take(request: &Request) -> Result<String> {
     let (notices, queue) = notice::channel();
     let progress = Arc::new(Progress::default());
     let cancel = CancellationToken::new();
-    let mut watcher =
-        Watcher { progress: Arc::clone(&progress), queue, cancel: cancel.clone(), stop_seen: None };
+    let mut watcher = Watcher {
+        progress: Arc::clone(&progress),
+        queue,
+        cancel: cancel.clone(),
+        stop_seen: None,
+        patience: Duration::ZERO,
+    };
 
     let store = {
         let notices = notices.clone();

@@ -25,7 +25,7 @@ use super::{
     PutMode, PutOutcome,
 };
 use crate::config::S3Config;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::layout::{self, ObjectKey};
 use crate::notice::{Level, Notices};
 
@@ -98,7 +98,7 @@ impl S3Store {
     /// unless the region has to be looked for.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the settings cannot work: no region, a
+    /// [`crate::ErrorKind::Config`] when the settings cannot work: no region, a
     /// malformed endpoint, an unreadable CA file.
     pub async fn new(
         bucket: &str,

@@ -47,7 +47,11 @@ pub(super) fn verdict(failure: &Failure, place: &Place) -> Verdict {
             "Put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into the directory of \
              \"wal_e.env_dir\", or give this machine a role.",
         ),
-        Failure::CredentialsFailed(_) => Verdict::plain(ErrorKind::Unavailable),
+        Failure::CredentialsFailed(_) => Verdict::hinted(
+            ErrorKind::Unavailable,
+            "Keys were looked for in the AWS default chain, because none are in the directory of \
+             \"wal_e.env_dir\": mend the source that failed, or put them there.",
+        ),
         Failure::NotSent(_) => Verdict::hinted(
             ErrorKind::Config,
             "Check the settings for S3: endpoint, region, and the characters in the keys.",

@@ -164,6 +164,10 @@ fn errors_of_the_sdk_are_told_apart() {
         "{failure:?}"
     );
 
+    let disabled = CredentialsError::provider_error("request forbidden: IMDS is disabled");
+    let sdk = Sdk::dispatch_failure(ConnectorError::other(Box::new(disabled), None));
+    assert_eq!(error(Failure::from_sdk(&sdk)).kind(), ErrorKind::Denied);
+
     let reset = std::io::Error::from_raw_os_error(104);
     let sdk = Sdk::dispatch_failure(ConnectorError::io(Box::new(reset)));
     let failure = Failure::from_sdk(&sdk);

@@ -58,6 +58,16 @@ impl Cluster {
         })
     }
 
+    /// Waits until the archiver is busy with the WAL file `name`, by its process title.
+    #[track_caller]
+    pub fn wait_until_archiver_works_on(&self, name: &str) {
+        wait_until(&format!("the archiver to begin with {name}"), PATIENCE, || {
+            let pid = self.find_pid("archiver")?;
+            let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+            title.contains(&format!("archiving {name}")).then_some(())
+        });
+    }
+
     /// The bytes of a WAL file in `pg_wal`, if it is still there.
     pub fn wal_file(&self, name: &str) -> Option<Vec<u8>> {
         fs::read(self.data_directory().join("pg_wal").join(name)).ok()

@@ -342,12 +342,16 @@ impl Cluster {
         pid.parse().ok()
     }
 
-    /// Sends `signal` to the one process of `backend_type`, once there is one.
+    /// Kills a child of the postmaster with SIGKILL and waits until the server
+    /// takes connections again: it restarts all its processes then.
     #[track_caller]
-    pub fn signal(&self, backend_type: &str, signal: i32) -> i32 {
-        let pid = self.pid_of(backend_type);
-        send_signal(pid, signal);
-        pid
+    pub fn kill_process(&self, pid: i32) {
+        send_signal(pid, libc::SIGKILL);
+        // Once it is reaped the postmaster knows of the crash, and lets nobody
+        // in before it is through with it.
+        let entry = PathBuf::from(format!("/proc/{pid}"));
+        wait_for("the end of a killed process", || !entry.exists());
+        wait_for("the server to be back", || self.try_client("postgres").is_ok());
     }
 
     /// A connection to the database "postgres" as superuser.

@@ -47,11 +47,23 @@ impl Cluster {
         .success();
     }
 
-    /// Starts a pgbench load of two sessions that goes on until it is stopped.
+    /// Starts a pgbench load of two sessions, as fast as it goes, until it is stopped.
     pub fn start_pgbench(&self) -> Workload {
+        self.start_pgbench_with(&[])
+    }
+
+    /// Starts a pgbench load of two sessions with at most `transactions` a
+    /// second, until it is stopped.
+    pub fn start_pgbench_at(&self, transactions: u32) -> Workload {
+        self.start_pgbench_with(&[format!("--rate={transactions}")])
+    }
+
+    fn start_pgbench_with(&self, options: &[String]) -> Workload {
         let child = self
             .client_program("pgbench")
-            .args(["--no-vacuum", "--client=2", "--time=600", "postgres"])
+            .args(["--no-vacuum", "--client=2", "--time=600"])
+            .args(options)
+            .arg("postgres")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use clap::Parser;
 use wal_e_core::ErrorKind;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Command};
 use crate::interrupt::Failure;
 use crate::report::Report;
 
@@ -46,8 +46,16 @@ fn run(cli: &Cli) -> u8 {
     match catch_unwind(AssertUnwindSafe(|| commands::run(cli, &report))) {
         Ok(Ok(())) => exit_code::SUCCESS,
         Ok(Err(Failure::Error(error))) => {
-            report.error(&error);
-            exit_code::of_error(&cli.command, error.kind())
+            let code = exit_code::of_error(&cli.command, error.kind());
+            match &cli.command {
+                // Every recovery asks for files that are not there: the end of the
+                // WAL, the history of timelines to come. That is no error.
+                Command::WalFetch(fetch) if code == exit_code::NOT_FOUND => {
+                    report.log(&format!("\"{}\" is not in the archive", fetch.name));
+                }
+                _ => report.error(&error),
+            }
+            code
         }
         Ok(Err(Failure::Signal(signal))) => exit_code::of_signal(signal),
         Err(_) => exit_code::of_error(&cli.command, ErrorKind::Bug),

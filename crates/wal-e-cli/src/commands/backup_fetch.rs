@@ -1,12 +1,12 @@
 //! `wal-e backup-fetch DIR NAME|LATEST`: a base backup out of the archive, and
 //! how to go on from there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use wal_e_core::Result;
 use wal_e_core::base_backup::{self, FetchProgress, FetchRequest, RecoveryConfig, RecoveryTarget};
+use wal_e_core::{Error, Result};
 
 use super::{open, run_large};
 use crate::cli::{self, RecoveryOptions};
@@ -22,18 +22,21 @@ pub fn run(
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
     let restore_command = restore_command::build(settings)?;
+    let directory = std::path::absolute(&arguments.directory)
+        .map_err(|source| Error::file("make an absolute path of", &arguments.directory, &source))?;
     let recovery = recovery_config(&arguments.recovery, &restore_command);
     let set_up = recovery.is_some();
     let request = FetchRequest {
         name: arguments.name.clone(),
-        directory: arguments.directory.clone(),
+        directory: directory.clone(),
         concurrency: usize::from(arguments.pool_size),
         tablespace_mapping: arguments.tablespace_mapping.clone(),
         recovery,
     };
     let fetched = run_large(async {
         let interrupt = Interrupt::listen(report)?;
-        let opened = open(settings, report).await?;
+        let opened = interrupt.or_cancelled(open(settings, report)).await;
+        let opened = opened.map_err(|error| interrupt.failure(error))?;
         let progress = Arc::new(FetchProgress::default());
         let counters = Arc::clone(&progress);
         let token = interrupt.token();
@@ -44,11 +47,11 @@ pub fn run(
     report.log(&format!(
         "base backup {} is restored into \"{}\": {} in {} files",
         fetched.name,
-        arguments.directory.display(),
+        directory.display(),
         size(fetched.bytes_written),
         fetched.files,
     ));
-    report.hint(&next_steps(&arguments.directory, &restore_command, set_up, settings.credentials));
+    report.hint(&next_steps(&directory, &restore_command, set_up, settings.credentials));
     Ok(print_result(&format!("{}\n", fetched.name))?)
 }
 
@@ -103,13 +106,25 @@ fn next_steps(
         );
     }
     if is_owned_by_root(directory) {
-        text.push_str(&format!(
+        text.push_str(
             "\n  the files belong to root, as whom PostgreSQL does not run: give them away, as by\n    \
-             chown -R postgres: {}",
-            restore_command::shell_word(&directory.to_string_lossy()),
-        ));
+             chown -R postgres:",
+        );
+        for place in std::iter::once(directory.to_owned()).chain(tablespaces(directory)) {
+            text.push(' ');
+            text.push_str(&restore_command::shell_word(&place.to_string_lossy()));
+        }
     }
     text
+}
+
+/// Where the links in `pg_tblspc` lead.
+fn tablespaces(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory.join("pg_tblspc")).into_iter().flatten().flatten();
+    let mut places: Vec<_> =
+        entries.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
+    places.sort();
+    places
 }
 
 fn is_owned_by_root(directory: &Path) -> bool {
@@ -161,6 +176,17 @@ mod tests {
         std::fs::write(data.join("postgresql.conf"), "").unwrap();
         let steps = next_steps(&data, "wal-e 'x'", true, CredentialPlace::EnvDir);
         assert!(!steps.contains("touch") && !steps.contains("postgresql.conf ("), "{steps}");
+    }
+
+    #[test]
+    fn tablespaces_are_found_by_their_links() {
+        let data = tempfile::tempdir().unwrap();
+        assert!(tablespaces(data.path()).is_empty());
+        std::fs::create_dir(data.path().join("pg_tblspc")).unwrap();
+        for (oid, place) in [("16385", "/b"), ("16384", "/a")] {
+            std::os::unix::fs::symlink(place, data.path().join("pg_tblspc").join(oid)).unwrap();
+        }
+        assert_eq!(tablespaces(data.path()), [PathBuf::from("/a"), PathBuf::from("/b")]);
     }
 
     #[test]

@@ -1,0 +1,398 @@
+//! Objects in a bucket of Amazon S3 or of a server that speaks its protocol.
+//!
+//! Every call is one attempt; [`RetryingStore`](super::retry::RetryingStore)
+//! around this store decides whether there is another. No call waits for ever:
+//! each request has a limit, an upload and a download one for standing still.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use bytes::Bytes;
+use time::OffsetDateTime;
+use tokio::sync::OnceCell;
+
+use super::{
+    Attributes, ListPage, ListRequest, MultipartUpload, ObjectInfo, ObjectReader, ObjectStore,
+    PutMode, PutOutcome,
+};
+use crate::config::S3Config;
+use crate::error::{Error, Result};
+use crate::layout::{self, ObjectKey};
+use crate::notice::{Level, Notices};
+
+mod body;
+mod client;
+mod credentials;
+mod errors;
+mod multipart;
+mod payload;
+
+use errors::{Failure, Place};
+use multipart::S3Upload;
+use payload::Payload;
+
+/// How long to wait before a request counts as failed.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// For an answer; while content is on its way, from its last piece on.
+    answer: Duration,
+    /// For the next piece of content to move, up or down.
+    stall: Duration,
+    /// For the end of a multipart upload: a server may need minutes to put many
+    /// parts together.
+    complete: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    answer: Duration::from_secs(60),
+    stall: Duration::from_secs(30),
+    complete: Duration::from_secs(300),
+};
+
+/// The names of the attributes among an object's user metadata.
+const CONTENT_XXH128: &str = "wal-e-xxh128";
+const UPLOAD_ID: &str = "wal-e-upload-id";
+
+/// A store in a bucket.
+#[derive(Debug)]
+pub struct S3Store {
+    bucket: Arc<Bucket>,
+}
+
+/// A bucket and how it is reached, shared with uploads.
+struct Bucket {
+    client: Client,
+    name: String,
+    /// What all keys begin with: empty, or a path that ends with a slash.
+    base: String,
+    /// For error messages.
+    place: Place,
+    storage_class: Option<StorageClass>,
+    encryption: Option<ServerSideEncryption>,
+    kms_key_id: Option<String>,
+    /// Whether payloads are signed: only where no TLS protects them on the way.
+    signs_payloads: bool,
+    /// Whether the server honours `If-None-Match: *`, once known.
+    honours_create_only: OnceCell<bool>,
+    limits: Limits,
+    notices: Notices,
+}
+
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bucket").field("url", &self.url("")).finish_non_exhaustive()
+    }
+}
+
+impl S3Store {
+    /// The store of `s3://bucket/path`. Nothing is asked of the server yet,
+    /// unless the region has to be looked for.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Config`] when the settings cannot work: no region, a
+    /// malformed endpoint, an unreadable CA file.
+    pub async fn new(
+        bucket: &str,
+        path: &str,
+        config: &S3Config,
+        notices: Notices,
+    ) -> Result<S3Store> {
+        S3Store::with_limits(bucket, path, config, LIMITS, notices).await
+    }
+
+    async fn with_limits(
+        bucket: &str,
+        path: &str,
+        config: &S3Config,
+        limits: Limits,
+        notices: Notices,
+    ) -> Result<S3Store> {
+        let connection = client::connect(config).await?;
+        let path = path.trim_matches('/');
+        let bucket = Bucket {
+            client: connection.client,
+            name: bucket.to_owned(),
+            base: if path.is_empty() { String::new() } else { format!("{path}/") },
+            place: Place {
+                bucket: bucket.to_owned(),
+                endpoint: config.endpoint.clone(),
+                region: connection.region,
+                credentials: connection.credentials,
+            },
+            storage_class: config.storage_class.as_deref().map(StorageClass::from),
+            encryption: config.sse.as_deref().map(ServerSideEncryption::from),
+            kms_key_id: config.sse_kms_key_id.clone(),
+            signs_payloads: config.endpoint.as_deref().is_some_and(|e| e.starts_with("http://")),
+            honours_create_only: OnceCell::new(),
+            limits,
+            notices,
+        };
+        Ok(S3Store { bucket: Arc::new(bucket) })
+    }
+
+    /// Whether the server honours `If-None-Match: *`. The first call finds out
+    /// with a small object of a fixed name, which stays.
+    ///
+    /// # Errors
+    /// Those of an upload.
+    pub async fn honours_create_only(&self) -> Result<bool> {
+        let failed =
+            |failure| self.bucket.error(failure, "put object", &layout::create_only_probe());
+        self.bucket.honours_create_only().await.map_err(failed)
+    }
+}
+
+/// Waits for an answer, but not for ever.
+async fn within<T, E>(
+    limit: Duration,
+    request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+) -> Result<T, Failure>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match tokio::time::timeout(limit, request).await {
+        Ok(answer) => answer.map_err(|error| Failure::from_sdk(&error)),
+        Err(_) => Err(Failure::TooSlow(limit)),
+    }
+}
+
+impl Bucket {
+    fn url(&self, key: &str) -> String {
+        format!("s3://{}/{}{key}", self.name, self.base)
+    }
+
+    /// The key inside the bucket.
+    fn full_key(&self, key: &ObjectKey) -> String {
+        format!("{}{key}", self.base)
+    }
+
+    fn error(&self, failure: Failure, action: &str, key: &ObjectKey) -> Error {
+        failure.into_error(action, &self.url(key.as_str()), &self.place)
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
+        let request = self.client.head_object().bucket(&self.name).key(self.full_key(key));
+        match within(self.limits.answer, request.send()).await {
+            Ok(answer) => Ok(Some(ObjectInfo {
+                key: key.clone(),
+                size_bytes: size(answer.content_length),
+                last_modified: moment(answer.last_modified.as_ref()),
+                etag: answer.e_tag.clone(),
+                attributes: attributes(answer.metadata.as_ref()),
+            })),
+            Err(failure) if failure.is_missing_object() => Ok(None),
+            Err(failure) => Err(self.error(failure, "look for object", key)),
+        }
+    }
+
+    /// One PutObject. With `create_only` the server is asked to refuse it when
+    /// there is an object already.
+    async fn put_object(
+        &self,
+        key: &ObjectKey,
+        content: Bytes,
+        create_only: bool,
+        attributes: &Attributes,
+    ) -> Result<PutOutcome, Failure> {
+        let payload = Payload::new(content, self.signs_payloads);
+        let request = self
+            .client
+            .put_object()
+            .bucket(&self.name)
+            .key(self.full_key(key))
+            .content_type("application/octet-stream")
+            .content_length(payload.length())
+            .checksum_crc32_c(payload.crc32c())
+            .set_metadata(metadata(attributes))
+            .set_storage_class(self.storage_class.clone())
+            .set_server_side_encryption(self.encryption.clone())
+            .set_ssekms_key_id(self.kms_key_id.clone())
+            .set_if_none_match(create_only.then(|| "*".to_owned()))
+            .body(payload.stream())
+            .customize()
+            .interceptor(payload.signing());
+        match payload.watch(self.limits, request.send()).await {
+            Ok(_) => Ok(PutOutcome::Stored),
+            Err(failure) if create_only && failure.is_precondition() => {
+                Ok(PutOutcome::AlreadyExists)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        content: Bytes,
+        mode: PutMode,
+        attributes: &Attributes,
+    ) -> Result<PutOutcome> {
+        let failed = |failure| self.error(failure, "put object", key);
+        let create_only = mode == PutMode::CreateOnly;
+        let honoured = !create_only || self.honours_create_only().await.map_err(failed)?;
+        if !honoured && self.head(key).await?.is_some() {
+            return Ok(PutOutcome::AlreadyExists);
+        }
+        self.put_object(key, content, create_only && honoured, attributes).await.map_err(failed)
+    }
+
+    async fn honours_create_only(&self) -> Result<bool, Failure> {
+        self.honours_create_only.get_or_try_init(|| self.probe_create_only()).await.copied()
+    }
+
+    /// Servers are known that overwrite in spite of `If-None-Match: *` (Garage),
+    /// and some refuse the header.
+    async fn probe_create_only(&self) -> Result<bool, Failure> {
+        let key = layout::create_only_probe();
+        let content = Bytes::from_static(
+            b"The create-only upload of this object shows whether the store honours If-None-Match.\n",
+        );
+        for _ in 0..2 {
+            match self.put_object(&key, content.clone(), true, &Attributes::default()).await {
+                Ok(PutOutcome::AlreadyExists) => return Ok(true),
+                Ok(PutOutcome::Stored) => {}
+                Err(failure) if failure.is_not_implemented() => break,
+                Err(failure) => return Err(failure),
+            }
+        }
+        self.notices.send(
+            Level::Warning,
+            format!("the store of \"{}\" does not honour create-only uploads", self.url("")),
+            Some(
+                "wal_e looks for an object before it uploads one, but two writers at the same \
+                 moment could overwrite one another: let only one server write to this prefix."
+                    .to_owned(),
+            ),
+        );
+        Ok(false)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for S3Store {
+    fn url(&self, key: &str) -> String {
+        self.bucket.url(key)
+    }
+
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        mode: PutMode,
+        attributes: &Attributes,
+    ) -> Result<PutOutcome> {
+        self.bucket.put(key, body, mode, attributes).await
+    }
+
+    async fn begin_multipart(
+        &self,
+        key: &ObjectKey,
+        mode: PutMode,
+        attributes: &Attributes,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let upload = S3Upload::begin(Arc::clone(&self.bucket), key, mode, attributes).await?;
+        Ok(Box::new(upload))
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        if_match: Option<&str>,
+    ) -> Result<ObjectReader> {
+        body::open(Arc::clone(&self.bucket), key, offset, if_match).await
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
+        self.bucket.head(key).await
+    }
+
+    async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage> {
+        let bucket = &self.bucket;
+        let start_after = request.start_after.as_ref().map(|key| format!("{}{key}", bucket.base));
+        let prefix = format!("{}{}", bucket.base, request.prefix);
+        let answer = bucket
+            .client
+            .list_objects_v2()
+            .bucket(&bucket.name)
+            .prefix(&prefix)
+            .set_start_after(start_after)
+            .set_delimiter(request.shallow.then(|| "/".to_owned()))
+            .set_continuation_token(page);
+        let broken_off = |failure: Failure| {
+            failure.into_error("list objects below", &bucket.url(&request.prefix), &bucket.place)
+        };
+        let answer = within(bucket.limits.answer, answer.send()).await.map_err(broken_off)?;
+        let next = answer.next_continuation_token;
+        if answer.is_truncated == Some(true) && next.is_none() {
+            return Err(broken_off(Failure::NotUnderstood(
+                "the listing goes on, but the server does not say where".to_owned(),
+            )));
+        }
+        let objects = answer.contents.unwrap_or_default().into_iter().filter_map(|object| {
+            // What has no key's form ("directory" objects, for one) is not ours.
+            let key = ObjectKey::from_listing(object.key?.strip_prefix(&bucket.base)?)?;
+            Some(ObjectInfo {
+                key,
+                size_bytes: size(object.size),
+                last_modified: moment(object.last_modified.as_ref()),
+                etag: object.e_tag,
+                attributes: Attributes::default(),
+            })
+        });
+        Ok(ListPage {
+            objects: objects.collect(),
+            next: next.filter(|_| answer.is_truncated == Some(true)),
+        })
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<()> {
+        let bucket = &self.bucket;
+        let request = bucket.client.delete_object().bucket(&bucket.name).key(bucket.full_key(key));
+        match within(bucket.limits.answer, request.send()).await {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.is_missing_object() => Ok(()),
+            Err(failure) => Err(bucket.error(failure, "delete object", key)),
+        }
+    }
+}
+
+/// A size as S3 tells it.
+fn size(length: Option<i64>) -> u64 {
+    length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0)
+}
+
+fn moment(time: Option<&DateTime>) -> OffsetDateTime {
+    time.and_then(|time| OffsetDateTime::from_unix_timestamp_nanos(time.as_nanos()).ok())
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+fn metadata(attributes: &Attributes) -> Option<HashMap<String, String>> {
+    let metadata: HashMap<String, String> =
+        [(CONTENT_XXH128, &attributes.content_xxh128), (UPLOAD_ID, &attributes.upload_id)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
+            .collect();
+    (!metadata.is_empty()).then_some(metadata)
+}
+
+fn attributes(metadata: Option<&HashMap<String, String>>) -> Attributes {
+    // Header names have no case, and not every server keeps ours.
+    let find = |wanted: &str| {
+        let (_, value) = metadata?.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
+        Some(value.clone())
+    };
+    Attributes { content_xxh128: find(CONTENT_XXH128), upload_id: find(UPLOAD_ID) }
+}
+
+#[cfg(test)]
+mod tests;

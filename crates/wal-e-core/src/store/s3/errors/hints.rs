@@ -1,0 +1,181 @@
+//! What a failure means for the caller, and how to mend it.
+
+use super::{Answer, Failure, Place};
+use crate::error::ErrorKind;
+
+/// What a failure means.
+pub(super) struct Verdict {
+    pub(super) kind: ErrorKind,
+    pub(super) hint: Option<String>,
+}
+
+impl Verdict {
+    fn plain(kind: ErrorKind) -> Verdict {
+        Verdict { kind, hint: None }
+    }
+
+    fn hinted(kind: ErrorKind, hint: impl Into<String>) -> Verdict {
+        Verdict { kind, hint: Some(hint.into()) }
+    }
+}
+
+pub(super) fn verdict(failure: &Failure, place: &Place) -> Verdict {
+    match failure {
+        Failure::Answered(answer) => of_answer(answer, place),
+        Failure::NotUnderstood(_) => Verdict::hinted(
+            ErrorKind::Unavailable,
+            "Check that the endpoint is an S3 server and that no proxy answers in its place.",
+        ),
+        Failure::NoConnection(_) => Verdict::hinted(
+            ErrorKind::Unavailable,
+            match &place.endpoint {
+                Some(_) => "Check the endpoint, the name resolution and the firewall.",
+                None => "Check the region, the name resolution and the firewall.",
+            },
+        ),
+        Failure::TooSlow(_) => Verdict::hinted(
+            ErrorKind::Unavailable,
+            "Check that the server is not overloaded, and that no firewall drops the connection.",
+        ),
+        Failure::Certificate(_) => Verdict::hinted(
+            ErrorKind::Config,
+            "Set \"wal_e.s3_ca_file\" to the PEM file of the authority that signed it, and check \
+             that the endpoint's host name is in the certificate.",
+        ),
+        Failure::NoCredentials(_) => Verdict::hinted(
+            ErrorKind::Denied,
+            "Put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into the directory of \
+             \"wal_e.env_dir\", or give this machine a role.",
+        ),
+        Failure::CredentialsFailed(_) => Verdict::hinted(
+            ErrorKind::Unavailable,
+            "Keys were looked for in the AWS default chain, because none are in the directory of \
+             \"wal_e.env_dir\": mend the source that failed, or put them there.",
+        ),
+        Failure::NotSent(_) => Verdict::hinted(
+            ErrorKind::Config,
+            "Check the settings for S3: endpoint, region, and the characters in the keys.",
+        ),
+    }
+}
+
+fn of_answer(answer: &Answer, place: &Place) -> Verdict {
+    use ErrorKind::{Config, Conflict, Denied, NotFound, Unavailable};
+    let source = place.credentials.get().unwrap_or_else(|| "the AWS configuration".to_owned());
+    let bucket = &place.bucket;
+    match answer.code.as_deref().unwrap_or_default() {
+        "NoSuchKey" | "NoSuchUpload" => Verdict::plain(NotFound),
+        "NoSuchBucket" => Verdict::hinted(
+            Config,
+            format!("Create the bucket \"{bucket}\", or correct the prefix or the endpoint."),
+        ),
+        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => Verdict::hinted(
+            Denied,
+            format!("The session token has expired: renew the credentials in {source}."),
+        ),
+        "InvalidToken" | "InvalidTokenId" => Verdict::hinted(
+            Denied,
+            format!("The session token is not valid: renew the credentials in {source}."),
+        ),
+        "InvalidAccessKeyId" => Verdict::hinted(
+            Denied,
+            format!("The server does not know the access key: correct it in {source}."),
+        ),
+        "SignatureDoesNotMatch" => Verdict::hinted(
+            Denied,
+            format!(
+                "The secret key does not belong to the access key: correct it in {source}. A proxy \
+                 that changes the Host header has the same effect."
+            ),
+        ),
+        "RequestTimeTooSkewed" | "RequestExpired" => Verdict::hinted(
+            Denied,
+            "The clocks of this machine and of the server differ too much: set them right.",
+        ),
+        "InvalidObjectState" => Verdict::hinted(
+            Config,
+            "The object is in a storage class that cannot be read at once: restore it first.",
+        ),
+        "AuthorizationHeaderMalformed"
+        | "IllegalLocationConstraintException"
+        | "IncorrectEndpoint"
+        | "PermanentRedirect"
+        | "TemporaryRedirect" => elsewhere(answer, place),
+        "PreconditionFailed" | "InvalidRange" => Verdict::plain(Conflict),
+        "ServiceUnavailable"
+        | "SlowDown"
+        | "Throttling"
+        | "ThrottlingException"
+        | "TooManyRequests" => busy(),
+        // A body that arrived damaged arrives whole the next time.
+        "BadDigest"
+        | "IncompleteBody"
+        | "InternalError"
+        | "RequestTimeout"
+        | "RequestTimeoutException"
+        | "XAmzContentChecksumMismatch"
+        | "XAmzContentSHA256Mismatch" => Verdict::plain(Unavailable),
+        _ => match answer.status {
+            301 | 302 | 307 | 308 => elsewhere(answer, place),
+            401 | 403 => Verdict::hinted(
+                Denied,
+                format!(
+                    "Allow these credentials to list the bucket \"{bucket}\" and to get, put and \
+                     delete its objects (s3:ListBucket, s3:GetObject, s3:PutObject, \
+                     s3:DeleteObject, s3:AbortMultipartUpload)."
+                ),
+            ),
+            // An answer to HEAD has no body, and so no reason.
+            400 if answer.code.is_none() && answer.bucket_region.is_some() => {
+                elsewhere(answer, place)
+            }
+            400 if answer.code.is_none() => Verdict::hinted(
+                Denied,
+                format!(
+                    "Mostly this is a session token that has expired: check the credentials in \
+                     {source}."
+                ),
+            ),
+            404 => Verdict::plain(NotFound),
+            // Two writers at once: ConditionalRequestConflict on Amazon's
+            // servers, ConcurrentModification on Ceph.
+            409 => Verdict::plain(Unavailable),
+            412 | 416 => Verdict::plain(Conflict),
+            429 | 503 => busy(),
+            408 | 425 => Verdict::plain(Unavailable),
+            501 => Verdict::plain(Config),
+            // An error inside of a 200 comes without its own status.
+            200..=299 | 500.. => Verdict::plain(Unavailable),
+            _ => Verdict::plain(Config),
+        },
+    }
+}
+
+/// The server does not keep up, or does not want to.
+fn busy() -> Verdict {
+    Verdict::hinted(
+        ErrorKind::Unavailable,
+        "The server is overloaded or limits its clients: if this goes on, lower \
+         \"wal_e.backup_concurrency\" and \"wal_e.wal_upload_concurrency\".",
+    )
+}
+
+/// The bucket is in another region than the one asked.
+fn elsewhere(answer: &Answer, place: &Place) -> Verdict {
+    let named = answer.bucket_region.as_deref().or_else(|| expected_region(answer));
+    let hint = match named {
+        Some(region) => format!("Set \"wal_e.s3_region\" to \"{region}\"."),
+        None => format!(
+            "The bucket \"{}\" is not in region \"{}\": set \"wal_e.s3_region\" to its region.",
+            place.bucket, place.region
+        ),
+    };
+    Verdict::hinted(ErrorKind::Config, hint)
+}
+
+/// The region in "the region 'A' is wrong; expecting 'B'".
+fn expected_region(answer: &Answer) -> Option<&str> {
+    let (_, rest) = answer.message.as_deref()?.split_once("expecting '")?;
+    let (region, _) = rest.split_once('\'')?;
+    (!region.is_empty()).then_some(region)
+}

@@ -1,0 +1,206 @@
+use aws_sdk_s3::operation::get_object::GetObjectError;
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::error::ErrorMetadata;
+
+use super::*;
+
+fn place() -> Place {
+    Place {
+        bucket: "bucket".into(),
+        endpoint: None,
+        region: "us-east-1".into(),
+        credentials: CredentialSource::known("env_dir \"/etc/wal-e.d/env\""),
+    }
+}
+
+fn answered(status: u16, code: &str, message: &str) -> Failure {
+    Failure::Answered(Answer {
+        status,
+        code: (!code.is_empty()).then(|| code.to_owned()),
+        message: (!message.is_empty()).then(|| message.to_owned()),
+        ..Answer::default()
+    })
+}
+
+fn error(failure: Failure) -> Error {
+    failure.into_error("put object", "s3://bucket/path/wal_005/x.lz4", &place())
+}
+
+#[test]
+fn answers_have_the_kind_that_says_what_to_do() {
+    use ErrorKind::{Config, Conflict, Denied, NotFound, Unavailable};
+    for (status, code, kind) in [
+        (404, "NoSuchKey", NotFound),
+        (404, "NoSuchUpload", NotFound),
+        (404, "", NotFound),
+        (404, "NoSuchBucket", Config),
+        (403, "AccessDenied", Denied),
+        (400, "", Denied),
+        (403, "", Denied),
+        (401, "Unauthorized", Denied),
+        (403, "InvalidAccessKeyId", Denied),
+        (403, "SignatureDoesNotMatch", Denied),
+        (400, "ExpiredToken", Denied),
+        (403, "RequestTimeTooSkewed", Denied),
+        (412, "PreconditionFailed", Conflict),
+        (412, "", Conflict),
+        (416, "InvalidRange", Conflict),
+        (409, "ConditionalRequestConflict", Unavailable),
+        (409, "ConcurrentModification", Unavailable),
+        (400, "RequestTimeout", Unavailable),
+        (400, "BadDigest", Unavailable),
+        (429, "", Unavailable),
+        (500, "InternalError", Unavailable),
+        (200, "InternalError", Unavailable),
+        (503, "SlowDown", Unavailable),
+        (502, "", Unavailable),
+        (301, "PermanentRedirect", Config),
+        (301, "", Config),
+        (400, "AuthorizationHeaderMalformed", Config),
+        (501, "NotImplemented", Config),
+        (400, "InvalidArgument", Config),
+    ] {
+        assert_eq!(error(answered(status, code, "")).kind(), kind, "{status} {code}");
+    }
+}
+
+#[test]
+fn a_wrong_secret_is_told_whole() {
+    let Failure::Answered(answer) =
+        answered(403, "SignatureDoesNotMatch", "The signature does not match.")
+    else {
+        unreachable!()
+    };
+    let error = error(Failure::Answered(Answer { request_id: Some("R1".into()), ..answer }));
+    assert_eq!(
+        error.message(),
+        "could not put object \"s3://bucket/path/wal_005/x.lz4\": \
+         the server answered 403 SignatureDoesNotMatch"
+    );
+    assert_eq!(
+        error.detail().unwrap(),
+        "The server said: \"The signature does not match.\". The request's id is R1. \
+         The credentials came from env_dir \"/etc/wal-e.d/env\"."
+    );
+    assert!(error.hint().unwrap().contains("correct it in env_dir \"/etc/wal-e.d/env\""));
+}
+
+#[test]
+fn hints_name_what_to_change() {
+    for (failure, part) in [
+        (answered(404, "NoSuchBucket", ""), "Create the bucket \"bucket\""),
+        (answered(403, "RequestTimeTooSkewed", ""), "clocks"),
+        (answered(400, "ExpiredToken", ""), "renew the credentials in env_dir"),
+        (answered(403, "InvalidAccessKeyId", ""), "correct it in env_dir"),
+        (answered(403, "AccessDenied", ""), "s3:PutObject"),
+        (
+            answered(
+                400,
+                "AuthorizationHeaderMalformed",
+                "'us-east-1' is wrong; expecting 'eu-west-1'",
+            ),
+            "\"wal_e.s3_region\" to \"eu-west-1\"",
+        ),
+        (answered(301, "", ""), "not in region \"us-east-1\""),
+        (
+            Failure::Answered(Answer {
+                status: 301,
+                bucket_region: Some("eu-central-1".into()),
+                ..Answer::default()
+            }),
+            "\"wal_e.s3_region\" to \"eu-central-1\"",
+        ),
+        (Failure::NoCredentials("none".into()), "AWS_ACCESS_KEY_ID"),
+        (Failure::Certificate("unknown issuer".into()), "wal_e.s3_ca_file"),
+    ] {
+        let error = error(failure);
+        assert!(error.hint().unwrap().contains(part), "{error:?}");
+    }
+}
+
+#[test]
+fn the_server_is_named_when_it_does_not_answer() {
+    let slow = error(Failure::TooSlow(Duration::from_secs(60)));
+    assert_eq!(slow.kind(), ErrorKind::Unavailable);
+    assert!(slow.message().ends_with("S3 in region \"us-east-1\" did not answer within 60 s"));
+    let place = Place { endpoint: Some("http://minio:9000".into()), ..place() };
+    let refused = Failure::NoConnection("tcp connect error: Connection refused".into());
+    let refused = refused.into_error("get object", "s3://b/k", &place);
+    assert_eq!(
+        refused.message(),
+        "could not get object \"s3://b/k\": the connection to \"http://minio:9000\" failed"
+    );
+    assert_eq!(refused.detail(), Some("The cause was: tcp connect error: Connection refused."));
+}
+
+fn response(status: u16) -> HttpResponse {
+    HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::empty())
+}
+
+#[test]
+fn errors_of_the_sdk_are_told_apart() {
+    let meta = ErrorMetadata::builder().code("SlowDown").message("Please\n  slow down.").build();
+    let mut busy = response(503);
+    busy.headers_mut().insert("x-amz-bucket-region", "eu-central-1");
+    let service = SdkError::service_error(GetObjectError::generic(meta), busy);
+    let Failure::Answered(answer) = Failure::from_sdk(&service) else { panic!() };
+    assert_eq!((answer.status, answer.code.as_deref()), (503, Some("SlowDown")));
+    assert_eq!(answer.message.as_deref(), Some("Please slow down."));
+    assert_eq!(answer.bucket_region.as_deref(), Some("eu-central-1"));
+
+    type Sdk = SdkError<GetObjectError, HttpResponse>;
+    let none = CredentialsError::not_loaded("no providers in chain provided credentials");
+    let sdk = Sdk::dispatch_failure(ConnectorError::other(Box::new(none), None));
+    let failure = Failure::from_sdk(&sdk);
+    assert!(matches!(failure, Failure::NoCredentials(_)), "{failure:?}");
+
+    let failed = CredentialsError::provider_error("STS said 503");
+    let sdk = Sdk::dispatch_failure(ConnectorError::other(Box::new(failed), None));
+    let failure = Failure::from_sdk(&sdk);
+    assert!(
+        matches!(&failure, Failure::CredentialsFailed(text) if text.contains("STS said 503")),
+        "{failure:?}"
+    );
+
+    let disabled = CredentialsError::provider_error("request forbidden: IMDS is disabled");
+    let sdk = Sdk::dispatch_failure(ConnectorError::other(Box::new(disabled), None));
+    assert_eq!(error(Failure::from_sdk(&sdk)).kind(), ErrorKind::Denied);
+
+    let reset = std::io::Error::from_raw_os_error(104);
+    let sdk = Sdk::dispatch_failure(ConnectorError::io(Box::new(reset)));
+    let failure = Failure::from_sdk(&sdk);
+    assert!(
+        matches!(&failure, Failure::NoConnection(text) if text.contains("Connection reset")),
+        "{failure:?}"
+    );
+
+    let tls = std::io::Error::other("invalid peer certificate: UnknownIssuer");
+    let sdk = Sdk::dispatch_failure(ConnectorError::io(Box::new(tls)));
+    assert!(matches!(Failure::from_sdk(&sdk), Failure::Certificate(_)));
+
+    let sdk = Sdk::response_error("not XML", response(200));
+    assert_eq!(Failure::from_sdk(&sdk), Failure::NotUnderstood("not XML".into()));
+    let sdk = Sdk::response_error("not XML", response(502));
+    assert_eq!(error(Failure::from_sdk(&sdk)).kind(), ErrorKind::Unavailable);
+
+    let sdk = Sdk::construction_failure("no bucket");
+    assert_eq!(error(Failure::from_sdk(&sdk)).kind(), ErrorKind::Config);
+}
+
+#[test]
+fn outside_text_stays_on_one_short_line() {
+    assert_eq!(one_line(" a\n\tb\u{7}c  d "), "a b c d");
+    assert_eq!(one_line(&"x".repeat(1000)).len(), LONGEST_TEXT);
+}
+
+#[test]
+fn a_missing_bucket_is_no_missing_object() {
+    assert!(answered(404, "NoSuchKey", "").is_missing_object());
+    assert!(answered(404, "", "").is_missing_object());
+    assert!(answered(404, "NotFound", "").is_missing_object());
+    assert!(!answered(404, "NoSuchBucket", "").is_missing_object());
+    assert!(!answered(404, "NoSuchBucket", "").is_missing_upload());
+    assert!(answered(404, "NoSuchUpload", "").is_missing_upload());
+}

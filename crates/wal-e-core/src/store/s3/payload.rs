@@ -1,0 +1,225 @@
+//! The content of an upload on its way: checksum, signature, and a watch that
+//! it moves.
+//!
+//! The SDK has no limit for an upload that stands still, and one for the whole
+//! of it would have to know how fast the line is. So the content is handed out
+//! in small pieces, and an upload fails when none is asked for a while.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use aws_runtime::auth::SigV4OperationSigningConfig;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::{ByteStream, SdkBody};
+use aws_sigv4::http_request::SignableBody;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use sha2::{Digest, Sha256};
+
+use super::Limits;
+use super::errors::Failure;
+
+/// How much is handed out at once: small enough to see a slow line move.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// The content of one upload or one part.
+pub(super) struct Payload {
+    content: Bytes,
+    progress: Arc<Progress>,
+    signs: bool,
+}
+
+#[derive(Debug)]
+struct Progress {
+    began: Instant,
+    /// Milliseconds from `began` to the last piece.
+    moved_ms: AtomicU64,
+    sending: AtomicBool,
+}
+
+impl Payload {
+    /// `signs`: whether the content's hash goes into the signature.
+    pub(super) fn new(content: Bytes, signs: bool) -> Payload {
+        let progress = Progress {
+            began: Instant::now(),
+            moved_ms: AtomicU64::new(0),
+            sending: AtomicBool::new(false),
+        };
+        Payload { content, progress: Arc::new(progress), signs }
+    }
+
+    pub(super) fn length(&self) -> i64 {
+        i64::try_from(self.content.len()).unwrap_or(i64::MAX)
+    }
+
+    /// The checksum as S3 writes it. In a header: not every server understands
+    /// one that follows the content.
+    pub(super) fn crc32c(&self) -> String {
+        aws_smithy_types::base64::encode(crc32c::crc32c(&self.content).to_be_bytes())
+    }
+
+    /// The content for one request.
+    pub(super) fn stream(&self) -> ByteStream {
+        let pieces = Pieces { rest: self.content.clone(), progress: Arc::clone(&self.progress) };
+        ByteStream::new(SdkBody::from_body_1_x(pieces))
+    }
+
+    /// Decides what the signature says of the content.
+    pub(super) fn signing(&self) -> PayloadSigning {
+        let hash = self.signs.then(|| {
+            Sha256::digest(&self.content).iter().map(|byte| format!("{byte:02x}")).collect()
+        });
+        PayloadSigning { hash }
+    }
+
+    /// Waits for the answer to an upload as long as it moves.
+    pub(super) async fn watch<T, E>(
+        &self,
+        limits: Limits,
+        upload: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, Failure>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        tokio::select! {
+            biased;
+            answer = upload => answer.map_err(|error| Failure::from_sdk(&error)),
+            limit = self.progress.stands_still(limits) => Err(Failure::TooSlow(limit)),
+        }
+    }
+}
+
+impl Progress {
+    fn moved(&self, sending: bool) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved_ms.store(now, Ordering::Relaxed);
+        self.sending.store(sending, Ordering::Relaxed);
+    }
+
+    /// Ends when nothing has moved for too long, and says how long.
+    async fn stands_still(&self, limits: Limits) -> Duration {
+        loop {
+            // Before the first piece there is a connection to make, and after
+            // the last one the kernel still holds some of the content.
+            let sending = self.sending.load(Ordering::Relaxed);
+            let limit = if sending { limits.stall } else { limits.answer };
+            let moved = Duration::from_millis(self.moved_ms.load(Ordering::Relaxed));
+            let idle = self.began.elapsed().saturating_sub(moved);
+            match limit.checked_sub(idle).filter(|left| !left.is_zero()) {
+                Some(left) => tokio::time::sleep(left).await,
+                None => return limit,
+            }
+        }
+    }
+}
+
+/// Hands the content out in pieces and notes when.
+struct Pieces {
+    rest: Bytes,
+    progress: Arc<Progress>,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            self.progress.moved(false);
+            return Poll::Ready(None);
+        }
+        let length = self.rest.len().min(PIECE_BYTES);
+        let piece = self.rest.split_to(length);
+        self.progress.moved(!self.rest.is_empty());
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
+/// The SDK signs content that it holds in memory and leaves out what it does
+/// not: here the hash is given, or the content is left out where TLS protects it.
+#[derive(Debug)]
+pub(super) struct PayloadSigning {
+    /// SHA-256 in hex.
+    hash: Option<String>,
+}
+
+impl Intercept for PayloadSigning {
+    fn name(&self) -> &'static str {
+        "PayloadSigning"
+    }
+
+    fn modify_before_signing(
+        &self,
+        _context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        settings: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let mut config = settings
+            .load::<SigV4OperationSigningConfig>()
+            .cloned()
+            .ok_or("no settings for the signature")?;
+        config.signing_options.payload_override = Some(match &self.hash {
+            Some(hash) => SignableBody::Precomputed(hash.clone()),
+            None => SignableBody::UnsignedPayload,
+        });
+        settings.interceptor_state().store_put(config);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn pieces_are_the_content_and_their_length_is_known() {
+        for length in [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES] {
+            let content: Bytes = (0..length).map(|n| (n % 251) as u8).collect();
+            let payload = Payload::new(content.clone(), true);
+            assert_eq!(payload.length(), length as i64);
+            for _ in 0..2 {
+                let pieces = Pieces {
+                    rest: payload.content.clone(),
+                    progress: Arc::clone(&payload.progress),
+                };
+                assert_eq!(pieces.size_hint().exact(), Some(length as u64));
+                assert!(pieces.collect().await.unwrap().to_bytes() == content);
+                assert!(!payload.progress.sending.load(Ordering::Relaxed));
+            }
+        }
+    }
+
+    #[test]
+    fn checksums_are_written_as_s3_wants_them() {
+        // The check value of CRC-32C, and SHA-256 of "abc" from FIPS 180.
+        assert_eq!(Payload::new(Bytes::from_static(b"123456789"), true).crc32c(), "4waSgw==");
+        assert_eq!(
+            Payload::new(Bytes::from_static(b"abc"), true).signing().hash.unwrap(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(Payload::new(Bytes::from_static(b"abc"), false).signing().hash, None);
+    }
+}

@@ -1,0 +1,204 @@
+//! One connection through the proxy, and what goes wrong on it.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::request_head::{self, RequestHead};
+use super::{Fault, Shared};
+
+const CHUNK_BYTES: usize = 16 * 1024;
+
+const SLOW_DOWN: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
+    <Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
+
+/// How a connection ends.
+enum End {
+    /// As its peers close connections.
+    Close,
+    /// With a reset (RST), losing what is under way.
+    Reset,
+}
+
+/// What is under way on a connection: the fault of the current request, and how
+/// many bytes of its answer have passed.
+struct Exchange {
+    fault: Fault,
+    answered: u64,
+}
+
+type ClientWriter<'a> = AsyncMutex<WriteHalf<'a>>;
+
+/// Carries a connection to its end.
+pub(super) async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
+    let end = tokio::select! {
+        end = exchange_all(&mut client, &shared) => end.unwrap_or_else(|error| {
+            // A peer that went away is part of the tests; a request that the
+            // proxy cannot carry is a mistake of the test, which must not look like a fault.
+            assert_ne!(error.kind(), io::ErrorKind::InvalidData, "fault proxy: {error}");
+            End::Close
+        }),
+        () = shared.until_refused() => End::Reset,
+    };
+    if matches!(end, End::Reset) {
+        let _ = client.set_zero_linger();
+    }
+}
+
+async fn exchange_all(client: &mut TcpStream, shared: &Shared) -> io::Result<End> {
+    shared.until_flowing().await;
+    let mut server = TcpStream::connect(shared.upstream).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (client_reader, client_writer) = client.split();
+    let (server_reader, server_writer) = server.split();
+    let client_writer = AsyncMutex::new(client_writer);
+    let exchange = Mutex::new(Exchange { fault: Fault::None, answered: 0 });
+    tokio::select! {
+        end = carry_requests(client_reader, server_writer, &client_writer, &exchange, shared) => end,
+        end = carry_answers(server_reader, &client_writer, &exchange, shared) => end,
+    }
+}
+
+async fn carry_requests(
+    mut client: ReadHalf<'_>,
+    mut server: WriteHalf<'_>,
+    answers: &ClientWriter<'_>,
+    exchange: &Mutex<Exchange>,
+    shared: &Shared,
+) -> io::Result<End> {
+    let mut buffer = Vec::new();
+    loop {
+        let Some(head) = request_head::read(&mut client, &mut buffer).await? else {
+            return Ok(End::Close);
+        };
+        shared.until_flowing().await;
+        let fault = shared.fault_for(&head.line);
+        *exchange.lock().expect("no panic while locked") = Exchange { fault, answered: 0 };
+        match fault {
+            Fault::Hang => return std::future::pending().await,
+            Fault::Refuse => return Ok(End::Reset),
+            Fault::Delay(time) => tokio::time::sleep(time).await,
+            Fault::Answer503 => {
+                refuse_503(&head, &mut client, &mut buffer, answers).await?;
+                continue;
+            }
+            _ => {}
+        }
+        server.write_all(&head.bytes).await?;
+        let passing = match fault {
+            Fault::ResetAfterUpload(limit) => head.body_bytes.min(limit),
+            _ => head.body_bytes,
+        };
+        let mut passed = 0;
+        while passed < passing {
+            let chunk = next_chunk(&mut client, &mut buffer, passing - passed).await?;
+            shared.until_flowing().await;
+            server.write_all(&chunk).await?;
+            passed += chunk.len() as u64;
+            throttle(fault, chunk.len()).await;
+        }
+        if passed < head.body_bytes {
+            return Ok(End::Reset);
+        }
+    }
+}
+
+async fn carry_answers(
+    mut server: ReadHalf<'_>,
+    client: &ClientWriter<'_>,
+    exchange: &Mutex<Exchange>,
+    shared: &Shared,
+) -> io::Result<End> {
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        let length = server.read(&mut buffer).await?;
+        if length == 0 {
+            return Ok(End::Close);
+        }
+        shared.until_flowing().await;
+        let chunk = &buffer[..length];
+        let (fault, answered) = {
+            let mut exchange = exchange.lock().expect("no panic while locked");
+            let before = exchange.answered;
+            exchange.answered += length as u64;
+            (exchange.fault, before)
+        };
+        let passing = match fault {
+            Fault::HangUpAfterCommit => interim_bytes(chunk),
+            Fault::CutAnswerAfter(limit) => {
+                usize::try_from(limit.saturating_sub(answered)).unwrap_or(usize::MAX).min(length)
+            }
+            _ => length,
+        };
+        client.lock().await.write_all(&chunk[..passing]).await?;
+        if passing < length {
+            return Ok(End::Close);
+        }
+        throttle(fault, length).await;
+    }
+}
+
+/// Up to `limit` bytes of a request's body.
+async fn next_chunk(
+    client: &mut ReadHalf<'_>,
+    buffer: &mut Vec<u8>,
+    limit: u64,
+) -> io::Result<Vec<u8>> {
+    if buffer.is_empty() {
+        buffer.reserve(CHUNK_BYTES);
+        if client.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let wanted = CHUNK_BYTES.min(usize::try_from(limit).unwrap_or(usize::MAX)).min(buffer.len());
+    let rest = buffer.split_off(wanted);
+    Ok(std::mem::replace(buffer, rest))
+}
+
+/// Reads a request to its end, so that the client reads the answer and not a
+/// reset, and answers that it should slow down.
+async fn refuse_503(
+    head: &RequestHead,
+    client: &mut ReadHalf<'_>,
+    buffer: &mut Vec<u8>,
+    answers: &ClientWriter<'_>,
+) -> io::Result<()> {
+    let mut answers = answers.lock().await;
+    if head.expects_continue {
+        answers.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+    }
+    let mut remaining = head.body_bytes;
+    while remaining > 0 {
+        remaining -= next_chunk(client, buffer, remaining).await?.len() as u64;
+    }
+    let head_of_answer = format!(
+        "HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: {}\r\n\r\n",
+        SLOW_DOWN.len()
+    );
+    answers.write_all(head_of_answer.as_bytes()).await?;
+    if !head.line.starts_with("HEAD ") {
+        answers.write_all(SLOW_DOWN.as_bytes()).await?;
+    }
+    Ok(())
+}
+
+/// The length of a `100 Continue` at the beginning of an answer, which commits nothing.
+fn interim_bytes(answer: &[u8]) -> usize {
+    match answer.starts_with(b"HTTP/1.1 100") {
+        true => answer.windows(4).position(|w| w == b"\r\n\r\n").map_or(0, |end| end + 4),
+        false => 0,
+    }
+}
+
+async fn throttle(fault: Fault, bytes: usize) {
+    if let Fault::Throttle(bytes_per_second) = fault {
+        let time = Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64);
+        tokio::time::sleep(time).await;
+    }
+}

@@ -1,0 +1,168 @@
+//! Recovery to a chosen moment, and across timelines.
+
+use wal_e_e2e::archive::Archive;
+use wal_e_e2e::cluster::{Cluster, StopMode};
+use wal_e_e2e::installation::PgVersion;
+use wal_e_e2e::restore::Restore;
+use wal_e_e2e::wait::wait_for;
+
+/// The moments of a cluster's life that a recovery can go to. Before each, one
+/// row was added to the table `moments`; after the last one the table was dropped.
+struct History {
+    archive: Archive,
+    time: String,
+    lsn: String,
+}
+
+const RESTORE_POINT: &str = "before the mistake";
+
+fn history(version: PgVersion, archive: Archive) -> History {
+    let mut cluster = Cluster::build(version).start_archiving_to(&archive);
+    cluster.execute("CREATE TABLE moments (name text)");
+    cluster.pgbench_init(1);
+    cluster.backup_push();
+    cluster.pgbench(500);
+    cluster.execute("INSERT INTO moments VALUES ('time')");
+    let time = cluster.query_one("SELECT clock_timestamp()");
+    cluster.execute("INSERT INTO moments VALUES ('lsn')");
+    let lsn = cluster.query_one("SELECT pg_current_wal_insert_lsn()");
+    cluster.archive_current_wal();
+    cluster.execute("INSERT INTO moments VALUES ('name')");
+    cluster.query_one(&format!("SELECT pg_create_restore_point('{RESTORE_POINT}')"));
+    cluster.execute("DROP TABLE moments");
+    cluster.pgbench(500);
+    cluster.stop(StopMode::Fast);
+    History { archive, time, lsn }
+}
+
+/// Restores, and hands out the moments that the restored cluster knows of.
+#[track_caller]
+fn moments_after(restore: Restore, archive: &Archive) -> Vec<String> {
+    let mut restored = restore.fetch(archive);
+    // Not to follow one another's timelines.
+    restored.configure("archive_mode = off");
+    restored.start();
+    finish_recovery(&restored);
+    if restored.installation().has_extension("amcheck") {
+        restored.amcheck();
+    }
+    restored.query("SELECT name FROM moments").concat()
+}
+
+/// Ends a recovery that has reached its target, whether it pauses there or not.
+#[track_caller]
+fn finish_recovery(cluster: &Cluster) {
+    let mut resumed = false;
+    wait_for("the end of recovery", || {
+        let answer = cluster.try_query(
+            "postgres",
+            "SELECT pg_is_in_recovery() AND pg_get_wal_replay_pause_state() = 'paused', pg_is_in_recovery()",
+        );
+        let Ok(rows) = answer else { return false };
+        if rows[0][0].as_deref() == Some("t") && !resumed {
+            cluster.query_one("SELECT pg_wal_replay_resume()");
+            resumed = true;
+        }
+        rows[0][1].as_deref() == Some("f")
+    });
+}
+
+fn recovery_reaches_each_kind_of_target(version: PgVersion, archive: Archive) {
+    let history = history(version, archive);
+    let restore = || Restore::latest(version);
+    let to_time = restore().option("--recovery-target-time", &history.time);
+    assert_eq!(moments_after(to_time, &history.archive), ["time"]);
+    let to_lsn = restore().option("--recovery-target-lsn", &history.lsn);
+    assert_eq!(moments_after(to_lsn, &history.archive), ["time", "lsn"]);
+    let to_name = restore().option("--recovery-target-name", RESTORE_POINT);
+    assert_eq!(moments_after(to_name, &history.archive), ["time", "lsn", "name"]);
+}
+
+#[test]
+fn recovery_of_15_reaches_a_time_an_lsn_and_a_restore_point() {
+    recovery_reaches_each_kind_of_target(PgVersion::V15, Archive::s3());
+}
+
+#[test]
+fn recovery_of_18_reaches_a_time_an_lsn_and_a_restore_point() {
+    recovery_reaches_each_kind_of_target(PgVersion::V18, Archive::file());
+}
+
+#[test]
+fn a_target_that_the_archive_does_not_reach_opens_no_server() {
+    let archive = Archive::file();
+    let mut cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    cluster.execute("CREATE TABLE t (id int)");
+    cluster.backup_push();
+    cluster.stop(StopMode::Fast);
+    let mut restored = Restore::latest(PgVersion::V15)
+        .option("--recovery-target-time", "2100-01-01 00:00:00+00")
+        .fetch(&archive);
+    restored.spawn();
+    restored.wait_for_log("recovery ended before configured recovery target was reached");
+    wait_for("the server to end", || !restored.is_running());
+}
+
+#[test]
+fn a_restore_follows_the_timelines() {
+    let archive = Archive::s3();
+    let mut first = Cluster::build(PgVersion::V15)
+        .wal_segment_size_mb(1)
+        .configuration("wal_keep_size = '1GB'")
+        .start_archiving_to(&archive);
+    first.execute("CREATE TABLE events (what text)");
+    let old_backup = first.backup_push();
+    first.execute("INSERT INTO events VALUES ('before the fork')");
+    let fork = first.query_one("SELECT pg_current_wal_insert_lsn()");
+    first.execute("INSERT INTO events VALUES ('only on timeline 1')");
+    first.stop(StopMode::Fast);
+
+    // Timeline 2 leaves timeline 1 in the middle of a segment.
+    let mut second = Restore::of(PgVersion::V15, &old_backup)
+        .option("--recovery-target-lsn", &fork)
+        .fetch(&archive);
+    second.start();
+    finish_recovery(&second);
+    second.execute("INSERT INTO events VALUES ('on timeline 2')");
+    let segment = second.archive_current_wal();
+    assert!(segment.starts_with("00000002"), "{segment}");
+    assert_eq!(second.archiver_count("failed_count"), 0, "{}", second.log_tail());
+    let expected = second.fingerprint();
+    let wal_files = archive.wal_objects();
+    let has = |suffix: &str| wal_files.iter().any(|name| name.ends_with(suffix));
+    assert!(has("/00000002.history.lz4") && has(".partial.lz4"), "{wal_files:?}");
+    for name in second.done_files() {
+        if let Some(file) = second.wal_file(&name) {
+            assert!(archive.wal_file(&name) == file, "{name} is archived with other bytes");
+        }
+    }
+    let history = archive.wal_file("00000002.history");
+    assert!(String::from_utf8_lossy(&history).starts_with("1\t"), "timeline 1 is its parent");
+    second.stop(StopMode::Fast);
+
+    // By default recovery takes the newest timeline, from a backup of the old one.
+    let mut third = Restore::of(PgVersion::V15, &old_backup).recover(&archive);
+    assert_eq!(third.fingerprint(), expected);
+    third.amcheck();
+    third.execute("INSERT INTO events VALUES ('on timeline 3')");
+    let new_backup = third.backup_push();
+    assert!(new_backup.starts_with("base_00000003"), "{new_backup}");
+    let listed = third.query("SELECT backup_name, timeline FROM wale_backup_list()");
+    assert_eq!(listed, [[old_backup.as_str(), "1"], [new_backup.as_str(), "3"]]);
+    let expected = third.fingerprint();
+    third.stop(StopMode::Fast);
+
+    let fourth = Restore::latest(PgVersion::V15).recover(&archive);
+    assert_eq!(fourth.fingerprint(), expected);
+    drop(fourth);
+
+    // The abandoned end of timeline 1 can still be reached.
+    let mut old = Restore::of(PgVersion::V15, &old_backup)
+        .option("--recovery-target-timeline", "1")
+        .fetch(&archive);
+    old.configure("archive_mode = off");
+    old.start();
+    old.wait_for_end_of_recovery();
+    let events = old.query("SELECT what FROM events").concat();
+    assert_eq!(events, ["before the fork", "only on timeline 1"]);
+}

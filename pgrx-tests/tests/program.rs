@@ -1,0 +1,139 @@
+//! The program beside a server that does not load the extension.
+
+use std::process::Command;
+
+use wal_e_e2e::archive::Archive;
+use wal_e_e2e::cluster::{Cluster, StopMode};
+use wal_e_e2e::fault_proxy::Fault;
+use wal_e_e2e::installation::{PgVersion, wal_e_program};
+use wal_e_e2e::process::run;
+use wal_e_e2e::restore::Restore;
+use wal_e_e2e::wal_e::{bare_wal_e, run_wal_e, wal_e};
+
+/// A cluster that archives with `wal-e wal-push` as its archive_command.
+fn cluster_with_archive_command(version: PgVersion, archive: &Archive) -> Cluster {
+    let command = format!(
+        "{} {} wal-push \"%p\"",
+        wal_e_program().display(),
+        archive.program_options().join(" ")
+    );
+    Cluster::build(version)
+        .configuration("archive_mode = on")
+        .configuration(format!("archive_command = '{command}'"))
+        .start()
+}
+
+/// `wal-e backup-push` for this cluster.
+fn backup_push(cluster: &Cluster, archive: &Archive) -> Command {
+    let mut command = wal_e(archive);
+    command
+        .env("PGHOST", cluster.socket_directory())
+        .env("PGUSER", "postgres")
+        .arg("backup-push")
+        .arg(cluster.data_directory());
+    command
+}
+
+#[test]
+fn a_server_is_backed_up_and_restored_with_the_program_alone() {
+    for (version, archive) in [(PgVersion::V15, Archive::s3()), (PgVersion::V18, Archive::file())] {
+        let mut cluster = cluster_with_archive_command(version, &archive);
+        let location = cluster.create_tablespace("extra");
+        cluster.pgbench_init(1);
+        cluster
+            .execute("CREATE TABLE in_extra TABLESPACE extra AS SELECT generate_series(1, 100) i");
+        let load = cluster.start_pgbench();
+        run(&mut backup_push(&cluster, &archive)).success();
+        load.stop();
+        let [name] = archive.backups().try_into().expect("there is one backup");
+        assert_eq!(archive.unfinished_uploads(), Vec::<String>::new());
+
+        let listed = run_wal_e(&archive, ["backup-list"]).success();
+        assert!(listed.contains(&name), "{listed}");
+        let detailed = run_wal_e(&archive, ["backup-list", "--detail"]).success();
+        assert!(detailed.contains(&name) && detailed.len() > listed.len(), "{detailed}");
+        let json = run_wal_e(&archive, ["backup-list", "--json"]).success();
+        let json: serde_json::Value = serde_json::from_str(&json).expect("--json prints JSON");
+        assert_eq!(json.as_array().map(Vec::len), Some(1), "{json}");
+        assert_eq!(json[0]["backup_name"], name.as_str(), "{json}");
+
+        cluster.execute("CREATE TABLE after_backup AS SELECT generate_series(1, 1000) i");
+        let expected = cluster.fingerprint();
+        cluster.stop(StopMode::Fast);
+        let restored = Restore::latest(version).tablespace(&location, "extra").recover(&archive);
+        assert_eq!(restored.fingerprint(), expected);
+    }
+}
+
+#[test]
+fn a_stopped_backup_push_leaves_no_backup() {
+    let archive = Archive::s3();
+    let cluster = cluster_with_archive_command(PgVersion::V15, &archive);
+    cluster.create_incompressible_table("noise", 40);
+    cluster.archive_current_wal();
+    archive.proxy().set(Fault::Throttle(300_000));
+    let mut push = backup_push(&cluster, &archive).spawn().expect("the program can be started");
+    cluster.wait_for_open_upload(&archive);
+    wal_e_e2e::process::send_signal(push.id() as i32, libc::SIGINT);
+    let status = wal_e_e2e::process::wait_for_end(&mut push, std::time::Duration::from_secs(30));
+    assert_eq!(status.expect("Ctrl-C ends it").code(), Some(130));
+    assert_eq!(archive.backups(), Vec::<String>::new());
+    assert_eq!(archive.unfinished_uploads(), Vec::<String>::new());
+    archive.proxy().set(Fault::None);
+    run(&mut backup_push(&cluster, &archive)).success();
+    assert_eq!(archive.backups().len(), 1);
+}
+
+#[test]
+fn wal_fetch_tells_what_is_not_there_from_what_it_does_not_know() {
+    let archive = Archive::s3();
+    let cluster = cluster_with_archive_command(PgVersion::V15, &archive);
+    let segment = cluster.archive_current_wal();
+    let data = archive.scratch().create("data");
+    let destination = data.join("RECOVERYXLOG");
+    let fetch = |name: &str| {
+        run(wal_e(&archive).arg("wal-fetch").arg(name).arg(&destination).current_dir(&data))
+    };
+    fetch(&segment).success();
+    assert!(std::fs::read(&destination).ok() == Some(archive.wal_file(&segment)));
+    std::fs::remove_file(&destination).expect("it has just been fetched");
+
+    for absent in ["0000000100000000000000FE", "00000009.history"] {
+        fetch(absent).failure(74);
+    }
+    archive.proxy().set(Fault::Refuse);
+    let undecided = fetch(&segment);
+    assert!(undecided.code() > Some(125), "{undecided}");
+    std::fs::write(data.join("standby.signal"), "").expect("the directory is ours");
+    let undecided = fetch(&segment);
+    assert!((1..126).contains(&undecided.code().unwrap_or_default()), "{undecided}");
+    assert_ne!(undecided.code(), Some(74));
+    assert!(!destination.exists());
+}
+
+#[test]
+fn wal_push_refuses_a_different_file_under_an_archived_name() {
+    for archive in [Archive::file(), Archive::s3()] {
+        let cluster = cluster_with_archive_command(PgVersion::V15, &archive);
+        let segment = cluster.archive_current_wal();
+        let stored = archive.wal_file(&segment);
+        let copy = archive.scratch().create("pg_wal").join(&segment);
+        let push = || run(wal_e(&archive).arg("wal-push").arg(&copy));
+
+        std::fs::write(&copy, &stored).expect("the directory is ours");
+        push().success();
+        let mut other = stored.clone();
+        let last = other.len() - 1;
+        other[last] ^= 1;
+        std::fs::write(&copy, &other).expect("the directory is ours");
+        let said = push().failure(1);
+        assert!(said.contains(&segment), "{said}");
+        assert!(archive.wal_file(&segment) == stored, "the archived file stays as it was");
+    }
+}
+
+#[test]
+fn the_version_is_printed() {
+    let version = run(bare_wal_e().arg("version")).success();
+    assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+}

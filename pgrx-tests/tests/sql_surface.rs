@@ -1,0 +1,90 @@
+//! The SQL that is kept by hand and the library that it calls belong together.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use wal_e_e2e::archive::Archive;
+use wal_e_e2e::cluster::Cluster;
+use wal_e_e2e::installation::{Installation, PgVersion, repository};
+use wal_e_e2e::process::run;
+
+/// The C symbols that the installation script names.
+fn symbols_of_script() -> BTreeSet<String> {
+    let script = fs::read_to_string(repository().join("sql/wal_e--1.0.0.sql"))
+        .expect("the installation script can be read");
+    let literals =
+        script.lines().filter(|line| !line.trim_start().starts_with("--")).flat_map(|line| {
+            line.split('\'').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
+        });
+    literals.filter(|literal| literal.ends_with("_wrapper")).collect()
+}
+
+/// The SQL-callable symbols that the library exports: each has a `pg_finfo_` twin.
+fn symbols_of_library(installation: &Installation) -> BTreeSet<String> {
+    let mut nm = Command::new("nm");
+    nm.args(["--dynamic", "--defined-only"]).arg(installation.extension_library());
+    let listed = run(&mut nm).success();
+    let names: BTreeSet<&str> =
+        listed.lines().filter_map(|line| line.split_whitespace().last()).collect();
+    let finfo = names.iter().filter_map(|name| name.strip_prefix("pg_finfo_"));
+    finfo
+        .inspect(|name| assert!(names.contains(name), "{name} itself is missing"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn script_and_library_name_the_same_functions() {
+    let script = symbols_of_script();
+    assert!(script.contains("wale_backup_push_wrapper"), "{script:?}");
+    for version in [PgVersion::V15, PgVersion::V18] {
+        assert_eq!(script, symbols_of_library(Installation::get(version)), "{version:?}");
+    }
+}
+
+#[test]
+fn the_functions_are_the_documented_ones_and_nobody_may_call_them_unasked() {
+    for version in [PgVersion::V15, PgVersion::V18] {
+        let archive = Archive::file();
+        let cluster = Cluster::build(version).archiving_to(&archive).start();
+        cluster.execute("CREATE SCHEMA backup; CREATE EXTENSION wal_e SCHEMA backup");
+        let members = "FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass \
+             AND d.objid = p.oid AND d.deptype = 'e' \
+             JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'wal_e'";
+        let signatures = cluster.query(&format!(
+            "SELECT p.proname || '(' || pg_get_function_arguments(p.oid) || ')' {members} ORDER BY 1"
+        ));
+        assert_eq!(
+            signatures,
+            [
+                ["wale_backup_cancel()"],
+                ["wale_backup_list()"],
+                ["wale_backup_progress()"],
+                ["wale_backup_push(label text DEFAULT 'wal_e'::text, fast boolean DEFAULT true, \
+                  permanent boolean DEFAULT false, wait boolean DEFAULT true)"],
+            ]
+        );
+        let open_to_all = cluster.query(&format!(
+            "SELECT p.proname {members} WHERE has_function_privilege('public', p.oid, 'EXECUTE')"
+        ));
+        assert_eq!(open_to_all, Vec::<Vec<String>>::new());
+
+        cluster.execute("CREATE ROLE operator; GRANT USAGE ON SCHEMA backup TO operator");
+        let as_operator = "SET ROLE operator; SELECT count(*) FROM backup.wale_backup_list()";
+        assert_eq!(cluster.failure_of(as_operator).sqlstate, "42501");
+        cluster.execute("GRANT EXECUTE ON FUNCTION backup.wale_backup_list() TO operator");
+        cluster.execute(as_operator);
+
+        // Only a superuser sees where the cluster archives.
+        let show = "SET ROLE operator; SHOW wal_e.prefix";
+        assert_eq!(cluster.failure_of(show).sqlstate, "42501");
+        cluster.execute("DROP EXTENSION wal_e; CREATE EXTENSION wal_e");
+    }
+}
+
+#[test]
+fn a_misspelt_setting_is_refused() {
+    let cluster = Cluster::build(PgVersion::V15).archiving_to(&Archive::file()).start();
+    assert_eq!(cluster.failure_of("SET wal_e.prefx = 'x'").sqlstate, "42602");
+}

@@ -1,0 +1,56 @@
+//! Failures to archive, without filling the log: PostgreSQL tries a failed file
+//! again every second, and after three times every minute.
+
+use std::time::{Duration, Instant};
+
+use pgrx::PgSqlErrorCode;
+
+use crate::error::Failure;
+use crate::server_log;
+
+/// How long the same cause is not repeated.
+const QUIET_TIME: Duration = Duration::from_secs(60);
+
+/// What was complained of last.
+#[derive(Debug, Default)]
+pub struct Complaints {
+    last: Option<(Cause, Instant)>,
+    failures: u64,
+}
+
+/// What makes two failures the same: everything but the file's name.
+#[derive(Debug, PartialEq, Eq)]
+struct Cause {
+    code: PgSqlErrorCode,
+    message: String,
+}
+
+impl Complaints {
+    /// Logs that `file` could not be archived, unless the same cause was logged
+    /// within [`QUIET_TIME`].
+    pub fn warn(&mut self, file: &str, failure: &Failure) {
+        self.failures += 1;
+        let message = match file {
+            "" => failure.message.clone(),
+            file => failure.message.replace(file, ""),
+        };
+        let cause = Cause { code: failure.code, message };
+        let now = Instant::now();
+        if let Some((last, when)) = &self.last
+            && *last == cause
+            && now.duration_since(*when) < QUIET_TIME
+        {
+            return;
+        }
+        self.last = Some((cause, now));
+        server_log::warn(failure);
+    }
+
+    /// A file was archived: says so when there were failures before.
+    pub fn note_success(&mut self) {
+        if self.failures > 0 {
+            let failures = std::mem::take(&mut self.failures);
+            server_log::log(&format!("archiving succeeded after {failures} failed attempts"), None);
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! The running or last base backup of this server, as its processes share it.
+//!
+//! A backend **reserves** the slot and starts a worker for that generation of
+//! it; the worker **attaches**, keeps the counters up to date, and **ends** it
+//! with the outcome when its process ends, after PostgreSQL has ended backup
+//! mode. Whoever waits therefore never sees an outcome while the server is
+//! still in backup mode. A process that dies without a word (`kill -9`) makes
+//! the postmaster start anew, with an empty slot.
+
+use std::sync::atomic::Ordering;
+
+use pgrx::{PgSqlErrorCode, pg_sys};
+use time::OffsetDateTime;
+use time::macros::format_description;
+use wal_e_core::base_backup::{Phase, Progress};
+
+use crate::error::{Failure, Result};
+use crate::pg::{interrupts, server, shared_memory, signals};
+
+/// The longest label that `pg_backup_start` takes, in bytes (`MAXPGPATH`).
+pub const MAX_LABEL_BYTES: usize = 1024;
+
+/// Text in shared memory; what does not fit is cut off.
+#[derive(Debug, Clone, Copy)]
+struct FixedText<const N: usize> {
+    length: usize,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> FixedText<N> {
+    const EMPTY: Self = FixedText { length: 0, bytes: [0; N] };
+
+    fn new(text: &str) -> Self {
+        let length = text.floor_char_boundary(N);
+        let mut fixed = Self::EMPTY;
+        fixed.bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
+        fixed.length = length;
+        fixed
+    }
+
+    fn get(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.bytes[..self.length]);
+        (!text.is_empty()).then(|| text.into_owned())
+    }
+}
+
+/// What the slot's backup is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum State {
+    /// There has been none since the server was started.
+    Idle,
+    /// It is meant to begin, or goes on.
+    Active,
+    /// It is complete.
+    Done,
+    /// It ended without a sentinel.
+    Failed,
+}
+
+/// A failure in shared memory.
+#[derive(Debug, Clone, Copy)]
+struct SharedFailure {
+    code: i32,
+    message: FixedText<1024>,
+    detail: FixedText<2048>,
+    hint: FixedText<1024>,
+}
+
+impl SharedFailure {
+    const NONE: Self = SharedFailure {
+        code: 0,
+        message: FixedText::EMPTY,
+        detail: FixedText::EMPTY,
+        hint: FixedText::EMPTY,
+    };
+
+    fn new(failure: &Failure) -> Self {
+        SharedFailure {
+            code: failure.code as i32,
+            message: FixedText::new(&failure.message),
+            detail: FixedText::new(failure.detail.as_deref().unwrap_or_default()),
+            hint: FixedText::new(failure.hint.as_deref().unwrap_or_default()),
+        }
+    }
+
+    fn get(&self) -> Failure {
+        Failure {
+            code: PgSqlErrorCode::from(self.code),
+            message: self.message.get().unwrap_or_default(),
+            detail: self.detail.get(),
+            hint: self.hint.get(),
+        }
+    }
+}
+
+/// The slot, as it lies in shared memory: plain bytes, valid in every process.
+#[derive(Debug, Clone, Copy)]
+pub struct Slot {
+    /// Counts the backups since the server was started.
+    generation: u64,
+    state: State,
+    /// `pg_backup_start` has returned.
+    in_backup_mode: bool,
+    cancel_requested: bool,
+    fast: bool,
+    permanent: bool,
+    /// The backend that asked for the backup and waits for its end, or 0.
+    waiter_pid: i32,
+    /// The backend that asked for it.
+    requester_pid: i32,
+    /// 0 until the worker has attached.
+    worker_pid: i32,
+    database: pg_sys::Oid,
+    label: FixedText<MAX_LABEL_BYTES>,
+    name: FixedText<64>,
+    /// Microseconds since 1970; 0 is none.
+    started_at: i64,
+    uploading_since: i64,
+    ended_at: i64,
+    phase: Phase,
+    counters: Counters,
+    failure: SharedFailure,
+}
+
+/// How much is done. Sizes are in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Estimated when the files are listed.
+    pub bytes_total: u64,
+    /// Read from data files.
+    pub bytes_read: u64,
+    /// Confirmed by the store.
+    pub bytes_uploaded: u64,
+    /// Tar partitions planned.
+    pub partitions_total: u64,
+    /// Tar partitions stored.
+    pub partitions_done: u64,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Slot {
+            generation: 0,
+            state: State::Idle,
+            in_backup_mode: false,
+            cancel_requested: false,
+            fast: false,
+            permanent: false,
+            waiter_pid: 0,
+            requester_pid: 0,
+            worker_pid: 0,
+            database: pg_sys::InvalidOid,
+            label: FixedText::EMPTY,
+            name: FixedText::EMPTY,
+            started_at: 0,
+            uploading_since: 0,
+            ended_at: 0,
+            phase: Phase::Starting,
+            counters: Counters::default(),
+            failure: SharedFailure::NONE,
+        }
+    }
+}
+
+/// What a backend asks of a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Label for `pg_backup_start`.
+    pub label: String,
+    /// Whether the checkpoint that begins the backup is hurried.
+    pub fast: bool,
+    /// Whether deletion must leave the backup.
+    pub permanent: bool,
+    /// The database that the worker connects to.
+    pub database: pg_sys::Oid,
+}
+
+/// A backup as seen by whoever looks at the slot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// Its name, once it has one.
+    pub name: Option<String>,
+    /// The worker, while it works.
+    pub worker_pid: Option<i32>,
+    /// `pg_backup_start` has returned.
+    pub in_backup_mode: bool,
+    /// What it is doing, or how it ended.
+    pub status: Status,
+    /// How much is done.
+    pub counters: Counters,
+    /// When it was asked for.
+    pub started_at: Option<OffsetDateTime>,
+    /// When its first file was read.
+    pub uploading_since: Option<OffsetDateTime>,
+    /// When it ended.
+    pub ended_at: Option<OffsetDateTime>,
+}
+
+/// What a backup is doing, or how it ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Status {
+    /// It is on its way.
+    Active(Phase),
+    /// It is complete.
+    Done,
+    /// It left no sentinel.
+    Failed(Failure),
+}
+
+impl Slot {
+    /// Whether a process still works on an active backup. The worker itself
+    /// ends the slot when it ends; this catches one that was never started.
+    fn is_occupied(&self) -> bool {
+        let owner = if self.worker_pid != 0 { self.worker_pid } else { self.requester_pid };
+        self.state == State::Active && interrupts::is_server_process(owner)
+    }
+
+    fn view(&self) -> Option<View> {
+        let status = match self.state {
+            State::Idle => return None,
+            State::Active => Status::Active(self.phase),
+            State::Done => Status::Done,
+            State::Failed => Status::Failed(self.failure.get()),
+        };
+        Some(View {
+            name: self.name.get(),
+            worker_pid: (self.worker_pid != 0).then_some(self.worker_pid),
+            in_backup_mode: self.in_backup_mode,
+            status,
+            counters: self.counters,
+            started_at: time_of(self.started_at),
+            uploading_since: time_of(self.uploading_since),
+            ended_at: time_of(self.ended_at),
+        })
+    }
+
+    fn end(&mut self, outcome: &Result<String>) {
+        match outcome {
+            Ok(name) => {
+                self.state = State::Done;
+                self.name = FixedText::new(name);
+            }
+            Err(failure) => {
+                self.state = State::Failed;
+                self.failure = SharedFailure::new(failure);
+            }
+        }
+        self.ended_at = now();
+        self.in_backup_mode = false;
+        self.worker_pid = 0;
+    }
+}
+
+fn now() -> i64 {
+    i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000).unwrap_or(0)
+}
+
+fn time_of(microseconds: i64) -> Option<OffsetDateTime> {
+    if microseconds == 0 {
+        return None;
+    }
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(microseconds) * 1000).ok()
+}
+
+/// Takes the slot for a new backup and returns its generation. `waits` says
+/// whether the caller stays until the backup has ended; the worker gives up
+/// when a caller that should wait is gone.
+///
+/// # Errors
+/// When a backup is running: `object_in_use`.
+pub fn reserve(request: &Request, waits: bool) -> Result<u64> {
+    let pid = server::current_pid();
+    let occupant = shared_memory::update(|slot| {
+        if slot.is_occupied() {
+            return Err(*slot);
+        }
+        *slot = Slot {
+            generation: slot.generation + 1,
+            state: State::Active,
+            fast: request.fast,
+            permanent: request.permanent,
+            waiter_pid: if waits { pid } else { 0 },
+            requester_pid: pid,
+            database: request.database,
+            label: FixedText::new(&request.label),
+            started_at: now(),
+            ..Slot::default()
+        };
+        Ok(slot.generation)
+    });
+    occupant.map_err(|slot| {
+        let name = slot.name.get().map_or_else(
+            || "a base backup that has no name yet".to_owned(),
+            |name| format!("base backup \"{name}\""),
+        );
+        let pid = if slot.worker_pid != 0 { slot.worker_pid } else { slot.requester_pid };
+        let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
+        let since = time_of(slot.started_at).and_then(|time| time.format(format).ok());
+        let since = since.unwrap_or_default();
+        Failure::new(PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, "a base backup is already running")
+            .with_detail(format!("Process {pid} has been taking {name} since {since}."))
+            .with_hint(
+                "Watch it with wale_backup_progress(), or stop it with wale_backup_cancel().",
+            )
+    })
+}
+
+/// The worker's first act. `None` when the slot is not the one that it was
+/// started for, or nobody wants the backup any more.
+pub fn attach(generation: u64) -> Option<Request> {
+    let pid = server::current_pid();
+    shared_memory::update(|slot| {
+        if slot.generation != generation || slot.state != State::Active || slot.worker_pid != 0 {
+            return None;
+        }
+        slot.worker_pid = pid;
+        Some(*slot)
+    })
+    .map(|slot| Request {
+        label: slot.label.get().unwrap_or_default(),
+        fast: slot.fast,
+        permanent: slot.permanent,
+        database: slot.database,
+    })
+}
+
+/// Says that `pg_backup_start` has returned, and how the backup is called.
+pub fn set_name(name: &str) {
+    let name = FixedText::new(name);
+    shared_memory::update(|slot| {
+        slot.name = name;
+        slot.in_backup_mode = true;
+        slot.uploading_since = now();
+    });
+}
+
+/// Copies the counters into the slot. Only by the worker.
+pub fn publish(progress: &Progress) {
+    let counters = Counters {
+        bytes_total: progress.bytes_total.load(Ordering::Relaxed),
+        bytes_read: progress.bytes_read.load(Ordering::Relaxed),
+        bytes_uploaded: progress.bytes_uploaded.load(Ordering::Relaxed),
+        partitions_total: progress.partitions_total.load(Ordering::Relaxed),
+        partitions_done: progress.partitions_done.load(Ordering::Relaxed),
+    };
+    let phase = progress.phase();
+    shared_memory::update(|slot| {
+        slot.counters = counters;
+        slot.phase = phase;
+    });
+}
+
+/// Whether somebody wants this worker's backup to stop: by
+/// `wale_backup_cancel()`, or by going away while it should wait.
+pub fn is_unwanted() -> bool {
+    let slot = shared_memory::read();
+    slot.cancel_requested
+        || (slot.waiter_pid != 0 && !interrupts::is_server_process(slot.waiter_pid))
+}
+
+/// The worker's last act: the outcome of the backup.
+pub fn end(outcome: &Result<String>) {
+    shared_memory::update(|slot| slot.end(outcome));
+}
+
+/// Ends the slot of a generation that no worker has attached to, or whose
+/// worker is gone without an outcome; does nothing otherwise.
+pub fn end_abandoned(generation: u64, failure: Failure) {
+    let outcome = Err(failure);
+    shared_memory::update(|slot| {
+        let gone = slot.worker_pid == 0 || !interrupts::is_server_process(slot.worker_pid);
+        if slot.generation == generation && slot.state == State::Active && gone {
+            slot.end(&outcome);
+        }
+    });
+}
+
+/// Asks for the running backup of `generation`, or whichever runs, to stop.
+/// Returns its generation, or `None` when none is running.
+pub fn request_cancel(generation: Option<u64>) -> Option<u64> {
+    shared_memory::update(|slot| {
+        if !slot.is_occupied() || generation.is_some_and(|wanted| wanted != slot.generation) {
+            return None;
+        }
+        slot.cancel_requested = true;
+        // Under the lock: the worker takes it before it ends, so that the pid
+        // is still its own. It may be waiting for a checkpoint inside
+        // pg_backup_start, where only a signal reaches it.
+        signals::cancel_process(slot.worker_pid);
+        Some(slot.generation)
+    })
+}
+
+/// The running or last backup.
+pub fn view() -> Option<View> {
+    shared_memory::read().view()
+}
+
+/// The backup of a generation; `None` when another one has taken the slot.
+pub fn view_of(generation: u64) -> Option<View> {
+    let slot = shared_memory::read();
+    (slot.generation == generation).then(|| slot.view()).flatten()
+}

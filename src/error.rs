@@ -1,0 +1,114 @@
+//! What went wrong, as PostgreSQL reports it.
+
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
+use pgrx::spi::SpiError;
+use pgrx::{PgSqlErrorCode, function_name};
+use wal_e_core::{Error, ErrorKind};
+
+/// A failure with its SQLSTATE. Becomes an [`ErrorReport`] where it leaves for
+/// a client, because pgrx keeps the SQLSTATE of no other type.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// The SQLSTATE.
+    pub code: PgSqlErrorCode,
+    /// Primary message.
+    pub message: String,
+    /// Facts behind it: whole sentences.
+    pub detail: Option<String>,
+    /// How to mend it: whole sentences.
+    pub hint: Option<String>,
+}
+
+/// A result whose error is [`Failure`].
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    /// A failure without detail and hint.
+    pub fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
+        Failure { code, message: message.into(), detail: None, hint: None }
+    }
+
+    /// Adds a detail.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Adds a hint.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The work was stopped because somebody asked for it.
+    pub fn canceled() -> Self {
+        Failure::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, "base backup was canceled")
+    }
+
+    /// Whether the work was stopped because somebody asked for it.
+    pub fn is_canceled(&self) -> bool {
+        self.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+    }
+}
+
+/// The SQLSTATE of each kind of core error.
+fn sqlstate(kind: ErrorKind) -> PgSqlErrorCode {
+    match kind {
+        ErrorKind::NotFound => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+        ErrorKind::Conflict => PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+        ErrorKind::Denied => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        ErrorKind::Unavailable | ErrorKind::Io => PgSqlErrorCode::ERRCODE_IO_ERROR,
+        ErrorKind::Corrupt => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+        ErrorKind::Config => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        ErrorKind::Cancelled => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
+        ErrorKind::DiskFull => PgSqlErrorCode::ERRCODE_DISK_FULL,
+        _ => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure {
+            code: sqlstate(error.kind()),
+            message: error.message().to_owned(),
+            detail: error.detail().map(str::to_owned),
+            hint: error.hint().map(str::to_owned),
+        }
+    }
+}
+
+impl From<SpiError> for Failure {
+    fn from(error: SpiError) -> Self {
+        Failure::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, format!("SPI failed: {error}"))
+    }
+}
+
+/// An ERROR of PostgreSQL, or a panic, that was caught.
+impl From<CaughtError> for Failure {
+    fn from(caught: CaughtError) -> Self {
+        let (CaughtError::PostgresError(report)
+        | CaughtError::ErrorReport(report)
+        | CaughtError::RustPanic { ereport: report, .. }) = caught;
+        Failure {
+            code: report.sql_error_code(),
+            message: report.message().to_owned(),
+            detail: report.detail().map(str::to_owned),
+            hint: report.hint().map(str::to_owned),
+        }
+    }
+}
+
+impl From<Failure> for ErrorReport {
+    fn from(failure: Failure) -> Self {
+        let mut report = ErrorReport::new(failure.code, failure.message, function_name!());
+        if let Some(detail) = failure.detail {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = failure.hint {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}

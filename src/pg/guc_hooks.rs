@@ -1,0 +1,109 @@
+//! Checks of settings, in the shape that PostgreSQL calls.
+
+use std::ffi::{CStr, CString, c_char, c_void};
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::{pg_guard, pg_sys};
+use wal_e_core::Error;
+
+use super::report::without_nul;
+use crate::gucs;
+
+/// What a text setting is checked for when it is set.
+#[derive(Debug, Clone, Copy)]
+pub enum Check {
+    /// [`gucs::check_prefix`].
+    Prefix,
+    /// [`gucs::check_endpoint`].
+    Endpoint,
+}
+
+/// Defines a text setting for superusers, set by configuration file, whose
+/// values are checked.
+pub fn define_checked_text(
+    name: &'static CStr,
+    setting: &'static GucSetting<Option<CString>>,
+    short: &'static CStr,
+    long: &'static CStr,
+    check: Check,
+) {
+    let hook: pg_sys::GucStringCheckHook = match check {
+        Check::Prefix => Some(check_prefix),
+        Check::Endpoint => Some(check_endpoint),
+    };
+    // SAFETY: the hook is guarded: a panic in it becomes an ERROR.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            name,
+            short,
+            long,
+            setting,
+            GucContext::Sighup,
+            GucFlags::SUPERUSER_ONLY,
+            hook,
+            None,
+            None,
+        );
+    }
+}
+
+/// Makes a misspelt setting of this extension an error.
+pub fn reserve_prefix(class: &'static CStr) {
+    // SAFETY: a C string that lives forever.
+    unsafe { pg_sys::MarkGUCPrefixReserved(class.as_ptr()) };
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_prefix(
+    new: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL hands in a valid pointer to the new value.
+    accept(gucs::check_prefix(&unsafe { text(new) }))
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_endpoint(
+    new: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL hands in a valid pointer to the new value.
+    accept(gucs::check_endpoint(&unsafe { text(new) }))
+}
+
+/// # Safety
+/// `value` points to a pointer that is null or to a C string.
+unsafe fn text(value: *mut *mut c_char) -> String {
+    // SAFETY: promised by the caller.
+    unsafe {
+        if (*value).is_null() {
+            return String::new();
+        }
+        CStr::from_ptr(*value).to_string_lossy().into_owned()
+    }
+}
+
+/// Says why a value is refused, as `GUC_check_errdetail` and `GUC_check_errhint` do.
+fn accept(checked: Result<(), Error>) -> bool {
+    let Err(error) = checked else { return true };
+    // SAFETY: guc.c puts both strings into its message and then forgets them;
+    // it expects them in ErrorContext (src/include/utils/guc.h), which the
+    // report of the message empties.
+    unsafe {
+        pg_sys::GUC_check_errdetail_string = in_error_context(error.detail());
+        pg_sys::GUC_check_errhint_string = in_error_context(error.hint());
+    }
+    false
+}
+
+/// # Safety
+/// Only while a process of PostgreSQL runs, on its main thread.
+unsafe fn in_error_context(text: Option<&str>) -> *mut c_char {
+    match text.map(without_nul) {
+        // SAFETY: ErrorContext exists from the start of each process.
+        Some(text) => unsafe { pg_sys::MemoryContextStrdup(pg_sys::ErrorContext, text.as_ptr()) },
+        None => std::ptr::null_mut(),
+    }
+}

@@ -1,0 +1,80 @@
+//! Facts about the running server.
+
+use std::ffi::CStr;
+use std::path::PathBuf;
+
+use pgrx::pg_sys;
+use wal_e_core::postgres::{SegmentSize, SystemIdentifier, TimelineId};
+
+/// What does not change while the server runs, and the timeline, which does not
+/// change while it is a primary.
+#[derive(Debug, Clone)]
+pub struct ServerFacts {
+    /// The timeline that WAL is written to.
+    pub timeline: TimelineId,
+    /// Size of the WAL segments; `None` when it is none that PostgreSQL allows.
+    pub segment_size: Option<SegmentSize>,
+    /// The cluster's system identifier.
+    pub system_identifier: SystemIdentifier,
+    /// Absolute path of the data directory.
+    pub data_directory: PathBuf,
+    /// `server_version_num`.
+    pub version: u32,
+    /// Whether pages carry checksums.
+    pub data_checksums: bool,
+}
+
+/// The facts about this server. Only on a primary.
+pub fn facts() -> ServerFacts {
+    // SAFETY: plain reads of control data in shared memory and of variables
+    // that are set before the first child is forked.
+    unsafe {
+        ServerFacts {
+            timeline: TimelineId(pg_sys::GetWALInsertionTimeLine()),
+            segment_size: SegmentSize::new(u64::try_from(pg_sys::wal_segment_size).unwrap_or(0)),
+            system_identifier: SystemIdentifier(pg_sys::GetSystemIdentifier()),
+            data_directory: PathBuf::from(
+                CStr::from_ptr(pg_sys::DataDir).to_string_lossy().into_owned(),
+            ),
+            version: setting(c"server_version_num").parse().unwrap_or(pg_sys::PG_VERSION_NUM),
+            data_checksums: pg_sys::DataChecksumsEnabled(),
+        }
+    }
+}
+
+/// Whether the server is a standby, or replays WAL for another reason.
+pub fn in_recovery() -> bool {
+    // SAFETY: reads a flag in shared memory.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// The value of a setting as text; empty when there is no such setting.
+pub fn setting(name: &CStr) -> String {
+    // SAFETY: the name is a C string; the answer is valid until the setting
+    // changes or the function is called again, and is copied before that.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        if value.is_null() {
+            return String::new();
+        }
+        CStr::from_ptr(value).to_string_lossy().into_owned()
+    }
+}
+
+/// The database that this backend is connected to.
+pub fn current_database() -> pg_sys::Oid {
+    // SAFETY: set when the backend connects, and never changes.
+    unsafe { pg_sys::MyDatabaseId }
+}
+
+/// The pid of this process.
+pub fn current_pid() -> i32 {
+    // SAFETY: set at the start of each process.
+    unsafe { pg_sys::MyProcPid }
+}
+
+/// Whether this process is the archiver.
+pub fn is_archiver() -> bool {
+    // SAFETY: set at the start of each process.
+    unsafe { pg_sys::MyBackendType == pg_sys::BackendType::B_ARCHIVER }
+}

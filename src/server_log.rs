@@ -1,0 +1,29 @@
+//! What the core has to say, in the server log. Only for the main thread.
+
+use wal_e_core::notice::{Level, NoticeQueue};
+
+use crate::error::Failure;
+use crate::pg::report::{Severity, report};
+
+/// Empties the queue into the server log.
+pub fn emit(queue: &NoticeQueue) {
+    for notice in queue.drain() {
+        let severity = match notice.level {
+            Level::Debug => Severity::Debug,
+            Level::Log => Severity::Log,
+            Level::Warning => Severity::Warning,
+        };
+        report(severity, &notice.message, None, notice.hint.as_deref());
+    }
+}
+
+/// A line of information.
+pub fn log(message: &str, detail: Option<&str>) {
+    report(Severity::Log, message, detail, None);
+}
+
+/// A failure that goes no further than the log.
+pub fn warn(failure: &Failure) {
+    let Failure { message, detail, hint, .. } = failure;
+    report(Severity::Warning, message, detail.as_deref(), hint.as_deref());
+}

@@ -1,0 +1,83 @@
+//! `wale_backup_list()`.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use wal_e_core::base_backup::{self, BackupInfo};
+use wal_e_core::notice;
+use wal_e_core::store::{self, retry::Patience};
+
+use super::timestamp::timestamptz;
+use crate::error::Result;
+use crate::gucs;
+use crate::pg::interrupts;
+use crate::pg::lsn_datum::LsnDatum;
+use crate::runtime::{Runtime, Watch};
+use crate::server_log;
+
+/// The base backups of the configured prefix, oldest first.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn wale_backup_list() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(backup_name, String),
+            name!(backup_type, &'static str),
+            name!(start_time, Option<TimestampWithTimeZone>),
+            name!(finish_time, Option<TimestampWithTimeZone>),
+            name!(timeline, i64),
+            name!(start_lsn, Option<LsnDatum>),
+            name!(stop_lsn, Option<LsnDatum>),
+            name!(pg_version, Option<i32>),
+            name!(system_identifier, Option<AnyNumeric>),
+            name!(uncompressed_bytes, Option<i64>),
+            name!(compressed_bytes, Option<i64>),
+            name!(permanent, bool),
+            name!(hostname, Option<String>),
+            name!(data_directory, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let backups = list()?;
+    Ok(TableIterator::new(backups.into_iter().map(|backup| {
+        (
+            backup.name,
+            // Incremental backups are listed by the name of their kind, once there are any.
+            "full",
+            backup.start_time.and_then(timestamptz),
+            backup.finish_time.and_then(timestamptz),
+            i64::from(backup.timeline.0),
+            backup.start_lsn.map(LsnDatum),
+            backup.stop_lsn.map(LsnDatum),
+            backup.pg_version.and_then(|version| i32::try_from(version).ok()),
+            backup.system_identifier.map(|identifier| AnyNumeric::from(identifier.0)),
+            backup.uncompressed_bytes.and_then(|bytes| i64::try_from(bytes).ok()),
+            backup.compressed_bytes.and_then(|bytes| i64::try_from(bytes).ok()),
+            backup.permanent,
+            backup.hostname,
+            backup.data_directory,
+        )
+    })))
+}
+
+fn list() -> Result<Vec<BackupInfo>> {
+    let config = gucs::store_config()?;
+    let (notices, queue) = notice::channel();
+    let runtime = Runtime::start()?;
+    let listed = runtime.run(
+        async move {
+            let store = store::open(&config, Patience::command(), notices).await?;
+            base_backup::list(&*store).await
+        },
+        || {
+            server_log::emit(&queue);
+            match interrupts::check() {
+                Ok(()) => Watch::Continue,
+                Err(failure) => Watch::GiveUp(failure),
+            }
+        },
+    );
+    server_log::emit(&queue);
+    listed
+}

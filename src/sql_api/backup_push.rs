@@ -1,0 +1,215 @@
+//! `wale_backup_push()`, `wale_backup_progress()`, `wale_backup_cancel()`.
+
+use std::time::{Duration, Instant};
+
+use pgrx::bgworkers::{BackgroundWorkerStatus, DynamicBackgroundWorker};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use time::OffsetDateTime;
+use wal_e_core::base_backup::Phase;
+
+use super::require_preloading;
+use super::timestamp::timestamptz;
+use crate::backup_slot::{self, MAX_LABEL_BYTES, Request, Status, View};
+use crate::error::{Failure, Result};
+use crate::gucs;
+use crate::pg::{interrupts, server};
+use crate::runtime::TICK;
+use crate::worker;
+
+/// How long a canceled caller waits for the worker to clean up.
+const CLEANUP_TIME: Duration = Duration::from_secs(10);
+
+/// Takes a base backup in a background worker and returns its name. With
+/// `wait => false` it returns as soon as the backup has begun.
+#[pg_extern]
+fn wale_backup_push(
+    label: &str,
+    fast: bool,
+    permanent: bool,
+    wait: bool,
+) -> Result<String, ErrorReport> {
+    check_requirements(label)?;
+    let request =
+        Request { label: label.to_owned(), fast, permanent, database: server::current_database() };
+    Ok(push(&request, wait)?)
+}
+
+/// The running or last base backup of this server; no row when there was none
+/// since the server was started.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn wale_backup_progress() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(backup_name, Option<String>),
+            name!(phase, &'static str),
+            name!(started_at, Option<TimestampWithTimeZone>),
+            name!(bytes_total, Option<i64>),
+            name!(bytes_read, Option<i64>),
+            name!(bytes_uploaded, Option<i64>),
+            name!(partitions_total, Option<i64>),
+            name!(partitions_done, Option<i64>),
+            name!(estimated_finish, Option<TimestampWithTimeZone>),
+            name!(error, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    require_preloading()?;
+    let count = |number: u64| i64::try_from(number).ok();
+    Ok(TableIterator::new(backup_slot::view().into_iter().map(move |view| {
+        let estimated_finish = estimated_finish(&view, OffsetDateTime::now_utc());
+        (
+            view.name,
+            match &view.status {
+                Status::Active(phase) => phase.as_str(),
+                Status::Done => "done",
+                Status::Failed(failure) if failure.is_canceled() => "canceled",
+                Status::Failed(_) => "failed",
+            },
+            view.started_at.and_then(timestamptz),
+            count(view.counters.bytes_total),
+            count(view.counters.bytes_read),
+            count(view.counters.bytes_uploaded),
+            count(view.counters.partitions_total),
+            count(view.counters.partitions_done),
+            estimated_finish.and_then(timestamptz),
+            match view.status {
+                Status::Failed(failure) => Some(failure.message),
+                _ => None,
+            },
+        )
+    })))
+}
+
+/// Stops the running base backup and waits until it has cleaned up. False when
+/// none was running, or it was complete before it could be stopped.
+#[pg_extern]
+fn wale_backup_cancel() -> Result<bool, ErrorReport> {
+    require_preloading()?;
+    let Some(generation) = backup_slot::request_cancel(None) else { return Ok(false) };
+    let ended = wait_for_end(generation, interrupts::check)?;
+    Ok(ended.is_none_or(|view| view.status != Status::Done))
+}
+
+/// Everything that would let the backup fail later, or never become complete.
+fn check_requirements(label: &str) -> Result<()> {
+    require_preloading()?;
+    gucs::store_config()?;
+    let not_ready = |message: &str, hint: &str| {
+        Err(Failure::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+            .with_hint(hint))
+    };
+    if server::in_recovery() {
+        return not_ready(
+            "a base backup cannot be taken during recovery",
+            "Take it on the primary server.",
+        );
+    }
+    if server::setting(c"archive_mode") == "off" {
+        return not_ready(
+            "a base backup needs WAL archiving, and \"archive_mode\" is off",
+            "Set \"archive_mode\" to on and \"archive_library\" to wal_e, and restart the server.",
+        );
+    }
+    if server::setting(c"archive_library").is_empty()
+        && server::setting(c"archive_command").is_empty()
+    {
+        return not_ready(
+            "a base backup needs WAL archiving, and neither \"archive_library\" nor \"archive_command\" is set",
+            "Set \"archive_library\" to wal_e and reload the configuration.",
+        );
+    }
+    if label.len() > MAX_LABEL_BYTES {
+        return Err(Failure::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("backup label is too long (at most {MAX_LABEL_BYTES} bytes)"),
+        ));
+    }
+    if label.contains(['\n', '\r']) {
+        return Err(Failure::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            "backup label must not contain a line break",
+        ));
+    }
+    Ok(())
+}
+
+fn push(request: &Request, wait: bool) -> Result<String> {
+    let generation = backup_slot::reserve(request, wait)?;
+    let worker = worker::start(generation).inspect_err(|failure| {
+        backup_slot::end_abandoned(generation, failure.clone());
+    })?;
+    loop {
+        let Some(view) = backup_slot::view_of(generation) else { return Err(lost()) };
+        match view.status {
+            Status::Done => return view.name.ok_or_else(lost),
+            Status::Failed(failure) => return Err(failure),
+            Status::Active(_) => {}
+        }
+        if !wait
+            && view.in_backup_mode
+            && let Some(name) = view.name
+        {
+            return Ok(name);
+        }
+        if interrupts::stop_requested() {
+            backup_slot::request_cancel(Some(generation));
+            wait_for_end(generation, || Ok(()))?;
+            backup_slot::end_abandoned(generation, Failure::canceled());
+            // The request to stop, in PostgreSQL's own words.
+            interrupts::check()?;
+            return Err(Failure::canceled());
+        }
+        interrupts::check()?;
+        if has_ended(&worker) {
+            // Without an outcome, unless it came in the meantime.
+            backup_slot::end_abandoned(generation, lost());
+        } else {
+            interrupts::wait_on_latch(TICK);
+        }
+    }
+}
+
+/// Waits until the backup of this generation has ended, at most
+/// [`CLEANUP_TIME`], and returns what became of it, if it is still known.
+fn wait_for_end(generation: u64, check: impl Fn() -> Result<()>) -> Result<Option<View>> {
+    let deadline = Instant::now() + CLEANUP_TIME;
+    loop {
+        let Some(view) = backup_slot::view_of(generation) else { return Ok(None) };
+        if !matches!(view.status, Status::Active(_)) || Instant::now() >= deadline {
+            return Ok(Some(view));
+        }
+        check()?;
+        interrupts::wait_on_latch(TICK);
+    }
+}
+
+fn has_ended(worker: &DynamicBackgroundWorker) -> bool {
+    matches!(
+        worker.pid(),
+        Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied)
+    )
+}
+
+fn lost() -> Failure {
+    Failure::new(
+        PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+        "the background worker of the base backup ended without a result",
+    )
+    .with_hint("See the server log for the reason.")
+}
+
+/// When the backup will be complete, if reading goes on as fast as so far.
+fn estimated_finish(view: &View, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    let since = view.uploading_since?;
+    if view.status != Status::Active(Phase::Uploading) || view.counters.bytes_read == 0 {
+        return None;
+    }
+    let elapsed = (now - since).as_seconds_f64();
+    let whole = view.counters.bytes_total.max(view.counters.bytes_read) as f64;
+    let seconds = elapsed * whole / view.counters.bytes_read as f64;
+    since.checked_add(time::Duration::checked_seconds_f64(seconds)?)
+}

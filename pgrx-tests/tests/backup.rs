@@ -3,15 +3,14 @@
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use postgres::{Config, NoTls};
 use wal_e_e2e::archive::{Archive, decompress};
-use wal_e_e2e::cluster::{Cluster, SqlFailure, StopMode};
+use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::fault_proxy::Fault;
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::is_running;
+use wal_e_e2e::s3_server::Refusal;
 use wal_e_e2e::wait::wait_for;
 
 /// Size of a PostgreSQL page in bytes.
@@ -207,18 +206,30 @@ fn a_stop_during_a_backup_is_prompt() {
 }
 
 #[test]
-fn a_backup_that_cannot_reach_the_store_fails_and_ends_backup_mode() {
-    let RunningBackup { archive, cluster, session, worker } = RunningBackup::start(PgVersion::V15);
+fn a_backup_outlasts_a_store_that_is_away_for_a_while() {
+    let RunningBackup { archive, cluster, session, .. } = RunningBackup::start(PgVersion::V15);
     archive.proxy().set(Fault::Refuse);
+    cluster.wait_for_log("trying again");
+    archive.proxy().set(Fault::None);
+    let name = session.result().expect("the backup goes on");
+    assert_eq!(archive.backups(), [name]);
+    assert_eq!(archive.unfinished_uploads(), Vec::<String>::new());
+}
+
+#[test]
+fn a_backup_that_the_store_refuses_fails_at_once_and_ends_backup_mode() {
+    let RunningBackup { archive, cluster, session, worker } = RunningBackup::start(PgVersion::V15);
+    archive.server().refuse(Some(Refusal::AccessDenied));
+    archive.proxy().set(Fault::None);
     let failure = session.failure();
-    assert_eq!(failure.sqlstate, "58030", "{}", failure.text);
+    assert_eq!(failure.sqlstate, "42501", "{}", failure.text);
     wait_for("the end of the worker", || !is_running(worker));
     let error = cluster.backup_progress().remove("error").unwrap_or_default();
-    assert!(!error.is_empty(), "the progress must show why it ended");
-    archive.proxy().set(Fault::None);
+    assert!(error.contains("AccessDenied"), "the progress must show why it ended: \"{error}\"");
+    assert_eq!(archive.backups(), Vec::<String>::new());
+    archive.server().refuse(None);
     let name = cluster.backup_push();
     assert_eq!(archive.backups(), [name]);
-    assert_eq!(archive.unfinished_uploads(), Vec::<String>::new(), "the next backup cleans up");
 }
 
 #[test]
@@ -233,13 +244,11 @@ fn a_damaged_page_is_reported_and_recorded_and_the_backup_goes_on() {
         damage_page(&cluster.data_directory().join(&file), block);
         cluster.start();
 
-        let (name, warnings) = backup_push_with_warnings(&cluster);
-        let warning = warnings
-            .iter()
-            .find(|warning| warning.contains(&file))
-            .unwrap_or_else(|| panic!("no warning names \"{file}\": {warnings:?}"));
-        assert!(warning.contains(&format!("block {block}")), "{warning}");
-        cluster.wait_for_log(&file);
+        let name = cluster.backup_push();
+        let warning = cluster.wait_for_log("checksum verification failed");
+        for word in ["WARNING", &file, &format!("block {block}")] {
+            assert!(warning.contains(word), "{word}: {warning}");
+        }
 
         let files = &archive.backup_json(&name, "files_metadata.json")["Files"];
         let corrupt = &files[format!("/{file}")]["CorruptBlocks"];
@@ -262,27 +271,4 @@ fn damage_page(path: &std::path::Path, block: u64) {
     file.read_exact(&mut bytes).expect("the page is whole");
     file.seek(position).expect("the page exists");
     file.write_all(&bytes.map(|byte| byte ^ 0x5a)).expect("the page can be written");
-}
-
-/// Takes a backup, and hands out its name and the warnings that the client got.
-fn backup_push_with_warnings(cluster: &Cluster) -> (String, Vec<String>) {
-    let warnings = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&warnings);
-    let mut client = Config::new()
-        .host_path(cluster.socket_directory())
-        .user("postgres")
-        .dbname("postgres")
-        .notice_callback(move |notice| {
-            if notice.severity() == "WARNING" {
-                let text = [notice.message(), notice.detail().unwrap_or_default()].join("\n");
-                seen.lock().expect("no panic while locked").push(text);
-            }
-        })
-        .connect(NoTls)
-        .expect("the server takes connections");
-    let row = client.query_one("SELECT wale_backup_push()", &[]);
-    let name = row.unwrap_or_else(|error| panic!("{:?}", SqlFailure::of(&error))).get(0);
-    drop(client);
-    let warnings = warnings.lock().expect("no panic while locked").clone();
-    (name, warnings)
 }

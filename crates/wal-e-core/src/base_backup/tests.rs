@@ -18,6 +18,7 @@ use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, list_all};
 
+const NO_ATTRIBUTES: Attributes = Attributes { content_xxh128: None, upload_id: None };
 const NAME: &str = "base_000000010000000000000002";
 
 /// A directory tree in the shape of a cluster, and a store that already has the
@@ -69,7 +70,7 @@ impl Fixture {
     async fn archive(&self, segment: &str) {
         let name: WalFileName = segment.parse().unwrap();
         let key = layout::wal_file(&name);
-        let put = self.memory.put(&key, "wal".into(), PutMode::CreateOnly, &Attributes::default());
+        let put = self.memory.put(&key, "wal".into(), PutMode::CreateOnly, &NO_ATTRIBUTES);
         let _ = put.await.unwrap();
     }
 
@@ -288,7 +289,7 @@ async fn a_restore_of_damaged_objects_fails_by_name_and_leaves_nothing() {
         let last = flipped.len() - 1;
         flipped[last] ^= 1;
         for damaged in [whole.slice(..whole.len() - 5), flipped.into()] {
-            let put = fixture.memory.put(&key, damaged, PutMode::Replace, &Attributes::default());
+            let put = fixture.memory.put(&key, damaged, PutMode::Replace, &NO_ATTRIBUTES);
             let _ = put.await.unwrap();
             let error = fixture.fetch(NAME).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{tar}");

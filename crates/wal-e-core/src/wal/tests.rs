@@ -10,6 +10,7 @@ use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ObjectStore, PutMode};
 
+const NO_ATTRIBUTES: Attributes = Attributes { content_xxh128: None, upload_id: None };
 const SEGMENT: &str = "0000000100000000000000A1";
 
 struct Fixture {
@@ -87,7 +88,7 @@ async fn an_identical_segment_without_a_kept_checksum_is_compared_by_content() {
     let key = layout::wal_file(&name(SEGMENT));
     let store = fixture.store();
     let body = store.get(&key, 0, None).await.unwrap().into_bytes(1 << 30).await.unwrap();
-    let _ = store.put(&key, body, PutMode::Replace, &Attributes::default()).await.unwrap();
+    let _ = store.put(&key, body, PutMode::Replace, &NO_ATTRIBUTES).await.unwrap();
     let again = push(fixture.store(), &name(SEGMENT), &segment).await.unwrap();
     assert_eq!(again.outcome, PushOutcome::AlreadyThere);
 }
@@ -113,7 +114,7 @@ async fn a_damaged_object_under_the_name_is_told_and_left() {
     let segment = fixture.segment(7);
     let key = layout::wal_file(&name(SEGMENT));
     let store = fixture.store();
-    let put = store.put(&key, "not lz4".into(), PutMode::Replace, &Attributes::default());
+    let put = store.put(&key, "not lz4".into(), PutMode::Replace, &NO_ATTRIBUTES);
     let _ = put.await.unwrap();
     let error = push(fixture.store(), &name(SEGMENT), &segment).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
@@ -154,7 +155,7 @@ async fn a_damaged_object_never_becomes_a_file() {
     let store = fixture.store();
     let whole = store.get(&key, 0, None).await.unwrap().into_bytes(1 << 30).await.unwrap();
     for damaged in [whole.slice(..whole.len() / 2), whole.slice(..whole.len() - 1), "".into()] {
-        let put = store.put(&key, damaged, PutMode::Replace, &Attributes::default());
+        let put = store.put(&key, damaged, PutMode::Replace, &NO_ATTRIBUTES);
         let _ = put.await.unwrap();
         let restored = fixture.path("restored");
         let error = fetch(fixture.store(), &name(SEGMENT), &restored).await.unwrap_err();

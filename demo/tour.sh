@@ -48,7 +48,7 @@ wait_for_end_of_recovery() {
 }
 
 say 'A new server, with the five lines that wal_e needs.'
-run "initdb -D primary -U postgres --data-checksums --no-sync >initdb.log"
+run "initdb -D primary -U postgres --auth=trust --data-checksums --no-sync >initdb.log"
 run "mkdir archive bulk"
 run "cat >>primary/postgresql.conf <<END
 shared_preload_libraries = 'wal_e'

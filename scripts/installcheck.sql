@@ -4,7 +4,7 @@ SET client_min_messages = warning;
 SELECT set_config('installcheck.version', :'version', false) AS version \gset
 SELECT set_config('installcheck.role', :'role', false) AS role \gset
 
-\echo extension: installs into a schema of the user's choosing
+\echo extension: installs into a schema of choice
 CREATE SCHEMA backup;
 CREATE EXTENSION wal_e SCHEMA backup;
 DO $$
@@ -23,16 +23,25 @@ DECLARE
 BEGIN
     WITH wanted (signature) AS (
         VALUES ('wale_backup_cancel() -> boolean'),
-               ('wale_backup_list() -> SETOF record'),
-               ('wale_backup_progress() -> SETOF record'),
+               ('wale_backup_list() -> backup_name, backup_type, start_time, finish_time, timeline, start_lsn, stop_lsn, '
+                'pg_version, system_identifier, uncompressed_bytes, compressed_bytes, permanent, hostname, data_directory'),
+               ('wale_backup_progress() -> backup_name, phase, started_at, bytes_total, bytes_read, bytes_uploaded, '
+                'partitions_total, partitions_done, estimated_finish, error'),
                ('wale_backup_push(label text, fast boolean, permanent boolean, wait boolean) -> text')
     ), found AS (
-        SELECT format('%s(%s) -> %s', p.proname, pg_get_function_identity_arguments(p.oid),
-                      CASE WHEN p.proretset THEN 'SETOF record' ELSE p.prorettype::regtype::text END) AS signature,
-               p.oid, p.proacl
+        SELECT format('%s(%s) -> %s', p.proname, input.arguments, coalesce(output.columns, p.prorettype::regtype::text)) AS signature
         FROM pg_proc p
         JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
         JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+        CROSS JOIN LATERAL (
+            SELECT string_agg(p.proargnames[n] || ' ' || type::regtype, ', ' ORDER BY n) AS arguments
+            FROM unnest(p.proargtypes) WITH ORDINALITY AS argument (type, n)
+        ) AS input
+        CROSS JOIN LATERAL (
+            SELECT string_agg(p.proargnames[n], ', ' ORDER BY n) AS columns
+            FROM unnest(p.proargmodes) WITH ORDINALITY AS argument (mode, n)
+            WHERE mode IN ('o', 't')
+        ) AS output
         WHERE e.extname = 'wal_e'
     )
     SELECT string_agg(coalesce('missing ' || w.signature, 'unexpected ' || f.signature), E'\n') INTO difference

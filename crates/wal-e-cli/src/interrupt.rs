@@ -1,6 +1,7 @@
 //! Ctrl-C, SIGTERM and SIGHUP while something is under way that must not be
 //! left half-done.
 
+use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -69,6 +70,15 @@ impl Interrupt {
     /// Cancelled by the first signal, or by [`Interrupt::give_up`].
     pub fn token(&self) -> CancellationToken {
         self.cancel.clone()
+    }
+
+    /// Runs `work`, which can be dropped anywhere without harm, until it ends or
+    /// a signal comes.
+    pub async fn or_cancelled<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            output = work => output,
+            () = self.cancel.cancelled() => Err(Error::cancelled()),
+        }
     }
 
     /// Cancels the work for another reason than a signal.

@@ -15,6 +15,9 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often progress is said where there is no terminal to draw it on.
 const PROGRESS_LINE_EVERY: Duration = Duration::from_secs(30);
 
+/// A line of progress that wrapped could not be erased; terminals have at least 80 columns.
+const PROGRESS_COLUMNS: usize = 79;
+
 /// Speaks on standard error. What cannot be written there is lost without harm.
 #[derive(Debug)]
 pub struct Report {
@@ -101,7 +104,8 @@ impl Report {
 
     fn draw_progress(&self, line: Option<String>) {
         if let Some(line) = line.filter(|_| !self.terse) {
-            self.write(true, &format!("{}{line}", self.erase()));
+            let fitting: String = line.chars().take(PROGRESS_COLUMNS).collect();
+            self.write(true, &format!("{}{fitting}", self.erase()));
         }
     }
 

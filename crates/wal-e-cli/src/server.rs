@@ -114,8 +114,7 @@ impl Session {
                         current_setting('data_checksums') = 'on', \
                         pg_is_in_recovery(), \
                         current_setting('archive_mode'), \
-                        CASE WHEN has_function_privilege('pg_read_file(text)', 'execute') \
-                             THEN pg_read_file('postmaster.pid') END",
+                        has_function_privilege('pg_read_file(text)', 'execute')",
                 &[],
             )
             .await
@@ -139,6 +138,13 @@ impl Session {
                 format!("the server's WAL segment size, {segment_bytes} bytes, is not a legal one");
             Error::new(ErrorKind::Corrupt, message)
         })?;
+        let postmaster_pid = match row.get(6) {
+            true => {
+                let read = "SELECT pg_read_file('postmaster.pid')";
+                Some(self.client.query_one(read, &[]).await.map_err(failed)?.get(0))
+            }
+            false => None,
+        };
         let lock = "SELECT pg_try_advisory_lock($1)";
         let row_of_lock = self.client.query_one(lock, &[&BACKUP_LOCK]).await.map_err(failed)?;
         if !row_of_lock.get::<_, bool>(0) {
@@ -155,7 +161,7 @@ impl Session {
             system_identifier: SystemIdentifier(row.get::<_, i64>(1).cast_unsigned()),
             segment_size,
             data_checksums: row.get(3),
-            postmaster_pid: row.get(6),
+            postmaster_pid,
         })
     }
 

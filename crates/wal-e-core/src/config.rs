@@ -35,9 +35,7 @@ impl FromStr for Prefix {
         let malformed = |detail: &str| {
             Error::new(ErrorKind::Config, format!("invalid prefix \"{url}\""))
                 .with_detail(detail.to_owned())
-                .with_hint(
-                    "A prefix looks like \"s3://bucket/path\" or \"file:///absolute/path\".",
-                )
+                .with_hint("A prefix looks like \"s3://bucket/path\" or \"file:///absolute/path\".")
         };
         if url.trim().is_empty() {
             return Err(Error::new(ErrorKind::Config, "no prefix is configured").with_hint(
@@ -196,9 +194,18 @@ mod tests {
 
     #[test]
     fn malformed_prefixes_are_refused_with_a_hint() {
-        for url in ["", " ", "bucket", "s3://", "s3:///path", "s3://b/../c", "s3://b k/x",
-            "file://relative/path", "file:///a/../b", "http://bucket/path"]
-        {
+        for url in [
+            "",
+            " ",
+            "bucket",
+            "s3://",
+            "s3:///path",
+            "s3://b/../c",
+            "s3://b k/x",
+            "file://relative/path",
+            "file:///a/../b",
+            "http://bucket/path",
+        ] {
             let error = url.parse::<Prefix>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{url}");
             assert!(error.hint().is_some(), "{url}");

@@ -169,6 +169,9 @@ mod tests {
         let source = std::io::Error::from_raw_os_error(2);
         let error = Error::file("open file", Path::new("/nowhere"), &source);
         assert_eq!(error.message(), "could not open file \"/nowhere\": No such file or directory");
-        assert_eq!(Error::io("x", &std::io::Error::from_raw_os_error(28)).kind(), ErrorKind::DiskFull);
+        assert_eq!(
+            Error::io("x", &std::io::Error::from_raw_os_error(28)).kind(),
+            ErrorKind::DiskFull
+        );
     }
 }

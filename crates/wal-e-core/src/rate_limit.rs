@@ -22,15 +22,20 @@ pub struct RateLimit {
 impl RateLimit {
     /// A limit in bytes per second, at least 1.
     pub fn new(bytes_per_second: u64) -> Self {
-        RateLimit { bytes_per_second: bytes_per_second.max(1), paid_until: Mutex::new(Instant::now()) }
+        RateLimit {
+            bytes_per_second: bytes_per_second.max(1),
+            paid_until: Mutex::new(Instant::now()),
+        }
     }
 
     /// Waits until `bytes` may be used; returns early when `cancel` is set.
     pub fn take(&self, bytes: u64, cancel: &CancellationToken) {
         let until = {
-            let mut paid_until = self.paid_until.lock().unwrap_or_else(|poison| poison.into_inner());
+            let mut paid_until =
+                self.paid_until.lock().unwrap_or_else(|poison| poison.into_inner());
             let start = (*paid_until).max(Instant::now() - BURST);
-            *paid_until = start + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+            *paid_until =
+                start + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
             *paid_until
         };
         while !cancel.is_cancelled() {

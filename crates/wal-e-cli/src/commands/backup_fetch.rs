@@ -1,7 +1,7 @@
 //! `wal-e backup-fetch DIR NAME|LATEST`: a base backup out of the archive, and
 //! how to go on from there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -35,7 +35,8 @@ pub fn run(
     };
     let fetched = run_large(async {
         let interrupt = Interrupt::listen(report)?;
-        let opened = open(settings, report).await?;
+        let opened = interrupt.or_cancelled(open(settings, report)).await;
+        let opened = opened.map_err(|error| interrupt.failure(error))?;
         let progress = Arc::new(FetchProgress::default());
         let counters = Arc::clone(&progress);
         let token = interrupt.token();
@@ -105,13 +106,25 @@ fn next_steps(
         );
     }
     if is_owned_by_root(directory) {
-        text.push_str(&format!(
+        text.push_str(
             "\n  the files belong to root, as whom PostgreSQL does not run: give them away, as by\n    \
-             chown -R postgres: {}",
-            restore_command::shell_word(&directory.to_string_lossy()),
-        ));
+             chown -R postgres:",
+        );
+        for place in std::iter::once(directory.to_owned()).chain(tablespaces(directory)) {
+            text.push(' ');
+            text.push_str(&restore_command::shell_word(&place.to_string_lossy()));
+        }
     }
     text
+}
+
+/// Where the links in `pg_tblspc` lead.
+fn tablespaces(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory.join("pg_tblspc")).into_iter().flatten().flatten();
+    let mut places: Vec<_> =
+        entries.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
+    places.sort();
+    places
 }
 
 fn is_owned_by_root(directory: &Path) -> bool {
@@ -163,6 +176,17 @@ mod tests {
         std::fs::write(data.join("postgresql.conf"), "").unwrap();
         let steps = next_steps(&data, "wal-e 'x'", true, CredentialPlace::EnvDir);
         assert!(!steps.contains("touch") && !steps.contains("postgresql.conf ("), "{steps}");
+    }
+
+    #[test]
+    fn tablespaces_are_found_by_their_links() {
+        let data = tempfile::tempdir().unwrap();
+        assert!(tablespaces(data.path()).is_empty());
+        std::fs::create_dir(data.path().join("pg_tblspc")).unwrap();
+        for (oid, place) in [("16385", "/b"), ("16384", "/a")] {
+            std::os::unix::fs::symlink(place, data.path().join("pg_tblspc").join(oid)).unwrap();
+        }
+        assert_eq!(tablespaces(data.path()), [PathBuf::from("/a"), PathBuf::from("/b")]);
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub fn run(
 ) -> Result<(), Failure> {
     run_large(async {
         let interrupt = Interrupt::listen(report)?;
-        let opened = open(settings, report).await?;
+        let opened = interrupt.or_cancelled(open(settings, report)).await;
+        let opened = opened.map_err(|error| interrupt.failure(error))?;
         let progress = Arc::new(Progress::default());
         let work = push(arguments, &opened, &interrupt, &progress);
         let name = report.attend(&opened.queue, || describe(&progress), work).await;
@@ -46,7 +47,7 @@ async fn push(
     interrupt: &Interrupt,
     progress: &Arc<Progress>,
 ) -> Result<String> {
-    let session = Session::connect(&Place::environment()).await?;
+    let session = interrupt.or_cancelled(Session::connect(&Place::environment())).await?;
     let pushed = push_in_session(arguments, opened, interrupt, progress, &session).await;
     session.close().await;
     pushed
@@ -59,7 +60,7 @@ async fn push_in_session(
     progress: &Arc<Progress>,
     session: &Session,
 ) -> Result<String> {
-    let facts = session.prepare().await?;
+    let facts = interrupt.or_cancelled(session.prepare()).await?;
     let data_directory = check_belongs_to_server(&arguments.directory, &facts)?;
     let cancel = interrupt.token();
     let start_time = OffsetDateTime::now_utc();
@@ -83,8 +84,8 @@ async fn push_in_session(
         read_rate_limit_bytes_per_second: arguments.cluster_read_rate_limit,
     };
     let (store, notices) = (Arc::clone(&opened.store), opened.notices.clone());
-    let mut backup =
-        BackupPush::begin(store, start, options, Arc::clone(progress), notices, cancel).await?;
+    let begin = BackupPush::begin(store, start, options, Arc::clone(progress), notices, cancel);
+    let mut backup = interrupt.or_cancelled(begin).await?;
     push_files(&mut backup, session, interrupt).await?;
     let stop = session.stop_backup().await?;
     backup.finish(stop).await
@@ -120,7 +121,7 @@ fn describe(progress: &Progress) -> Option<String> {
         return Some(phase.as_str().to_owned());
     }
     Some(format!(
-        "{}: {} of {} read ({}), {} stored, {} of {} tar partitions",
+        "{}: {} of {} ({}), {} stored, partition {} of {}",
         phase.as_str(),
         size(read),
         size(total),
@@ -146,9 +147,7 @@ mod tests {
         progress.partitions_total.store(3, Relaxed);
         assert_eq!(
             describe(&progress).as_deref(),
-            Some(
-                "uploading files: 1024 MB of 3072 MB read (33 %), 300 MB stored, 0 of 3 tar partitions"
-            )
+            Some("uploading files: 1024 MB of 3072 MB (33 %), 300 MB stored, partition 0 of 3")
         );
     }
 }

@@ -78,7 +78,10 @@ pub async fn fetch(
     notices: Notices,
     cancel: CancellationToken,
 ) -> Result<Fetched> {
-    let backup = Backup::find(&*store, &request.name).await?;
+    let backup = tokio::select! {
+        found = Backup::find(&*store, &request.name) => found?,
+        () = cancel.cancelled() => return Err(Error::cancelled()),
+    };
     progress.bytes_total.store(backup.bytes(), Ordering::Relaxed);
     let target = Arc::new(Target::prepare(
         &request.directory,
@@ -90,13 +93,12 @@ pub async fn fetch(
         backup.name,
         target.data_directory().display()
     ));
-    let fetch = Fetch { store, target: Arc::clone(&target), progress, cancel: cancel.child_token() };
+    let fetch =
+        Fetch { store, target: Arc::clone(&target), progress, cancel: cancel.child_token() };
     match fetch.run(&backup, &request).await {
-        Ok(unpacked) => Ok(Fetched {
-            name: backup.name,
-            bytes_written: unpacked.bytes,
-            files: unpacked.files,
-        }),
+        Ok(unpacked) => {
+            Ok(Fetched { name: backup.name, bytes_written: unpacked.bytes, files: unpacked.files })
+        }
         Err(error) => {
             if let Err(left) = target.remove() {
                 notices.warning(format!("a broken restore was not removed: {left}"));
@@ -129,7 +131,8 @@ impl Backup {
             .with_hint("Restore a full backup, or use WAL-G for this one."));
         }
         let files = read_files_metadata(store, &name).await?;
-        let request = ListRequest { prefix: layout::tar_partitions(&name), ..ListRequest::default() };
+        let request =
+            ListRequest { prefix: layout::tar_partitions(&name), ..ListRequest::default() };
         let mut partitions = list_all(store, &request).await?;
         for tar in files.tar_file_sets.keys() {
             let key = layout::tar_partition(&name, tar);
@@ -166,7 +169,10 @@ impl Backup {
 fn missing(store: &dyn ObjectStore, backup: &str, key: &ObjectKey) -> Error {
     Error::new(
         ErrorKind::Corrupt,
-        format!("base backup \"{backup}\" is incomplete: there is no object \"{}\"", store.url(key.as_str())),
+        format!(
+            "base backup \"{backup}\" is incomplete: there is no object \"{}\"",
+            store.url(key.as_str())
+        ),
     )
     .with_hint("Restore another base backup; \"wal-e backup-list\" shows them.")
 }
@@ -238,7 +244,11 @@ impl Fetch {
         failure.map_or(Ok(all), Err)
     }
 
-    async fn fetch_tar(&self, object: &ObjectInfo, expected: Option<Vec<String>>) -> Result<Unpacked> {
+    async fn fetch_tar(
+        &self,
+        object: &ObjectInfo,
+        expected: Option<Vec<String>>,
+    ) -> Result<Unpacked> {
         let url = self.store.url(object.key.as_str());
         let opened = tokio::select! {
             opened = self.store.get(&object.key, 0, None) => opened?,

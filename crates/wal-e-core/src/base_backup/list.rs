@@ -85,13 +85,17 @@ pub(super) async fn resolve(store: &dyn ObjectStore, name: &str) -> Result<Strin
     }
     let url = store.url(&layout::base_backups());
     let error = match name {
-        "LATEST" => Error::new(ErrorKind::NotFound, format!("there is no base backup in \"{url}\"")),
-        _ => Error::new(ErrorKind::NotFound, format!("there is no base backup \"{name}\" in \"{url}\"")),
+        "LATEST" => {
+            Error::new(ErrorKind::NotFound, format!("there is no base backup in \"{url}\""))
+        }
+        _ => Error::new(
+            ErrorKind::NotFound,
+            format!("there is no base backup \"{name}\" in \"{url}\""),
+        ),
     };
     Err(match sentinels.last() {
         Some((latest, ..)) => error.with_hint(format!(
-            "There are {} base backups, the latest is \"{latest}\". \"wal-e backup-list\" shows all.",
-            sentinels.len()
+            "The latest base backup is \"{latest}\"; \"wal-e backup-list\" shows all.",
         )),
         None => error.with_hint(
             "Check that the prefix is the one that the cluster archives to. A backup is there once it is complete.",
@@ -106,11 +110,8 @@ pub(super) async fn read_sentinel(store: &dyn ObjectStore, backup: &str) -> Resu
 }
 
 async fn sentinels(store: &dyn ObjectStore) -> Result<Vec<(String, TimelineId, ObjectInfo)>> {
-    let request = ListRequest {
-        prefix: layout::base_backups(),
-        shallow: true,
-        ..ListRequest::default()
-    };
+    let request =
+        ListRequest { prefix: layout::base_backups(), shallow: true, ..ListRequest::default() };
     let objects = list_all(store, &request).await?;
     Ok(objects
         .into_iter()

@@ -122,8 +122,7 @@ impl BackupPush {
         notices: Notices,
         cancel: CancellationToken,
     ) -> Result<Self> {
-        let segment =
-            WalSegment::containing(start.timeline, start.start_lsn, start.segment_size);
+        let segment = WalSegment::containing(start.timeline, start.start_lsn, start.segment_size);
         let name = layout::backup_name(segment, start.segment_size);
         let request =
             ListRequest { prefix: layout::backup_directory(&name), ..ListRequest::default() };
@@ -223,7 +222,8 @@ impl BackupPush {
 
         self.progress.set_phase(Phase::Finishing);
         let sentinel = self.sentinel(stop.stop_lsn);
-        self.put_json(&layout::metadata(&self.name), sentinel::to_json(&sentinel.metadata())).await?;
+        self.put_json(&layout::metadata(&self.name), sentinel::to_json(&sentinel.metadata()))
+            .await?;
         self.push_files_metadata().await?;
         self.put_json(&layout::sentinel(&self.name), sentinel::to_json(&sentinel)).await?;
         Ok(self.name)
@@ -390,8 +390,14 @@ impl BackupPush {
                 waited = Duration::ZERO;
                 self.notices.send(
                     Level::Warning,
-                    format!("base backup \"{}\" waits for WAL segment \"{name}\" to be archived", self.name),
-                    Some("Check that archiving works: see pg_stat_archiver and the server log.".to_owned()),
+                    format!(
+                        "base backup \"{}\" waits for WAL segment \"{name}\" to be archived",
+                        self.name
+                    ),
+                    Some(
+                        "Check that archiving works: see pg_stat_archiver and the server log."
+                            .to_owned(),
+                    ),
                 );
             }
         }

@@ -68,7 +68,14 @@ impl<W: Write> TarStream<W> {
 
     /// Adds a directory.
     pub fn directory(&mut self, entry: &Entry) -> Result<()> {
-        self.member(&member_name(&entry.path), tar::EntryType::Directory, 0, entry.mode, 0, io::empty())
+        self.member(
+            &member_name(&entry.path),
+            tar::EntryType::Directory,
+            0,
+            entry.mode,
+            0,
+            io::empty(),
+        )
     }
 
     /// Adds a file with content at hand.
@@ -405,7 +412,11 @@ mod tests {
         assert_eq!(other.corrupt_blocks, None);
         let warnings = queue.drain();
         assert_eq!(warnings.len(), 2);
-        assert!(warnings[1].message.contains("base/5/16384.1\", block 2"), "{}", warnings[1].message);
+        assert!(
+            warnings[1].message.contains("base/5/16384.1\", block 2"),
+            "{}",
+            warnings[1].message
+        );
         assert_eq!(members(&stream.finish().unwrap())[0].1, content);
     }
 }

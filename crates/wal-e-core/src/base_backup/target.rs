@@ -73,7 +73,10 @@ impl Target {
                 Component::ParentDir | Component::Prefix(_) => {
                     return Err(Error::new(
                         ErrorKind::Corrupt,
-                        format!("tar member \"{}\" leads out of the data directory", member.display()),
+                        format!(
+                            "tar member \"{}\" leads out of the data directory",
+                            member.display()
+                        ),
                     ));
                 }
             }
@@ -131,12 +134,18 @@ impl Target {
     fn make_directories(&mut self) -> Result<()> {
         let roots: Vec<PathBuf> = self.roots().map(Path::to_owned).collect();
         for (index, root) in roots.iter().enumerate() {
-            if roots[..index].iter().any(|other| root.starts_with(other) || other.starts_with(root)) {
+            if roots[..index].iter().any(|other| root.starts_with(other) || other.starts_with(root))
+            {
                 return Err(Error::new(
                     ErrorKind::Config,
-                    format!("tablespace directory \"{}\" overlaps another directory of the restore", root.display()),
+                    format!(
+                        "tablespace directory \"{}\" overlaps another directory of the restore",
+                        root.display()
+                    ),
                 )
-                .with_hint("Give each tablespace a directory of its own with --tablespace-mapping."));
+                .with_hint(
+                    "Give each tablespace a directory of its own with --tablespace-mapping.",
+                ));
             }
             self.make_directory(root)?;
         }
@@ -220,8 +229,11 @@ fn map_tablespaces(
         tablespaces.insert(oid, new.to_owned());
     }
     if let Some(index) = used.iter().position(|used| !used) {
-        let places: Vec<&str> =
-            spec.iter().flat_map(|spec| spec.places.values()).map(|place| place.loc.as_str()).collect();
+        let places: Vec<&str> = spec
+            .iter()
+            .flat_map(|spec| spec.places.values())
+            .map(|place| place.loc.as_str())
+            .collect();
         let error = Error::new(
             ErrorKind::Config,
             format!("the backup has no tablespace in \"{}\"", mapping[index].0.display()),
@@ -315,8 +327,9 @@ mod tests {
     fn a_mapping_that_fits_nothing_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let mapping = [(PathBuf::from("/wrong"), dir.path().join("x"))];
-        let error = Target::prepare(&dir.path().join("data"), Some(&spec(Path::new("/ts"))), &mapping)
-            .unwrap_err();
+        let error =
+            Target::prepare(&dir.path().join("data"), Some(&spec(Path::new("/ts"))), &mapping)
+                .unwrap_err();
         assert!(error.hint().unwrap().contains("/ts"));
     }
 }

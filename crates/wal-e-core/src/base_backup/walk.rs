@@ -98,7 +98,8 @@ impl Walker<'_> {
             } else if metadata.is_file() {
                 self.listing.files.push(Entry { path, size_bytes: metadata.len(), mode });
             } else if !is_socket(&metadata) {
-                self.notices.warning(format!("skipping special file \"{}\"", entry.path().display()));
+                self.notices
+                    .warning(format!("skipping special file \"{}\"", entry.path().display()));
             }
         }
         Ok(())
@@ -135,7 +136,11 @@ impl Walker<'_> {
             }
         } else if is_emptied(path) {
             // pg_wal on another disk: restored as a plain directory.
-            self.listing.directories.push(Entry { path: path.to_owned(), size_bytes: 0, mode: 0o700 });
+            self.listing.directories.push(Entry {
+                path: path.to_owned(),
+                size_bytes: 0,
+                mode: 0o700,
+            });
         } else {
             self.notices.warning(format!("skipping symbolic link \"{}\"", full.display()));
         }
@@ -211,10 +216,19 @@ mod tests {
         }
         symlink(&space, data.join("pg_tblspc/16384")).unwrap();
         symlink("/etc/passwd", data.join("base/5/link")).unwrap();
-        for file in ["PG_VERSION", "postmaster.pid", "base/5/1", "base/5/2", "base/5/2_fsm",
-            "base/5/2_init", "base/5/t1_3", "pg_wal/000000010000000000000001",
-            "base/pgsql_tmp/pgsql_tmp1.0", "global/pg_control", "log/postgresql.log"]
-        {
+        for file in [
+            "PG_VERSION",
+            "postmaster.pid",
+            "base/5/1",
+            "base/5/2",
+            "base/5/2_fsm",
+            "base/5/2_init",
+            "base/5/t1_3",
+            "pg_wal/000000010000000000000001",
+            "base/pgsql_tmp/pgsql_tmp1.0",
+            "global/pg_control",
+            "log/postgresql.log",
+        ] {
             fs::write(data.join(file), b"content").unwrap();
         }
 
@@ -227,8 +241,17 @@ mod tests {
         );
         assert_eq!(
             paths(&listing.directories),
-            ["", "base", "base/5", "global", "log", "pg_tblspc", "pg_wal",
-                "pg_tblspc/16384/PG_15_202209061", "pg_tblspc/16384/PG_15_202209061/5"]
+            [
+                "",
+                "base",
+                "base/5",
+                "global",
+                "log",
+                "pg_tblspc",
+                "pg_wal",
+                "pg_tblspc/16384/PG_15_202209061",
+                "pg_tblspc/16384/PG_15_202209061/5"
+            ]
         );
         assert_eq!(listing.tablespaces[&16384], space);
         let warnings = queue.drain();

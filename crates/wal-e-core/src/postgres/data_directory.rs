@@ -127,23 +127,42 @@ mod tests {
         assert_eq!((file.fork, file.segment), (None, 0));
         assert!(relation_file("base/5/t3_16384").unwrap().temporary);
         assert!(relation_file("global/1262").is_some());
-        for path in ["base/5/PG_VERSION", "base/5/pg_filenode.map", "PG_VERSION", "base/x/1",
-            "pg_xact/0000", "base/5/1_x", "base/5/1.x", "base/5/sub/1"]
-        {
+        for path in [
+            "base/5/PG_VERSION",
+            "base/5/pg_filenode.map",
+            "PG_VERSION",
+            "base/x/1",
+            "pg_xact/0000",
+            "base/5/1_x",
+            "base/5/1.x",
+            "base/5/sub/1",
+        ] {
             assert!(relation_file(path).is_none(), "{path}");
         }
     }
 
     #[test]
     fn what_the_server_makes_anew_is_left_out() {
-        for path in ["postmaster.pid", "backup_label", "base/pgsql_tmp", "base/5/pg_internal.init",
-            "global/pg_internal.init.123", "base/5/t3_16384_vm", "global/pg_control"]
-        {
+        for path in [
+            "postmaster.pid",
+            "backup_label",
+            "base/pgsql_tmp",
+            "base/5/pg_internal.init",
+            "global/pg_internal.init.123",
+            "base/5/t3_16384_vm",
+            "global/pg_control",
+        ] {
             assert!(is_excluded(path), "{path}");
         }
-        for path in ["postgresql.conf", "postgresql.auto.conf", "base/5/16384", "base/5/backup_label",
-            "PG_VERSION", "pg_hba.conf", "global/pg_filenode.map"]
-        {
+        for path in [
+            "postgresql.conf",
+            "postgresql.auto.conf",
+            "base/5/16384",
+            "base/5/backup_label",
+            "PG_VERSION",
+            "pg_hba.conf",
+            "global/pg_filenode.map",
+        ] {
             assert!(!is_excluded(path), "{path}");
         }
         assert!(is_emptied("pg_wal") && is_emptied("pg_replslot") && !is_emptied("pg_xact"));

@@ -26,8 +26,8 @@ impl FromStr for Lsn {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let half = |digits: &str| {
-            let sound = (1..=8).contains(&digits.len())
-                && digits.bytes().all(|b| b.is_ascii_hexdigit());
+            let sound =
+                (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
             sound.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
         };
         text.split_once('/')

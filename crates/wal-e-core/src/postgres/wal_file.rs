@@ -73,7 +73,12 @@ impl WalSegment {
     /// Its file name, 24 hexadecimal digits.
     pub fn file_name(self, size: SegmentSize) -> String {
         let per_id = size.segments_per_id();
-        format!("{:08X}{:08X}{:08X}", self.timeline.0, self.number.0 / per_id, self.number.0 % per_id)
+        format!(
+            "{:08X}{:08X}{:08X}",
+            self.timeline.0,
+            self.number.0 / per_id,
+            self.number.0 % per_id
+        )
     }
 }
 
@@ -144,7 +149,8 @@ impl FromStr for WalFileName {
             Some((timeline, "history")) => hex(timeline, 8),
             Some((segment, "partial")) => hex(segment, 24),
             Some((segment, rest)) => {
-                hex(segment, 24) && rest.strip_suffix(".backup").is_some_and(|offset| hex(offset, 8))
+                hex(segment, 24)
+                    && rest.strip_suffix(".backup").is_some_and(|offset| hex(offset, 8))
             }
         };
         if sound {
@@ -179,9 +185,15 @@ mod tests {
     #[test]
     fn foreign_names_are_refused() {
         for name in [
-            "", "x", "../0000000100000016000000B3", "0000000100000016000000b3",
-            "0000000100000016000000B3.lz4", "0000000100000016000000B3.28.backup", "1.history",
-            "0000000100000016000000B3.partial.partial", "0000000100000016000000B3/",
+            "",
+            "x",
+            "../0000000100000016000000B3",
+            "0000000100000016000000b3",
+            "0000000100000016000000B3.lz4",
+            "0000000100000016000000B3.28.backup",
+            "1.history",
+            "0000000100000016000000B3.partial.partial",
+            "0000000100000016000000B3/",
         ] {
             assert!(name.parse::<WalFileName>().is_err(), "{name}");
         }

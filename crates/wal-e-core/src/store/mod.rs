@@ -163,11 +163,13 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         attributes: &Attributes,
     ) -> Result<Box<dyn MultipartUpload>>;
 
-    /// Opens an object from `offset` (in bytes) to its end. With `if_match`, an
-    /// object that is no longer the one of that etag is [`crate::ErrorKind::Conflict`].
+    /// Opens an object from `offset` (in bytes) to its end; at its end the rest
+    /// is empty.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::NotFound`] when there is no such object.
+    /// [`crate::ErrorKind::NotFound`] when there is no such object,
+    /// [`crate::ErrorKind::Conflict`] when it is shorter than `offset` or, with
+    /// `if_match`, no longer the one of that etag.
     async fn get(
         &self,
         key: &ObjectKey,
@@ -193,10 +195,13 @@ pub trait MultipartUpload: fmt::Debug + Send + Sync {
     /// the last have the same size.
     async fn put_part(&self, number: u32, offset: u64, body: Bytes) -> Result<()>;
 
-    /// Makes the object visible.
+    /// Makes the object visible. There must be at least one part, which may be
+    /// empty. After any [`PutOutcome`] the upload has ended and what its parts
+    /// occupied is free; after an error it must still be aborted.
     async fn complete(&self) -> Result<PutOutcome>;
 
-    /// Ends the upload without an object and frees what the parts occupied.
+    /// Ends the upload without an object and frees what the parts occupied. One
+    /// that has ended already is no error. No part may still be under way.
     async fn abort(&self) -> Result<()>;
 }
 

@@ -21,11 +21,11 @@ use time::OffsetDateTime;
 use tokio::sync::OnceCell;
 
 use super::{
-    Attributes, ListPage, ListRequest, MultipartUpload, ObjectInfo, ObjectReader,
-    ObjectStore, PutMode, PutOutcome,
+    Attributes, ListPage, ListRequest, MultipartUpload, ObjectInfo, ObjectReader, ObjectStore,
+    PutMode, PutOutcome,
 };
 use crate::config::S3Config;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::layout::{self, ObjectKey};
 use crate::notice::{Level, Notices};
 
@@ -40,8 +40,23 @@ use errors::{Failure, Place};
 use multipart::S3Upload;
 use payload::Payload;
 
-/// For a request that carries and brings no content.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// How long to wait before a request counts as failed.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// For an answer; while content is on its way, from its last piece on.
+    answer: Duration,
+    /// For the next piece of content to move, up or down.
+    stall: Duration,
+    /// For the end of a multipart upload: a server may need minutes to put many
+    /// parts together.
+    complete: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    answer: Duration::from_secs(60),
+    stall: Duration::from_secs(30),
+    complete: Duration::from_secs(300),
+};
 
 /// The names of the attributes among an object's user metadata.
 const CONTENT_XXH128: &str = "wal-e-xxh128";
@@ -68,6 +83,7 @@ struct Bucket {
     signs_payloads: bool,
     /// Whether the server honours `If-None-Match: *`, once known.
     honours_create_only: OnceCell<bool>,
+    limits: Limits,
     notices: Notices,
 }
 
@@ -82,12 +98,22 @@ impl S3Store {
     /// unless the region has to be looked for.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the settings cannot work: no region, a
+    /// [`crate::ErrorKind::Config`] when the settings cannot work: no region, a
     /// malformed endpoint, an unreadable CA file.
     pub async fn new(
         bucket: &str,
         path: &str,
         config: &S3Config,
+        notices: Notices,
+    ) -> Result<S3Store> {
+        S3Store::with_limits(bucket, path, config, LIMITS, notices).await
+    }
+
+    async fn with_limits(
+        bucket: &str,
+        path: &str,
+        config: &S3Config,
+        limits: Limits,
         notices: Notices,
     ) -> Result<S3Store> {
         let connection = client::connect(config).await?;
@@ -107,6 +133,7 @@ impl S3Store {
             kms_key_id: config.sse_kms_key_id.clone(),
             signs_payloads: config.endpoint.as_deref().is_some_and(|e| e.starts_with("http://")),
             honours_create_only: OnceCell::new(),
+            limits,
             notices,
         };
         Ok(S3Store { bucket: Arc::new(bucket) })
@@ -118,7 +145,9 @@ impl S3Store {
     /// # Errors
     /// Those of an upload.
     pub async fn honours_create_only(&self) -> Result<bool> {
-        self.bucket.honours_create_only().await
+        let failed =
+            |failure| self.bucket.error(failure, "put object", &layout::create_only_probe());
+        self.bucket.honours_create_only().await.map_err(failed)
     }
 }
 
@@ -152,7 +181,7 @@ impl Bucket {
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
         let request = self.client.head_object().bucket(&self.name).key(self.full_key(key));
-        match within(ANSWER_LIMIT, request.send()).await {
+        match within(self.limits.answer, request.send()).await {
             Ok(answer) => Ok(Some(ObjectInfo {
                 key: key.clone(),
                 size_bytes: size(answer.content_length),
@@ -191,7 +220,7 @@ impl Bucket {
             .body(payload.stream())
             .customize()
             .interceptor(payload.signing());
-        match payload.watch(request.send()).await {
+        match payload.watch(self.limits, request.send()).await {
             Ok(_) => Ok(PutOutcome::Stored),
             Err(failure) if create_only && failure.is_precondition() => {
                 Ok(PutOutcome::AlreadyExists)
@@ -207,23 +236,22 @@ impl Bucket {
         mode: PutMode,
         attributes: &Attributes,
     ) -> Result<PutOutcome> {
+        let failed = |failure| self.error(failure, "put object", key);
         let create_only = mode == PutMode::CreateOnly;
-        let honoured = !create_only || self.honours_create_only().await?;
+        let honoured = !create_only || self.honours_create_only().await.map_err(failed)?;
         if !honoured && self.head(key).await?.is_some() {
             return Ok(PutOutcome::AlreadyExists);
         }
-        self.put_object(key, content, create_only && honoured, attributes)
-            .await
-            .map_err(|failure| self.error(failure, "put object", key))
+        self.put_object(key, content, create_only && honoured, attributes).await.map_err(failed)
     }
 
-    async fn honours_create_only(&self) -> Result<bool> {
+    async fn honours_create_only(&self) -> Result<bool, Failure> {
         self.honours_create_only.get_or_try_init(|| self.probe_create_only()).await.copied()
     }
 
     /// Servers are known that overwrite in spite of `If-None-Match: *` (Garage),
     /// and some refuse the header.
-    async fn probe_create_only(&self) -> Result<bool> {
+    async fn probe_create_only(&self) -> Result<bool, Failure> {
         let key = layout::create_only_probe();
         let content = Bytes::from_static(
             b"The create-only upload of this object shows whether the store honours If-None-Match.\n",
@@ -233,7 +261,7 @@ impl Bucket {
                 Ok(PutOutcome::AlreadyExists) => return Ok(true),
                 Ok(PutOutcome::Stored) => {}
                 Err(failure) if failure.is_not_implemented() => break,
-                Err(failure) => return Err(self.error(failure, "put object", &key)),
+                Err(failure) => return Err(failure),
             }
         }
         self.notices.send(
@@ -303,7 +331,7 @@ impl ObjectStore for S3Store {
         let broken_off = |failure: Failure| {
             failure.into_error("list objects below", &bucket.url(&request.prefix), &bucket.place)
         };
-        let answer = within(ANSWER_LIMIT, answer.send()).await.map_err(broken_off)?;
+        let answer = within(bucket.limits.answer, answer.send()).await.map_err(broken_off)?;
         let next = answer.next_continuation_token;
         if answer.is_truncated == Some(true) && next.is_none() {
             return Err(broken_off(Failure::NotUnderstood(
@@ -330,7 +358,7 @@ impl ObjectStore for S3Store {
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         let bucket = &self.bucket;
         let request = bucket.client.delete_object().bucket(&bucket.name).key(bucket.full_key(key));
-        match within(ANSWER_LIMIT, request.send()).await {
+        match within(bucket.limits.answer, request.send()).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.is_missing_object() => Ok(()),
             Err(failure) => Err(bucket.error(failure, "delete object", key)),

@@ -66,8 +66,7 @@ fn write(
     };
     let write_failed = |error: &std::io::Error| Error::file("write file", path, error);
     let mut reader = Lz4Reader::new(reader).map_err(read_failed)?;
-    let mut file =
-        File::create(path).map_err(|error| Error::file("create file", path, &error))?;
+    let mut file = File::create(path).map_err(|error| Error::file("create file", path, &error))?;
     let mut checksum = Xxh3::new();
     let mut buffer = vec![0; 256 * 1024];
     let mut bytes = 0;

@@ -61,7 +61,8 @@ pub async fn push(store: Arc<dyn ObjectStore>, name: &WalFileName, path: &Path) 
     let (bytes_read, checksum) = blocking({
         let path = path.to_owned();
         move || {
-            let (bytes, digest) = digest(open(&path)?, &path, Xxh3::new(), |state, bytes| state.update(bytes))?;
+            let (bytes, digest) =
+                digest(open(&path)?, &path, Xxh3::new(), |state, bytes| state.update(bytes))?;
             check_size(kind, bytes, &path)?;
             Ok((bytes, format!("{:032x}", digest.digest128())))
         }
@@ -103,11 +104,9 @@ pub async fn push(store: Arc<dyn ObjectStore>, name: &WalFileName, path: &Path) 
     .await?;
 
     match uploaded.outcome {
-        PutOutcome::Stored => Ok(Pushed {
-            outcome: PushOutcome::Stored,
-            bytes_read,
-            bytes_stored: uploaded.bytes,
-        }),
+        PutOutcome::Stored => {
+            Ok(Pushed { outcome: PushOutcome::Stored, bytes_read, bytes_stored: uploaded.bytes })
+        }
         PutOutcome::AlreadyExists => {
             compare_with_archived(&store, name, path, &checksum).await?;
             Ok(Pushed { outcome: PushOutcome::AlreadyThere, bytes_read, bytes_stored: 0 })
@@ -179,7 +178,10 @@ fn check_size(kind: WalFileKind, bytes: u64, path: &Path) -> Result<()> {
     }
     Err(Error::new(
         ErrorKind::Corrupt,
-        format!("file \"{}\" has {bytes} bytes, which is not the size of a WAL file", path.display()),
+        format!(
+            "file \"{}\" has {bytes} bytes, which is not the size of a WAL file",
+            path.display()
+        ),
     ))
 }
 

@@ -12,6 +12,10 @@ use wal_e_e2e::wait::wait_until;
 /// The longest that a backlog may take before the run counts as hung.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
+/// After a checkpoint WAL has whole pages again, as on a busy server; without
+/// one it would consist of ever smaller records.
+const SEGMENTS_PER_CHECKPOINT: usize = 16;
+
 /// Names of segments that are still in `pg_wal`.
 #[derive(Debug)]
 pub struct Backlog {
@@ -34,8 +38,14 @@ impl Backlog {
             .stderr(Stdio::null())
             .spawn()
             .expect("pgbench can be started");
+        let mut checkpoint_at = SEGMENTS_PER_CHECKPOINT;
         wait_until("a backlog of WAL segments", PATIENCE, || {
-            (cluster.ready_files().len() >= count).then_some(())
+            let ready = cluster.ready_files().len();
+            if ready >= checkpoint_at {
+                cluster.execute("CHECKPOINT");
+                checkpoint_at = ready + SEGMENTS_PER_CHECKPOINT;
+            }
+            (ready >= count).then_some(())
         });
         load.kill().expect("a child can be killed");
         load.wait().expect("a child can be waited for");

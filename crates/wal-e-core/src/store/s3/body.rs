@@ -1,20 +1,16 @@
 //! Downloads.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 
 use super::errors::{Failure, chain};
-use super::{ANSWER_LIMIT, Bucket, attributes, moment, size, within};
+use super::{Bucket, attributes, moment, size, within};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::store::{ObjectBody, ObjectInfo, ObjectReader};
-
-/// No longer than this without a byte.
-const STALL_LIMIT: Duration = Duration::from_secs(30);
 
 const ACTION: &str = "get object";
 
@@ -31,7 +27,7 @@ pub(super) async fn open(
         .bucket(&bucket.name)
         .key(bucket.full_key(key))
         .set_range((offset > 0).then(|| format!("bytes={offset}-")));
-    let answer = match within(ANSWER_LIMIT, request.send()).await {
+    let answer = match within(bucket.limits.answer, request.send()).await {
         Ok(answer) => answer,
         Err(failure) if failure.is_invalid_range() => {
             return at_end(bucket, key, offset, if_match).await;
@@ -122,10 +118,11 @@ impl S3Body {
 #[async_trait]
 impl ObjectBody for S3Body {
     async fn next_chunk(&mut self) -> Result<Option<Bytes>> {
+        let limit = self.bucket.limits.stall;
         loop {
-            let next = tokio::time::timeout(STALL_LIMIT, self.stream.next()).await;
+            let next = tokio::time::timeout(limit, self.stream.next()).await;
             let chunk = match next {
-                Err(_) => return Err(self.broken(Failure::TooSlow(STALL_LIMIT))),
+                Err(_) => return Err(self.broken(Failure::TooSlow(limit))),
                 Ok(Some(Err(error))) => {
                     return Err(self.broken(Failure::NoConnection(chain(&error))));
                 }

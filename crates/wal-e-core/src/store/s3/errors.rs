@@ -213,7 +213,12 @@ fn credentials_failure(error: &(dyn StdError + 'static)) -> Option<Failure> {
     Some(match found {
         CredentialsError::CredentialsNotLoaded(_) => Failure::NoCredentials(chain(found)),
         CredentialsError::InvalidConfiguration(_) => Failure::NoCredentials(chain(found)),
-        _ => Failure::CredentialsFailed(chain(found)),
+        _ => match chain(found) {
+            // Instance metadata is the last that is asked. That it refuses to
+            // talk does not pass; the SDK has no other mark of it.
+            text if text.contains("IMDS is disabled") => Failure::NoCredentials(text),
+            text => Failure::CredentialsFailed(text),
+        },
     })
 }
 

@@ -1,8 +1,8 @@
 //! Uploads in parts.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
@@ -10,13 +10,10 @@ use bytes::Bytes;
 
 use super::errors::Failure;
 use super::payload::Payload;
-use super::{ANSWER_LIMIT, Bucket, metadata, within};
+use super::{Bucket, metadata, within};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::store::{Attributes, MultipartUpload, PutMode, PutOutcome};
-
-/// A server may need minutes to put many parts together.
-const COMPLETE_LIMIT: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
 pub(super) struct S3Upload {
@@ -27,6 +24,7 @@ pub(super) struct S3Upload {
     id: String,
     /// By number.
     parts: Mutex<BTreeMap<u32, CompletedPart>>,
+    aborted: AtomicBool,
 }
 
 impl S3Upload {
@@ -36,9 +34,10 @@ impl S3Upload {
         mode: PutMode,
         attributes: &Attributes,
     ) -> Result<S3Upload> {
+        let failed = |failure| bucket.error(failure, "begin the upload of object", key);
         if mode == PutMode::CreateOnly {
             // Known before hours of uploading rather than after.
-            bucket.honours_create_only().await?;
+            bucket.honours_create_only().await.map_err(failed)?;
         }
         let request = bucket
             .client
@@ -51,12 +50,18 @@ impl S3Upload {
             .set_storage_class(bucket.storage_class.clone())
             .set_server_side_encryption(bucket.encryption.clone())
             .set_ssekms_key_id(bucket.kms_key_id.clone());
-        let failed = |failure| bucket.error(failure, "begin the upload of object", key);
-        let answer = within(ANSWER_LIMIT, request.send()).await.map_err(failed)?;
+        let answer = within(bucket.limits.answer, request.send()).await.map_err(failed)?;
         let id = answer.upload_id.ok_or_else(|| {
             failed(Failure::NotUnderstood("it did not name the upload".to_owned()))
         })?;
-        Ok(S3Upload { bucket, key: key.clone(), mode, id, parts: Mutex::default() })
+        Ok(S3Upload {
+            bucket,
+            key: key.clone(),
+            mode,
+            id,
+            parts: Mutex::default(),
+            aborted: AtomicBool::new(false),
+        })
     }
 
     fn error(&self, failure: Failure, action: &str) -> Error {
@@ -102,8 +107,10 @@ impl MultipartUpload for S3Upload {
             .body(payload.stream())
             .customize()
             .interceptor(payload.signing());
-        let answer =
-            payload.watch(request.send()).await.map_err(|failure| self.error(failure, &action))?;
+        let answer = payload
+            .watch(self.bucket.limits, request.send())
+            .await
+            .map_err(|failure| self.error(failure, &action))?;
         // A checksum that the server does not know of is not named again.
         let part = CompletedPart::builder()
             .part_number(part_number)
@@ -115,6 +122,14 @@ impl MultipartUpload for S3Upload {
     }
 
     async fn complete(&self) -> Result<PutOutcome> {
+        if self.aborted.load(Ordering::Relaxed) {
+            // Servers answer this in too many ways, a crash included.
+            let url = self.bucket.url(self.key.as_str());
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("the upload of \"{url}\" has ended"),
+            ));
+        }
         let parts = self.parts()?;
         let create_only = self.mode == PutMode::CreateOnly;
         // Also where uploads in one request honour create-only: Ceph 18 does
@@ -122,7 +137,8 @@ impl MultipartUpload for S3Upload {
         if create_only && self.bucket.head(&self.key).await?.is_some() {
             return self.give_way().await;
         }
-        let ask_server = create_only && self.bucket.honours_create_only().await?;
+        let failed = |failure| self.error(failure, "complete the upload of object");
+        let ask_server = create_only && self.bucket.honours_create_only().await.map_err(failed)?;
         let request = self
             .bucket
             .client
@@ -132,10 +148,10 @@ impl MultipartUpload for S3Upload {
             .upload_id(&self.id)
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
             .set_if_none_match(ask_server.then(|| "*".to_owned()));
-        match within(COMPLETE_LIMIT, request.send()).await {
+        match within(self.bucket.limits.complete, request.send()).await {
             Ok(_) => Ok(PutOutcome::Stored),
             Err(failure) if ask_server && failure.is_precondition() => self.give_way().await,
-            Err(failure) => Err(self.error(failure, "complete the upload of object")),
+            Err(failure) => Err(failed(failure)),
         }
     }
 
@@ -147,10 +163,12 @@ impl MultipartUpload for S3Upload {
             .bucket(&self.bucket.name)
             .key(self.bucket.full_key(&self.key))
             .upload_id(&self.id);
-        match within(ANSWER_LIMIT, request.send()).await {
-            Ok(_) => Ok(()),
-            Err(failure) if failure.is_missing_upload() => Ok(()),
-            Err(failure) => Err(self.error(failure, "abort the upload of object")),
+        match within(self.bucket.limits.answer, request.send()).await {
+            Ok(_) => {}
+            Err(failure) if failure.is_missing_upload() => {}
+            Err(failure) => return Err(self.error(failure, "abort the upload of object")),
         }
+        self.aborted.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }

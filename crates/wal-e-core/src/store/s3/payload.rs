@@ -27,17 +27,11 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use sha2::{Digest, Sha256};
 
+use super::Limits;
 use super::errors::Failure;
 
 /// How much is handed out at once: small enough to see a slow line move.
 const PIECE_BYTES: usize = 64 * 1024;
-
-/// While the content is being sent, no longer than this without a piece.
-const STALL_LIMIT: Duration = Duration::from_secs(30);
-
-/// Before the first piece (connection, credentials) and after the last one:
-/// what the kernel still holds has to go out, and the server has to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// The content of one upload or one part.
 pub(super) struct Payload {
@@ -92,6 +86,7 @@ impl Payload {
     /// Waits for the answer to an upload as long as it moves.
     pub(super) async fn watch<T, E>(
         &self,
+        limits: Limits,
         upload: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
     ) -> Result<T, Failure>
     where
@@ -100,7 +95,7 @@ impl Payload {
         tokio::select! {
             biased;
             answer = upload => answer.map_err(|error| Failure::from_sdk(&error)),
-            limit = self.progress.stands_still() => Err(Failure::TooSlow(limit)),
+            limit = self.progress.stands_still(limits) => Err(Failure::TooSlow(limit)),
         }
     }
 }
@@ -113,10 +108,12 @@ impl Progress {
     }
 
     /// Ends when nothing has moved for too long, and says how long.
-    async fn stands_still(&self) -> Duration {
+    async fn stands_still(&self, limits: Limits) -> Duration {
         loop {
-            let limit =
-                if self.sending.load(Ordering::Relaxed) { STALL_LIMIT } else { ANSWER_LIMIT };
+            // Before the first piece there is a connection to make, and after
+            // the last one the kernel still holds some of the content.
+            let sending = self.sending.load(Ordering::Relaxed);
+            let limit = if sending { limits.stall } else { limits.answer };
             let moved = Duration::from_millis(self.moved_ms.load(Ordering::Relaxed));
             let idle = self.began.elapsed().saturating_sub(moved);
             match limit.checked_sub(idle).filter(|left| !left.is_zero()) {

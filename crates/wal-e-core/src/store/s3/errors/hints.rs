@@ -33,7 +33,10 @@ pub(super) fn verdict(failure: &Failure, place: &Place) -> Verdict {
                 None => "Check the region, the name resolution and the firewall.",
             },
         ),
-        Failure::TooSlow(_) => Verdict::plain(ErrorKind::Unavailable),
+        Failure::TooSlow(_) => Verdict::hinted(
+            ErrorKind::Unavailable,
+            "Check that the server is not overloaded, and that no firewall drops the connection.",
+        ),
         Failure::Certificate(_) => Verdict::hinted(
             ErrorKind::Config,
             "Set \"wal_e.s3_ca_file\" to the PEM file of the authority that signed it, and check \
@@ -44,7 +47,11 @@ pub(super) fn verdict(failure: &Failure, place: &Place) -> Verdict {
             "Put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into the directory of \
              \"wal_e.env_dir\", or give this machine a role.",
         ),
-        Failure::CredentialsFailed(_) => Verdict::plain(ErrorKind::Unavailable),
+        Failure::CredentialsFailed(_) => Verdict::hinted(
+            ErrorKind::Unavailable,
+            "Keys were looked for in the AWS default chain, because none are in the directory of \
+             \"wal_e.env_dir\": mend the source that failed, or put them there.",
+        ),
         Failure::NotSent(_) => Verdict::hinted(
             ErrorKind::Config,
             "Check the settings for S3: endpoint, region, and the characters in the keys.",
@@ -95,17 +102,17 @@ fn of_answer(answer: &Answer, place: &Place) -> Verdict {
         | "PermanentRedirect"
         | "TemporaryRedirect" => elsewhere(answer, place),
         "PreconditionFailed" | "InvalidRange" => Verdict::plain(Conflict),
+        "ServiceUnavailable"
+        | "SlowDown"
+        | "Throttling"
+        | "ThrottlingException"
+        | "TooManyRequests" => busy(),
         // A body that arrived damaged arrives whole the next time.
         "BadDigest"
         | "IncompleteBody"
         | "InternalError"
         | "RequestTimeout"
         | "RequestTimeoutException"
-        | "ServiceUnavailable"
-        | "SlowDown"
-        | "Throttling"
-        | "ThrottlingException"
-        | "TooManyRequests"
         | "XAmzContentChecksumMismatch"
         | "XAmzContentSHA256Mismatch" => Verdict::plain(Unavailable),
         _ => match answer.status {
@@ -118,18 +125,39 @@ fn of_answer(answer: &Answer, place: &Place) -> Verdict {
                      s3:DeleteObject, s3:AbortMultipartUpload)."
                 ),
             ),
+            // An answer to HEAD has no body, and so no reason.
+            400 if answer.code.is_none() && answer.bucket_region.is_some() => {
+                elsewhere(answer, place)
+            }
+            400 if answer.code.is_none() => Verdict::hinted(
+                Denied,
+                format!(
+                    "Mostly this is a session token that has expired: check the credentials in \
+                     {source}."
+                ),
+            ),
             404 => Verdict::plain(NotFound),
             // Two writers at once: ConditionalRequestConflict on Amazon's
             // servers, ConcurrentModification on Ceph.
             409 => Verdict::plain(Unavailable),
             412 | 416 => Verdict::plain(Conflict),
-            408 | 425 | 429 => Verdict::plain(Unavailable),
+            429 | 503 => busy(),
+            408 | 425 => Verdict::plain(Unavailable),
             501 => Verdict::plain(Config),
             // An error inside of a 200 comes without its own status.
             200..=299 | 500.. => Verdict::plain(Unavailable),
             _ => Verdict::plain(Config),
         },
     }
+}
+
+/// The server does not keep up, or does not want to.
+fn busy() -> Verdict {
+    Verdict::hinted(
+        ErrorKind::Unavailable,
+        "The server is overloaded or limits its clients: if this goes on, lower \
+         \"wal_e.backup_concurrency\" and \"wal_e.wal_upload_concurrency\".",
+    )
 }
 
 /// The bucket is in another region than the one asked.

@@ -37,6 +37,7 @@ fn answers_have_the_kind_that_says_what_to_do() {
         (404, "", NotFound),
         (404, "NoSuchBucket", Config),
         (403, "AccessDenied", Denied),
+        (400, "", Denied),
         (403, "", Denied),
         (401, "Unauthorized", Denied),
         (403, "InvalidAccessKeyId", Denied),
@@ -162,6 +163,10 @@ fn errors_of_the_sdk_are_told_apart() {
         matches!(&failure, Failure::CredentialsFailed(text) if text.contains("STS said 503")),
         "{failure:?}"
     );
+
+    let disabled = CredentialsError::provider_error("request forbidden: IMDS is disabled");
+    let sdk = Sdk::dispatch_failure(ConnectorError::other(Box::new(disabled), None));
+    assert_eq!(error(Failure::from_sdk(&sdk)).kind(), ErrorKind::Denied);
 
     let reset = std::io::Error::from_raw_os_error(104);
     let sdk = Sdk::dispatch_failure(ConnectorError::io(Box::new(reset)));

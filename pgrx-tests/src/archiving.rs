@@ -8,7 +8,7 @@ use crate::cluster::Cluster;
 use crate::wait::{PATIENCE, wait_until};
 
 /// How long the tests wait for the archiver: longer than the minute after which
-/// it looks for work that nobody told it of.
+/// it looks for work by itself.
 const ARCHIVING_PATIENCE: Duration = Duration::from_secs(90);
 
 impl Cluster {
@@ -20,14 +20,12 @@ impl Cluster {
         self.query_one("SELECT pg_walfile_name(pg_switch_wal())")
     }
 
-    /// Has the archiver look for work after the server restarted its processes:
-    /// the archiver of PostgreSQL 15 misses the first notification then, whatever
-    /// it archives with, and looks by itself only after a minute.
-    pub fn wake_archiver(&self) {
-        for _ in 0..2 {
-            self.execute("SELECT pg_logical_emit_message(false, 'wal_e test', 'wake')");
-            self.switch_wal();
-        }
+    /// Waits for an archiver after the server restarted its processes. The
+    /// postmaster starts a new one no sooner than 10 seconds after the last one,
+    /// and only when something wakes it: the connections that this makes do.
+    #[track_caller]
+    pub fn wait_for_archiver(&self) {
+        self.pid_of("archiver");
     }
 
     /// Names of WAL files that wait to be archived, in their order.

@@ -184,7 +184,7 @@ fn a_killed_worker_leaves_no_backup() {
     session.result().expect_err("the backup cannot have succeeded");
     assert_eq!(archive.backups(), Vec::<String>::new(), "no sentinel");
     archive.proxy().set(Fault::None);
-    cluster.wake_archiver();
+    cluster.wait_for_archiver();
     let name = cluster.backup_push();
     assert_eq!(archive.backups(), [name]);
     assert_eq!(archive.unfinished_uploads(), Vec::<String>::new(), "the next backup cleans up");

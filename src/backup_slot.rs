@@ -331,6 +331,7 @@ pub fn set_name(name: &str) {
     shared_memory::update(|slot| {
         slot.name = name;
         slot.in_backup_mode = true;
+        slot.phase = Phase::Uploading;
         slot.uploading_since = now();
     });
 }

@@ -375,6 +375,8 @@ impl Cluster {
             .port(PORT)
             .user(SUPERUSER)
             .dbname(database)
+            // A statement that waits for ever ends the test, and not its server.
+            .options("-c statement_timeout=120s")
             .connect_timeout(Duration::from_secs(10))
             .connect(NoTls)
     }

@@ -15,7 +15,6 @@ use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::path::Path;
 
 use pgrx::PgTryBuilder;
-use pgrx::pg_sys;
 
 use super::{report, server, signals};
 use crate::archive_module;
@@ -24,6 +23,7 @@ use crate::error::Failure;
 #[cfg(feature = "pg15")]
 mod version {
     use super::*;
+    use pgrx::pg_sys;
 
     /// `ArchiveModuleCallbacks` of PostgreSQL 15, `src/include/postmaster/pgarch.h`.
     #[repr(C)]
@@ -127,6 +127,7 @@ mod version {
     /// Hands the reason to the archiver, which adds it to its own warning.
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     fn is_configured() -> bool {
+        use pgrx::pg_sys;
         // src/include/archive/archive_module.h, from PostgreSQL 17 on.
         unsafe extern "C-unwind" {
             static mut arch_module_check_errdetail_string: *mut c_char;

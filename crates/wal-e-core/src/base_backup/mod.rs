@@ -11,6 +11,9 @@ mod target;
 mod unpack;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 pub use fetch::{FetchProgress, FetchRequest, Fetched, fetch};
 pub use list::{BackupInfo, list};
 pub use progress::{Phase, Progress};

@@ -6,5 +6,8 @@
 mod download;
 mod upload;
 
+#[cfg(test)]
+mod tests;
+
 pub use download::{DownloadReader, download};
 pub use upload::{PartWriter, Upload, Uploaded, upload};

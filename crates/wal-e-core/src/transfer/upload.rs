@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -93,10 +93,13 @@ where
     F: FnOnce(&mut PartWriter) -> Result<T> + Send + 'static,
 {
     let (sender, mut parts) = mpsc::channel(BUFFERS);
+    let (empty, buffers) = mpsc::channel(BUFFERS);
+    for _ in 0..BUFFERS {
+        empty.try_send(BytesMut::new()).expect("there is room for all");
+    }
     let mut writer = PartWriter {
         sender,
-        buffers: Arc::new(Semaphore::new(BUFFERS)),
-        runtime: tokio::runtime::Handle::current(),
+        buffers,
         part_size_bytes: upload.part_size_bytes,
         filling: None,
         cancel: upload.cancel.clone(),
@@ -107,7 +110,7 @@ where
         Ok(value)
     });
 
-    let consumed = consume(&*store, &upload, &mut parts).await;
+    let consumed = consume(&*store, &upload, &mut parts, empty).await;
     // Whatever the producer still wants to send has nowhere to go.
     parts.close();
     drop(parts);
@@ -181,7 +184,8 @@ async fn abort(multipart: &dyn MultipartUpload) {
 async fn consume(
     store: &dyn ObjectStore,
     upload: &Upload,
-    parts: &mut mpsc::Receiver<Part>,
+    parts: &mut mpsc::Receiver<Bytes>,
+    empty: mpsc::Sender<BytesMut>,
 ) -> Result<Received> {
     let first_two = async {
         let first = parts.recv().await;
@@ -194,7 +198,7 @@ async fn consume(
     };
     let (first, second) = match (first, second) {
         (Some(first), Some(second)) => (first, second),
-        (Some(only), None) => return Ok(Received::Small(only.bytes)),
+        (Some(only), None) => return Ok(Received::Small(only)),
         (None, _) => return Ok(Received::Small(Bytes::new())),
     };
 
@@ -209,7 +213,7 @@ async fn consume(
     };
     let mut sending = JoinSet::new();
     let sent = tokio::select! {
-        sent = send_parts(&multipart, [first, second], parts, &mut sending) => sent,
+        sent = send_parts(&multipart, [first, second], parts, empty, &mut sending) => sent,
         () = upload.cancel.cancelled() => Err(Error::cancelled()),
     };
     // A part that arrives after the abort would stay.
@@ -226,8 +230,9 @@ async fn consume(
 /// Sends parts as they come, several at a time; returns the bytes of all.
 async fn send_parts(
     multipart: &Arc<dyn MultipartUpload>,
-    first: [Part; 2],
-    parts: &mut mpsc::Receiver<Part>,
+    first: [Bytes; 2],
+    parts: &mut mpsc::Receiver<Bytes>,
+    empty: mpsc::Sender<BytesMut>,
     sending: &mut JoinSet<Result<()>>,
 ) -> Result<u64> {
     let mut waiting = first.into_iter();
@@ -244,15 +249,18 @@ async fn send_parts(
                 }
             },
         };
-        let Some(Part { bytes, buffer }) = part else { break };
+        let Some(bytes) = part else { break };
         number += 1;
         let at = offset;
         offset += bytes.len() as u64;
-        let multipart = Arc::clone(multipart);
+        let (multipart, empty) = (Arc::clone(multipart), empty.clone());
         sending.spawn(async move {
-            let result = multipart.put_part(number, at, bytes).await;
-            drop(buffer);
-            result
+            multipart.put_part(number, at, bytes.clone()).await?;
+            // The same memory again, or, should the store still hold it, new memory.
+            let buffer = bytes.try_into_mut().unwrap_or_default();
+            // The producer may have ended.
+            let _ = empty.send(buffer).await;
+            Ok(())
         });
     }
     while let Some(result) = sending.join_next().await {
@@ -267,31 +275,23 @@ fn joined(result: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
     })
 }
 
-/// A filled buffer and its place among the upload's buffers.
-struct Part {
-    bytes: Bytes,
-    buffer: OwnedSemaphorePermit,
-}
-
 /// Takes the bytes of an object on the producer's thread.
 #[derive(Debug)]
 pub struct PartWriter {
-    sender: mpsc::Sender<Part>,
-    buffers: Arc<Semaphore>,
-    runtime: tokio::runtime::Handle,
+    sender: mpsc::Sender<Bytes>,
+    /// Empty ones; closed when the upload has ended.
+    buffers: mpsc::Receiver<BytesMut>,
     part_size_bytes: usize,
-    filling: Option<(Vec<u8>, OwnedSemaphorePermit)>,
+    filling: Option<BytesMut>,
     cancel: CancellationToken,
 }
 
 impl PartWriter {
     fn send(&mut self) -> io::Result<()> {
-        if let Some((bytes, buffer)) = self.filling.take() {
-            self.sender
-                .blocking_send(Part { bytes: bytes.into(), buffer })
-                .map_err(|_| self.closed())?;
+        match self.filling.take() {
+            Some(bytes) => self.sender.blocking_send(bytes.freeze()).map_err(|_| self.closed()),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The upload ended before its producer did; its own error says why.
@@ -309,22 +309,19 @@ impl PartWriter {
 
 impl Write for PartWriter {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        if self.filling.as_ref().is_some_and(|(bytes, _)| bytes.len() == self.part_size_bytes) {
+        if self.filling.as_ref().is_some_and(|bytes| bytes.len() == self.part_size_bytes) {
             self.send()?;
         }
-        if self.filling.is_none() {
-            let sender = self.sender.clone();
-            let permit = self.runtime.block_on(async {
-                tokio::select! {
-                    permit = Arc::clone(&self.buffers).acquire_owned() => permit.ok(),
-                    () = sender.closed() => None,
-                }
-            });
-            let permit = permit.ok_or_else(|| self.closed())?;
-            // Memory that is not written to is not used: the size is no waste.
-            self.filling = Some((Vec::with_capacity(self.part_size_bytes), permit));
-        }
-        let (bytes, _) = self.filling.as_mut().expect("set above");
+        let bytes = match &mut self.filling {
+            Some(bytes) => bytes,
+            None => {
+                let mut empty = self.buffers.blocking_recv().ok_or_else(|| self.closed())?;
+                empty.clear();
+                // Memory that is not written to is not used: the size is no waste.
+                empty.reserve(self.part_size_bytes);
+                self.filling.insert(empty)
+            }
+        };
         let length = buffer.len().min(self.part_size_bytes - bytes.len());
         bytes.extend_from_slice(&buffer[..length]);
         Ok(length)

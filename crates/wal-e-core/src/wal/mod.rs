@@ -3,5 +3,8 @@
 mod fetch;
 mod push;
 
+#[cfg(test)]
+mod tests;
+
 pub use fetch::fetch;
 pub use push::{PushOutcome, Pushed, push};

@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::ErrorKind;
 use crate::config::{Secret, StaticCredentials};
 use crate::notice::{self, NoticeQueue};
 

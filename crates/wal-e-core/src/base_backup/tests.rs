@@ -1,0 +1,322 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::error::{ErrorKind, Result};
+use crate::layout;
+use crate::notice;
+use crate::postgres::{Lsn, SegmentSize, SystemIdentifier, TimelineId, WalFileName};
+use crate::store::faulty::{Fault, FaultyStore, Operation, When};
+use crate::store::memory::MemoryStore;
+use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, list_all};
+
+const NO_ATTRIBUTES: Attributes = Attributes { content_xxh128: None, upload_id: None };
+const NAME: &str = "base_000000010000000000000002";
+
+/// A directory tree in the shape of a cluster, and a store that already has the
+/// WAL of the backup.
+struct Fixture {
+    dir: tempfile::TempDir,
+    memory: MemoryStore,
+    store: FaultyStore<MemoryStore>,
+    cancel: CancellationToken,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, space) = (dir.path().join("data"), dir.path().join("space"));
+        for directory in ["base/1", "base/5", "global", "pg_wal", "pg_tblspc", "pg_xact"] {
+            fs::create_dir_all(data.join(directory)).unwrap();
+        }
+        fs::create_dir_all(space.join("PG_15_202209061/5")).unwrap();
+        symlink(&space, data.join("pg_tblspc/16384")).unwrap();
+        for number in 0..40_usize {
+            let content: Vec<u8> = (0..number * 5000).map(|n| (n * number / 3) as u8).collect();
+            fs::write(data.join(format!("base/5/{}", 16_400 + number)), &content).unwrap();
+            fs::write(space.join(format!("PG_15_202209061/5/{}", 16_500 + number)), &content)
+                .unwrap();
+        }
+        for (file, content) in [
+            ("PG_VERSION", "15\n"),
+            ("postgresql.auto.conf", "work_mem = '8MB'\n"),
+            ("global/pg_control", "control"),
+            ("pg_xact/0000", "commits"),
+            ("base/1/empty", ""),
+            ("postmaster.pid", "1"),
+        ] {
+            fs::write(data.join(file), content).unwrap();
+        }
+        let memory = MemoryStore::with_page_size(3);
+        let fixture = Fixture {
+            dir,
+            store: FaultyStore::new(memory.clone()),
+            memory,
+            cancel: CancellationToken::new(),
+        };
+        fixture.archive("000000010000000000000002").await;
+        fixture.archive("000000010000000000000003").await;
+        fixture
+    }
+
+    async fn archive(&self, segment: &str) {
+        let name: WalFileName = segment.parse().unwrap();
+        let key = layout::wal_file(&name);
+        let put = self.memory.put(&key, "wal".into(), PutMode::CreateOnly, &NO_ATTRIBUTES);
+        let _ = put.await.unwrap();
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    async fn push(&self) -> Result<String> {
+        let (notices, _queue) = notice::channel();
+        let start = BackupStart {
+            start_lsn: Lsn(0x200_0028),
+            timeline: TimelineId(1),
+            segment_size: SegmentSize::DEFAULT,
+            data_directory: self.data(),
+            pg_version: 150_018,
+            system_identifier: SystemIdentifier(42),
+            start_time: OffsetDateTime::now_utc(),
+            data_checksums: false,
+            permanent: true,
+            hostname: "db1".to_owned(),
+        };
+        let options = PushOptions {
+            concurrency: 3,
+            tar_size_threshold_bytes: 500_000,
+            read_rate_limit_bytes_per_second: None,
+        };
+        let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());
+        let progress = Arc::new(Progress::default());
+        let cancel = self.cancel.clone();
+        let mut push =
+            BackupPush::begin(store, start, options, Arc::clone(&progress), notices, cancel)
+                .await?;
+        assert_eq!(push.name(), NAME);
+        push.push_files().await?;
+        assert_eq!(
+            progress.partitions_done.load(Ordering::Relaxed),
+            progress.partitions_total.load(Ordering::Relaxed)
+        );
+        push.finish(BackupStop {
+            stop_lsn: Lsn(0x300_0100),
+            backup_label: "START WAL LOCATION: 0/2000028\n".to_owned(),
+            tablespace_map: format!("16384 {}\n", self.dir.path().join("space").display()),
+        })
+        .await
+    }
+
+    async fn fetch(&self, name: &str) -> Result<Fetched> {
+        let (notices, _queue) = notice::channel();
+        let request = FetchRequest {
+            name: name.to_owned(),
+            directory: self.dir.path().join("restored"),
+            concurrency: 3,
+            tablespace_mapping: vec![(
+                self.dir.path().join("space"),
+                self.dir.path().join("restored_space"),
+            )],
+            recovery: None,
+        };
+        let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());
+        fetch(store, request, Arc::default(), notices, self.cancel.clone()).await
+    }
+
+    fn nothing_restored(&self) -> bool {
+        ["restored", "restored_space"].iter().all(|name| !self.dir.path().join(name).exists())
+    }
+
+    async fn keys(&self) -> Vec<String> {
+        let objects = list_all(&self.memory, &ListRequest::default()).await.unwrap();
+        objects.into_iter().map(|object| object.key.to_string()).collect()
+    }
+}
+
+/// Every file below `root` with its content, links followed.
+fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    walkdir::WalkDir::new(root)
+        .follow_links(true)
+        .into_iter()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().is_file())
+        .map(|entry| {
+            let path = entry.path().strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            (path, fs::read(entry.path()).unwrap())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_backup_comes_back_file_by_file() {
+    let fixture = Fixture::new().await;
+    assert_eq!(fixture.push().await.unwrap(), NAME);
+
+    let fetched = fixture.fetch("LATEST").await.unwrap();
+    assert_eq!(fetched.name, NAME);
+    let mut expected = files(&fixture.data());
+    expected.remove("postmaster.pid");
+    expected.insert("backup_label".into(), b"START WAL LOCATION: 0/2000028\n".to_vec());
+    let new_space = fixture.dir.path().join("restored_space");
+    expected.insert("tablespace_map".into(), format!("16384 {}\n", new_space.display()).into());
+    let restored = files(&fixture.dir.path().join("restored"));
+    assert_eq!(restored.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    assert!(restored == expected, "contents differ");
+    assert!(fixture.dir.path().join("restored/pg_wal").is_dir());
+    assert_eq!(fetched.files, expected.len() as u64);
+}
+
+#[tokio::test]
+async fn the_objects_are_those_that_wal_g_reads() {
+    let fixture = Fixture::new().await;
+    fixture.push().await.unwrap();
+    let keys = fixture.keys().await;
+    let own = format!("basebackups_005/{NAME}");
+    for key in [
+        format!("{own}/tar_partitions/part_001.tar.lz4"),
+        format!("{own}/tar_partitions/part_002.tar.lz4"),
+        format!("{own}/tar_partitions/pg_control.tar.lz4"),
+        format!("{own}/tar_partitions/backup_label.tar.lz4"),
+        format!("{own}/metadata.json"),
+        format!("{own}/files_metadata.json"),
+        format!("{own}_backup_stop_sentinel.json"),
+    ] {
+        assert!(keys.contains(&key), "{key} is not in {keys:?}");
+    }
+    let backups = list(&fixture.memory).await.unwrap();
+    assert_eq!(backups.len(), 1);
+    let backup = &backups[0];
+    assert_eq!((backup.name.as_str(), backup.permanent), (NAME, true));
+    assert_eq!((backup.start_lsn, backup.stop_lsn), (Some(Lsn(0x200_0028)), Some(Lsn(0x300_0100))));
+    assert_eq!(backup.timeline, TimelineId(1));
+    assert!(backup.compressed_bytes.unwrap() < backup.uncompressed_bytes.unwrap());
+}
+
+#[tokio::test]
+async fn a_backup_of_the_same_name_is_refused() {
+    let fixture = Fixture::new().await;
+    fixture.push().await.unwrap();
+    let error = fixture.push().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.message().contains(NAME) && error.hint().is_some());
+}
+
+#[tokio::test]
+async fn a_backup_that_fails_anywhere_leaves_no_sentinel_and_no_open_upload() {
+    for (operation, call) in [
+        (Operation::Put, 1),
+        (Operation::Put, 4),
+        (Operation::Put, 8),
+        (Operation::List, 1),
+        (Operation::Head, 2),
+    ] {
+        let fixture = Fixture::new().await;
+        let refuse = Fault::Refuse(ErrorKind::Denied);
+        let _ = fixture.store.clone().with(operation, When::From(call), refuse);
+        let error = fixture.push().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{operation:?} {call}");
+        let keys = fixture.keys().await;
+        assert!(!keys.iter().any(|key| key.ends_with("sentinel.json")), "{operation:?} {call}");
+        assert!(fixture.memory.open_uploads().is_empty());
+        assert!(list(&fixture.memory).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_sentinel_waits_for_the_wal() {
+    let fixture = Fixture::new().await;
+    let last: WalFileName = "000000010000000000000003".parse().unwrap();
+    fixture.memory.delete(&layout::wal_file(&last)).await.unwrap();
+    let waiting = async {
+        while fixture.store.calls(Operation::Head) < 4 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(list(&fixture.memory).await.unwrap().is_empty(), "listed before its WAL is there");
+        fixture.archive(last.as_str()).await;
+    };
+    let (name, ()) = tokio::join!(fixture.push(), waiting);
+    assert_eq!(name.unwrap(), NAME);
+}
+
+#[tokio::test]
+async fn a_cancelled_backup_ends_without_a_sentinel() {
+    let fixture = Fixture::new().await;
+    let last: WalFileName = "000000010000000000000003".parse().unwrap();
+    fixture.memory.delete(&layout::wal_file(&last)).await.unwrap();
+    let cancel = async {
+        while fixture.store.calls(Operation::Head) < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        fixture.cancel.cancel();
+    };
+    let (result, ()) = tokio::join!(fixture.push(), cancel);
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert!(list(&fixture.memory).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_unknown_backup_is_told_with_what_there_is() {
+    let fixture = Fixture::new().await;
+    let error = fixture.fetch("LATEST").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    fixture.push().await.unwrap();
+    let error = fixture.fetch("base_000000010000000000000099").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.hint().unwrap().contains(NAME));
+    assert!(fixture.nothing_restored());
+}
+
+#[tokio::test]
+async fn a_restore_of_damaged_objects_fails_by_name_and_leaves_nothing() {
+    for tar in ["part_002.tar.lz4", "pg_control.tar.lz4", "backup_label.tar.lz4"] {
+        let key = layout::tar_partition(NAME, tar);
+
+        let fixture = Fixture::new().await;
+        fixture.push().await.unwrap();
+        let object = fixture.memory.get(&key, 0, None).await.unwrap();
+        let whole = object.into_bytes(1 << 30).await.unwrap();
+        let mut flipped = whole.to_vec();
+        let last = flipped.len() - 1;
+        flipped[last] ^= 1;
+        for damaged in [whole.slice(..whole.len() - 5), flipped.into()] {
+            let put = fixture.memory.put(&key, damaged, PutMode::Replace, &NO_ATTRIBUTES);
+            let _ = put.await.unwrap();
+            let error = fixture.fetch(NAME).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{tar}");
+            assert!(error.message().contains(tar), "{error}");
+            assert!(fixture.nothing_restored(), "{tar}");
+        }
+
+        fixture.memory.delete(&key).await.unwrap();
+        let error = fixture.fetch(NAME).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{tar} is missing");
+        assert!(error.message().contains(tar), "{error}");
+        assert!(fixture.nothing_restored());
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_restore_leaves_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.push().await.unwrap();
+    let _ = fixture.store.clone().with(Operation::Get, When::From(5), Fault::Hang);
+    let cancel = async {
+        while fixture.store.calls(Operation::Get) < 5 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        fixture.cancel.cancel();
+    };
+    let (result, ()) = tokio::join!(fixture.fetch(NAME), cancel);
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert!(fixture.nothing_restored());
+}

@@ -1,0 +1,185 @@
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{PushOutcome, fetch, push};
+use crate::error::ErrorKind;
+use crate::layout;
+use crate::postgres::WalFileName;
+use crate::store::faulty::{Fault, FaultyStore, Operation, When};
+use crate::store::memory::MemoryStore;
+use crate::store::{Attributes, ObjectStore, PutMode};
+
+const NO_ATTRIBUTES: Attributes = Attributes { content_xxh128: None, upload_id: None };
+const SEGMENT: &str = "0000000100000000000000A1";
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    store: FaultyStore<MemoryStore>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Fixture { dir, store: FaultyStore::new(MemoryStore::new()) }
+    }
+
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::new(self.store.clone())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A segment of 1 MB whose bytes depend on `seed`.
+    fn segment(&self, seed: u32) -> PathBuf {
+        let path = self.path(&format!("segment_{seed}"));
+        let content: Vec<u8> =
+            (0..1_u32 << 20).map(|n| (n.wrapping_mul(seed) >> 11) as u8).collect();
+        fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+fn name(text: &str) -> WalFileName {
+    text.parse().unwrap()
+}
+
+#[tokio::test]
+async fn files_of_every_kind_come_back_as_they_were() {
+    let fixture = Fixture::new();
+    let segment = fixture.segment(7);
+    let small = fixture.path("small");
+    fs::write(&small, "1\t0/3000000\tno recovery target specified\n").unwrap();
+    for (file, path) in [
+        (SEGMENT.to_owned(), &segment),
+        (format!("{SEGMENT}.partial"), &segment),
+        (format!("{SEGMENT}.00000028.backup"), &small),
+        ("00000002.history".to_owned(), &small),
+    ] {
+        let pushed = push(fixture.store(), &name(&file), path).await.unwrap();
+        assert_eq!(pushed.outcome, PushOutcome::Stored, "{file}");
+        let restored = fixture.path("restored");
+        let bytes = fetch(fixture.store(), &name(&file), &restored).await.unwrap();
+        assert_eq!(fs::read(&restored).unwrap(), fs::read(path).unwrap(), "{file}");
+        assert_eq!((bytes, pushed.bytes_read), (fs::metadata(path).unwrap().len(), bytes));
+    }
+    let left: Vec<_> = fs::read_dir(fixture.dir.path()).unwrap().collect();
+    assert_eq!(left.len(), 3, "no temporary file is left");
+}
+
+#[tokio::test]
+async fn push_of_identical_segment_succeeds_again_without_reading_the_object() {
+    let fixture = Fixture::new();
+    let segment = fixture.segment(7);
+    let _ = push(fixture.store(), &name(SEGMENT), &segment).await.unwrap();
+    let again = push(fixture.store(), &name(SEGMENT), &segment).await.unwrap();
+    assert_eq!(again.outcome, PushOutcome::AlreadyThere);
+    assert_eq!(fixture.store.calls(Operation::Get), 0);
+}
+
+#[tokio::test]
+async fn an_identical_segment_without_a_kept_checksum_is_compared_by_content() {
+    let fixture = Fixture::new();
+    let segment = fixture.segment(7);
+    let _ = push(fixture.store(), &name(SEGMENT), &segment).await.unwrap();
+    // As a store without attributes, or another program, would have it.
+    let key = layout::wal_file(&name(SEGMENT));
+    let store = fixture.store();
+    let body = store.get(&key, 0, None).await.unwrap().into_bytes(1 << 30).await.unwrap();
+    let _ = store.put(&key, body, PutMode::Replace, &NO_ATTRIBUTES).await.unwrap();
+    let again = push(fixture.store(), &name(SEGMENT), &segment).await.unwrap();
+    assert_eq!(again.outcome, PushOutcome::AlreadyThere);
+}
+
+#[tokio::test]
+async fn a_different_segment_is_refused_with_both_checksums_and_changes_nothing() {
+    let fixture = Fixture::new();
+    let (first, second) = (fixture.segment(7), fixture.segment(8));
+    let _ = push(fixture.store(), &name(SEGMENT), &first).await.unwrap();
+    let error = push(fixture.store(), &name(SEGMENT), &second).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.message().contains(SEGMENT));
+    let sums = error.detail().unwrap().split(|c: char| !c.is_ascii_hexdigit());
+    assert_eq!(sums.filter(|word| word.len() == 64).count(), 2, "{:?}", error.detail());
+    let restored = fixture.path("restored");
+    fetch(fixture.store(), &name(SEGMENT), &restored).await.unwrap();
+    assert_eq!(fs::read(restored).unwrap(), fs::read(first).unwrap());
+}
+
+#[tokio::test]
+async fn a_damaged_object_under_the_name_is_told_and_left() {
+    let fixture = Fixture::new();
+    let segment = fixture.segment(7);
+    let key = layout::wal_file(&name(SEGMENT));
+    let store = fixture.store();
+    let put = store.put(&key, "not lz4".into(), PutMode::Replace, &NO_ATTRIBUTES);
+    let _ = put.await.unwrap();
+    let error = push(fixture.store(), &name(SEGMENT), &segment).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.message().contains(key.as_str()) && error.hint().is_some());
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_segment_is_not_archived_as_one() {
+    let fixture = Fixture::new();
+    for (length, file) in
+        [(0, SEGMENT), (1000, SEGMENT), (3 << 20, SEGMENT), (0, "00000002.history")]
+    {
+        let path = fixture.path("file");
+        fs::write(&path, vec![0; length]).unwrap();
+        let error = push(fixture.store(), &name(file), &path).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{length} bytes as {file}");
+    }
+    assert_eq!(fixture.store.calls(Operation::Put), 0);
+    let error = push(fixture.store(), &name(SEGMENT), &fixture.path("gone")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+}
+
+#[tokio::test]
+async fn a_file_the_archive_does_not_have_is_not_found_and_leaves_nothing() {
+    let fixture = Fixture::new();
+    let restored = fixture.path("restored");
+    let error = fetch(fixture.store(), &name(SEGMENT), &restored).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(fs::read_dir(fixture.dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_damaged_object_never_becomes_a_file() {
+    let fixture = Fixture::new();
+    let segment = fixture.segment(7);
+    let _ = push(fixture.store(), &name(SEGMENT), &segment).await.unwrap();
+    let key = layout::wal_file(&name(SEGMENT));
+    let store = fixture.store();
+    let whole = store.get(&key, 0, None).await.unwrap().into_bytes(1 << 30).await.unwrap();
+    for damaged in [whole.slice(..whole.len() / 2), whole.slice(..whole.len() - 1), "".into()] {
+        let put = store.put(&key, damaged, PutMode::Replace, &NO_ATTRIBUTES);
+        let _ = put.await.unwrap();
+        let restored = fixture.path("restored");
+        let error = fetch(fixture.store(), &name(SEGMENT), &restored).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.message().contains(key.as_str()));
+        assert_eq!(fs::read_dir(fixture.dir.path()).unwrap().count(), 1, "only the segment");
+    }
+    // Whole, but not what was pushed.
+    let attributes = Attributes { content_xxh128: Some("0".repeat(32)), upload_id: None };
+    let _ = store.put(&key, whole, PutMode::Replace, &attributes).await.unwrap();
+    let error =
+        fetch(fixture.store(), &name(SEGMENT), &fixture.path("restored")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn an_object_whose_answer_was_lost_is_known_again() {
+    let fixture = Fixture::new();
+    let segment = fixture.segment(7);
+    let lost = Fault::LoseAnswer(ErrorKind::Unavailable);
+    let _ = fixture.store.clone().with(Operation::Put, When::Call(1), lost);
+    let error = push(fixture.store(), &name(SEGMENT), &segment).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    // The server asks again later.
+    let again = push(fixture.store(), &name(SEGMENT), &segment).await.unwrap();
+    assert_eq!(again.outcome, PushOutcome::AlreadyThere);
+}

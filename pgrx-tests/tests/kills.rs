@@ -15,7 +15,7 @@ use wal_e_e2e::restore::Restore;
 use wal_e_e2e::wait::{PATIENCE, wait_until};
 
 /// How long processes are killed in one test; the rounds that have begun are ended.
-const DURATION: Duration = Duration::from_secs(40);
+const DURATION: Duration = Duration::from_secs(30);
 
 /// How many kills are wanted at least, on a slow machine too.
 const LEAST_ROUNDS: u32 = 9;
@@ -58,10 +58,8 @@ fn kill_at_random(archive: Archive) {
     }
     println!("{round} kills, {} backups", archive.backups().len());
 
-    // Backup mode has ended, whatever was killed: a new backup succeeds, and
-    // removes the uploads that were killed.
+    // Backup mode has ended, whatever was killed: a new backup succeeds.
     let last_backup = cluster.backup_push();
-    assert_eq!(archive.unfinished_uploads(), Vec::<String>::new());
     cluster.archive_current_wal();
     let expected = cluster.fingerprint();
     cluster.stop(StopMode::Fast);

@@ -3,6 +3,7 @@
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::installation::PgVersion;
+use wal_e_e2e::process::ServerUser;
 use wal_e_e2e::restore::Restore;
 use wal_e_e2e::wait::wait_for;
 
@@ -104,6 +105,40 @@ fn a_target_that_the_archive_does_not_reach_opens_no_server() {
 }
 
 #[test]
+fn wal_that_the_lost_server_had_not_archived_can_be_added_by_hand() {
+    let archive = Archive::s3();
+    let mut lost = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    lost.execute("CREATE TABLE t AS SELECT 1 AS i");
+    lost.backup_push();
+    lost.execute("INSERT INTO t VALUES (2)");
+    let expected = lost.fingerprint();
+    let segment = lost.query_one("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    lost.kill_postmaster();
+    assert!(archive.wal_object(&segment).is_none(), "{segment} is not full and not archived");
+
+    let mut restored = Restore::latest(PgVersion::V15).fetch(&archive);
+    let saved = restored.data_directory().join("pg_wal").join(&segment);
+    std::fs::write(&saved, lost.wal_file(&segment).expect("the last segment is in pg_wal"))
+        .expect("the restored directory is ours");
+    ServerUser::get().own(&saved);
+    restored.start();
+    restored.wait_for_end_of_recovery();
+    assert_eq!(restored.fingerprint(), expected);
+
+    // It was the end of timeline 1, and is archived as what it is: part of a segment.
+    restored.archive_current_wal();
+    let partial = format!("{segment}.partial");
+    assert!(restored.done_files().contains(&partial), "{:?}", restored.done_files());
+    assert!(restored.wal_file(&partial) == Some(archive.wal_file(&partial)));
+    assert!(archive.wal_object(&segment).is_none());
+    restored.stop(StopMode::Fast);
+    drop(restored);
+
+    let again = Restore::latest(PgVersion::V15).recover(&archive);
+    assert_eq!(again.fingerprint(), expected);
+}
+
+#[test]
 fn a_restore_follows_the_timelines() {
     let archive = Archive::s3();
     let mut first = Cluster::build(PgVersion::V15)
@@ -129,8 +164,7 @@ fn a_restore_follows_the_timelines() {
     assert_eq!(second.archiver_count("failed_count"), 0, "{}", second.log_tail());
     let expected = second.fingerprint();
     let wal_files = archive.wal_objects();
-    let has = |suffix: &str| wal_files.iter().any(|name| name.ends_with(suffix));
-    assert!(has("/00000002.history.lz4") && has(".partial.lz4"), "{wal_files:?}");
+    assert!(wal_files.contains(&"wal_005/00000002.history.lz4".to_owned()), "{wal_files:?}");
     for name in second.done_files() {
         if let Some(file) = second.wal_file(&name) {
             assert!(archive.wal_file(&name) == file, "{name} is archived with other bytes");

@@ -8,6 +8,7 @@ use wal_e_e2e::fault_proxy::Fault;
 use wal_e_e2e::installation::{PgVersion, wal_e_program};
 use wal_e_e2e::process::run;
 use wal_e_e2e::restore::Restore;
+use wal_e_e2e::s3_server::Refusal;
 use wal_e_e2e::wal_e::{bare_wal_e, run_wal_e, wal_e};
 
 /// A cluster that archives with `wal-e wal-push` as its archive_command.
@@ -101,7 +102,8 @@ fn wal_fetch_tells_what_is_not_there_from_what_it_does_not_know() {
     for absent in ["0000000100000000000000FE", "00000009.history"] {
         fetch(absent).failure(74);
     }
-    archive.proxy().set(Fault::Refuse);
+    // An unreachable store is asked for minutes, a refusal is final.
+    archive.server().refuse(Some(Refusal::AccessDenied));
     let undecided = fetch(&segment);
     assert!(undecided.code() > Some(125), "{undecided}");
     std::fs::write(data.join("standby.signal"), "").expect("the directory is ours");

@@ -136,6 +136,8 @@ pub struct Counters {
     pub partitions_total: u64,
     /// Tar partitions stored.
     pub partitions_done: u64,
+    /// Pages whose checksum was wrong.
+    pub corrupt_pages: u64,
 }
 
 impl Default for Slot {
@@ -344,6 +346,7 @@ pub fn publish(progress: &Progress) {
         bytes_uploaded: progress.bytes_uploaded.load(Ordering::Relaxed),
         partitions_total: progress.partitions_total.load(Ordering::Relaxed),
         partitions_done: progress.partitions_done.load(Ordering::Relaxed),
+        corrupt_pages: progress.corrupt_pages.load(Ordering::Relaxed),
     };
     let phase = progress.phase();
     shared_memory::update(|slot| {

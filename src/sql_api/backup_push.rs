@@ -15,6 +15,7 @@ use crate::error::{Failure, Result};
 use crate::gucs;
 use crate::pg::{interrupts, server};
 use crate::runtime::TICK;
+use crate::server_log;
 use crate::worker;
 
 /// How long a canceled caller waits for the worker to clean up.
@@ -145,7 +146,10 @@ fn push(request: &Request, wait: bool) -> Result<String> {
     loop {
         let Some(view) = backup_slot::view_of(generation) else { return Err(lost()) };
         match view.status {
-            Status::Done => return view.name.ok_or_else(lost),
+            Status::Done => {
+                warn_of_corrupt_pages(&view);
+                return view.name.ok_or_else(lost);
+            }
             Status::Failed(failure) => return Err(failure),
             Status::Active(_) => {}
         }
@@ -170,6 +174,22 @@ fn push(request: &Request, wait: bool) -> Result<String> {
         } else {
             interrupts::wait_on_latch(TICK);
         }
+    }
+}
+
+/// The worker's warnings go to the server log; the caller is told of them.
+fn warn_of_corrupt_pages(view: &View) {
+    if view.counters.corrupt_pages > 0 {
+        server_log::warn(
+            &Failure::new(
+                PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+                format!(
+                    "the base backup has pages with a wrong checksum: {}",
+                    view.counters.corrupt_pages
+                ),
+            )
+            .with_hint("Their files and blocks are in the server log and in the backup's files_metadata.json."),
+        );
     }
 }
 

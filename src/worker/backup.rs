@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pgrx::PgSqlErrorCode;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
-use wal_e_core::base_backup::{BackupPush, BackupStart, Progress};
+use wal_e_core::base_backup::{BackupPush, BackupStart, Progress, Taker};
 use wal_e_core::notice::{self, NoticeQueue};
 use wal_e_core::store::{self, retry::Patience};
 
@@ -62,6 +62,7 @@ pub fn take(request: &Request) -> Result<String> {
         data_checksums: facts.data_checksums,
         permanent: request.permanent,
         hostname: hostname(),
+        taker: Taker::Server,
     };
 
     let push = watcher

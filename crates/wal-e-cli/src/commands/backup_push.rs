@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use time::OffsetDateTime;
-use wal_e_core::base_backup::{BackupPush, BackupStart, Phase, Progress, PushOptions};
+use wal_e_core::base_backup::{BackupPush, BackupStart, Phase, Progress, PushOptions, Taker};
 use wal_e_core::{Error, Result};
 
 use super::{Opened, open, run_large};
@@ -77,6 +77,7 @@ async fn push_in_session(
         data_checksums: facts.data_checksums,
         permanent: arguments.permanent,
         hostname: host_name(),
+        taker: Taker::Program,
     };
     let options = PushOptions {
         concurrency: usize::from(arguments.pool_size),

@@ -8,6 +8,7 @@ mod push;
 mod recovery;
 mod tar_stream;
 mod target;
+mod unfinished;
 mod unpack;
 mod walk;
 
@@ -19,3 +20,4 @@ pub use list::{BackupInfo, list};
 pub use progress::{Phase, Progress};
 pub use push::{BackupPush, BackupStart, BackupStop, PushOptions};
 pub use recovery::{RecoveryConfig, RecoveryTarget};
+pub use unfinished::Taker;

@@ -42,6 +42,8 @@ pub struct Progress {
     pub partitions_total: AtomicU64,
     /// Tar partitions stored.
     pub partitions_done: AtomicU64,
+    /// Pages whose checksum was wrong; each was named in a warning.
+    pub corrupt_pages: AtomicU64,
 }
 
 impl Progress {

@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::tar_stream::{Source, TarStream, member_name};
+use super::unfinished::{Note, Taker};
 use super::walk::{self, Entry, Listing};
 use super::{Phase, Progress, partition};
 use crate::codec::Lz4Writer;
@@ -73,6 +74,8 @@ pub struct BackupStart {
     pub permanent: bool,
     /// Host name, for people.
     pub hostname: String,
+    /// Who takes it: of each kind one backup at a time.
+    pub taker: Taker,
 }
 
 /// What `pg_backup_stop` returned.
@@ -91,6 +94,7 @@ pub struct BackupStop {
 pub struct BackupPush {
     store: Arc<dyn ObjectStore>,
     name: String,
+    note: Note,
     start: BackupStart,
     options: PushOptions,
     progress: Arc<Progress>,
@@ -109,7 +113,8 @@ struct Partition {
 }
 
 impl BackupPush {
-    /// Checks that the name is free in the store. Nothing is written yet.
+    /// Checks that the name is free in the store, and ends the uploads of a backup
+    /// of the same taker that was killed. Nothing is uploaded yet.
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] when the store has objects of a backup that began
@@ -141,9 +146,23 @@ impl BackupPush {
                 "Another backup began in the same WAL segment. Take this one again when the server has written more WAL.",
             ));
         }
+        let note = Note::of(start.taker, &start.data_directory);
+        if let Some(unfinished) = note.read()
+            && let Err(error) = store.abort_uploads(&layout::backup_directory(&unfinished)).await
+        {
+            notices.warning(format!(
+                "unfinished uploads of base backup \"{unfinished}\" may be left: {error}"
+            ));
+        }
+        if let Err(error) = note.write(&name) {
+            notices.log(format!(
+                "{error}; should this backup be killed, the next one does not clean up after it"
+            ));
+        }
         Ok(BackupPush {
             store,
             name,
+            note,
             start,
             options,
             progress,
@@ -226,6 +245,7 @@ impl BackupPush {
             .await?;
         self.push_files_metadata().await?;
         self.put_json(&layout::sentinel(&self.name), sentinel::to_json(&sentinel)).await?;
+        self.note.remove();
         Ok(self.name)
     }
 

@@ -200,7 +200,7 @@ impl ClusterFile<'_> {
         self.buffer[length..].fill(0);
         if let Some(check) = &mut self.check {
             let read = &self.buffer[..length];
-            check.verify(self.file, read, self.position, self.path, &self.source.notices);
+            check.verify(self.file, read, self.position, self.path, self.source);
         }
         self.served = 0;
         self.position += wanted as u64;
@@ -253,14 +253,15 @@ impl PageCheck {
         })
     }
 
-    fn verify(&mut self, file: &File, bytes: &[u8], position: u64, path: &Path, notices: &Notices) {
+    fn verify(&mut self, file: &File, bytes: &[u8], position: u64, path: &Path, source: &Source) {
         // A tail shorter than a page is being written or cut off right now.
         let (pages, _) = bytes.as_chunks::<BLOCK_SIZE>();
         for (index, page) in pages.iter().enumerate() {
             let at = position + (index * BLOCK_SIZE) as u64;
             let block = u32::try_from(at / BLOCK_SIZE as u64).unwrap_or(u32::MAX);
             let Err(mismatch) = self.judge(page, block, file, at) else { continue };
-            notices.warning(format!(
+            source.progress.corrupt_pages.fetch_add(1, Ordering::Relaxed);
+            source.notices.warning(format!(
                 "checksum verification failed in file \"{}\", block {block}: calculated {:X} but expected {:X}",
                 path.display(),
                 mismatch.computed,

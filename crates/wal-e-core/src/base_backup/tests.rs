@@ -91,6 +91,7 @@ impl Fixture {
             data_checksums: false,
             permanent: true,
             hostname: "db1".to_owned(),
+            taker: Taker::Server,
         };
         let options = PushOptions {
             concurrency: 3,
@@ -209,6 +210,23 @@ async fn a_backup_of_the_same_name_is_refused() {
     let error = fixture.push().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.message().contains(NAME) && error.hint().is_some());
+}
+
+#[tokio::test]
+async fn the_uploads_of_a_backup_that_was_killed_are_ended_by_the_next() {
+    let fixture = Fixture::new().await;
+    let note = fixture.data().join("wal_e.unfinished_backup.server");
+    fs::write(&note, "base_000000010000000000000001\n").unwrap();
+    for (backup, tar) in [("base_000000010000000000000001", "part_001.tar.lz4"), ("base_x", "part")]
+    {
+        let key = layout::tar_partition(backup, tar);
+        let begun = fixture.memory.begin_multipart(&key, PutMode::CreateOnly, &NO_ATTRIBUTES);
+        let _ = begun.await.unwrap();
+    }
+    fixture.push().await.unwrap();
+    let open = fixture.memory.open_uploads();
+    assert_eq!(open, [layout::tar_partition("base_x", "part")], "another's upload goes on");
+    assert!(!note.exists());
 }
 
 #[tokio::test]

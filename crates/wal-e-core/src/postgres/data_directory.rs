@@ -39,6 +39,9 @@ const EXCLUDED_FILES: [&str; 11] = [
     "tablespace_map",
 ];
 
+/// How the names of wal_e's own files in the data directory begin.
+pub const UNFINISHED_BACKUP: &str = "wal_e.unfinished_backup";
+
 /// Whether a directory is kept without its content.
 pub fn is_emptied(directory: &str) -> bool {
     EMPTIED_DIRECTORIES.contains(&directory)
@@ -50,6 +53,7 @@ pub fn is_excluded(path: &str) -> bool {
     // pg_control goes into a tar of its own.
     EXCLUDED_FILES.contains(&path)
         || path == "global/pg_control"
+        || path.starts_with(UNFINISHED_BACKUP)
         || name.starts_with("pgsql_tmp")
         || name.starts_with("pg_internal.init")
         || relation_file(path).is_some_and(|file| file.temporary)

@@ -48,6 +48,7 @@ pub async fn run_all_but_racing(store: Arc<dyn ObjectStore>) {
     multipart_replace_replaces(store).await;
     an_upload_is_invisible_until_it_is_complete(store).await;
     an_aborted_upload_leaves_nothing(store).await;
+    uploads_of_a_killed_process_can_be_ended(store).await;
     listings_are_ordered_by_bytes(store).await;
     listings_honour_prefix_start_and_depth(store).await;
     listings_go_on_past_a_page(store).await;
@@ -340,6 +341,21 @@ pub async fn an_aborted_upload_leaves_nothing(store: &dyn ObjectStore) {
     // Which error is left to the server: moto has an error of its own here (500).
     upload.complete().await.expect_err("the upload has ended");
     assert_eq!(head(store, &key).await, None);
+}
+
+/// Of one directory only, and by whoever knows that nobody works on them.
+pub async fn uploads_of_a_killed_process_can_be_ended(store: &dyn ObjectStore) {
+    let (dead, alive) = (key("killed/a/object"), key("killed/ab/object"));
+    let body = noise(100, 11);
+    let abandoned = upload_parts(store, &dead, PutMode::CreateOnly, &body, &[1]).await;
+    let other = upload_parts(store, &alive, PutMode::CreateOnly, &body, &[1]).await;
+    for _ in 0..2 {
+        store.abort_uploads("conformance/killed/a/").await.expect("abort_uploads");
+    }
+    abandoned.complete().await.expect_err("the upload has ended");
+    assert_eq!(head(store, &dead).await, None);
+    assert_eq!(other.complete().await.expect("complete"), PutOutcome::Stored);
+    store.abort_uploads("conformance/nothing/").await.expect("nothing to abort");
 }
 
 async fn put_all(store: &dyn ObjectStore, names: Vec<String>) {

@@ -204,6 +204,10 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.plan.run(Operation::Delete, self.store.delete(key)).await
     }
+
+    async fn abort_uploads(&self, directory: &str) -> Result<()> {
+        self.plan.run(Operation::Abort, self.store.abort_uploads(directory)).await
+    }
 }
 
 struct FaultyUpload {

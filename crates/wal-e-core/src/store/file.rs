@@ -17,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 use std::collections::HashSet;
 use std::io;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::{
@@ -135,7 +136,7 @@ impl Root {
                 sync_directory(directory)
                     .map_err(|error| self.refused("put", key, directory, &error))?;
             }
-            temporary::remove_stale(&target);
+            temporary::remove_older_than(&target, temporary::STALE_AFTER);
             self.durable().insert(identity);
         }
         Ok(target)
@@ -347,6 +348,19 @@ impl ObjectStore for FileStore {
                 Err(error) if is_missing(&error) => root.check(),
                 Err(error) => Err(root.refused("delete", &key, &path, &error)),
             }
+        })
+        .await
+    }
+
+    async fn abort_uploads(&self, directory: &str) -> Result<()> {
+        let path = self.root.path.join(directory);
+        blocking(move || {
+            for entry in walkdir::WalkDir::new(path).into_iter().flatten() {
+                if entry.file_type().is_dir() {
+                    temporary::remove_older_than(entry.path(), Duration::ZERO);
+                }
+            }
+            Ok(())
         })
         .await
     }

@@ -212,6 +212,11 @@ impl ObjectStore for MemoryStore {
         self.lock().objects.remove(key.as_str());
         Ok(())
     }
+
+    async fn abort_uploads(&self, directory: &str) -> Result<()> {
+        self.lock().uploads.retain(|_, upload| !upload.key.as_str().starts_with(directory));
+        Ok(())
+    }
 }
 
 struct MemoryBody {

@@ -185,6 +185,12 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
 
     /// Removes an object; one that is not there is no error.
     async fn delete(&self, key: &ObjectKey) -> Result<()>;
+
+    /// Ends the uploads in parts that were begun for keys below `directory` (a
+    /// key's beginning that ends with `/`) and neither completed nor aborted:
+    /// those of a process that was killed. Whoever calls it knows that nobody
+    /// works on them.
+    async fn abort_uploads(&self, directory: &str) -> Result<()>;
 }
 
 /// An upload in parts that has begun.

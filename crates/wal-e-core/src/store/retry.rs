@@ -160,6 +160,10 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         retry!(self.shared, self.shared.store.delete(key))
     }
+
+    async fn abort_uploads(&self, directory: &str) -> Result<()> {
+        retry!(self.shared, self.shared.store.abort_uploads(directory))
+    }
 }
 
 struct RetryingUpload<S> {

@@ -364,6 +364,10 @@ impl ObjectStore for S3Store {
             Err(failure) => Err(bucket.error(failure, "delete object", key)),
         }
     }
+
+    async fn abort_uploads(&self, directory: &str) -> Result<()> {
+        multipart::abort_all(&self.bucket, directory).await
+    }
 }
 
 /// A size as S3 tells it.

@@ -163,7 +163,9 @@ fn measure(
 
     let scratch = wal_e_e2e::scratch::Scratch::new();
     let target = scratch.create("restored");
-    let run = meter::measure(contender.watched(), || contender.restore(&target));
+    // No server takes part in it.
+    let program = meter::Watched { server_processes: &[], ..contender.watched() };
+    let run = meter::measure(program, || contender.restore(&target));
     table.add("restore", contender, run, data_bytes, backed_up);
 }
 

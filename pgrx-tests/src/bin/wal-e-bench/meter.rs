@@ -4,7 +4,7 @@
 //! start, so that everything to be counted is below it in the process tree;
 //! orphans come back to it, too ([`adopt_orphans`]).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 
 /// How often memory is looked at. Processes that live shorter escape notice.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A server process that does nothing in a benchmark.
+const IDLE_PROCESS: &str = "postgres: logical replication launcher";
 
 /// Whose memory counts.
 #[derive(Debug, Clone)]
@@ -24,11 +27,20 @@ pub struct Watched {
 }
 
 /// What a task cost.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Cost {
     pub wall: Duration,
     pub cpu: Duration,
-    pub peak_memory_bytes: u64,
+    pub memory: Memory,
+}
+
+/// The most that the watched processes held, in bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// At one time, all together.
+    pub sum: u64,
+    /// The largest process of each kind, by its name in [`Watched`].
+    pub largest: BTreeMap<&'static str, u64>,
 }
 
 /// From now on a process below this one whose parent ends becomes a child of
@@ -52,8 +64,8 @@ pub fn measure(watched: Watched, task: impl FnOnce()) -> Cost {
     let wall = begin.elapsed();
     let cpu = cpu_of_tree().saturating_sub(cpu_before);
     stop.store(true, Ordering::Relaxed);
-    let peak_memory_bytes = sampler.join().expect("the sampler does not panic");
-    Cost { wall, cpu, peak_memory_bytes }
+    let memory = sampler.join().expect("the sampler does not panic");
+    Cost { wall, cpu, memory }
 }
 
 /// The number after `label` in a file of `/proc`; 0 when there is none.
@@ -120,32 +132,39 @@ fn cpu_of_tree() -> Duration {
     Duration::from_secs_f64((of_ended_children + of_living) as f64 / ticks_per_second as f64)
 }
 
-fn sample_memory(watched: &Watched, stop: &AtomicBool) -> u64 {
-    let mut peak = 0;
-    let mut idle_bytes = None;
+fn sample_memory(watched: &Watched, stop: &AtomicBool) -> Memory {
+    let mut peak = Memory::default();
+    let mut idle_bytes = 0;
     let mut begun = HashSet::new();
     while !stop.load(Ordering::Relaxed) {
         let mut sum = 0;
+        let mut held = |kind: &'static str, bytes: u64| {
+            sum += bytes;
+            let largest = peak.largest.entry(kind).or_default();
+            *largest = bytes.max(*largest);
+        };
         for (pid, process) in descendants() {
             let status = format!("/proc/{pid}/status");
-            if watched.programs.contains(&process.command.as_str()) {
-                sum += field_of(&status, "VmRSS:") * 1024;
+            if let Some(name) = watched.programs.iter().find(|name| **name == process.command) {
+                held(name, field_of(&status, "VmRSS:") * 1024);
                 continue;
             }
             let Ok(title) = fs::read_to_string(format!("/proc/{pid}/cmdline")) else { continue };
-            if title.starts_with("postgres: logical replication launcher") {
-                idle_bytes.get_or_insert_with(|| field_of(&status, "VmRSS:") * 1024);
+            if idle_bytes == 0 && title.starts_with(IDLE_PROCESS) {
+                idle_bytes = field_of(&status, "VmRSS:") * 1024;
             }
-            if watched.server_processes.iter().any(|begin| title.starts_with(begin)) {
+            if let Some(kind) =
+                watched.server_processes.iter().find(|kind| title.starts_with(**kind))
+            {
                 if begun.insert(pid) {
-                    // Forgets the peak of earlier tasks (proc(5), clear_refs).
+                    // Forgets the peak of earlier tasks (proc(5), clear_refs); without
+                    // the permission that peak would show, which is no worse than true.
                     let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
                 }
-                let held = field_of(&status, "VmHWM:") * 1024;
-                sum += held.saturating_sub(idle_bytes.unwrap_or(0));
+                held(kind, (field_of(&status, "VmHWM:") * 1024).saturating_sub(idle_bytes));
             }
         }
-        peak = peak.max(sum);
+        peak.sum = peak.sum.max(sum);
         thread::sleep(SAMPLE_INTERVAL);
     }
     peak

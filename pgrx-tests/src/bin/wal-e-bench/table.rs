@@ -32,10 +32,15 @@ impl Table {
         stored_bytes: u64,
     ) {
         let row = Row { task, contender: contender.name(), cost, raw_bytes, stored_bytes };
+        let processes = row.cost.memory.largest.iter();
+        let processes: Vec<String> = processes
+            .map(|(kind, bytes)| format!("{kind} {:.0} MB", *bytes as f64 / 1e6))
+            .collect();
         println!(
-            "    {task}: {:.1} s, {:.1} s of CPU",
+            "    {task}: {:.1} s, {:.1} s of CPU, largest process: {}",
             row.cost.wall.as_secs_f64(),
-            row.cost.cpu.as_secs_f64()
+            row.cost.cpu.as_secs_f64(),
+            processes.join(", "),
         );
         self.rows.push(row);
     }
@@ -62,7 +67,7 @@ impl fmt::Display for Table {
                 wall,
                 megabytes(row.raw_bytes) / wall,
                 row.cost.cpu.as_secs_f64(),
-                megabytes(row.cost.peak_memory_bytes),
+                megabytes(row.cost.memory.sum),
                 megabytes(row.stored_bytes),
                 row.stored_bytes as f64 / row.raw_bytes as f64,
             )?;

@@ -16,7 +16,7 @@ use crate::store::{PutMode, PutOutcome};
 pub(super) const NAME_PREFIX: &str = ".wal-e-tmp-";
 
 /// An upload that has not written for so long is dead: its process was killed.
-const STALE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const STALE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A file under a temporary name, which is removed when this value is dropped.
 #[derive(Debug)]
@@ -87,9 +87,9 @@ impl Drop for TemporaryFile {
     }
 }
 
-/// Removes the temporary files in `directory` that nobody writes any more.
-/// This is tidying up: a failure is left for the next time.
-pub(super) fn remove_stale(directory: &Path) {
+/// Removes the temporary files in `directory` that nobody has written to for
+/// longer than `limit`. This is tidying up: a failure is left for the next time.
+pub(super) fn remove_older_than(directory: &Path, limit: Duration) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
         if !entry.file_name().as_encoded_bytes().starts_with(NAME_PREFIX.as_bytes()) {
@@ -100,7 +100,7 @@ pub(super) fn remove_stale(directory: &Path) {
             .and_then(|metadata| metadata.modified())
             .ok()
             .and_then(|modified| SystemTime::now().duration_since(modified).ok());
-        if age.is_some_and(|age| age > STALE_AFTER) {
+        if age.is_some_and(|age| age > limit) {
             let _ = std::fs::remove_file(entry.path());
         }
     }

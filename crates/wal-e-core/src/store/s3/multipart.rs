@@ -15,6 +15,41 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::store::{Attributes, MultipartUpload, PutMode, PutOutcome};
 
+/// Aborts every upload that was begun for a key below `directory`.
+pub(super) async fn abort_all(bucket: &Bucket, directory: &str) -> Result<()> {
+    let failed = |failure: Failure| {
+        let url = bucket.url(directory);
+        failure.into_error("abort the unfinished uploads below", &url, &bucket.place)
+    };
+    let mut key_marker = None;
+    let mut upload_id_marker = None;
+    loop {
+        let request = bucket
+            .client
+            .list_multipart_uploads()
+            .bucket(&bucket.name)
+            .prefix(format!("{}{directory}", bucket.base))
+            .set_key_marker(key_marker)
+            .set_upload_id_marker(upload_id_marker);
+        let page = within(bucket.limits.answer, request.send()).await.map_err(failed)?;
+        for upload in page.uploads.unwrap_or_default() {
+            let (Some(key), Some(id)) = (upload.key, upload.upload_id) else { continue };
+            let request =
+                bucket.client.abort_multipart_upload().bucket(&bucket.name).key(key).upload_id(id);
+            match within(bucket.limits.answer, request.send()).await {
+                Ok(_) => {}
+                Err(failure) if failure.is_missing_upload() => {}
+                Err(failure) => return Err(failed(failure)),
+            }
+        }
+        if page.is_truncated != Some(true) || page.next_key_marker.is_none() {
+            return Ok(());
+        }
+        key_marker = page.next_key_marker;
+        upload_id_marker = page.next_upload_id_marker;
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct S3Upload {
     bucket: Arc<Bucket>,

@@ -204,7 +204,8 @@ fn a_damaged_backup_is_not_restored() {
         let control = format!("{folder}/pg_control.tar.lz4");
         let whole = [&part, &control].map(|object| archive.object(object).expect("it is there"));
 
-        let damages: [(&str, fn(&Archive, &str)); 4] = [
+        type Damage = fn(&Archive, &str);
+        let damages: [(&str, Damage); 4] = [
             (&part, Archive::truncate_object),
             (&part, Archive::corrupt_object),
             (&control, Archive::truncate_object),

@@ -30,7 +30,7 @@ fn a_backup_under_load_has_every_object_and_is_listed() {
 
         let start_segment = name.strip_prefix("base_").expect("the name begins with base_");
         assert!(start_segment.len() == 24 && start_segment.bytes().all(|b| b.is_ascii_hexdigit()));
-        assert_eq!(archive.backups(), [name.clone()]);
+        assert_eq!(archive.backups(), std::slice::from_ref(&name));
         assert_eq!(archive.unfinished_uploads(), Vec::<String>::new());
 
         let folder = format!("basebackups_005/{name}/");

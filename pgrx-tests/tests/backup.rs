@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use postgres::{Config, NoTls};
 use wal_e_e2e::archive::{Archive, decompress};
-use wal_e_e2e::cluster::{Cluster, StopMode};
+use wal_e_e2e::cluster::{Cluster, SqlFailure, StopMode};
 use wal_e_e2e::fault_proxy::Fault;
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::is_running;
@@ -245,11 +247,13 @@ fn a_damaged_page_is_reported_and_recorded_and_the_backup_goes_on() {
         damage_page(&cluster.data_directory().join(&file), block);
         cluster.start();
 
-        let name = cluster.backup_push();
-        let warning = cluster.wait_for_log("checksum verification failed");
-        for word in ["WARNING", &file, &format!("block {block}")] {
-            assert!(warning.contains(word), "{word}: {warning}");
+        let (name, told) = backup_push_with_warnings(&cluster);
+        let logged = cluster.wait_for_log("checksum verification failed");
+        assert!(logged.contains("WARNING"), "{logged}");
+        for word in [&file, &format!("block {block}")] {
+            assert!(logged.contains(word), "{word}: {logged}");
         }
+        assert!(told.iter().any(|warning| warning.contains("wrong checksum: 1")), "{told:?}");
 
         let files = &archive.backup_json(&name, "files_metadata.json")["Files"];
         let corrupt = &files[format!("/{file}")]["CorruptBlocks"];
@@ -272,4 +276,26 @@ fn damage_page(path: &std::path::Path, block: u64) {
     file.read_exact(&mut bytes).expect("the page is whole");
     file.seek(position).expect("the page exists");
     file.write_all(&bytes.map(|byte| byte ^ 0x5a)).expect("the page can be written");
+}
+
+/// Takes a backup, and hands out its name and the warnings that the client got.
+fn backup_push_with_warnings(cluster: &Cluster) -> (String, Vec<String>) {
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&warnings);
+    let mut client = Config::new()
+        .host_path(cluster.socket_directory())
+        .user("postgres")
+        .dbname("postgres")
+        .notice_callback(move |notice| {
+            if notice.severity() == "WARNING" {
+                let text = [notice.message(), notice.detail().unwrap_or_default()].join("\n");
+                told.lock().expect("no panic while locked").push(text);
+            }
+        })
+        .connect(NoTls)
+        .expect("the server takes connections");
+    let row = client.query_one("SELECT wale_backup_push()", &[]);
+    let name = row.unwrap_or_else(|error| panic!("{:?}", SqlFailure::of(&error))).get(0);
+    let warnings = warnings.lock().expect("no panic while locked").clone();
+    (name, warnings)
 }

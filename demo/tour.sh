@@ -25,7 +25,7 @@ run() {
 
 # The state of a database in a few lines: rows and a checksum of every table.
 fingerprint() {
-    psql -qX <<'SQL'
+    psql -qX -v ON_ERROR_STOP=1 <<'SQL'
 SELECT 'accounts' AS "table", count(*) AS rows, sum(hashtextextended(t::text, 0)) AS checksum FROM pgbench_accounts t
 UNION ALL SELECT 'branches', count(*), sum(hashtextextended(t::text, 0)) FROM pgbench_branches t
 UNION ALL SELECT 'history', count(*), sum(hashtextextended(t::text, 0)) FROM pgbench_history t

@@ -1,6 +1,7 @@
 -- Run by scripts/installcheck. Each block raises an error when an answer is wrong.
 \set QUIET on
 SET client_min_messages = warning;
+SET plpgsql.check_asserts = on;
 SELECT set_config('installcheck.version', :'version', false) AS version \gset
 SELECT set_config('installcheck.role', :'role', false) AS role \gset
 

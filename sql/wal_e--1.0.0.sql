@@ -7,7 +7,7 @@ CREATE FUNCTION wale_backup_push(
     wait boolean DEFAULT true)
 RETURNS text
 AS 'MODULE_PATHNAME', 'wale_backup_push_wrapper'
-LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION wale_backup_push(text, boolean, boolean, boolean) IS
 'takes a base backup and returns its name; with wait => false as soon as it has begun (a caller that waits holds a snapshot)';

@@ -212,10 +212,14 @@ pub enum Status {
 
 impl Slot {
     /// Whether a process still works on an active backup. The worker itself
-    /// ends the slot when it ends; this catches one that was never started.
+    /// ends the slot when it ends; this catches one that was never started. A
+    /// worker that has just attached is not yet known as a process of the
+    /// server; whoever asked for it waits for it.
     fn is_occupied(&self) -> bool {
-        let owner = if self.worker_pid != 0 { self.worker_pid } else { self.requester_pid };
-        self.state == State::Active && interrupts::is_server_process(owner)
+        self.state == State::Active
+            && [self.worker_pid, self.requester_pid]
+                .into_iter()
+                .any(|pid| pid != 0 && interrupts::is_server_process(pid))
     }
 
     fn view(&self) -> Option<View> {
@@ -314,6 +318,10 @@ pub fn attach(generation: u64) -> Option<Request> {
     let pid = server::current_pid();
     shared_memory::update(|slot| {
         if slot.generation != generation || slot.state != State::Active || slot.worker_pid != 0 {
+            return None;
+        }
+        if slot.cancel_requested {
+            slot.end(&Err(Failure::canceled()));
             return None;
         }
         slot.worker_pid = pid;

@@ -25,11 +25,20 @@ const CLEANUP_TIME: Duration = Duration::from_secs(10);
 /// `wait => false` it returns as soon as the backup has begun.
 #[pg_extern]
 fn wale_backup_push(
-    label: &str,
-    fast: bool,
-    permanent: bool,
-    wait: bool,
+    label: Option<&str>,
+    fast: Option<bool>,
+    permanent: Option<bool>,
+    wait: Option<bool>,
 ) -> Result<String, ErrorReport> {
+    // Not STRICT: a NULL must not look like a backup that was taken.
+    let (Some(label), Some(fast), Some(permanent), Some(wait)) = (label, fast, permanent, wait)
+    else {
+        return Err(Failure::new(
+            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            "the arguments of wale_backup_push must not be null",
+        )
+        .into());
+    };
     check_requirements(label)?;
     let request =
         Request { label: label.to_owned(), fast, permanent, database: server::current_database() };
@@ -92,7 +101,15 @@ fn wale_backup_cancel() -> Result<bool, ErrorReport> {
     require_preloading()?;
     let Some(generation) = backup_slot::request_cancel(None) else { return Ok(false) };
     let ended = wait_for_end(generation, interrupts::check)?;
-    Ok(ended.is_none_or(|view| view.status != Status::Done))
+    match ended.map(|view| view.status) {
+        Some(Status::Active(_)) => Err(Failure::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+            "the base backup was told to stop, but has not ended yet",
+        )
+        .with_hint("Watch it with wale_backup_progress().")
+        .into()),
+        status => Ok(status != Some(Status::Done)),
+    }
 }
 
 /// Everything that would let the backup fail later, or never become complete.
@@ -167,7 +184,11 @@ fn push(request: &Request, wait: bool) -> Result<String> {
             interrupts::check()?;
             return Err(Failure::canceled());
         }
-        interrupts::check()?;
+        if let Err(failure) = interrupts::check() {
+            // A request that came just now, after the look above.
+            backup_slot::request_cancel(Some(generation));
+            return Err(failure);
+        }
         if has_ended(&worker) {
             // Without an outcome, unless it came in the meantime.
             backup_slot::end_abandoned(generation, lost());

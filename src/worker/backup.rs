@@ -46,6 +46,9 @@ pub fn take(request: &Request) -> Result<String> {
     };
 
     session::prepare()?;
+    if backup_slot::is_unwanted() {
+        return Err(Failure::canceled());
+    }
     let start_time = OffsetDateTime::now_utc();
     let start_lsn = session::backup_start(&request.label, request.fast)?;
     let facts = server::facts();
@@ -115,7 +118,12 @@ impl Watcher {
         if !stop && self.stop_seen.is_none() {
             return match interrupts::check() {
                 Ok(()) => Watch::Continue,
-                Err(failure) => Watch::GiveUp(failure),
+                // A request that came just now, after the look above.
+                Err(_) => {
+                    self.stop_seen = Some(Instant::now());
+                    self.cancel.cancel();
+                    Watch::Continue
+                }
             };
         }
         let since = *self.stop_seen.get_or_insert_with(Instant::now);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use wal_e_core::ErrorKind;
+use wal_e_core::postgres::WalFileName;
 
 use crate::cli::{Cli, Command};
 use crate::interrupt::Failure;
@@ -65,10 +66,20 @@ fn run(cli: &Cli) -> u8 {
 /// The code for a command line that was not understood, or that asked for help.
 fn refused(arguments: &[OsString], error: &clap::Error) -> u8 {
     let is_usage = error.use_stderr();
-    if is_usage && arguments.iter().any(|argument| argument == "wal-fetch") {
+    if is_usage && arguments.iter().any(is_of_restore_command) {
         return exit_code::undecided(arguments.last().map(Path::new));
     }
     u8::try_from(error.exit_code()).unwrap_or(exit_code::FAILURE)
+}
+
+/// Whether an argument is one that a `restore_command` has, so that a typo in
+/// one is not taken for "the archive does not have it".
+fn is_of_restore_command(argument: &OsString) -> bool {
+    let path = Path::new(argument);
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    argument == "wal-fetch"
+        || ["RECOVERYXLOG", "RECOVERYHISTORY"].contains(&name)
+        || argument.to_str().is_some_and(|name| name.parse::<WalFileName>().is_ok())
 }
 
 #[cfg(test)]
@@ -83,6 +94,10 @@ mod tests {
     #[test]
     fn a_wrong_restore_command_stops_recovery() {
         assert_eq!(refuse(&["wal-e", "wal-push"]), 2);
+        let (segment, destination) = ("000000010000000000000001", "pg_wal/RECOVERYXLOG");
+        assert_eq!(refuse(&["wal-e", "wal-fecth", segment, destination]), 200);
+        assert_eq!(refuse(&["wal-e", segment, destination]), 200);
+        assert_eq!(refuse(&["wal-e", "wal-push", segment, "pg_wal/RECOVERYXLOG"]), 200);
         assert_eq!(refuse(&["wal-e", "--help"]), 0);
         assert_eq!(refuse(&["wal-e", "wal-fetch", "--help"]), 0);
         assert_eq!(refuse(&["wal-e", "wal-fetch", "x"]), 200);

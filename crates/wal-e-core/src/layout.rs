@@ -52,6 +52,11 @@ pub fn wal_file(name: &WalFileName) -> ObjectKey {
     ObjectKey(format!("{WAL}/{name}.{LZ4}"))
 }
 
+/// The beginning of the keys of all WAL files.
+pub fn wal() -> String {
+    format!("{WAL}/")
+}
+
 /// The beginning of the keys of all base backups.
 pub fn base_backups() -> String {
     format!("{BASE_BACKUPS}/")

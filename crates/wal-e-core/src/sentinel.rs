@@ -44,6 +44,9 @@ pub struct Sentinel {
     /// Name of the backup that a delta builds on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delta_from: Option<String>,
+    /// There is no `files_metadata.json`, by choice.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub files_metadata_disabled: bool,
     /// 2.
     pub version: Option<u32>,
     /// When the backup began.
@@ -240,7 +243,8 @@ mod tests {
     fn a_sentinel_may_lack_everything_and_have_more() {
         assert_eq!(parse::<Sentinel>("x", b"{}").unwrap(), Sentinel::default());
         let foreign = br#"{"LSN": null, "UserData": {"a": 1}, "FilesMetadataDisabled": true}"#;
-        assert_eq!(parse::<Sentinel>("x", foreign).unwrap(), Sentinel::default());
+        let expected = Sentinel { files_metadata_disabled: true, ..Sentinel::default() };
+        assert_eq!(parse::<Sentinel>("x", foreign).unwrap(), expected);
         let error = parse::<Sentinel>("s3://b/x", b"{\"LSN\": \"0/1\"}").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.message().contains("s3://b/x"));

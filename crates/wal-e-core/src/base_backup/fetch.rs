@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::list::{read_sentinel, resolve};
-use super::recovery::RecoveryConfig;
+use super::recovery::{self, RecoveryConfig};
 use super::target::Target;
 use super::unpack::{Unpacked, unpack};
 use crate::error::{Error, ErrorKind, Result};
@@ -130,7 +130,7 @@ impl Backup {
             .with_detail("Delta backups cannot be restored by this version.")
             .with_hint("Restore a full backup, or use WAL-G for this one."));
         }
-        let files = read_files_metadata(store, &name).await?;
+        let files = read_files_metadata(store, &name, &sentinel).await?;
         let request =
             ListRequest { prefix: layout::tar_partitions(&name), ..ListRequest::default() };
         let mut partitions = list_all(store, &request).await?;
@@ -177,11 +177,23 @@ fn missing(store: &dyn ObjectStore, backup: &str, key: &ObjectKey) -> Error {
     .with_hint("Restore another base backup; \"wal-e backup-list\" shows them.")
 }
 
-/// Empty when the backup has none: then all that is stored is taken.
-async fn read_files_metadata(store: &dyn ObjectStore, backup: &str) -> Result<FilesMetadata> {
+/// Empty when the backup was made without one: then all that is stored is taken.
+async fn read_files_metadata(
+    store: &dyn ObjectStore,
+    backup: &str,
+    sentinel: &sentinel::Sentinel,
+) -> Result<FilesMetadata> {
+    let optional =
+        sentinel.files_metadata_disabled || sentinel.version.is_none_or(|version| version < 2);
     let key = layout::files_metadata(backup);
     let object = match store.get(&key, 0, None).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(FilesMetadata::default()),
+        Err(error) if error.kind() == ErrorKind::NotFound && optional => {
+            return Ok(FilesMetadata::default());
+        }
+        // Without it, nobody would notice files that are missing.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(missing(store, backup, &key));
+        }
         result => result?,
     };
     let json = object.into_bytes(LARGEST_FILES_METADATA_BYTES).await?;
@@ -202,7 +214,11 @@ impl Fetch {
         if let Some(label) = &backup.label {
             add(&mut all, self.fetch_tar(label, backup.expected(label)).await?);
         }
+        // A server without it would take pg_control's checkpoint for the place
+        // where replay begins, and open a database that is not consistent.
+        self.require("backup_label", &backup.name)?;
         self.rewrite_tablespace_map()?;
+        recovery::leave_out_old_settings(self.target.data_directory())?;
         if let Some(recovery) = &request.recovery {
             recovery.write(self.target.data_directory())?;
         }
@@ -212,6 +228,7 @@ impl Fetch {
             return Err(Error::cancelled());
         }
         add(&mut all, self.fetch_tar(&backup.control, backup.expected(&backup.control)).await?);
+        self.require("global/pg_control", &backup.name)?;
         let target = Arc::clone(&self.target);
         blocking(move || target.sync_directories()).await?;
         Ok(all)
@@ -271,6 +288,17 @@ impl Fetch {
             })
         })
         .await
+    }
+
+    fn require(&self, file: &str, backup: &str) -> Result<()> {
+        if self.target.data_directory().join(file).exists() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("base backup \"{backup}\" is incomplete: it has no file \"{file}\""),
+        )
+        .with_hint("Restore another base backup; \"wal-e backup-list\" shows them."))
     }
 
     /// The server makes the links of the tablespaces from this file when it

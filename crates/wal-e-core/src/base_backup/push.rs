@@ -94,7 +94,7 @@ pub struct BackupStop {
 pub struct BackupPush {
     store: Arc<dyn ObjectStore>,
     name: String,
-    note: Note,
+    note: Option<Note>,
     start: BackupStart,
     options: PushOptions,
     progress: Arc<Progress>,
@@ -146,19 +146,22 @@ impl BackupPush {
                 "Another backup began in the same WAL segment. Take this one again when the server has written more WAL.",
             ));
         }
-        let note = Note::of(start.taker, &start.data_directory);
-        if let Some(unfinished) = note.read()
-            && let Err(error) = store.abort_uploads(&layout::backup_directory(&unfinished)).await
-        {
-            notices.warning(format!(
-                "unfinished uploads of base backup \"{unfinished}\" may be left: {error}"
-            ));
-        }
-        if let Err(error) = note.write(&name) {
-            notices.log(format!(
-                "{error}; should this backup be killed, the next one does not clean up after it"
-            ));
-        }
+        let note = match Note::claim(start.taker, &start.data_directory) {
+            Ok(mut note) => {
+                let mut backups = abort_unfinished(&*store, note.unfinished(), &notices).await;
+                backups.push(name.clone());
+                note.write(&backups)?;
+                Some(note)
+            }
+            // A role that may only read the cluster can back it up all the same.
+            Err(error) if error.kind() == ErrorKind::Io => {
+                notices.log(format!(
+                    "{error}; should this backup be killed, the next one does not clean up after it"
+                ));
+                None
+            }
+            Err(error) => return Err(error),
+        };
         Ok(BackupPush {
             store,
             name,
@@ -245,7 +248,18 @@ impl BackupPush {
             .await?;
         self.push_files_metadata().await?;
         self.put_json(&layout::sentinel(&self.name), sentinel::to_json(&sentinel)).await?;
-        self.note.remove();
+        // An upload that began and whose answer was lost is known to the store only.
+        let own = layout::backup_directory(&self.name);
+        let cleaned = tokio::time::timeout(CLEAN_UP_TIME, self.store.abort_uploads(&own)).await;
+        if let (Some(mut note), Ok(Ok(()))) = (self.note, cleaned) {
+            let left: Vec<String> =
+                note.unfinished().into_iter().filter(|backup| *backup != self.name).collect();
+            if left.is_empty() {
+                note.remove();
+            } else {
+                note.write(&left)?;
+            }
+        }
         Ok(self.name)
     }
 
@@ -467,6 +481,27 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// As often as PostgreSQL's own `pg_backup_stop` says that it waits.
 const REMIND_AFTER: Duration = Duration::from_secs(60);
+
+/// How long a backup that is complete looks for uploads that it left open.
+const CLEAN_UP_TIME: Duration = Duration::from_secs(30);
+
+/// Ends the uploads of backups that were killed; returns those where it failed.
+async fn abort_unfinished(
+    store: &dyn ObjectStore,
+    backups: Vec<String>,
+    notices: &Notices,
+) -> Vec<String> {
+    let mut left = Vec::new();
+    for backup in backups {
+        if let Err(error) = store.abort_uploads(&layout::backup_directory(&backup)).await {
+            notices.warning(format!(
+                "unfinished uploads of base backup \"{backup}\" may be left: {error}"
+            ));
+            left.push(backup);
+        }
+    }
+    left
+}
 
 async fn push_partition(
     store: Arc<dyn ObjectStore>,

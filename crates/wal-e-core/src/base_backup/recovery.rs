@@ -72,6 +72,33 @@ impl RecoveryConfig {
     }
 }
 
+/// What a cluster that was itself restored once still has in
+/// `postgresql.auto.conf`: an old target would end the next recovery too early.
+const OLD_SETTINGS: [&str; 3] = ["restore_command", "recovery_end_command", "recovery_target"];
+
+/// Makes comments of old recovery settings in a restored `postgresql.auto.conf`.
+pub(super) fn leave_out_old_settings(data_directory: &Path) -> Result<()> {
+    let path = data_directory.join("postgresql.auto.conf");
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        result => result.map_err(|error| Error::file("read file", &path, &error))?,
+    };
+    let is_old = |line: &str| {
+        let line = line.trim_start().to_ascii_lowercase();
+        OLD_SETTINGS.iter().any(|setting| line.starts_with(setting))
+    };
+    if !text.lines().any(is_old) {
+        return Ok(());
+    }
+    let kept: String = text
+        .lines()
+        .map(|line| if is_old(line) { format!("# {line}\n") } else { format!("{line}\n") })
+        .collect();
+    fs::write(&path, kept)
+        .and_then(|()| fs::File::open(&path)?.sync_all())
+        .map_err(|error| Error::file("write file", &path, &error))
+}
+
 /// A value as a configuration file holds it.
 fn quote(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n"))
@@ -80,6 +107,22 @@ fn quote(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_target_of_an_earlier_restore_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        leave_out_old_settings(dir.path()).unwrap();
+        let path = dir.path().join("postgresql.auto.conf");
+        let text = "port = '1'\nrestore_command = 'x'\n  Recovery_Target_Time = '2020-01-01'\n\
+                    recovery_target_action = 'promote'\nrecovery_min_apply_delay = '1min'\n";
+        fs::write(&path, text).unwrap();
+        leave_out_old_settings(dir.path()).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "port = '1'\n# restore_command = 'x'\n#   Recovery_Target_Time = '2020-01-01'\n\
+             # recovery_target_action = 'promote'\nrecovery_min_apply_delay = '1min'\n"
+        );
+    }
 
     #[test]
     fn settings_are_appended_and_quoted() {

@@ -4,7 +4,7 @@
 //! in them is removed again when the restore fails.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Component, Path, PathBuf};
@@ -19,6 +19,8 @@ pub struct Target {
     tablespaces: BTreeMap<u32, PathBuf>,
     /// Directories that this restore made itself, outermost first.
     made: Vec<PathBuf>,
+    /// Locks on the directories, so that no other restore writes into them.
+    locks: Vec<File>,
 }
 
 impl Target {
@@ -36,17 +38,29 @@ impl Target {
         let tablespaces = map_tablespaces(spec, mapping)?;
         let data_directory = std::path::absolute(data_directory)
             .map_err(|error| Error::file("resolve path", data_directory, &error))?;
-        let mut target = Target { data_directory, tablespaces, made: Vec::new() };
-        let prepared = target.make_directories().and_then(|()| target.make_links());
-        match prepared {
+        let mut target =
+            Target { data_directory, tablespaces, made: Vec::new(), locks: Vec::new() };
+        match target.make_directories().and_then(|()| target.make_links()) {
             Ok(()) => Ok(target),
-            // A directory that held something was not touched: only our own go.
             Err(error) => {
-                for directory in target.made.iter().rev() {
-                    let _ = fs::remove_dir_all(directory);
-                }
+                target.remove_own();
                 Err(error)
             }
+        }
+    }
+
+    /// Removes what `prepare` made, and only that: a directory with something in
+    /// it stays.
+    fn remove_own(&self) {
+        let links = self.data_directory.join("pg_tblspc");
+        if self.locks.len() == 1 + self.tablespaces.len() {
+            for oid in self.tablespaces.keys() {
+                let _ = fs::remove_file(links.join(oid.to_string()));
+            }
+            let _ = fs::remove_dir(&links);
+        }
+        for directory in self.made.iter().rev() {
+            let _ = fs::remove_dir(directory);
         }
     }
 
@@ -103,11 +117,14 @@ impl Target {
                     let error = error.into_io_error().unwrap_or_else(|| io::Error::other("loop"));
                     Error::file("read directory", root, &error)
                 })?;
-                if entry.file_type().is_dir() {
+                // The root itself may be a link to a directory.
+                if entry.depth() == 0 || entry.file_type().is_dir() {
                     sync(entry.path())?;
                 }
             }
-            if let Some(parent) = root.parent() {
+        }
+        for directory in &self.made {
+            if let Some(parent) = directory.parent() {
                 sync(parent)?;
             }
         }
@@ -121,8 +138,13 @@ impl Target {
             empty(root).map_err(|error| Error::file("remove the contents of", root, &error))?;
         }
         for directory in self.made.iter().rev() {
-            fs::remove_dir(directory)
-                .map_err(|error| Error::file("remove directory", directory, &error))?;
+            match fs::remove_dir(directory) {
+                // A parent in which somebody else made something meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => break,
+                result => {
+                    result.map_err(|error| Error::file("remove directory", directory, &error))?
+                }
+            }
         }
         Ok(())
     }
@@ -148,29 +170,34 @@ impl Target {
                 ));
             }
             self.make_directory(root)?;
+            self.lock(root)?;
         }
         Ok(())
+    }
+
+    /// Takes a directory for this restore, and looks once more that it is empty.
+    fn lock(&mut self, root: &Path) -> Result<()> {
+        let refused = |error: &io::Error| Error::file("lock directory", root, error);
+        let directory = File::open(root).map_err(|error| refused(&error))?;
+        match directory.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!("another restore writes into directory \"{}\"", root.display()),
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(refused(&error)),
+        }
+        self.locks.push(directory);
+        check_empty(root)?.then_some(()).ok_or_else(|| not_empty(root))
     }
 
     /// Makes a directory and its missing parents, or checks that it is empty.
     fn make_directory(&mut self, directory: &Path) -> Result<()> {
         match fs::read_dir(directory) {
-            Ok(mut entries) => {
-                // What a new file system brings with it is not in the way.
-                let foreign = entries.find(|entry| {
-                    entry.as_ref().map_or(true, |entry| entry.file_name() != "lost+found")
-                });
-                if foreign.is_some() {
-                    return Err(Error::new(
-                        ErrorKind::Config,
-                        format!("directory \"{}\" is not empty", directory.display()),
-                    )
-                    .with_hint(
-                        "Name a new or an empty directory, or remove what is in it. A tablespace goes elsewhere with --tablespace-mapping=OLD=NEW.",
-                    ));
-                }
-                Ok(())
-            }
+            Ok(_) if check_empty(directory)? => Ok(()),
+            Ok(_) => Err(not_empty(directory)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if let Some(parent) = directory.parent()
                     && !parent.as_os_str().is_empty()
@@ -204,6 +231,20 @@ impl Target {
         }
         Ok(())
     }
+}
+
+/// Whether nothing is in a directory but what a new file system brings with it.
+fn check_empty(directory: &Path) -> Result<bool> {
+    let mut entries = fs::read_dir(directory)
+        .map_err(|error| Error::file("read directory", directory, &error))?;
+    Ok(entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lost+found")))
+}
+
+fn not_empty(directory: &Path) -> Error {
+    Error::new(ErrorKind::Config, format!("directory \"{}\" is not empty", directory.display()))
+        .with_hint(
+            "Name a new or an empty directory, or remove what is in it. A tablespace goes elsewhere with --tablespace-mapping=OLD=NEW.",
+        )
 }
 
 fn map_tablespaces(
@@ -321,6 +362,18 @@ mod tests {
         assert!(error.message().contains("not empty"));
         assert!(space.join("precious").exists());
         assert!(!data.exists(), "the data directory made before is gone again");
+    }
+
+    #[test]
+    fn two_restores_never_share_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let first = Target::prepare(&data, None, &[]).unwrap();
+        let error = Target::prepare(&data, None, &[]).unwrap_err();
+        assert!(error.message().contains("another restore"), "{error}");
+        assert!(data.exists(), "the first restore's directory stays");
+        drop(first);
+        Target::prepare(&data, None, &[]).unwrap();
     }
 
     #[test]

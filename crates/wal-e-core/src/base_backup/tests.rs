@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -216,17 +216,43 @@ async fn a_backup_of_the_same_name_is_refused() {
 async fn the_uploads_of_a_backup_that_was_killed_are_ended_by_the_next() {
     let fixture = Fixture::new().await;
     let note = fixture.data().join("wal_e.unfinished_backup.server");
-    fs::write(&note, "base_000000010000000000000001\n").unwrap();
-    for (backup, tar) in [("base_000000010000000000000001", "part_001.tar.lz4"), ("base_x", "part")]
-    {
-        let key = layout::tar_partition(backup, tar);
+    let directory = fs::metadata(fixture.data()).unwrap();
+    let here = format!("{}:{}", directory.dev(), directory.ino());
+    let lines = ["base_000000010000000000000001", "base_000000010000000000000009"];
+    fs::write(&note, format!("{} {here}\n{} 0:0\n", lines[0], lines[1])).unwrap();
+    for backup in lines {
+        let key = layout::tar_partition(backup, "part_001.tar.lz4");
         let begun = fixture.memory.begin_multipart(&key, PutMode::CreateOnly, &NO_ATTRIBUTES);
         let _ = begun.await.unwrap();
     }
     fixture.push().await.unwrap();
     let open = fixture.memory.open_uploads();
-    assert_eq!(open, [layout::tar_partition("base_x", "part")], "another's upload goes on");
+    let other = layout::tar_partition(lines[1], "part_001.tar.lz4");
+    assert_eq!(open, [other], "the upload of the cluster that this is a copy of goes on");
     assert!(!note.exists());
+}
+
+#[tokio::test]
+async fn a_backup_that_runs_is_not_taken_for_dead() {
+    let fixture = Fixture::new().await;
+    let note = fs::File::create(fixture.data().join("wal_e.unfinished_backup.server")).unwrap();
+    note.lock().unwrap();
+    let error = fixture.push().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    drop(note);
+    fixture.push().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_restore_without_label_or_list_of_files_is_refused() {
+    for key in [layout::tar_partition(NAME, "backup_label.tar.lz4"), layout::files_metadata(NAME)] {
+        let fixture = Fixture::new().await;
+        fixture.push().await.unwrap();
+        fixture.memory.delete(&key).await.unwrap();
+        let error = fixture.fetch(NAME).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{key}");
+        assert!(fixture.nothing_restored());
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Notices;
 use crate::postgres::data_directory::{self, is_emptied, is_excluded};
 
@@ -83,11 +83,13 @@ impl Walker<'_> {
                 self.link(&path, entry.path())?;
                 continue;
             }
-            let metadata = match entry.metadata() {
+            // The root itself may be a link; all others have been dealt with.
+            let metadata = match std::fs::metadata(entry.path()) {
                 Ok(metadata) => metadata,
-                Err(error) => match vanished_or_error(error, &root)? {
-                    Vanished => continue,
-                },
+                Err(error) if error.kind() == io::ErrorKind::NotFound && entry.depth() > 0 => {
+                    continue;
+                }
+                Err(error) => return Err(Error::file("stat file", entry.path(), &error)),
             };
             let mode = metadata.permissions().mode() & 0o777;
             if metadata.is_dir() {
@@ -141,6 +143,15 @@ impl Walker<'_> {
                 size_bytes: 0,
                 mode: 0o700,
             });
+        } else if is_indispensable(path) && full.is_dir() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("directory \"{}\" is a symbolic link", full.display()),
+            )
+            .with_detail(
+                "A base backup holds no links, and without this directory it would be useless.",
+            )
+            .with_hint("Move the directory back into the data directory, or use a tablespace."));
         } else {
             self.notices.warning(format!("skipping symbolic link \"{}\"", full.display()));
         }
@@ -176,6 +187,13 @@ fn vanished_or_error(error: walkdir::Error, root: &Path) -> Result<Vanished> {
 
 fn is_socket(metadata: &std::fs::Metadata) -> bool {
     std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type())
+}
+
+/// Whether a cluster without this directory cannot live.
+fn is_indispensable(path: &str) -> bool {
+    let top = path.split('/').next().unwrap_or(path);
+    ["base", "global", "pg_commit_ts", "pg_logical", "pg_multixact", "pg_twophase", "pg_xact"]
+        .contains(&top)
 }
 
 /// An unlogged relation is emptied by crash recovery, from its `init` fork;

@@ -1,10 +1,11 @@
 //! One WAL file out of the store.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -12,7 +13,7 @@ use crate::codec::Lz4Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::{SegmentSize, WalFileKind, WalFileName};
-use crate::store::ObjectStore;
+use crate::store::{ListRequest, ObjectStore};
 use crate::transfer::{DownloadReader, download};
 
 /// Writes the archived WAL file `name` to `destination` and returns its size in
@@ -20,10 +21,13 @@ use crate::transfer::{DownloadReader, download};
 ///
 /// # Errors
 /// * [`ErrorKind::NotFound`]: the archive does not have it.
+/// * [`ErrorKind::Config`]: the archive has no WAL at all: a wrong prefix, or a
+///   file system that is not mounted. To a server that recovers, this must not
+///   look like the end of the WAL.
 /// * [`ErrorKind::Corrupt`]: the object is damaged; nothing is left at `destination`.
 ///
-/// After a kill, a file named like `destination` with `.wal-e-tmp` after it may
-/// be left; the next call for the same destination replaces it.
+/// After a kill, a file named like `destination` with `.wal-e-tmp-` and a number
+/// after it may be left; later calls for the same destination remove it.
 pub async fn fetch(
     store: Arc<dyn ObjectStore>,
     name: &WalFileName,
@@ -31,7 +35,21 @@ pub async fn fetch(
 ) -> Result<u64> {
     let key = layout::wal_file(name);
     let url = store.url(key.as_str());
-    let object = store.get(&key, 0, None).await?;
+    let object = match store.get(&key, 0, None).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(match has_wal(&*store).await? {
+                true => error,
+                false => Error::new(
+                    ErrorKind::Config,
+                    format!("there is no WAL in \"{}\"", store.url(&layout::wal())),
+                )
+                .with_hint(
+                    "Check the prefix, and that the file system of a \"file://\" prefix is mounted.",
+                ),
+            });
+        }
+        result => result?,
+    };
     let expected = object.info.attributes.content_xxh128.clone();
     let reader = download(object);
     let (kind, destination) = (name.kind(), destination.to_owned());
@@ -47,6 +65,11 @@ pub async fn fetch(
     .unwrap_or_else(|panic| {
         Err(Error::new(ErrorKind::Bug, format!("fetching a WAL file failed: {panic}")))
     })
+}
+
+async fn has_wal(store: &dyn ObjectStore) -> Result<bool> {
+    let request = ListRequest { prefix: layout::wal(), ..ListRequest::default() };
+    Ok(!store.list(&request, None).await?.objects.is_empty())
 }
 
 fn write(
@@ -92,26 +115,54 @@ fn write(
     Ok(bytes)
 }
 
-fn sync_directory_of(path: &Path) -> Result<()> {
-    let directory = match path.parent() {
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+fn sync_directory_of(path: &Path) -> Result<()> {
+    let directory = directory_of(path);
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .map_err(|error| Error::file("sync directory", directory, &error))
 }
 
-/// A file that is removed unless it has been renamed.
+/// A file that is removed unless it has been renamed. Each process has its own:
+/// one that outlived its server may still write when the next one asks.
 struct Temporary {
     path: PathBuf,
 }
 
+/// A temporary file that has not been written to for so long is nobody's.
+const STALE_AFTER: Duration = Duration::from_secs(60 * 60);
+
 impl Temporary {
     fn beside(destination: &Path) -> Self {
-        let mut path = OsString::from(destination);
-        path.push(".wal-e-tmp");
-        Temporary { path: path.into() }
+        let mut beginning = OsString::from(destination.file_name().unwrap_or_default());
+        beginning.push(".wal-e-tmp-");
+        let directory = directory_of(destination);
+        remove_stale(directory, &beginning);
+        let mut name = beginning;
+        name.push(format!("{}-{:016x}", std::process::id(), fastrand::u64(..)));
+        Temporary { path: directory.join(name) }
+    }
+}
+
+/// Tidying up: a failure is left for the next time.
+fn remove_stale(directory: &Path, beginning: &OsStr) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let is_ours =
+            entry.file_name().as_encoded_bytes().starts_with(beginning.as_encoded_bytes());
+        let is_old = || {
+            let modified = entry.metadata().and_then(|metadata| metadata.modified()).ok()?;
+            Some(modified.elapsed().ok()? > STALE_AFTER)
+        };
+        if is_ours && is_old() == Some(true) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

@@ -142,8 +142,12 @@ async fn a_file_the_archive_does_not_have_is_not_found_and_leaves_nothing() {
     let fixture = Fixture::new();
     let restored = fixture.path("restored");
     let error = fetch(fixture.store(), &name(SEGMENT), &restored).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "an archive without any WAL is a wrong one");
+    let _ = push(fixture.store(), &name(SEGMENT), &fixture.segment(7)).await.unwrap();
+    let next = name("0000000100000000000000A2");
+    let error = fetch(fixture.store(), &next, &restored).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert_eq!(fs::read_dir(fixture.dir.path()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(fixture.dir.path()).unwrap().count(), 1, "only the segment");
 }
 
 #[tokio::test]

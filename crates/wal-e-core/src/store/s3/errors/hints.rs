@@ -64,7 +64,7 @@ fn of_answer(answer: &Answer, place: &Place) -> Verdict {
     let source = place.credentials.get().unwrap_or_else(|| "the AWS configuration".to_owned());
     let bucket = &place.bucket;
     match answer.code.as_deref().unwrap_or_default() {
-        "NoSuchKey" | "NoSuchUpload" => Verdict::plain(NotFound),
+        "NoSuchKey" | "NoSuchUpload" | "NotFound" => Verdict::plain(NotFound),
         "NoSuchBucket" => Verdict::hinted(
             Config,
             format!("Create the bucket \"{bucket}\", or correct the prefix or the endpoint."),
@@ -136,7 +136,9 @@ fn of_answer(answer: &Answer, place: &Place) -> Verdict {
                      {source}."
                 ),
             ),
-            404 => Verdict::plain(NotFound),
+            // Only S3 itself can say that an object is not there: a proxy's page
+            // must not end a recovery.
+            404 => Verdict::plain(Unavailable),
             // Two writers at once: ConditionalRequestConflict on Amazon's
             // servers, ConcurrentModification on Ceph.
             409 => Verdict::plain(Unavailable),

@@ -34,7 +34,9 @@ fn answers_have_the_kind_that_says_what_to_do() {
     for (status, code, kind) in [
         (404, "NoSuchKey", NotFound),
         (404, "NoSuchUpload", NotFound),
-        (404, "", NotFound),
+        (404, "NotFound", NotFound),
+        // A proxy's page, not S3's answer.
+        (404, "", Unavailable),
         (404, "NoSuchBucket", Config),
         (403, "AccessDenied", Denied),
         (400, "", Denied),

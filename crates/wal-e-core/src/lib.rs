@@ -31,6 +31,7 @@ pub mod postgres;
 pub mod rate_limit;
 pub mod sentinel;
 pub mod store;
+mod tasks;
 pub mod transfer;
 pub mod wal;
 

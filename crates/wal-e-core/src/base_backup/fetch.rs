@@ -24,10 +24,15 @@ use crate::notice::Notices;
 use crate::postgres::tablespace_map;
 use crate::sentinel::{self, FilesMetadata};
 use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
+use crate::tasks::{blocking, joined};
 use crate::transfer::download;
 
 /// The largest list of files that is read: some hundred bytes a file.
 const LARGEST_FILES_METADATA_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+
+/// Names of work, should it panic.
+const UNPACKING: &str = "unpacking a tar";
+const SYNCING: &str = "syncing directories";
 
 /// What to restore, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,14 +228,14 @@ impl Fetch {
             recovery.write(self.target.data_directory())?;
         }
         let target = Arc::clone(&self.target);
-        blocking(move || target.sync_directories()).await?;
+        blocking(SYNCING, move || target.sync_directories()).await?;
         if self.cancel.is_cancelled() {
             return Err(Error::cancelled());
         }
         add(&mut all, self.fetch_tar(&backup.control, backup.expected(&backup.control)).await?);
         self.require("global/pg_control", &backup.name)?;
         let target = Arc::clone(&self.target);
-        blocking(move || target.sync_directories()).await?;
+        blocking(SYNCING, move || target.sync_directories()).await?;
         Ok(all)
     }
 
@@ -250,7 +255,7 @@ impl Fetch {
         let mut failure = None;
         // All are awaited, so that nothing is written once the caller cleans up.
         while let Some(result) = tasks.join_next().await {
-            match joined(result) {
+            match joined(UNPACKING, result) {
                 Ok(unpacked) => add(&mut all, unpacked),
                 Err(error) => {
                     self.cancel.cancel();
@@ -277,7 +282,7 @@ impl Fetch {
             cancel: self.cancel.clone(),
         };
         let target = Arc::clone(&self.target);
-        blocking(move || {
+        blocking(UNPACKING, move || {
             unpack(reader, &target, expected.as_deref()).map_err(|error| match error.kind() {
                 ErrorKind::Corrupt => Error::new(
                     ErrorKind::Corrupt,
@@ -339,18 +344,6 @@ fn utf8(path: &Path) -> Result<&str> {
 fn add(all: &mut Unpacked, more: Unpacked) {
     all.files += more.files;
     all.bytes += more.bytes;
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    joined(tokio::task::spawn_blocking(work).await)
-}
-
-fn joined<T>(result: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    result.unwrap_or_else(|panic| {
-        Err(Error::new(ErrorKind::Bug, format!("unpacking a tar failed: {panic}")))
-    })
 }
 
 /// Counts what is read, and ends when the fetch is cancelled.

@@ -38,6 +38,7 @@ use crate::sentinel::{
     self, FileMetadata, FilesMetadata, Sentinel, TablespacePlace, TablespaceSpec,
 };
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, PutOutcome};
+use crate::tasks::{blocking, joined};
 use crate::transfer::{PartWriter, Upload, Uploaded, upload};
 
 /// How a base backup is taken.
@@ -266,11 +267,8 @@ impl BackupPush {
     async fn list_files(&self) -> Result<Listing> {
         let (data_directory, version) = (self.start.data_directory.clone(), self.start.pg_version);
         let notices = self.notices.clone();
-        tokio::task::spawn_blocking(move || walk::walk(&data_directory, version, &notices))
+        blocking("listing the cluster", move || walk::walk(&data_directory, version, &notices))
             .await
-            .unwrap_or_else(|panic| {
-                Err(Error::new(ErrorKind::Bug, format!("listing the cluster failed: {panic}")))
-            })
     }
 
     async fn push_partitions(
@@ -304,10 +302,7 @@ impl BackupPush {
         }
         let mut failure = None;
         while let Some(result) = tasks.join_next().await {
-            let result = result.unwrap_or_else(|panic| {
-                Err(Error::new(ErrorKind::Bug, format!("a tar partition failed: {panic}")))
-            });
-            match result {
+            match joined("a tar partition", result) {
                 Ok(partition) => {
                     self.progress.partitions_done.fetch_add(1, Ordering::Relaxed);
                     self.record(partition);

@@ -120,11 +120,6 @@ impl WalFileName {
         TimelineId(u32::from_str_radix(&self.0[..8], 16).expect("parsed as hexadecimal"))
     }
 
-    /// The history file of a timeline.
-    pub fn timeline_history(timeline: TimelineId) -> Self {
-        WalFileName(format!("{:08X}.history", timeline.0))
-    }
-
     /// The name of a whole segment.
     pub fn segment(segment: WalSegment, size: SegmentSize) -> Self {
         WalFileName(segment.file_name(size))

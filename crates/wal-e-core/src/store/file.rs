@@ -26,6 +26,7 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
+use crate::tasks;
 
 mod listing;
 mod temporary;
@@ -252,16 +253,10 @@ fn object_info(key: ObjectKey, metadata: &Metadata) -> ObjectInfo {
     }
 }
 
-/// Runs blocking work on tokio's threads for it.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) if error.is_cancelled() => Err(Error::cancelled()),
-        Err(error) => Err(Error::new(ErrorKind::Bug, "work on a file ended in a panic")
-            .with_detail(format!("The panic was: {error}."))),
-    }
+    tasks::blocking("work on a file", work).await
 }
 
 #[async_trait]

@@ -138,17 +138,6 @@ impl S3Store {
         };
         Ok(S3Store { bucket: Arc::new(bucket) })
     }
-
-    /// Whether the server honours `If-None-Match: *`. The first call finds out
-    /// with a small object of a fixed name, which stays.
-    ///
-    /// # Errors
-    /// Those of an upload.
-    pub async fn honours_create_only(&self) -> Result<bool> {
-        let failed =
-            |failure| self.bucket.error(failure, "put object", &layout::create_only_probe());
-        self.bucket.honours_create_only().await.map_err(failed)
-    }
 }
 
 /// Waits for an answer, but not for ever.

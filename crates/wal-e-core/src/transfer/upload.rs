@@ -9,9 +9,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::layout::ObjectKey;
 use crate::store::{Attributes, MultipartUpload, ObjectStore, PutMode, PutOutcome};
+use crate::tasks::joined;
 
 /// Buffers of one upload: one is filled while the others are sent.
 const BUFFERS: usize = 3;
@@ -114,9 +115,7 @@ where
     // Whatever the producer still wants to send has nowhere to go.
     parts.close();
     drop(parts);
-    let produced = producer
-        .await
-        .unwrap_or_else(|panic| Err(Error::new(ErrorKind::Bug, format!("upload failed: {panic}"))));
+    let produced = joined("an upload", producer.await);
     let (value, received) = match (produced, consumed) {
         (Ok(value), Ok(received)) => (value, received),
         (produced, Ok(received)) => {
@@ -244,7 +243,7 @@ async fn send_parts(
             None => tokio::select! {
                 part = parts.recv() => part,
                 Some(result) = sending.join_next() => {
-                    joined(result)?;
+                    joined("the upload of a part", result)?;
                     continue;
                 }
             },
@@ -264,15 +263,9 @@ async fn send_parts(
         });
     }
     while let Some(result) = sending.join_next().await {
-        joined(result)?;
+        joined("the upload of a part", result)?;
     }
     Ok(offset)
-}
-
-fn joined(result: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
-    result.unwrap_or_else(|panic| {
-        Err(Error::new(ErrorKind::Bug, format!("upload of a part failed: {panic}")))
-    })
 }
 
 /// Takes the bytes of an object on the producer's thread.

@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::{SegmentSize, WalFileKind, WalFileName};
 use crate::store::{ListRequest, ObjectStore};
+use crate::tasks::blocking;
 use crate::transfer::{DownloadReader, download};
 
 /// Writes the archived WAL file `name` to `destination` and returns its size in
@@ -53,7 +54,7 @@ pub async fn fetch(
     let expected = object.info.attributes.content_xxh128.clone();
     let reader = download(object);
     let (kind, destination) = (name.kind(), destination.to_owned());
-    tokio::task::spawn_blocking(move || {
+    blocking("fetching a WAL file", move || {
         let temporary = Temporary::beside(&destination);
         let bytes = write(reader, &temporary.path, kind, expected.as_deref(), &url)?;
         fs::rename(&temporary.path, &destination)
@@ -62,9 +63,6 @@ pub async fn fetch(
         Ok(bytes)
     })
     .await
-    .unwrap_or_else(|panic| {
-        Err(Error::new(ErrorKind::Bug, format!("fetching a WAL file failed: {panic}")))
-    })
 }
 
 async fn has_wal(store: &dyn ObjectStore) -> Result<bool> {

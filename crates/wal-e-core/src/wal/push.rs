@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::{SegmentSize, WalFileKind, WalFileName};
 use crate::store::{Attributes, ObjectStore, PutOutcome};
+use crate::tasks::blocking;
 use crate::transfer::{Upload, download, upload};
 
 /// How a WAL file is read, in bytes.
@@ -58,7 +59,7 @@ pub struct Pushed {
 /// parts of an upload that only the store's clean-up removes.
 pub async fn push(store: Arc<dyn ObjectStore>, name: &WalFileName, path: &Path) -> Result<Pushed> {
     let kind = name.kind();
-    let (bytes_read, checksum) = blocking({
+    let (bytes_read, checksum) = blocking("reading a WAL file", {
         let path = path.to_owned();
         move || {
             let (bytes, digest) =
@@ -132,7 +133,7 @@ async fn compare_with_archived(
     }
     let archived = download(store.get(&key, 0, None).await?);
     let path = path.to_owned();
-    blocking(move || {
+    blocking("comparing a WAL file", move || {
         let damaged = |source: io::Error| {
             let error = Error::from_io("could not decompress", source);
             if error.kind() != ErrorKind::Corrupt {
@@ -211,12 +212,4 @@ fn copy(mut reader: impl Read, mut take: impl FnMut(&[u8])) -> io::Result<u64> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| {
-        Err(Error::new(ErrorKind::Bug, format!("reading a WAL file failed: {panic}")))
-    })
 }

@@ -1,0 +1,24 @@
+//! Work that blocks, and tasks that may panic, with one kind of error.
+
+use tokio::task::JoinError;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Runs work that blocks on tokio's threads for it. `what` names it, should it panic.
+pub(crate) async fn blocking<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    joined(what, tokio::task::spawn_blocking(work).await)
+}
+
+/// What a task returned; a panic in it is [`ErrorKind::Bug`], its end with the
+/// runtime [`ErrorKind::Cancelled`].
+pub(crate) fn joined<T>(what: &str, result: Result<Result<T>, JoinError>) -> Result<T> {
+    match result {
+        Ok(result) => result,
+        Err(error) if error.is_cancelled() => Err(Error::cancelled()),
+        Err(error) => Err(Error::new(ErrorKind::Bug, format!("{what} ended in a panic"))
+            .with_detail(format!("The panic was: {error}."))),
+    }
+}

@@ -27,6 +27,11 @@ enum Place {
     S3 { server: S3Server, proxy: FaultProxy, env_dir: PathBuf },
 }
 
+/// How many bytes [`Archive::corrupt_object`] flips. One is not enough: in
+/// repetitive data it may make a match of the compressor point to another place
+/// with the same bytes, so that the content is what it was.
+const DAMAGED_BYTES: usize = 16;
+
 impl Archive {
     /// A directory that the server's user can write.
     pub fn file() -> Archive {
@@ -167,12 +172,14 @@ impl Archive {
             Place::File { .. } => {
                 let mut bytes = self.object(name).expect("the object exists");
                 let middle = bytes.len() / 2;
-                bytes[middle] ^= 0xff;
+                bytes[middle..middle + DAMAGED_BYTES].iter_mut().for_each(|byte| *byte ^= 0xff);
                 self.replace_object(name, bytes);
             }
             Place::S3 { server, .. } => {
                 let middle = self.object(name).expect("the object exists").len() / 2;
-                server.corrupt_object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"), middle);
+                for offset in middle..middle + DAMAGED_BYTES {
+                    server.corrupt_object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"), offset);
+                }
             }
         }
     }

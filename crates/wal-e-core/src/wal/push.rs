@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::codec::{Lz4Reader, Lz4Writer};
+use crate::codec::{Compression, Compressor, Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::{SegmentSize, WalFileKind, WalFileName};
@@ -73,13 +73,13 @@ pub async fn push(store: Arc<dyn ObjectStore>, name: &WalFileName, path: &Path) 
     let request = Upload {
         attributes: Attributes { content_xxh128: Some(checksum.clone()), upload_id: None },
         part_size_bytes: PART_SIZE_BYTES,
-        ..Upload::create_only(layout::wal_file(name), CancellationToken::new())
+        ..Upload::create_only(layout::wal_file(name, Encoding::Lz4), CancellationToken::new())
     };
     let uploaded = upload(Arc::clone(&store), request, {
         let (path, checksum) = (path.to_owned(), checksum.clone());
         move |writer| {
             let lost = |source: io::Error| Error::from_io("could not compress WAL", source);
-            let mut writer = Lz4Writer::new(writer).map_err(lost)?;
+            let mut writer = Compressor::new(writer, Compression::default()).map_err(lost)?;
             let mut again = Xxh3::new();
             let mut file = open(&path)?;
             let mut buffer = vec![0; READ_BYTES];
@@ -124,7 +124,7 @@ async fn compare_with_archived(
     path: &Path,
     checksum: &str,
 ) -> Result<()> {
-    let key = layout::wal_file(name);
+    let key = layout::wal_file(name, Encoding::Lz4);
     let url = store.url(key.as_str());
     if let Some(info) = store.head(&key).await?
         && info.attributes.content_xxh128.as_deref() == Some(checksum)
@@ -145,7 +145,7 @@ async fn compare_with_archived(
                     "Keep a copy of the object and remove it from the archive; the server will archive the file again.",
                 )
         };
-        let archived = Lz4Reader::new(archived).map_err(damaged)?;
+        let archived = Decompressor::new(archived, Encoding::Lz4).map_err(damaged)?;
         let mut archived_sha256 = Sha256::new();
         copy(archived, |bytes| archived_sha256.update(bytes)).map_err(damaged)?;
         let (_, local_sha256) = digest(open(&path)?, &path, Sha256::new(), |state, bytes| state.update(bytes))?;

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{PushOutcome, fetch, push};
+use crate::codec::Encoding;
 use crate::error::ErrorKind;
 use crate::layout;
 use crate::postgres::WalFileName;
@@ -85,7 +86,7 @@ async fn an_identical_segment_without_a_kept_checksum_is_compared_by_content() {
     let segment = fixture.segment(7);
     let _ = push(fixture.store(), &name(SEGMENT), &segment).await.unwrap();
     // As a store without attributes, or another program, would have it.
-    let key = layout::wal_file(&name(SEGMENT));
+    let key = layout::wal_file(&name(SEGMENT), Encoding::Lz4);
     let store = fixture.store();
     let body = store.get(&key, 0, None).await.unwrap().into_bytes(1 << 30).await.unwrap();
     let _ = store.put(&key, body, PutMode::Replace, &NO_ATTRIBUTES).await.unwrap();
@@ -112,7 +113,7 @@ async fn a_different_segment_is_refused_with_both_checksums_and_changes_nothing(
 async fn a_damaged_object_under_the_name_is_told_and_left() {
     let fixture = Fixture::new();
     let segment = fixture.segment(7);
-    let key = layout::wal_file(&name(SEGMENT));
+    let key = layout::wal_file(&name(SEGMENT), Encoding::Lz4);
     let store = fixture.store();
     let put = store.put(&key, "not lz4".into(), PutMode::Replace, &NO_ATTRIBUTES);
     let _ = put.await.unwrap();
@@ -155,7 +156,7 @@ async fn a_damaged_object_never_becomes_a_file() {
     let fixture = Fixture::new();
     let segment = fixture.segment(7);
     let _ = push(fixture.store(), &name(SEGMENT), &segment).await.unwrap();
-    let key = layout::wal_file(&name(SEGMENT));
+    let key = layout::wal_file(&name(SEGMENT), Encoding::Lz4);
     let store = fixture.store();
     let whole = store.get(&key, 0, None).await.unwrap().into_bytes(1 << 30).await.unwrap();
     for damaged in [whole.slice(..whole.len() / 2), whole.slice(..whole.len() - 1), "".into()] {

@@ -46,6 +46,10 @@ Environment:
   AWS_S3_FORCE_PATH_STYLE                 true or false
   S3_CA_CERT_FILE, AWS_CA_BUNDLE          PEM file of trusted authorities
   S3_STORAGE_CLASS, S3_SSE, S3_SSE_KMS_ID how objects are stored
+  WALE_COMPRESSION_METHOD, WALG_COMPRESSION_METHOD
+                                          as --compression
+  WALE_COMPRESSION_LEVEL                  as --compression-level; for zstd also
+                                          WALG_ZSTD_LEVEL
   PGHOST, PGPORT, PGUSER, PGDATABASE, PGPASSWORD
                                           server of backup-push
 
@@ -105,6 +109,18 @@ pub struct StoreOptions {
     pub s3_sse_kms_key_id: Option<String>,
 }
 
+/// How what is stored is compressed. Whatever is read tells it by its name.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CompressionOptions {
+    /// Compress with lz4 (the default), zstd or none
+    #[arg(long, value_name = "METHOD")]
+    pub compression: Option<String>,
+
+    /// Level of the method: -5 to 12 for lz4, 1 to 22 for zstd, 0 for its default
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub compression_level: Option<i32>,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Take a base backup of the running server that owns DIR
@@ -146,6 +162,9 @@ pub struct BackupPush {
     /// Begin with a spread checkpoint: gentler, but it may take minutes to begin
     #[arg(long)]
     pub spread_checkpoint: bool,
+
+    #[command(flatten)]
+    pub compression: CompressionOptions,
 }
 
 #[derive(Debug, Args)]
@@ -217,6 +236,9 @@ pub struct WalPush {
     /// The WAL file (%p)
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
+
+    #[command(flatten)]
+    pub compression: CompressionOptions,
 
     /// Accepted as in WAL-E; one call archives one file
     #[arg(short = 'p', long, value_name = "N", hide = true)]

@@ -27,6 +27,7 @@ const TAR_SIZE_THRESHOLD_BYTES: u64 = 1 << 30;
 pub fn run(
     arguments: &cli::BackupPush,
     settings: &Settings,
+    compression: Compression,
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
     run_large(async {
@@ -34,7 +35,7 @@ pub fn run(
         let opened = interrupt.or_cancelled(open(settings, report)).await;
         let opened = opened.map_err(|error| interrupt.failure(error))?;
         let progress = Arc::new(Progress::default());
-        let work = push(arguments, &opened, &interrupt, &progress);
+        let work = push(arguments, compression, &opened, &interrupt, &progress);
         let name = report.attend(&opened.queue, || describe(&progress), work).await;
         let name = name.map_err(|error| interrupt.failure(error))?;
         report.log(&format!("base backup {name} is complete"));
@@ -44,18 +45,21 @@ pub fn run(
 
 async fn push(
     arguments: &cli::BackupPush,
+    compression: Compression,
     opened: &Opened,
     interrupt: &Interrupt,
     progress: &Arc<Progress>,
 ) -> Result<String> {
     let session = interrupt.or_cancelled(Session::connect(&Place::environment())).await?;
-    let pushed = push_in_session(arguments, opened, interrupt, progress, &session).await;
+    let pushed =
+        push_in_session(arguments, compression, opened, interrupt, progress, &session).await;
     session.close().await;
     pushed
 }
 
 async fn push_in_session(
     arguments: &cli::BackupPush,
+    compression: Compression,
     opened: &Opened,
     interrupt: &Interrupt,
     progress: &Arc<Progress>,
@@ -83,7 +87,7 @@ async fn push_in_session(
     let options = PushOptions {
         concurrency: usize::from(arguments.pool_size),
         tar_size_threshold_bytes: TAR_SIZE_THRESHOLD_BYTES,
-        compression: Compression::default(),
+        compression,
         read_rate_limit_bytes_per_second: arguments.cluster_read_rate_limit,
     };
     let (store, notices) = (Arc::clone(&opened.store), opened.notices.clone());

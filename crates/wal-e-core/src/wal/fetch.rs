@@ -183,3 +183,7 @@ impl Drop for Temporary {
         let _ = fs::remove_file(&self.path);
     }
 }
+
+#[cfg(test)]
+#[path = "fetch_tests.rs"]
+mod tests;

@@ -13,6 +13,10 @@ const WAL: &str = "wal_005";
 const BASE_BACKUPS: &str = "basebackups_005";
 /// What every object compressed with LZ4 ends with.
 const LZ4: &str = "lz4";
+/// Where wal_e keeps what it needs to know of the prefix itself.
+const OWN: &str = "wal_e";
+/// How a WAL extension is called in a key when there is none.
+const NO_EXTENSION: &str = "none";
 /// What a sentinel's name ends with, after the backup's name.
 const SENTINEL: &str = "_backup_stop_sentinel.json";
 
@@ -44,7 +48,47 @@ impl fmt::Display for ObjectKey {
 /// The object whose create-only upload shows whether a store honours
 /// `If-None-Match: *`. It stays, so that the probe is one request the next time.
 pub fn create_only_probe() -> ObjectKey {
-    ObjectKey("wal_e/create_only_probe".to_owned())
+    ObjectKey(format!("{OWN}/create_only_probe"))
+}
+
+/// Which cluster the prefix belongs to.
+pub fn owner() -> ObjectKey {
+    ObjectKey(format!("{OWN}/owner.json"))
+}
+
+/// An object that is written and removed again to see whether the store works.
+/// `random` tells it from those of others.
+pub fn check_object(random: u64) -> ObjectKey {
+    ObjectKey(format!("{OWN}/check/{random:016x}"))
+}
+
+/// The beginning of the keys of all [`wal_extension`] objects.
+pub fn wal_extensions() -> String {
+    format!("{OWN}/wal_extensions/")
+}
+
+/// The object that says that WAL is stored with this extension (without a dot;
+/// empty for uncompressed WAL, which has none).
+pub fn wal_extension(extension: &str) -> ObjectKey {
+    let name = if extension.is_empty() { NO_EXTENSION } else { extension };
+    ObjectKey(format!("{OWN}/wal_extensions/{name}"))
+}
+
+/// The extension that a listed key of [`wal_extensions`] stands for.
+pub fn extension_of_mark(key: &ObjectKey) -> Option<&str> {
+    let name = key.0.strip_prefix(OWN)?.strip_prefix("/wal_extensions/")?;
+    (!name.contains('/')).then_some(if name == NO_EXTENSION { "" } else { name })
+}
+
+/// The WAL file that a listed key holds, and the extension after its name;
+/// `None` for what is no WAL file.
+pub fn wal_file_of(key: &ObjectKey) -> Option<(WalFileName, &str)> {
+    let name = key.0.strip_prefix(WAL)?.strip_prefix('/')?;
+    if let Ok(file) = name.parse() {
+        return Some((file, ""));
+    }
+    let (file, extension) = name.rsplit_once('.')?;
+    Some((file.parse().ok()?, extension))
 }
 
 /// A WAL file.

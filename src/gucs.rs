@@ -25,6 +25,9 @@ static S3_CA_FILE: Text = Text::new(Some(c""));
 static S3_STORAGE_CLASS: Text = Text::new(Some(c""));
 static S3_SSE: Text = Text::new(Some(c""));
 static S3_SSE_KMS_KEY_ID: Text = Text::new(Some(c""));
+/// WAL files in flight. Enough to fill a few hundred MB/s at 100 ms from the
+/// store; each holds at most 24 MB.
+static WAL_UPLOAD_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(8);
 /// Tar partitions in flight. Each holds a few parts in memory: 4 keeps a
 /// network busy and stays under 100 MB.
 static BACKUP_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(4);
@@ -121,6 +124,15 @@ pub fn register() {
         c"Empty means the account's default key.",
     );
     number(
+        c"wal_e.wal_upload_concurrency",
+        &WAL_UPLOAD_CONCURRENCY,
+        1,
+        64,
+        GucFlags::empty(),
+        c"WAL files that the archiver uploads at the same time.",
+        c"With 1, no file is sent before the server asks for it.",
+    );
+    number(
         c"wal_e.backup_concurrency",
         &BACKUP_CONCURRENCY,
         1,
@@ -209,6 +221,11 @@ pub fn store_config() -> Result<StoreConfig> {
         s3.fill_from_env_dir(&EnvDir::read(Path::new(&directory))?);
     }
     Ok(StoreConfig { prefix, s3 })
+}
+
+/// How many WAL files are under way at the same time.
+pub fn wal_upload_concurrency() -> usize {
+    usize::try_from(WAL_UPLOAD_CONCURRENCY.get()).unwrap_or(1)
 }
 
 /// How a base backup is taken, as configured now.

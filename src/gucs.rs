@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use wal_e_core::base_backup::PushOptions;
+use wal_e_core::codec::Compression;
 use wal_e_core::config::{EnvDir, Prefix, S3Config, StoreConfig};
 use wal_e_core::{Error, ErrorKind, Result};
 
@@ -234,6 +235,7 @@ pub fn backup_options() -> PushOptions {
     PushOptions {
         concurrency: usize::try_from(BACKUP_CONCURRENCY.get()).unwrap_or(1),
         tar_size_threshold_bytes: u64::try_from(TAR_SIZE_THRESHOLD.get()).unwrap_or(1024) << 20,
+        compression: Compression::default(),
         read_rate_limit_bytes_per_second: (rate_limit > 0).then_some(rate_limit),
     }
 }

@@ -7,15 +7,16 @@
 //! prefix: they are told apart by their timelines, and by the rule that no
 //! object is replaced by a different one.
 //!
-//! Beside it lies what compressions WAL was ever stored with, so that a change
+//! Beside it lies in which encodings WAL was ever stored, so that a change
 //! of the setting does not let the same file be stored twice under two names:
-//! [`register_wal_extension`].
+//! [`register_wal_encoding`].
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::base_backup;
+use crate::codec::{Encoding, StoredEncoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::SystemIdentifier;
@@ -24,10 +25,6 @@ use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, PutOutcome, li
 
 /// The object is small; what is larger is not one.
 const LARGEST_OWNER_BYTES: u64 = 64 * 1024;
-
-/// The extensions that WAL can be stored with, without the dot; empty for
-/// uncompressed WAL.
-const WAL_EXTENSIONS: [&str; 3] = ["lz4", "zst", ""];
 
 const HINT: &str = "Give this cluster a prefix of its own. A cluster that initdb or pg_upgrade made is another cluster, also when it replaces an old one.";
 
@@ -169,62 +166,56 @@ fn place(hostname: &str, data_directory: &str) -> String {
     format!("host {}, data directory {}", or_unknown(hostname), or_unknown(data_directory))
 }
 
-/// Remembers that WAL is stored with `extension` (without the dot; empty for
-/// uncompressed WAL), and returns the other extensions that WAL of this prefix
-/// may have: before a file is stored with ours, it must not be there with one
-/// of these.
+/// Remembers that WAL is stored in `encoding`, and returns the other encodings
+/// that WAL of this prefix may have: before a file is stored in ours, it must
+/// not be there in one of these.
 ///
 /// Ours is registered before the others are listed, so of two writers that
-/// begin at the same moment with different extensions at least one sees the
+/// begin at the same moment with different encodings at least one sees the
 /// other. WAL that another tool stored is found in the first page of the
-/// listing of WAL, when an extension is registered for the first time.
+/// listing of WAL, when an encoding is registered for the first time.
 ///
 /// # Errors
 /// Those of the store.
-pub async fn register_wal_extension(
+pub async fn register_wal_encoding(
     store: &dyn ObjectStore,
-    extension: &str,
-) -> Result<Vec<String>> {
-    let mut registered = registered_extensions(store).await?;
-    if !registered.iter().any(|known| known == extension) {
+    encoding: Encoding,
+) -> Result<Vec<Encoding>> {
+    let mut registered = registered_encodings(store).await?;
+    if !registered.contains(&encoding) {
         // Ours last: whoever is interrupted before looks again.
-        for found in stored_extensions(store).await? {
-            if found != extension && !registered.iter().any(|known| known == found) {
-                put_extension(store, found).await?;
+        for found in stored_encodings(store).await? {
+            if found != encoding && !registered.contains(&found) {
+                put_encoding(store, found).await?;
             }
         }
-        put_extension(store, extension).await?;
-        registered = registered_extensions(store).await?;
+        put_encoding(store, encoding).await?;
+        registered = registered_encodings(store).await?;
     }
-    registered.retain(|other| other != extension);
+    registered.retain(|other| *other != encoding);
     Ok(registered)
 }
 
-async fn registered_extensions(store: &dyn ObjectStore) -> Result<Vec<String>> {
+async fn registered_encodings(store: &dyn ObjectStore) -> Result<Vec<Encoding>> {
     let request =
-        ListRequest { prefix: layout::wal_extensions(), shallow: true, ..ListRequest::default() };
+        ListRequest { prefix: layout::wal_encodings(), shallow: true, ..ListRequest::default() };
     let objects = list_all(store, &request).await?;
-    let extensions = objects.iter().filter_map(|object| layout::extension_of_mark(&object.key));
-    Ok(extensions
-        .filter(|extension| WAL_EXTENSIONS.contains(extension))
-        .map(str::to_owned)
-        .collect())
+    Ok(objects.iter().filter_map(|object| layout::encoding_of_mark(&object.key)).collect())
 }
 
-/// The extensions in the first page of the listing of WAL.
-async fn stored_extensions(store: &dyn ObjectStore) -> Result<Vec<&'static str>> {
+/// The encodings in the first page of the listing of WAL.
+async fn stored_encodings(store: &dyn ObjectStore) -> Result<Vec<Encoding>> {
     let request = ListRequest { prefix: layout::wal(), shallow: true, ..ListRequest::default() };
     let page = store.list(&request, None).await?;
-    let occurs = |extension: &str| {
-        let mut files = page.objects.iter().filter_map(|object| layout::wal_file_of(&object.key));
-        files.any(|(_, found)| found == extension)
-    };
-    Ok(WAL_EXTENSIONS.into_iter().filter(|extension| occurs(extension)).collect())
+    let files = page.objects.iter().filter_map(|object| layout::wal_file_of(&object.key));
+    let found: Vec<StoredEncoding> = files.map(|(_, encoding)| encoding).collect();
+    let occurs = |encoding: &Encoding| found.contains(&StoredEncoding::Readable(*encoding));
+    Ok(Encoding::ALL.into_iter().filter(occurs).collect())
 }
 
-async fn put_extension(store: &dyn ObjectStore, extension: &str) -> Result<()> {
-    let key = layout::wal_extension(extension);
-    let content = Bytes::from_static(b"WAL of this prefix is stored with this extension.\n");
+async fn put_encoding(store: &dyn ObjectStore, encoding: Encoding) -> Result<()> {
+    let key = layout::wal_encoding(encoding);
+    let content = Bytes::from_static(b"WAL of this prefix is stored in this encoding.\n");
     let (PutOutcome::Stored | PutOutcome::AlreadyExists) =
         store.put(&key, content, PutMode::CreateOnly, &Attributes::default()).await?;
     Ok(())

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use time::OffsetDateTime;
 use wal_e_core::base_backup::{BackupPush, BackupStart, Phase, Progress, PushOptions, Taker};
+use wal_e_core::codec::Compression;
 use wal_e_core::{Error, Result};
 
 use super::{Opened, open, run_large};
@@ -82,6 +83,7 @@ async fn push_in_session(
     let options = PushOptions {
         concurrency: usize::from(arguments.pool_size),
         tar_size_threshold_bytes: TAR_SIZE_THRESHOLD_BYTES,
+        compression: Compression::default(),
         read_rate_limit_bytes_per_second: arguments.cluster_read_rate_limit,
     };
     let (store, notices) = (Arc::clone(&opened.store), opened.notices.clone());

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::codec::{Compression, Encoding};
 use crate::error::{ErrorKind, Result};
 use crate::layout;
 use crate::notice;
@@ -28,6 +29,7 @@ struct Fixture {
     memory: MemoryStore,
     store: FaultyStore<MemoryStore>,
     cancel: CancellationToken,
+    compression: Compression,
 }
 
 impl Fixture {
@@ -61,6 +63,7 @@ impl Fixture {
             store: FaultyStore::new(memory.clone()),
             memory,
             cancel: CancellationToken::new(),
+            compression: Compression::default(),
         };
         fixture.archive("000000010000000000000002").await;
         fixture.archive("000000010000000000000003").await;
@@ -69,7 +72,7 @@ impl Fixture {
 
     async fn archive(&self, segment: &str) {
         let name: WalFileName = segment.parse().unwrap();
-        let key = layout::wal_file(&name);
+        let key = layout::wal_file(&name, Encoding::Lz4);
         let put = self.memory.put(&key, "wal".into(), PutMode::CreateOnly, &NO_ATTRIBUTES);
         let _ = put.await.unwrap();
     }
@@ -96,6 +99,7 @@ impl Fixture {
         let options = PushOptions {
             concurrency: 3,
             tar_size_threshold_bytes: 500_000,
+            compression: self.compression,
             read_rate_limit_bytes_per_second: None,
         };
         let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());
@@ -280,7 +284,7 @@ async fn a_backup_that_fails_anywhere_leaves_no_sentinel_and_no_open_upload() {
 async fn the_sentinel_waits_for_the_wal() {
     let fixture = Fixture::new().await;
     let last: WalFileName = "000000010000000000000003".parse().unwrap();
-    fixture.memory.delete(&layout::wal_file(&last)).await.unwrap();
+    fixture.memory.delete(&layout::wal_file(&last, Encoding::Lz4)).await.unwrap();
     let waiting = async {
         while fixture.store.calls(Operation::Head) < 4 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -296,7 +300,7 @@ async fn the_sentinel_waits_for_the_wal() {
 async fn a_cancelled_backup_ends_without_a_sentinel() {
     let fixture = Fixture::new().await;
     let last: WalFileName = "000000010000000000000003".parse().unwrap();
-    fixture.memory.delete(&layout::wal_file(&last)).await.unwrap();
+    fixture.memory.delete(&layout::wal_file(&last, Encoding::Lz4)).await.unwrap();
     let cancel = async {
         while fixture.store.calls(Operation::Head) < 3 {
             tokio::time::sleep(Duration::from_millis(10)).await;

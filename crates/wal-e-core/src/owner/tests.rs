@@ -145,24 +145,24 @@ async fn who_comes_between_look_and_claim_is_seen() {
 }
 
 #[tokio::test]
-async fn extensions_are_remembered() {
+async fn encodings_are_remembered() {
     let store = MemoryStore::new();
-    assert!(register_wal_extension(&store, "lz4").await.unwrap().is_empty());
-    assert_eq!(register_wal_extension(&store, "").await.unwrap(), ["lz4"]);
-    assert_eq!(register_wal_extension(&store, "zst").await.unwrap(), ["lz4", ""]);
-    assert_eq!(register_wal_extension(&store, "lz4").await.unwrap(), ["", "zst"]);
+    assert!(register_wal_encoding(&store, Encoding::Lz4).await.unwrap().is_empty());
+    assert_eq!(register_wal_encoding(&store, Encoding::None).await.unwrap(), [Encoding::Lz4]);
+    assert_eq!(register_wal_encoding(&store, Encoding::Zstd).await.unwrap(), [Encoding::Lz4, Encoding::None]);
+    assert_eq!(register_wal_encoding(&store, Encoding::Lz4).await.unwrap(), [Encoding::None, Encoding::Zstd]);
     assert_eq!(
         keys(&store).await,
-        ["wal_e/wal_extensions/lz4", "wal_e/wal_extensions/none", "wal_e/wal_extensions/zst"]
+        ["wal_e/wal_encodings/lz4", "wal_e/wal_encodings/none", "wal_e/wal_encodings/zstd"]
     );
 }
 
 #[tokio::test]
-async fn once_known_an_extension_costs_one_request() {
+async fn once_known_an_encoding_costs_one_request() {
     let store = FaultyStore::new(MemoryStore::new());
-    register_wal_extension(&store, "lz4").await.unwrap();
+    register_wal_encoding(&store, Encoding::Lz4).await.unwrap();
     let (puts, lists) = (store.calls(Operation::Put), store.calls(Operation::List));
-    register_wal_extension(&store, "lz4").await.unwrap();
+    register_wal_encoding(&store, Encoding::Lz4).await.unwrap();
     assert_eq!(store.calls(Operation::Put), puts);
     assert_eq!(store.calls(Operation::List), lists + 1);
 }
@@ -179,7 +179,7 @@ async fn wal_of_another_tool_is_found_by_its_names() {
     ] {
         put_wal(&store, name).await;
     }
-    assert_eq!(register_wal_extension(&store, "lz4").await.unwrap(), ["", "zst"]);
+    assert_eq!(register_wal_encoding(&store, Encoding::Lz4).await.unwrap(), [Encoding::None, Encoding::Zstd]);
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn an_interrupted_registration_is_made_up_for() {
             When::Call(call),
             Fault::Refuse(ErrorKind::Unavailable),
         );
-        assert!(register_wal_extension(&store, "lz4").await.is_err() || call > 1);
+        assert!(register_wal_encoding(&store, Encoding::Lz4).await.is_err() || call > 1);
     }
-    assert_eq!(register_wal_extension(&memory, "lz4").await.unwrap(), ["", "zst"]);
+    assert_eq!(register_wal_encoding(&memory, Encoding::Lz4).await.unwrap(), [Encoding::None, Encoding::Zstd]);
 }

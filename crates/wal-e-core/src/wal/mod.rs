@@ -4,6 +4,7 @@ pub mod archive_status;
 mod compare;
 mod confirmed;
 mod fetch;
+mod locate;
 mod open;
 pub mod pipeline;
 mod push;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use confirmed::ConfirmedFiles;
 pub use fetch::fetch;
+pub use locate::{Located, locate};
 pub use open::{Archiving, open};
 pub use pipeline::Pipeline;
 pub use push::{PushOptions, PushOutcome, Pushed, Pusher};

@@ -30,6 +30,9 @@ static COMPRESSION: GucSetting<Method> = GucSetting::<Method>::new(Method::Lz4);
 /// 0 is the method's own default. Which levels there are depends on the method, and
 /// a check of one setting cannot know what the other is about to become.
 static COMPRESSION_LEVEL: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// WAL files in flight. Enough to fill a few hundred MB/s at 100 ms from the
+/// store; each holds at most 24 MB.
+static WAL_UPLOAD_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(8);
 /// Tar partitions in flight. Each holds a few parts in memory: 4 keeps a
 /// network busy and stays under 100 MB.
 static BACKUP_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(4);
@@ -154,6 +157,15 @@ pub fn register() {
         c"-5 to 12 for lz4, 1 to 22 for zstd. Zero means the method's own default.",
     );
     number(
+        c"wal_e.wal_upload_concurrency",
+        &WAL_UPLOAD_CONCURRENCY,
+        1,
+        64,
+        GucFlags::empty(),
+        c"WAL files that the archiver uploads at the same time.",
+        c"With 1, no file is sent before the server asks for it.",
+    );
+    number(
         c"wal_e.backup_concurrency",
         &BACKUP_CONCURRENCY,
         1,
@@ -260,6 +272,11 @@ pub fn compression() -> Result<Compression> {
             "\"wal_e.compression\" is \"{encoding}\", and \"wal_e.compression_level\" is {level}."
         ))
     })
+}
+
+/// How many WAL files are under way at the same time.
+pub fn wal_upload_concurrency() -> usize {
+    usize::try_from(WAL_UPLOAD_CONCURRENCY.get()).unwrap_or(1)
 }
 
 /// How a base backup is taken, as configured now.

@@ -237,12 +237,13 @@ pub struct WalPush {
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
 
+    /// WAL files in flight: those that wait behind PATH are sent along, so that
+    /// the next calls have little to do. With 1, PATH alone
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 8, value_parser = pool_size())]
+    pub pool_size: u16,
+
     #[command(flatten)]
     pub compression: CompressionOptions,
-
-    /// Accepted as in WAL-E; one call archives one file
-    #[arg(short = 'p', long, value_name = "N", hide = true)]
-    pub pool_size: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -356,6 +357,7 @@ mod tests {
         for line in [
             "--s3-prefix s3://b/p -k AKID --terse wal-push pg_wal/0000000100000016000000B3",
             "--s3-prefix=s3://b/p wal-push -p 4 pg_wal/0000000100000016000000B3",
+            "wal-push --pool-size=32 pg_wal/0000000100000016000000B3",
             "--file-prefix file://localhost/b wal-fetch -p 0 0000000100000016000000B3 dest",
             "wal-fetch --prefetch=8 0000000100000016000000B3 dest",
             "backup-push /data -p 8 --cluster-read-rate-limit 1000000",

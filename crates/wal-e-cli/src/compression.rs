@@ -1,53 +1,65 @@
 //! How `backup-push` and `wal-push` compress: from flags, environment and `--env-dir`.
 
 use wal_e_core::codec::{Compression, Encoding};
-use wal_e_core::config::EnvDir;
 use wal_e_core::{Error, ErrorKind, Result};
 
-use crate::cli::{CompressionOptions, StoreOptions};
-use crate::variables::{Place, Variables};
+use crate::cli::CompressionOptions;
+use crate::settings::Settings;
+use crate::variables::{Variable, Variables};
 
-/// The compression that is meant. WAL-G's variables have WAL-G's meaning: its level
-/// of zstd counts for zstd only.
-///
-/// # Errors
-/// [`ErrorKind::Config`] for a method that is not supported, a level that it does not
-/// have, and an `--env-dir` that cannot be read.
-pub fn resolve(
-    options: &CompressionOptions,
-    store: &StoreOptions,
-    environment: Place,
-) -> Result<Compression> {
-    let mut places = vec![environment];
-    if let Some(directory) = &store.env_dir {
-        places.push(Place::EnvDir(EnvDir::read(directory)?));
-    }
-    let variables = Variables { places };
-    let encoding = match &options.compression {
-        Some(method) => {
-            method.parse::<Encoding>().map_err(|error| named(error, "--compression"))?
+/// What the environment and `--env-dir` say. It is not judged before something is
+/// to be compressed: a restore does not depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompressionVariables {
+    method: Option<Variable>,
+    level: Option<Variable>,
+    /// WAL-G's; it counts for zstd only.
+    zstd_level: Option<Variable>,
+}
+
+impl CompressionVariables {
+    /// Those that are set.
+    pub fn find(variables: &Variables) -> Self {
+        CompressionVariables {
+            method: variables.find(&["COMPRESSION_METHOD"]),
+            level: variables.find(&["COMPRESSION_LEVEL"]),
+            zstd_level: variables.find(&["ZSTD_LEVEL"]),
         }
-        None => match variables.find(&["COMPRESSION_METHOD"]) {
-            Some(found) => {
+    }
+}
+
+impl CompressionOptions {
+    /// The compression that is meant.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a method that is not supported and a level that it does
+    /// not have.
+    pub fn resolve(&self, settings: &Settings) -> Result<Compression> {
+        let variables = &settings.compression;
+        let encoding = match (&self.compression, &variables.method) {
+            (Some(method), _) => {
+                method.parse::<Encoding>().map_err(|error| named(error, "--compression"))?
+            }
+            (None, Some(found)) => {
                 found.value.parse::<Encoding>().map_err(|error| named(error, &found.name))?
             }
-            None => Encoding::default(),
-        },
-    };
-    if let Some(level) = options.compression_level {
-        return Compression::new(encoding, Some(level))
-            .map_err(|error| named(error, "--compression-level"));
+            (None, None) => Encoding::default(),
+        };
+        if let Some(level) = self.compression_level {
+            return Compression::new(encoding, Some(level))
+                .map_err(|error| named(error, "--compression-level"));
+        }
+        let found = match (&variables.level, &variables.zstd_level) {
+            (None, Some(found)) if encoding == Encoding::Zstd => found,
+            (Some(found), _) => found,
+            (None, _) => return Compression::new(encoding, None),
+        };
+        let level = found.value.trim().parse::<i32>().map_err(|_| {
+            let message = format!("invalid value \"{}\" of {}", found.value, found.name);
+            Error::new(ErrorKind::Config, message).with_hint("It must be a whole number.")
+        })?;
+        Compression::new(encoding, Some(level)).map_err(|error| named(error, &found.name))
     }
-    let names: &[&str] = match encoding {
-        Encoding::Zstd => &["COMPRESSION_LEVEL", "ZSTD_LEVEL"],
-        Encoding::Lz4 | Encoding::None => &["COMPRESSION_LEVEL"],
-    };
-    let Some(found) = variables.find(names) else { return Compression::new(encoding, None) };
-    let level = found.value.trim().parse::<i32>().map_err(|_| {
-        let message = format!("invalid value \"{}\" of {}", found.value, found.name);
-        Error::new(ErrorKind::Config, message).with_hint("It must be a whole number.")
-    })?;
-    Compression::new(encoding, Some(level)).map_err(|error| named(error, &found.name))
 }
 
 /// Says where a value was found.
@@ -63,14 +75,16 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
+    use crate::variables::Place;
 
     fn resolved(flags: &str, variables: &[(&str, &str)]) -> Result<Compression> {
-        let line = format!("wal-e wal-push 00000002.history {flags}");
+        let line = format!("wal-e --file-prefix /b wal-push 00000002.history {flags}");
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let Command::WalPush(push) = cli.command else { panic!("{line}") };
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let environment = variables.iter().map(owned).collect::<BTreeMap<_, _>>();
-        resolve(&push.compression, &cli.store, Place::Environment(environment))
+        let settings = Settings::resolve(&cli.store, Place::Environment(environment))?;
+        push.compression.resolve(&settings)
     }
 
     fn compression(encoding: Encoding, level: i32) -> Compression {

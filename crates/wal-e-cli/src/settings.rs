@@ -10,6 +10,7 @@ use wal_e_core::config::{EnvDir, Prefix, S3Config, Secret, StaticCredentials, St
 use wal_e_core::{Error, ErrorKind, Result};
 
 use crate::cli::StoreOptions;
+use crate::compression::CompressionVariables;
 use crate::endpoint::Endpoint;
 use crate::variables::{NAMESPACES, Place, Variables};
 
@@ -33,6 +34,8 @@ pub struct Settings {
     pub store: StoreConfig,
     /// Where the credentials were found.
     pub credentials: CredentialPlace,
+    /// How to compress, as far as variables say.
+    pub compression: CompressionVariables,
     /// The arguments that lead another process to the same place, when
     /// it is given the same credentials. No secret is among them.
     pub arguments: Vec<String>,
@@ -67,7 +70,8 @@ impl Settings {
             Prefix::File { .. } => (S3Config::default(), CredentialPlace::NotNeeded),
         };
         let store = StoreConfig { prefix, s3 };
-        Ok(Settings { store, credentials, arguments: arguments.0 })
+        let compression = CompressionVariables::find(&variables);
+        Ok(Settings { store, credentials, compression, arguments: arguments.0 })
     }
 }
 

@@ -12,6 +12,8 @@ use crate::postgres::{SegmentSize, TimelineId, WalFileName, WalSegment};
 const WAL: &str = "wal_005";
 /// Where base backups lie.
 const BASE_BACKUPS: &str = "basebackups_005";
+/// Where wal_e keeps what it needs to know of the prefix itself.
+const OWN: &str = "wal_e";
 /// What the tars of a backup are called, before their extension.
 const TAR: &str = ".tar";
 /// The tar that holds `global/pg_control` alone.
@@ -49,7 +51,51 @@ impl fmt::Display for ObjectKey {
 /// The object whose create-only upload shows whether a store honours
 /// `If-None-Match: *`. It stays, so that the probe is one request the next time.
 pub fn create_only_probe() -> ObjectKey {
-    ObjectKey("wal_e/create_only_probe".to_owned())
+    ObjectKey(format!("{OWN}/create_only_probe"))
+}
+
+/// Which cluster the prefix belongs to.
+pub fn owner() -> ObjectKey {
+    ObjectKey(format!("{OWN}/owner.json"))
+}
+
+/// An object that is written and removed again to see whether the store works.
+/// `random` tells it from those of others.
+pub fn check_object(random: u64) -> ObjectKey {
+    ObjectKey(format!("{OWN}/check/{random:016x}"))
+}
+
+/// The beginning of the keys of all [`wal_encoding`] objects.
+pub fn wal_encodings() -> String {
+    format!("{OWN}/wal_encodings/")
+}
+
+/// The object that says that WAL of the prefix is stored in this encoding.
+pub fn wal_encoding(encoding: Encoding) -> ObjectKey {
+    ObjectKey(format!("{OWN}/wal_encodings/{encoding}"))
+}
+
+/// The encoding that a listed key of [`wal_encodings`] stands for.
+pub fn encoding_of_mark(key: &ObjectKey) -> Option<Encoding> {
+    key.0.strip_prefix(OWN)?.strip_prefix("/wal_encodings/")?.parse().ok()
+}
+
+/// The WAL file that a listed key holds, and how it is encoded; `None` for what
+/// is no WAL file.
+pub fn wal_file_of(key: &ObjectKey) -> Option<(WalFileName, StoredEncoding)> {
+    let file = key.0.strip_prefix(WAL)?.strip_prefix('/')?;
+    if let Ok(name) = file.parse() {
+        return Some((name, StoredEncoding::Readable(Encoding::None)));
+    }
+    let end = file.rfind('.')?;
+    Some((file[..end].parse().ok()?, StoredEncoding::from_suffix(&file[end..])?))
+}
+
+/// What sorts before the key of a WAL file in any encoding, and after those of
+/// the files before it.
+pub fn before_wal_file(name: &WalFileName) -> String {
+    // The name itself is the key of the uncompressed file.
+    format!("{WAL}/{}", &name.as_str()[..name.as_str().len() - 1])
 }
 
 /// A WAL file.

@@ -7,7 +7,8 @@ use wal_e_core::ErrorKind;
 use wal_e_core::codec::{Compression, Compressor, Decompressor, Encoding};
 use wal_e_core::postgres::tablespace_map::{self, MappedTablespace};
 use wal_e_core::postgres::{
-    Lsn, SegmentNumber, SegmentSize, TimelineId, WalFileKind, WalFileName, WalSegment,
+    Lsn, SegmentNumber, SegmentSize, TimelineId, WalFileKind, WalFileName, WalPageHeader,
+    WalSegment,
 };
 
 fn segment_size() -> impl Strategy<Value = SegmentSize> {
@@ -78,6 +79,9 @@ proptest! {
         let name: WalFileName = a.file_name(size).parse().unwrap();
         prop_assert_eq!(name.kind(), WalFileKind::Segment);
         prop_assert_eq!(name.timeline(), TimelineId(timeline));
+        prop_assert_eq!(name.segment_number(size), Some(a.number));
+        let range = a.number.start_lsn(size)..a.number.end_lsn(size);
+        prop_assert!(range.contains(&Lsn(lsns[0])) || range.end == Lsn(u64::MAX));
         prop_assert_eq!(a.number.cmp(&b.number), a.file_name(size).cmp(&b.file_name(size)));
     }
 
@@ -94,6 +98,37 @@ proptest! {
         let _ = text.parse::<wal_e_core::config::Prefix>();
         let _ = tablespace_map::parse(&text);
         let _ = wal_e_core::sentinel::parse::<wal_e_core::sentinel::Sentinel>("x", text.as_bytes());
+    }
+
+    #[test]
+    fn no_bytes_make_a_wal_page_header_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..48),
+        magic in any::<bool>(),
+        file_bytes in any::<u64>(),
+        size in segment_size(),
+        lsn in any::<u64>(),
+    ) {
+        let mut bytes = bytes;
+        if magic && bytes.len() >= 4 {
+            bytes[..4].copy_from_slice(&[0x10, 0xD1, 0x02, 0x00]);
+        }
+        let header = WalPageHeader::parse(&bytes);
+        prop_assert_eq!(header.is_some(), bytes.len() >= WalPageHeader::LENGTH);
+        if let Some(header) = header {
+            let segment = WalSegment::containing(TimelineId(1), Lsn(lsn), size);
+            let name = WalFileName::segment(segment, size);
+            let _ = header.check(&name, file_bytes);
+            let fits = WalPageHeader {
+                page_address: segment.number.start_lsn(size),
+                timeline: TimelineId(1),
+                segment_bytes: u32::try_from(size.bytes()).expect("at most 1 GB"),
+                block_bytes: 8192,
+                magic: 0xD118,
+                flags: 0x0002,
+                ..header
+            };
+            prop_assert_eq!(fits.check(&name, size.bytes()), Ok(()));
+        }
     }
 
     #[test]

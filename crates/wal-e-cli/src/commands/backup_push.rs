@@ -27,9 +27,9 @@ const TAR_SIZE_THRESHOLD_BYTES: u64 = 1 << 30;
 pub fn run(
     arguments: &cli::BackupPush,
     settings: &Settings,
-    compression: Compression,
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
+    let compression = arguments.compression.resolve(settings)?;
     run_large(async {
         let interrupt = Interrupt::listen(report)?;
         let opened = interrupt.or_cancelled(open(settings, report)).await;

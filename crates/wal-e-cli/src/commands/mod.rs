@@ -8,7 +8,6 @@ use wal_e_core::store::{self, ObjectStore, retry::Patience};
 use wal_e_core::{Error, Result, notice};
 
 use crate::cli::{Cli, Command};
-use crate::compression;
 use crate::interrupt::Failure;
 use crate::report::Report;
 use crate::settings::Settings;
@@ -28,12 +27,7 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
     }
     let settings = Settings::resolve(&cli.store, Place::environment())?;
     match &cli.command {
-        Command::BackupPush(arguments) => {
-            let environment = Place::environment();
-            let compression =
-                compression::resolve(&arguments.compression, &cli.store, environment)?;
-            backup_push::run(arguments, &settings, compression, report)
-        }
+        Command::BackupPush(arguments) => backup_push::run(arguments, &settings, report),
         Command::BackupFetch(arguments) => backup_fetch::run(arguments, &settings, report),
         Command::BackupList(arguments) => Ok(backup_list::run(arguments, &settings, report)?),
         Command::WalPush(arguments) => Ok(wal_push::run(arguments, &settings, report)?),

@@ -149,8 +149,14 @@ async fn encodings_are_remembered() {
     let store = MemoryStore::new();
     assert!(register_wal_encoding(&store, Encoding::Lz4).await.unwrap().is_empty());
     assert_eq!(register_wal_encoding(&store, Encoding::None).await.unwrap(), [Encoding::Lz4]);
-    assert_eq!(register_wal_encoding(&store, Encoding::Zstd).await.unwrap(), [Encoding::Lz4, Encoding::None]);
-    assert_eq!(register_wal_encoding(&store, Encoding::Lz4).await.unwrap(), [Encoding::None, Encoding::Zstd]);
+    assert_eq!(
+        register_wal_encoding(&store, Encoding::Zstd).await.unwrap(),
+        [Encoding::Lz4, Encoding::None]
+    );
+    assert_eq!(
+        register_wal_encoding(&store, Encoding::Lz4).await.unwrap(),
+        [Encoding::None, Encoding::Zstd]
+    );
     assert_eq!(
         keys(&store).await,
         ["wal_e/wal_encodings/lz4", "wal_e/wal_encodings/none", "wal_e/wal_encodings/zstd"]
@@ -179,7 +185,10 @@ async fn wal_of_another_tool_is_found_by_its_names() {
     ] {
         put_wal(&store, name).await;
     }
-    assert_eq!(register_wal_encoding(&store, Encoding::Lz4).await.unwrap(), [Encoding::None, Encoding::Zstd]);
+    assert_eq!(
+        register_wal_encoding(&store, Encoding::Lz4).await.unwrap(),
+        [Encoding::None, Encoding::Zstd]
+    );
 }
 
 #[tokio::test]
@@ -195,5 +204,8 @@ async fn an_interrupted_registration_is_made_up_for() {
         );
         assert!(register_wal_encoding(&store, Encoding::Lz4).await.is_err() || call > 1);
     }
-    assert_eq!(register_wal_encoding(&memory, Encoding::Lz4).await.unwrap(), [Encoding::None, Encoding::Zstd]);
+    assert_eq!(
+        register_wal_encoding(&memory, Encoding::Lz4).await.unwrap(),
+        [Encoding::None, Encoding::Zstd]
+    );
 }

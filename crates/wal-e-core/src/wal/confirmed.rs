@@ -51,7 +51,9 @@ impl ConfirmedFiles {
         for (name, file) in files {
             let _ = fs::write(self.note(name), self.text(file));
         }
-        for entry in fs::read_dir(self.wal_directory.join(DIRECTORY)).into_iter().flatten().flatten() {
+        for entry in
+            fs::read_dir(self.wal_directory.join(DIRECTORY)).into_iter().flatten().flatten()
+        {
             let name = entry.file_name();
             let name = name.to_str().and_then(|name| name.parse::<WalFileName>().ok());
             if name.is_some_and(|name| !is_ready(&self.wal_directory, &name)) {

@@ -16,9 +16,7 @@ use crate::codec::{Compression, Compressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
-use crate::postgres::{
-    SegmentSize, SystemIdentifier, WalFileKind, WalFileName, WalPageHeader,
-};
+use crate::postgres::{SegmentSize, SystemIdentifier, WalFileKind, WalFileName, WalPageHeader};
 use crate::store::{Attributes, ObjectStore, PutMode, PutOutcome};
 use crate::tasks::blocking;
 use crate::transfer::{Upload, upload};
@@ -272,7 +270,8 @@ fn compress<W: Write>(
     sink: W,
 ) -> Result<(String, W)> {
     let lost = |source: io::Error| Error::from_io("could not compress WAL", source);
-    let (checksum, compressor) = copy(path, bytes, Compressor::new(sink, compression).map_err(lost)?)?;
+    let (checksum, compressor) =
+        copy(path, bytes, Compressor::new(sink, compression).map_err(lost)?)?;
     Ok((checksum, compressor.finish().map_err(lost)?))
 }
 

@@ -31,11 +31,10 @@ pub fn current() -> Result<ArchiverSettings> {
     Ok(ArchiverSettings {
         store: gucs::store_config()?,
         archiving: Archiving {
-            claimant: Some(Claimant {
-                system_identifier: server::system_identifier(),
-                hostname: wal_e_core::host::name(),
-                data_directory: server::data_directory().display().to_string(),
-            }),
+            claimant: Some(Claimant::on_this_host(
+                server::system_identifier(),
+                server::data_directory().display().to_string(),
+            )),
             wal_directory: PathBuf::from(WAL_DIRECTORY),
             compression: gucs::compression()?,
             concurrency,

@@ -39,6 +39,19 @@ pub struct Claimant {
     pub data_directory: String,
 }
 
+impl Claimant {
+    /// A cluster on this host.
+    pub fn on_this_host(
+        system_identifier: SystemIdentifier,
+        data_directory: impl Into<String>,
+    ) -> Self {
+        // Empty when the kernel does not tell: it is for people only.
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let hostname = hostname.trim().to_owned();
+        Claimant { system_identifier, hostname, data_directory: data_directory.into() }
+    }
+}
+
 /// The cluster that a prefix belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {

@@ -8,7 +8,7 @@ use std::path::Path;
 use wal_e_core::owner::Claimant;
 use wal_e_core::postgres::{SystemIdentifier, WalFileName, WalPageHeader};
 use wal_e_core::wal::{self, Archiving, ConfirmedFiles};
-use wal_e_core::{Error, ErrorKind, Result, host};
+use wal_e_core::{Error, ErrorKind, Result};
 
 use super::{open, run_small};
 use crate::cli::WalPush;
@@ -29,7 +29,7 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Report) -> Result<
     let archiving = Archiving {
         claimant: claimant(path),
         wal_directory: wal_directory.to_owned(),
-        compression: arguments.compression.resolve(settings)?,
+        compression: wal_e_core::codec::Compression::default(),
         concurrency,
         compressors: processors.min(concurrency),
         standby: false,
@@ -72,11 +72,8 @@ fn claimant(path: &Path) -> Option<Claimant> {
     let wal_directory = std::path::absolute(directory_of(path)).ok()?;
     let data_directory = wal_directory.parent()?;
     let of_data_directory = read_system_identifier(data_directory).ok();
-    Some(Claimant {
-        system_identifier: of_data_directory.or_else(|| of_segment(path))?,
-        hostname: host::name(),
-        data_directory: data_directory.display().to_string(),
-    })
+    let system_identifier = of_data_directory.or_else(|| of_segment(path))?;
+    Some(Claimant::on_this_host(system_identifier, data_directory.display().to_string()))
 }
 
 /// The cluster in the header of a WAL segment.

@@ -46,7 +46,7 @@ impl SegmentSize {
     }
 
     /// The size in bytes.
-    pub fn bytes(self) -> u64 {
+    pub const fn bytes(self) -> u64 {
         self.0
     }
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pipeline::{Pipeline, archived_already};
 use super::push::{PushOptions, Pusher};
-use crate::codec::{Compression, Encoding};
+use crate::codec::Compression;
 use crate::error::Result;
 use crate::notice::Notices;
 use crate::owner::{self, Claimant};

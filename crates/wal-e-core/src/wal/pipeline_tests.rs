@@ -15,7 +15,7 @@ use crate::notice;
 use crate::postgres::WalFileName;
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
-use crate::store::{ListRequest, ObjectStore, list_all};
+use crate::store::{ListRequest, list_all};
 
 type Store = FaultyStore<MemoryStore>;
 

@@ -4,6 +4,7 @@
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use wal_e_core::base_backup::PushOptions;
@@ -25,6 +26,9 @@ static S3_CA_FILE: Text = Text::new(Some(c""));
 static S3_STORAGE_CLASS: Text = Text::new(Some(c""));
 static S3_SSE: Text = Text::new(Some(c""));
 static S3_SSE_KMS_KEY_ID: Text = Text::new(Some(c""));
+/// Seconds. Long enough for a slow line, short enough that a request which
+/// stands still is tried again before anybody worries.
+static S3_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30);
 /// Tar partitions in flight. Each holds a few parts in memory: 4 keeps a
 /// network busy and stays under 100 MB.
 static BACKUP_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(4);
@@ -121,6 +125,15 @@ pub fn register() {
         c"Empty means the account's default key.",
     );
     number(
+        c"wal_e.s3_timeout",
+        &S3_TIMEOUT,
+        1,
+        3600,
+        GucFlags::UNIT_S,
+        c"How long an S3 request may stand still before it counts as failed.",
+        c"An answer may take twice as long, and the end of an upload in parts ten times.",
+    );
+    number(
         c"wal_e.backup_concurrency",
         &BACKUP_CONCURRENCY,
         1,
@@ -204,6 +217,7 @@ pub fn store_config() -> Result<StoreConfig> {
         sse: get(&S3_SSE),
         sse_kms_key_id: get(&S3_SSE_KMS_KEY_ID),
         credentials: None,
+        timeout: u64::try_from(S3_TIMEOUT.get()).ok().map(Duration::from_secs),
     };
     if let Some(directory) = get(&ENV_DIR) {
         s3.fill_from_env_dir(&EnvDir::read(Path::new(&directory))?);

@@ -3,6 +3,7 @@
 //! The options of WAL-E 1.1 keep their names and meaning. A secret has no
 //! option: it would be visible to every user of the machine.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -46,12 +47,16 @@ Environment:
   AWS_S3_FORCE_PATH_STYLE                 true or false
   S3_CA_CERT_FILE, AWS_CA_BUNDLE          PEM file of trusted authorities
   S3_STORAGE_CLASS, S3_SSE, S3_SSE_KMS_ID how objects are stored
+  S3_TIMEOUT                              seconds that a request may stand still
   PGHOST, PGPORT, PGUSER, PGDATABASE, PGPASSWORD
                                           server of backup-push
 
 ",
     include_str!("exit_code_table.txt")
 );
+
+/// What may be said of `--s3-timeout`, in seconds.
+pub const S3_TIMEOUTS: RangeInclusive<u64> = 1..=3600;
 
 /// Where backups and WAL are kept, and how to get there.
 #[derive(Debug, Clone, Default, Args)]
@@ -103,6 +108,13 @@ pub struct StoreOptions {
     /// Key for aws:kms
     #[arg(long, global = true, value_name = "KEY")]
     pub s3_sse_kms_key_id: Option<String>,
+
+    /// How long a request may stand still before it counts as failed: 30 if not given
+    #[arg(
+        long, global = true, value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(S3_TIMEOUTS)
+    )]
+    pub s3_timeout: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -374,6 +386,9 @@ mod tests {
             "backup-fetch /data LATEST --tablespace-mapping /a=b",
             "backup-fetch /data LATEST --tablespace-mapping /a=/b=/c",
             "wal-fetch 0000000100000016000000B3",
+            "--s3-timeout 0 backup-list",
+            "--s3-timeout 3601 backup-list",
+            "--s3-timeout 1min backup-list",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

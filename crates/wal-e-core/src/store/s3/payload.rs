@@ -27,8 +27,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use sha2::{Digest, Sha256};
 
-use super::Limits;
 use super::errors::Failure;
+use super::limits::Limits;
 
 /// How much is handed out at once: small enough to see a slow line move.
 const PIECE_BYTES: usize = 64 * 1024;

@@ -4,6 +4,7 @@
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use wal_e_core::base_backup::PushOptions;
@@ -33,6 +34,9 @@ static COMPRESSION_LEVEL: GucSetting<i32> = GucSetting::<i32>::new(0);
 /// WAL files in flight. Enough to fill a few hundred MB/s at 100 ms from the
 /// store; each holds at most 24 MB.
 static WAL_UPLOAD_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(8);
+/// Seconds. Long enough for a slow line, short enough that a request which
+/// stands still is tried again before anybody worries.
+static S3_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30);
 /// Tar partitions in flight. Each holds a few parts in memory: 4 keeps a
 /// network busy and stays under 100 MB.
 static BACKUP_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(4);
@@ -166,6 +170,15 @@ pub fn register() {
         c"With 1, no file is sent before the server asks for it.",
     );
     number(
+        c"wal_e.s3_timeout",
+        &S3_TIMEOUT,
+        1,
+        3600,
+        GucFlags::UNIT_S,
+        c"How long an S3 request may stand still before it counts as failed.",
+        c"An answer may take twice as long, and the end of an upload in parts ten times.",
+    );
+    number(
         c"wal_e.backup_concurrency",
         &BACKUP_CONCURRENCY,
         1,
@@ -249,6 +262,7 @@ pub fn store_config() -> Result<StoreConfig> {
         sse: get(&S3_SSE),
         sse_kms_key_id: get(&S3_SSE_KMS_KEY_ID),
         credentials: None,
+        timeout: u64::try_from(S3_TIMEOUT.get()).ok().map(Duration::from_secs),
     };
     if let Some(directory) = get(&ENV_DIR) {
         s3.fill_from_env_dir(&EnvDir::read(Path::new(&directory))?);
@@ -291,9 +305,4 @@ pub fn backup_options() -> Result<PushOptions> {
         compression: compression()?,
         read_rate_limit_bytes_per_second: (rate_limit > 0).then_some(rate_limit),
     })
-}
-
-/// What new objects are compressed with.
-pub fn compression() -> Result<wal_e_core::codec::Compression> {
-    Ok(wal_e_core::codec::Compression::default())
 }

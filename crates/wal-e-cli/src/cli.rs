@@ -3,6 +3,7 @@
 //! The options of WAL-E 1.1 keep their names and meaning. A secret has no
 //! option: it would be visible to every user of the machine.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -50,12 +51,16 @@ Environment:
                                           as --compression
   WALE_COMPRESSION_LEVEL                  as --compression-level; for zstd also
                                           WALG_ZSTD_LEVEL
+  S3_TIMEOUT                              seconds that a request may stand still
   PGHOST, PGPORT, PGUSER, PGDATABASE, PGPASSWORD
                                           server of backup-push
 
 ",
     include_str!("exit_code_table.txt")
 );
+
+/// What may be said of `--s3-timeout`, in seconds.
+pub const S3_TIMEOUTS: RangeInclusive<u64> = 1..=3600;
 
 /// Where backups and WAL are kept, and how to get there.
 #[derive(Debug, Clone, Default, Args)]
@@ -107,6 +112,13 @@ pub struct StoreOptions {
     /// Key for aws:kms
     #[arg(long, global = true, value_name = "KEY")]
     pub s3_sse_kms_key_id: Option<String>,
+
+    /// How long a request may stand still before it counts as failed: 30 if not given
+    #[arg(
+        long, global = true, value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(S3_TIMEOUTS)
+    )]
+    pub s3_timeout: Option<u64>,
 }
 
 /// How what is stored is compressed. Whatever is read tells it by its name.
@@ -398,6 +410,9 @@ mod tests {
             "backup-fetch /data LATEST --tablespace-mapping /a=b",
             "backup-fetch /data LATEST --tablespace-mapping /a=/b=/c",
             "wal-fetch 0000000100000016000000B3",
+            "--s3-timeout 0 backup-list",
+            "--s3-timeout 3601 backup-list",
+            "--s3-timeout 1min backup-list",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -237,19 +237,20 @@ mod tests {
     #[test]
     fn an_env_dir_is_named_as_the_source_of_keys_only_when_it_has_some() {
         let directory = tempfile::tempdir().unwrap();
-        let filled = |mut config: S3Config| {
+        let fill = |config: &mut S3Config| {
             config.fill_from_env_dir(&EnvDir::read(directory.path()).unwrap());
-            config
         };
+        let mut config = S3Config::default();
         std::fs::write(directory.path().join("AWS_REGION"), "eu-west-1").unwrap();
-        let without_keys = filled(S3Config::default());
-        assert_eq!(without_keys.credentials, None);
-        assert_eq!(without_keys.region.as_deref(), Some("eu-west-1"));
+        fill(&mut config);
+        assert_eq!(config.credentials, None);
+        assert_eq!(config.region.as_deref(), Some("eu-west-1"));
 
         for (name, value) in [("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "hunter2")] {
             std::fs::write(directory.path().join(name), value).unwrap();
         }
         let from_directory = Some(Credentials::EnvDir(directory.path().to_owned()));
-        assert_eq!(filled(S3Config::default()).credentials, from_directory);
+        fill(&mut config);
+        assert_eq!(config.credentials, from_directory);
     }
 }

@@ -292,8 +292,3 @@ pub fn backup_options() -> Result<PushOptions> {
         read_rate_limit_bytes_per_second: (rate_limit > 0).then_some(rate_limit),
     })
 }
-
-/// What new objects are compressed with.
-pub fn compression() -> Result<wal_e_core::codec::Compression> {
-    Ok(wal_e_core::codec::Compression::default())
-}

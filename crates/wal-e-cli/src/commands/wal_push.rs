@@ -29,7 +29,7 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Report) -> Result<
     let archiving = Archiving {
         claimant: claimant(path),
         wal_directory: wal_directory.to_owned(),
-        compression: wal_e_core::codec::Compression::default(),
+        compression: arguments.compression.resolve(settings)?,
         concurrency,
         compressors: processors.min(concurrency),
         standby: false,

@@ -14,7 +14,7 @@
 //! * [`layout`]: every object key; [`sentinel`]: the JSON beside a backup.
 //! * [`owner`]: which cluster a prefix belongs to.
 //! * [`store`]: where objects live: `s3://`, `file://`, memory.
-//! * [`codec`]: LZ4 frames; [`transfer`]: between blocking streams and stores.
+//! * [`codec`]: how bytes are compressed; [`transfer`]: between blocking streams and stores.
 //! * [`wal`] and [`base_backup`]: the order of steps.
 //!
 //! Nothing here knows of pgrx, reads the environment, prints, keeps global

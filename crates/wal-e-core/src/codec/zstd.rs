@@ -17,10 +17,14 @@ const BUFFER_BYTES: usize = 128 * 1024;
 
 /// The largest window that is written: 8 MiB, what WAL-G writes and every
 /// decoder must accept (RFC 8878, section 3.1.1.1.2). The levels from
-/// [`FIRST_LARGE_WINDOW`] on would take up to 128 MiB, and many times that
-/// while compressing.
+/// [`FIRST_LARGE`] on would take up to 128 MiB.
 const WRITTEN_WINDOW_LOG: u32 = 23;
-const FIRST_LARGE_WINDOW: i32 = 20;
+const FIRST_LARGE: i32 = 20;
+
+/// Tables that find matches, in 4-byte entries: 64 and 32 MiB. The same levels
+/// would take up to 640 MiB for each stream, whatever the window is.
+const CHAIN_LOG: u32 = 24;
+const HASH_LOG: u32 = 23;
 
 /// The largest window that is read: 128 MiB, what level 22 of the `zstd` tool
 /// asks for, and the limit at which that tool itself stops. A reader holds its
@@ -39,8 +43,10 @@ impl<W: Write> ZstdWriter<W> {
     pub(super) fn new(inner: W, level: i32) -> io::Result<Self> {
         let mut encoder = raw::Encoder::new(level)?;
         encoder.set_parameter(raw::CParameter::ChecksumFlag(true))?;
-        if level >= FIRST_LARGE_WINDOW {
+        if level >= FIRST_LARGE {
             encoder.set_parameter(raw::CParameter::WindowLog(WRITTEN_WINDOW_LOG))?;
+            encoder.set_parameter(raw::CParameter::ChainLog(CHAIN_LOG))?;
+            encoder.set_parameter(raw::CParameter::HashLog(HASH_LOG))?;
         }
         let sink = FirstError::new(inner);
         Ok(ZstdWriter { writer: zio::Writer::new_with_capacity(sink, encoder, BUFFER_BYTES) })

@@ -23,7 +23,7 @@ use crate::transfer::{DownloadReader, download};
 ///
 /// An LZ4 object takes one request; for any other encoding the archive is listed.
 /// Damage to an object that is not compressed shows only where the checksum of
-/// its content was kept with it, as [`push`](super::push()) does.
+/// its content was kept with it, as [`Pusher`](super::Pusher) does.
 ///
 /// # Errors
 /// * [`ErrorKind::NotFound`]: the archive does not have it.

@@ -14,12 +14,14 @@
 compile_error!("wal_e needs panic = \"unwind\": an ERROR of PostgreSQL travels as a panic");
 
 mod archive_module;
+mod archiver_stats;
 mod backup_slot;
 mod error;
 mod gucs;
 mod pg;
 mod runtime;
 mod server_log;
+mod shared_values;
 mod sql_api;
 mod worker;
 

@@ -4,7 +4,8 @@ use std::ffi::CStr;
 use std::path::PathBuf;
 
 use pgrx::pg_sys;
-use wal_e_core::postgres::{SegmentSize, SystemIdentifier, TimelineId};
+use wal_e_core::owner::Claimant;
+use wal_e_core::postgres::{Lsn, SegmentSize, SystemIdentifier, TimelineId};
 
 /// What does not change while the server runs, and the timeline, which does not
 /// change while it is a primary.
@@ -31,15 +32,49 @@ pub fn facts() -> ServerFacts {
     unsafe {
         ServerFacts {
             timeline: TimelineId(pg_sys::GetWALInsertionTimeLine()),
-            segment_size: SegmentSize::new(u64::try_from(pg_sys::wal_segment_size).unwrap_or(0)),
+            segment_size: segment_size(),
             system_identifier: SystemIdentifier(pg_sys::GetSystemIdentifier()),
-            data_directory: PathBuf::from(
-                CStr::from_ptr(pg_sys::DataDir).to_string_lossy().into_owned(),
-            ),
+            data_directory: data_directory(),
             version: setting(c"server_version_num").parse().unwrap_or(pg_sys::PG_VERSION_NUM),
             data_checksums: pg_sys::DataChecksumsEnabled(),
         }
     }
+}
+
+/// This cluster, as it claims a prefix. Also on a standby.
+pub fn claimant() -> Claimant {
+    // SAFETY: a plain read of control data in shared memory.
+    let identifier = SystemIdentifier(unsafe { pg_sys::GetSystemIdentifier() });
+    Claimant::on_this_host(identifier, data_directory().to_string_lossy())
+}
+
+/// Absolute path of the data directory.
+fn data_directory() -> PathBuf {
+    // SAFETY: set before the first child is forked, and never changes.
+    PathBuf::from(unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_string_lossy().into_owned())
+}
+
+/// Size of the WAL segments; `None` when it is none that PostgreSQL allows.
+pub fn segment_size() -> Option<SegmentSize> {
+    // SAFETY: set before the first child is forked, and never changes.
+    SegmentSize::new(u64::try_from(unsafe { pg_sys::wal_segment_size }).unwrap_or(0))
+}
+
+/// Up to where this server has its WAL on disk: flushed on a primary, received
+/// (or, from an archive, replayed) on a standby. `None` before there is any.
+pub fn wal_position() -> Option<Lsn> {
+    let nowhere = std::ptr::null_mut();
+    // SAFETY: both read positions in shared memory; null pointers say that the
+    // timeline is not wanted.
+    let position = unsafe {
+        if in_recovery() {
+            let received = pg_sys::GetWalRcvFlushRecPtr(std::ptr::null_mut(), nowhere);
+            received.max(pg_sys::GetXLogReplayRecPtr(nowhere))
+        } else {
+            pg_sys::GetFlushRecPtr(nowhere)
+        }
+    };
+    (position != 0).then_some(Lsn(position))
 }
 
 /// Whether the server is a standby, or replays WAL for another reason.

@@ -11,6 +11,8 @@
 //! of the setting does not let the same file be stored twice under two names:
 //! [`register_wal_extension`].
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -40,6 +42,19 @@ pub struct Claimant {
     pub hostname: String,
     /// Its data directory, for people.
     pub data_directory: String,
+}
+
+impl Claimant {
+    /// A cluster on this host.
+    pub fn on_this_host(
+        system_identifier: SystemIdentifier,
+        data_directory: impl Into<String>,
+    ) -> Self {
+        // Empty when the kernel does not tell: it is for people only.
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let hostname = hostname.trim().to_owned();
+        Claimant { system_identifier, hostname, data_directory: data_directory.into() }
+    }
 }
 
 /// The cluster that a prefix belongs to.
@@ -86,10 +101,9 @@ pub async fn read(store: &dyn ObjectStore) -> Result<Option<Owner>> {
 /// * [`ErrorKind::Corrupt`]: the object that tells the owner is damaged.
 /// * Those of the store.
 pub async fn claim(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
-    if let Some(owner) = read(store).await? {
-        return compare(store, &owner, claimant);
+    if inspect(store, claimant).await?.is_some() {
+        return Ok(());
     }
-    refuse_foreign_backups(store, claimant).await?;
     let owner = Owner {
         system_identifier: claimant.system_identifier,
         hostname: claimant.hostname.clone(),
@@ -112,19 +126,25 @@ pub async fn claim(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
     }
 }
 
+/// What [`claim`] looks at before it writes: the owner, when the prefix belongs
+/// to `claimant`; `None` when it belongs to nobody and `claimant` may claim it.
+///
+/// # Errors
+/// Those of [`claim`].
+pub async fn inspect(store: &dyn ObjectStore, claimant: &Claimant) -> Result<Option<Owner>> {
+    let owner = read(store).await?;
+    match &owner {
+        Some(owner) => compare(store, owner, claimant)?,
+        None => refuse_foreign_backups(store, claimant).await?,
+    }
+    Ok(owner)
+}
+
 fn compare(store: &dyn ObjectStore, owner: &Owner, claimant: &Claimant) -> Result<()> {
     if owner.system_identifier == claimant.system_identifier {
         return Ok(());
     }
-    Err(foreign(
-        store,
-        claimant,
-        format!(
-            "It belongs to the cluster with system identifier {}, claimed for {}.",
-            owner.system_identifier,
-            place(&owner.hostname, &owner.data_directory)
-        ),
-    ))
+    Err(foreign(store, claimant, format!("It belongs to the cluster with {owner}.",)))
 }
 
 /// Looks at the newest base backup that tells its cluster.
@@ -220,6 +240,13 @@ async fn stored_extensions(store: &dyn ObjectStore) -> Result<Vec<&'static str>>
         files.any(|(_, found)| found == extension)
     };
     Ok(WAL_EXTENSIONS.into_iter().filter(|extension| occurs(extension)).collect())
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = place(&self.hostname, &self.data_directory);
+        write!(f, "system identifier {}, claimed on {place}", self.system_identifier)
+    }
 }
 
 async fn put_extension(store: &dyn ObjectStore, extension: &str) -> Result<()> {

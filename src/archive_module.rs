@@ -15,12 +15,13 @@ use std::time::Instant;
 
 use wal_e_core::config::StoreConfig;
 use wal_e_core::notice::{self, NoticeQueue, Notices};
-use wal_e_core::postgres::WalFileName;
+use wal_e_core::postgres::{SegmentSize, WalFileKind, WalFileName};
 use wal_e_core::store::{self, ObjectStore, retry::Patience};
 use wal_e_core::wal::{self, Pushed};
 
 use self::complaints::Complaints;
 use self::stop::StopWatch;
+use crate::archiver_stats;
 use crate::error::{Failure, Result};
 use crate::gucs;
 use crate::pg::interrupts;
@@ -61,6 +62,23 @@ pub fn shutdown() {
     });
 }
 
+/// Counts a file that the store has confirmed.
+fn note_archived(name: &str, pushed: &Pushed) {
+    let Ok(file) = name.parse::<WalFileName>() else { return };
+    let mark = format!("pg_wal/archive_status/{name}.ready");
+    let finished_at = std::fs::metadata(mark).and_then(|mark| mark.modified()).ok();
+    let end_lsn = SegmentSize::new(pushed.bytes_read)
+        .filter(|_| file.kind() == WalFileKind::Segment)
+        .and_then(|size| Some(file.segment_number(size)?.end_lsn(size)));
+    archiver_stats::note_archived(
+        &file,
+        finished_at,
+        end_lsn,
+        pushed.bytes_read,
+        pushed.bytes_stored,
+    );
+}
+
 /// The state of the archiver process.
 struct Archiver {
     runtime: Option<Runtime>,
@@ -97,7 +115,8 @@ impl Archiver {
         let result = self.push(name, path);
         server_log::emit(&self.queue);
         match result {
-            Ok(_) => {
+            Ok(pushed) => {
+                note_archived(name, &pushed);
                 self.stop.note_success();
                 self.complaints.note_success();
                 true
@@ -107,6 +126,7 @@ impl Archiver {
                 false
             }
             Err(failure) => {
+                archiver_stats::note_failed(name, &failure);
                 self.complaints.warn(name, &failure);
                 false
             }

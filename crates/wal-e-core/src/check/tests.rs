@@ -171,6 +171,28 @@ async fn a_store_that_hangs_is_asked_once() {
 }
 
 #[tokio::test]
+async fn a_clock_that_differs_by_more_than_a_minute_is_told() {
+    let store = MemoryStore::new();
+    let key = layout::check_object(1);
+    let put = store.put(&key, "x".into(), PutMode::Replace, &NO_ATTRIBUTES);
+    let _ = put.await.unwrap();
+    for (offset_seconds, ok, words) in [
+        (0, true, "differ by at most"),
+        (-50, true, "differ by at most"),
+        (50, true, "differ by at most"),
+        (-3600, false, "behind"),
+        (3600, false, "ahead of"),
+    ] {
+        let mut rows = Rows::new("memory:", LIMIT);
+        let local = OffsetDateTime::now_utc() + time::Duration::seconds(offset_seconds);
+        clock_skew(&mut rows, &store, &key, local, local).await;
+        let row = rows.rows.last().unwrap();
+        assert_eq!((row.name, row.ok), (CLOCK_SKEW, Some(ok)), "{row:?}");
+        assert!(row.detail.contains(words), "{row:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_prefix_that_cannot_be_opened_is_named() {
     let config = StoreConfig {
         prefix: "file:///nonexistent/archive".parse().unwrap(),

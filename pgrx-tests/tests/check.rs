@@ -234,6 +234,9 @@ fn a_failure_is_told_until_the_archiver_has_succeeded() {
     let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
     let archived = cluster.archive_current_wal();
     archive.server().refuse(Some(Refusal::AccessDenied));
+    // Without anything in it, a segment is not ended.
+    let write = "SELECT pg_logical_emit_message(false, 'test', 'something to archive')";
+    cluster.execute(write);
     let refused = cluster.switch_wal();
     wait_for("a failure", || stat(&cluster, "failed_count") != "0");
     assert_eq!(stat(&cluster, "last_archived_wal"), archived);
@@ -247,6 +250,7 @@ fn a_failure_is_told_until_the_archiver_has_succeeded() {
     // The answer of the store is the archiver's, not the one that it has now.
     assert_fails(&check(&cluster), "archiver", &[&refused, "AccessDenied"]);
 
+    cluster.execute(write);
     cluster.archive_current_wal();
     wait_for("success", || stat(&cluster, "last_archived_time > last_failed_time") == "t");
     assert_eq!(stat(&cluster, "last_failed_wal"), refused);

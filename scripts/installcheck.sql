@@ -23,7 +23,11 @@ DECLARE
     difference text;
 BEGIN
     WITH wanted (signature) AS (
-        VALUES ('wale_backup_cancel() -> boolean'),
+        VALUES ('wale_check() -> check_name, ok, detail, hint'),
+               ('wale_stat_archiver() -> archived_count, failed_count, bytes_read, bytes_stored, bytes_per_second, '
+                'queue_length, in_flight, last_archived_wal, last_archived_lsn, last_archived_time, lag_bytes, lag_seconds, '
+                'last_failed_wal, last_failed_time, last_error, last_error_detail, last_error_hint, stats_reset'),
+               ('wale_backup_cancel() -> boolean'),
                ('wale_backup_list() -> backup_name, backup_type, start_time, finish_time, timeline, start_lsn, stop_lsn, '
                 'pg_version, system_identifier, uncompressed_bytes, compressed_bytes, permanent, hostname, data_directory'),
                ('wale_backup_progress() -> backup_name, phase, started_at, bytes_total, bytes_read, bytes_uploaded, '
@@ -56,7 +60,7 @@ DO $$
 DECLARE
     call text;
 BEGIN
-    FOREACH call IN ARRAY ARRAY['wale_backup_push()', 'wale_backup_list()', 'wale_backup_progress()', 'wale_backup_cancel()']
+    FOREACH call IN ARRAY ARRAY['wale_backup_push()', 'wale_backup_list()', 'wale_backup_progress()', 'wale_backup_cancel()', 'wale_stat_archiver()', 'wale_check()']
     LOOP
         BEGIN
             EXECUTE format('SET LOCAL ROLE %I', current_setting('installcheck.role'));
@@ -96,6 +100,18 @@ DECLARE
 BEGIN
     SELECT count(*) INTO backups FROM backup.wale_backup_progress();
     ASSERT backups <= 1, format('%s backups at once', backups);
+END $$;
+
+\echo wale_stat_archiver: one row, for pg_monitor too
+GRANT pg_monitor TO :"role";
+DO $$
+DECLARE
+    archived bigint;
+BEGIN
+    EXECUTE format('SET LOCAL ROLE %I', current_setting('installcheck.role'));
+    SELECT archived_count INTO STRICT archived FROM backup.wale_stat_archiver;
+    ASSERT archived >= 0, format('%s files archived', archived);
+    RESET ROLE;
 END $$;
 
 \echo extension: goes away without a trace

@@ -60,8 +60,57 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION wale_backup_cancel() IS
 'stops the running base backup and waits until it has cleaned up; false when none was running';
 
+CREATE FUNCTION wale_stat_archiver(
+    OUT archived_count bigint,
+    OUT failed_count bigint,
+    OUT bytes_read bigint,
+    OUT bytes_stored bigint,
+    OUT bytes_per_second bigint,
+    OUT queue_length bigint,
+    OUT in_flight integer,
+    OUT last_archived_wal text,
+    OUT last_archived_lsn pg_lsn,
+    OUT last_archived_time timestamptz,
+    OUT lag_bytes bigint,
+    OUT lag_seconds double precision,
+    OUT last_failed_wal text,
+    OUT last_failed_time timestamptz,
+    OUT last_error text,
+    OUT last_error_detail text,
+    OUT last_error_hint text,
+    OUT stats_reset timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_stat_archiver_wrapper'
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 1;
+
+COMMENT ON FUNCTION wale_stat_archiver() IS
+'the view of the same name';
+
+CREATE VIEW wale_stat_archiver AS SELECT * FROM wale_stat_archiver();
+
+COMMENT ON VIEW wale_stat_archiver IS
+'one row: what the archiver has done since the server was started, and what it has left to do';
+
+CREATE FUNCTION wale_check(
+    OUT check_name text,
+    OUT ok boolean,
+    OUT detail text,
+    OUT hint text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_check_wrapper'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 17;
+
+COMMENT ON FUNCTION wale_check() IS
+'everything that can be wrong with a set-up, each with its mend; ok is null for what could not be checked or is a matter of choice';
+
 -- Who may call them is a matter of GRANT.
 REVOKE EXECUTE ON FUNCTION wale_backup_push(text, boolean, boolean, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_list() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_progress() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_cancel() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_stat_archiver() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_check() FROM PUBLIC;
+
+-- A view calls its functions with the rights of whoever reads it.
+GRANT EXECUTE ON FUNCTION wale_stat_archiver() TO pg_monitor;
+GRANT SELECT ON wale_stat_archiver TO pg_monitor;

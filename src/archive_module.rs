@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wal_e_core::notice::{self, NoticeQueue, Notices};
-use wal_e_core::postgres::{Lsn, SegmentSize, WalFileKind, WalFileName};
+use wal_e_core::postgres::{SegmentSize, WalFileKind, WalFileName, archive_status};
 use wal_e_core::store::{self, retry::Patience};
-use wal_e_core::wal::{self, Pipeline, Pushed, archive_status};
+use wal_e_core::wal::{self, Pipeline, Pushed};
 
 use self::complaints::Complaints;
 use self::held_back::HeldBack;
@@ -67,6 +67,22 @@ pub fn shutdown() {
     ARCHIVER.with_borrow_mut(Archiver::end);
 }
 
+/// Counts a file that the store has confirmed.
+fn note_archived(name: &str, pushed: &Pushed) {
+    let Ok(file) = name.parse::<WalFileName>() else { return };
+    let finished_at = archive_status::ready_since(Path::new(WAL_DIRECTORY), &file);
+    let end_lsn = SegmentSize::new(pushed.bytes_read)
+        .filter(|_| file.kind() == WalFileKind::Segment)
+        .and_then(|size| Some(file.segment_number(size)?.end_lsn(size)));
+    archiver_stats::note_archived(
+        &file,
+        finished_at,
+        end_lsn,
+        pushed.bytes_read,
+        pushed.bytes_stored,
+    );
+}
+
 /// The state of the archiver process.
 struct Archiver {
     runtime: Option<Runtime>,
@@ -106,7 +122,8 @@ impl Archiver {
         server_log::emit(&self.queue);
         archiver_stats::set_in_flight(self.in_flight());
         match result {
-            Ok(()) => {
+            Ok(pushed) => {
+                note_archived(name, &pushed);
                 self.stop.note_success();
                 self.complaints.note_success();
                 true
@@ -122,32 +139,21 @@ impl Archiver {
         }
     }
 
-    fn push(&mut self, name: &str) -> Result<()> {
+    fn push(&mut self, name: &str) -> Result<Pushed> {
         let file: WalFileName = name.parse()?;
         let settings = settings::current()?;
         self.held_back.check(&settings)?;
-        let finished_at = archive_status::ready_since(Path::new(WAL_DIRECTORY), &file);
         let path = Path::new(WAL_DIRECTORY).join(name);
         self.stop.begin_file(std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
 
         let pipeline = self.pipeline(&settings)?;
-        let asked = file.clone();
-        let pushed = self.run(async move { pipeline.push(&asked).await });
-        let pushed = pushed.inspect_err(|failure| {
+        let pushed = self.run(async move { pipeline.push(&file).await });
+        pushed.inspect_err(|failure| {
             if self.held_back.note_file(&settings, failure) {
                 // The next attempt finds out anew what the store wants.
                 self.connection = None;
             }
-        })?;
-        let Pushed { bytes_read, bytes_stored, .. } = pushed;
-        archiver_stats::note_archived(
-            &file,
-            finished_at,
-            server::segment_size().and_then(|size| end_lsn(&file, size)),
-            bytes_read,
-            bytes_stored,
-        );
-        Ok(())
+        })
     }
 
     /// The way into the archive, or a new one when the settings are not those it
@@ -217,13 +223,5 @@ impl Archiver {
         }
         archiver_stats::set_in_flight(0);
         server_log::emit(&self.queue);
-    }
-}
-
-/// Where the log goes on after a segment; `None` for files of another kind.
-fn end_lsn(file: &WalFileName, size: SegmentSize) -> Option<Lsn> {
-    match file.kind() {
-        WalFileKind::Segment => Some(file.segment_number(size)?.end_lsn(size)),
-        _ => None,
     }
 }

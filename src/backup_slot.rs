@@ -16,33 +16,10 @@ use wal_e_core::base_backup::{Phase, Progress};
 
 use crate::error::{Failure, Result};
 use crate::pg::{interrupts, server, shared_memory, signals};
+use crate::shared_values::{FixedText, SharedFailure, SharedTime};
 
 /// The longest label that `pg_backup_start` takes, in bytes (`MAXPGPATH`).
 pub const MAX_LABEL_BYTES: usize = 1024;
-
-/// Text in shared memory; what does not fit is cut off.
-#[derive(Debug, Clone, Copy)]
-struct FixedText<const N: usize> {
-    length: usize,
-    bytes: [u8; N],
-}
-
-impl<const N: usize> FixedText<N> {
-    const EMPTY: Self = FixedText { length: 0, bytes: [0; N] };
-
-    fn new(text: &str) -> Self {
-        let length = text.floor_char_boundary(N);
-        let mut fixed = Self::EMPTY;
-        fixed.bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
-        fixed.length = length;
-        fixed
-    }
-
-    fn get(&self) -> Option<String> {
-        let text = String::from_utf8_lossy(&self.bytes[..self.length]);
-        (!text.is_empty()).then(|| text.into_owned())
-    }
-}
 
 /// What the slot's backup is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,42 +33,6 @@ enum State {
     Done,
     /// It ended without a sentinel.
     Failed,
-}
-
-/// A failure in shared memory.
-#[derive(Debug, Clone, Copy)]
-struct SharedFailure {
-    code: i32,
-    message: FixedText<1024>,
-    detail: FixedText<2048>,
-    hint: FixedText<1024>,
-}
-
-impl SharedFailure {
-    const NONE: Self = SharedFailure {
-        code: 0,
-        message: FixedText::EMPTY,
-        detail: FixedText::EMPTY,
-        hint: FixedText::EMPTY,
-    };
-
-    fn new(failure: &Failure) -> Self {
-        SharedFailure {
-            code: failure.code as i32,
-            message: FixedText::new(&failure.message),
-            detail: FixedText::new(failure.detail.as_deref().unwrap_or_default()),
-            hint: FixedText::new(failure.hint.as_deref().unwrap_or_default()),
-        }
-    }
-
-    fn get(&self) -> Failure {
-        Failure {
-            code: PgSqlErrorCode::from(self.code),
-            message: self.message.get().unwrap_or_default(),
-            detail: self.detail.get(),
-            hint: self.hint.get(),
-        }
-    }
 }
 
 /// The slot, as it lies in shared memory: plain bytes, valid in every process.
@@ -114,10 +55,9 @@ pub struct Slot {
     database: pg_sys::Oid,
     label: FixedText<MAX_LABEL_BYTES>,
     name: FixedText<64>,
-    /// Microseconds since 1970; 0 is none.
-    started_at: i64,
-    uploading_since: i64,
-    ended_at: i64,
+    started_at: SharedTime,
+    uploading_since: SharedTime,
+    ended_at: SharedTime,
     phase: Phase,
     counters: Counters,
     failure: SharedFailure,
@@ -155,9 +95,9 @@ impl Default for Slot {
             database: pg_sys::InvalidOid,
             label: FixedText::EMPTY,
             name: FixedText::EMPTY,
-            started_at: 0,
-            uploading_since: 0,
-            ended_at: 0,
+            started_at: SharedTime::NONE,
+            uploading_since: SharedTime::NONE,
+            ended_at: SharedTime::NONE,
             phase: Phase::Starting,
             counters: Counters::default(),
             failure: SharedFailure::NONE,
@@ -235,9 +175,9 @@ impl Slot {
             in_backup_mode: self.in_backup_mode,
             status,
             counters: self.counters,
-            started_at: time_of(self.started_at),
-            uploading_since: time_of(self.uploading_since),
-            ended_at: time_of(self.ended_at),
+            started_at: self.started_at.get(),
+            uploading_since: self.uploading_since.get(),
+            ended_at: self.ended_at.get(),
         })
     }
 
@@ -252,21 +192,10 @@ impl Slot {
                 self.failure = SharedFailure::new(failure);
             }
         }
-        self.ended_at = now();
+        self.ended_at = SharedTime::now();
         self.in_backup_mode = false;
         self.worker_pid = 0;
     }
-}
-
-fn now() -> i64 {
-    i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000).unwrap_or(0)
-}
-
-fn time_of(microseconds: i64) -> Option<OffsetDateTime> {
-    if microseconds == 0 {
-        return None;
-    }
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(microseconds) * 1000).ok()
 }
 
 /// Takes the slot for a new backup and returns its generation. `waits` says
@@ -277,7 +206,7 @@ fn time_of(microseconds: i64) -> Option<OffsetDateTime> {
 /// When a backup is running: `object_in_use`.
 pub fn reserve(request: &Request, waits: bool) -> Result<u64> {
     let pid = server::current_pid();
-    let occupant = shared_memory::update(|slot| {
+    let occupant = shared_memory::update_slot(|slot| {
         if slot.is_occupied() {
             return Err(*slot);
         }
@@ -290,7 +219,7 @@ pub fn reserve(request: &Request, waits: bool) -> Result<u64> {
             requester_pid: pid,
             database: request.database,
             label: FixedText::new(&request.label),
-            started_at: now(),
+            started_at: SharedTime::now(),
             ..Slot::default()
         };
         Ok(slot.generation)
@@ -302,7 +231,7 @@ pub fn reserve(request: &Request, waits: bool) -> Result<u64> {
         );
         let pid = if slot.worker_pid != 0 { slot.worker_pid } else { slot.requester_pid };
         let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
-        let since = time_of(slot.started_at).and_then(|time| time.format(format).ok());
+        let since = slot.started_at.get().and_then(|time| time.format(format).ok());
         let since = since.unwrap_or_default();
         Failure::new(PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, "a base backup is already running")
             .with_detail(format!("Process {pid} has been taking {name} since {since}."))
@@ -316,7 +245,7 @@ pub fn reserve(request: &Request, waits: bool) -> Result<u64> {
 /// started for, or nobody wants the backup any more.
 pub fn attach(generation: u64) -> Option<Request> {
     let pid = server::current_pid();
-    shared_memory::update(|slot| {
+    shared_memory::update_slot(|slot| {
         if slot.generation != generation || slot.state != State::Active || slot.worker_pid != 0 {
             return None;
         }
@@ -338,11 +267,11 @@ pub fn attach(generation: u64) -> Option<Request> {
 /// Says that `pg_backup_start` has returned, and how the backup is called.
 pub fn set_name(name: &str) {
     let name = FixedText::new(name);
-    shared_memory::update(|slot| {
+    shared_memory::update_slot(|slot| {
         slot.name = name;
         slot.in_backup_mode = true;
         slot.phase = Phase::Uploading;
-        slot.uploading_since = now();
+        slot.uploading_since = SharedTime::now();
     });
 }
 
@@ -357,7 +286,7 @@ pub fn publish(progress: &Progress) {
         corrupt_pages: progress.corrupt_pages.load(Ordering::Relaxed),
     };
     let phase = progress.phase();
-    shared_memory::update(|slot| {
+    shared_memory::update_slot(|slot| {
         slot.counters = counters;
         slot.phase = phase;
     });
@@ -366,21 +295,21 @@ pub fn publish(progress: &Progress) {
 /// Whether somebody wants this worker's backup to stop: by
 /// `wale_backup_cancel()`, or by going away while it should wait.
 pub fn is_unwanted() -> bool {
-    let slot = shared_memory::read();
+    let slot = shared_memory::read_slot();
     slot.cancel_requested
         || (slot.waiter_pid != 0 && !interrupts::is_server_process(slot.waiter_pid))
 }
 
 /// The worker's last act: the outcome of the backup.
 pub fn end(outcome: &Result<String>) {
-    shared_memory::update(|slot| slot.end(outcome));
+    shared_memory::update_slot(|slot| slot.end(outcome));
 }
 
 /// Ends the slot of a generation that no worker has attached to, or whose
 /// worker is gone without an outcome; does nothing otherwise.
 pub fn end_abandoned(generation: u64, failure: Failure) {
     let outcome = Err(failure);
-    shared_memory::update(|slot| {
+    shared_memory::update_slot(|slot| {
         let gone = slot.worker_pid == 0 || !interrupts::is_server_process(slot.worker_pid);
         if slot.generation == generation && slot.state == State::Active && gone {
             slot.end(&outcome);
@@ -391,7 +320,7 @@ pub fn end_abandoned(generation: u64, failure: Failure) {
 /// Asks for the running backup of `generation`, or whichever runs, to stop.
 /// Returns its generation, or `None` when none is running.
 pub fn request_cancel(generation: Option<u64>) -> Option<u64> {
-    shared_memory::update(|slot| {
+    shared_memory::update_slot(|slot| {
         if !slot.is_occupied() || generation.is_some_and(|wanted| wanted != slot.generation) {
             return None;
         }
@@ -406,11 +335,11 @@ pub fn request_cancel(generation: Option<u64>) -> Option<u64> {
 
 /// The running or last backup.
 pub fn view() -> Option<View> {
-    shared_memory::read().view()
+    shared_memory::read_slot().view()
 }
 
 /// The backup of a generation; `None` when another one has taken the slot.
 pub fn view_of(generation: u64) -> Option<View> {
-    let slot = shared_memory::read();
+    let slot = shared_memory::read_slot();
     (slot.generation == generation).then(|| slot.view()).flatten()
 }

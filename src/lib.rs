@@ -21,6 +21,7 @@ mod gucs;
 mod pg;
 mod runtime;
 mod server_log;
+mod shared_values;
 mod sql_api;
 mod worker;
 

@@ -64,6 +64,8 @@ fn the_functions_are_the_documented_ones_and_nobody_may_call_them_unasked() {
                 ["wale_backup_progress()"],
                 ["wale_backup_push(label text DEFAULT 'wal_e'::text, fast boolean DEFAULT true, \
                   permanent boolean DEFAULT false, wait boolean DEFAULT true)"],
+                ["wale_check()"],
+                ["wale_stat_archiver()"],
             ]
         );
         let open_to_all = cluster.query(&format!(
@@ -76,6 +78,18 @@ fn the_functions_are_the_documented_ones_and_nobody_may_call_them_unasked() {
         assert_eq!(cluster.failure_of(as_operator).sqlstate, "42501");
         cluster.execute("GRANT EXECUTE ON FUNCTION backup.wale_backup_list() TO operator");
         cluster.execute(as_operator);
+
+        // Who watches servers may read statistics, and nothing else.
+        cluster.execute(
+            "CREATE ROLE watcher IN ROLE pg_monitor; GRANT USAGE ON SCHEMA backup TO watcher",
+        );
+        cluster.execute("SET ROLE watcher; SELECT * FROM backup.wale_stat_archiver");
+        for denied in [
+            "SET ROLE operator; SELECT * FROM backup.wale_stat_archiver",
+            "SET ROLE watcher; SELECT * FROM backup.wale_check()",
+        ] {
+            assert_eq!(cluster.failure_of(denied).sqlstate, "42501");
+        }
 
         // Only a superuser sees where the cluster archives.
         let show = "SET ROLE operator; SHOW wal_e.prefix";

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use wal_e_core::config::StoreConfig;
-use wal_e_core::owner::Claimant;
 use wal_e_core::wal::Archiving;
 
 use super::WAL_DIRECTORY;
@@ -31,10 +30,7 @@ pub fn current() -> Result<ArchiverSettings> {
     Ok(ArchiverSettings {
         store: gucs::store_config()?,
         archiving: Archiving {
-            claimant: Some(Claimant::on_this_host(
-                server::system_identifier(),
-                server::data_directory().display().to_string(),
-            )),
+            claimant: Some(server::claimant()),
             wal_directory: PathBuf::from(WAL_DIRECTORY),
             compression: gucs::compression()?,
             concurrency,

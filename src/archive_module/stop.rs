@@ -9,8 +9,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use wal_e_core::postgres::WalFileName;
-use wal_e_core::wal::archive_status;
+use wal_e_core::postgres::{WalFileName, archive_status};
 
 use super::WAL_DIRECTORY;
 use crate::pg::{interrupts, signals};

@@ -4,7 +4,8 @@ use std::ffi::CStr;
 use std::path::PathBuf;
 
 use pgrx::pg_sys;
-use wal_e_core::postgres::{SegmentSize, SystemIdentifier, TimelineId};
+use wal_e_core::owner::Claimant;
+use wal_e_core::postgres::{Lsn, SegmentSize, SystemIdentifier, TimelineId};
 
 /// What does not change while the server runs, and the timeline, which does not
 /// change while it is a primary.
@@ -46,17 +47,39 @@ pub fn segment_size() -> Option<SegmentSize> {
     SegmentSize::new(u64::try_from(bytes).ok()?)
 }
 
+/// This cluster, as it claims a prefix. Also on a standby.
+pub fn claimant() -> Claimant {
+    Claimant::on_this_host(system_identifier(), data_directory().to_string_lossy())
+}
+
 /// The cluster's system identifier.
-pub fn system_identifier() -> SystemIdentifier {
+fn system_identifier() -> SystemIdentifier {
     // SAFETY: a plain read of control data in shared memory.
     SystemIdentifier(unsafe { pg_sys::GetSystemIdentifier() })
 }
 
 /// Absolute path of the data directory.
-pub fn data_directory() -> PathBuf {
+fn data_directory() -> PathBuf {
     // SAFETY: a C string that is set before the first child is forked.
     let path = unsafe { CStr::from_ptr(pg_sys::DataDir) };
     PathBuf::from(path.to_string_lossy().into_owned())
+}
+
+/// Up to where this server has its WAL on disk: flushed on a primary, received
+/// (or, from an archive, replayed) on a standby. `None` before there is any.
+pub fn wal_position() -> Option<Lsn> {
+    let nowhere = std::ptr::null_mut();
+    // SAFETY: both read positions in shared memory; null pointers say that the
+    // timeline is not wanted.
+    let position = unsafe {
+        if in_recovery() {
+            let received = pg_sys::GetWalRcvFlushRecPtr(std::ptr::null_mut(), nowhere);
+            received.max(pg_sys::GetXLogReplayRecPtr(nowhere))
+        } else {
+            pg_sys::GetFlushRecPtr(nowhere)
+        }
+    };
+    (position != 0).then_some(Lsn(position))
 }
 
 /// Whether the server is a standby, or replays WAL for another reason.

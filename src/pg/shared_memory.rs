@@ -1,18 +1,26 @@
-//! The one piece of shared memory: the slot of the running or last base backup.
+//! The shared memory: the slot of the running or last base backup, and the
+//! statistics of the archiver.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_guard, pg_shmem_init, pg_sys};
 
+use crate::archiver_stats::Stats;
 use crate::backup_slot::Slot;
 
 // SAFETY: a Slot is plain bytes without pointers, the same in every process.
 unsafe impl PGRXSharedMemory for Slot {}
 
+// SAFETY: so is a Stats.
+unsafe impl PGRXSharedMemory for Stats {}
+
 // SAFETY: the name is this extension's own.
 static SLOT: PgLwLock<Slot> = unsafe { PgLwLock::new(c"wal_e backup slot") };
 
-/// Whether this server has the slot. Set in the postmaster, inherited by fork.
+// SAFETY: the name is this extension's own.
+static STATS: PgLwLock<Stats> = unsafe { PgLwLock::new(c"wal_e archiver statistics") };
+
+/// Whether this server has both. Set in the postmaster, inherited by fork.
 static RESERVED: AtomicBool = AtomicBool::new(false);
 
 /// Asks for the shared memory when the postmaster preloads the library; does
@@ -21,22 +29,34 @@ pub fn reserve_when_preloading() {
     // SAFETY: set and cleared by the process itself while it loads libraries.
     if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
         pg_shmem_init!(SLOT);
+        pg_shmem_init!(STATS);
         RESERVED.store(true, Ordering::Relaxed);
     }
 }
 
-/// Whether the library was preloaded, so that there is a slot.
+/// Whether the library was preloaded, so that there is shared memory. All other
+/// functions here may only be called then.
 pub fn is_available() -> bool {
     RESERVED.load(Ordering::Relaxed)
 }
 
-/// A copy of the slot. Only when [`is_available`].
-pub fn read() -> Slot {
+/// A copy of the slot.
+pub fn read_slot() -> Slot {
     *SLOT.share()
 }
 
-/// Changes the slot under its lock, and returns what `change` does. Only when
-/// [`is_available`]. `change` must be short and call nothing that can fail.
-pub fn update<R>(change: impl FnOnce(&mut Slot) -> R) -> R {
+/// Changes the slot under its lock, and returns what `change` does. `change`
+/// must be short and call nothing that can fail.
+pub fn update_slot<R>(change: impl FnOnce(&mut Slot) -> R) -> R {
     change(&mut SLOT.exclusive())
+}
+
+/// A copy of the statistics.
+pub fn read_stats() -> Stats {
+    *STATS.share()
+}
+
+/// Changes the statistics under their lock; `change` is as for the slot.
+pub fn update_stats(change: impl FnOnce(&mut Stats)) {
+    change(&mut STATS.exclusive());
 }

@@ -3,6 +3,8 @@
 
 mod backup_list;
 mod backup_push;
+mod check;
+mod stat_archiver;
 mod timestamp;
 
 use pgrx::PgSqlErrorCode;
@@ -10,7 +12,7 @@ use pgrx::PgSqlErrorCode;
 use crate::error::{Failure, Result};
 use crate::pg::shared_memory;
 
-/// Base backups need the memory that only the postmaster can reserve.
+/// Base backups and statistics need the memory that only the postmaster can reserve.
 fn require_preloading() -> Result<()> {
     if shared_memory::is_available() {
         return Ok(());

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use wal_e_core::base_backup::{BackupPush, BackupStart, Progress, Taker};
 use wal_e_core::notice::{self, NoticeQueue};
+use wal_e_core::owner;
 use wal_e_core::store::{self, retry::Patience};
 
 use super::session;
@@ -45,6 +46,13 @@ pub fn take(request: &Request) -> Result<String> {
             .run(&runtime, async move { store::open(&config, Patience::backup(), notices).await })?
     };
 
+    let claimant = server::claimant();
+    let hostname = claimant.hostname.clone();
+    watcher.run(&runtime, {
+        let store = Arc::clone(&store);
+        async move { owner::claim(&*store, &claimant).await }
+    })?;
+
     session::prepare()?;
     if backup_slot::is_unwanted() {
         return Err(Failure::canceled());
@@ -64,7 +72,7 @@ pub fn take(request: &Request) -> Result<String> {
         start_time,
         data_checksums: facts.data_checksums,
         permanent: request.permanent,
-        hostname: hostname(),
+        hostname,
         taker: Taker::Server,
     };
 
@@ -140,9 +148,4 @@ impl Watcher {
             )),
         })
     }
-}
-
-/// The host's name, for people; empty when the kernel does not tell.
-fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }

@@ -16,13 +16,16 @@
 //! * [`store`]: where objects live: `s3://`, `file://`, memory.
 //! * [`codec`]: how bytes are compressed; [`transfer`]: between blocking streams and stores.
 //! * [`wal`] and [`base_backup`]: the order of steps.
+//! * [`archiving`]: how far it is; [`check`]: whether a prefix can be used.
 //!
 //! Nothing here knows of pgrx, reads the environment, prints, keeps global
 //! state or makes a runtime: the extension and the program do that.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod archiving;
 pub mod base_backup;
+pub mod check;
 pub mod codec;
 pub mod config;
 pub mod error;

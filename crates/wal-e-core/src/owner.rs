@@ -11,6 +11,8 @@
 //! of the setting does not let the same file be stored twice under two names:
 //! [`register_wal_encoding`].
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -68,6 +70,13 @@ pub struct Owner {
     pub claimed_at: Option<OffsetDateTime>,
 }
 
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = place(&self.hostname, &self.data_directory);
+        write!(f, "system identifier {}, claimed on {place}", self.system_identifier)
+    }
+}
+
 /// Who the prefix belongs to; `None` when nobody has claimed it yet.
 ///
 /// # Errors
@@ -96,10 +105,9 @@ pub async fn read(store: &dyn ObjectStore) -> Result<Option<Owner>> {
 /// * [`ErrorKind::Corrupt`]: the object that tells the owner is damaged.
 /// * Those of the store.
 pub async fn claim(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
-    if let Some(owner) = read(store).await? {
-        return compare(store, &owner, claimant);
+    if inspect(store, claimant).await?.is_some() {
+        return Ok(());
     }
-    refuse_foreign_backups(store, claimant).await?;
     let owner = Owner {
         system_identifier: claimant.system_identifier,
         hostname: claimant.hostname.clone(),
@@ -122,19 +130,25 @@ pub async fn claim(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
     }
 }
 
+/// What [`claim`] looks at before it writes: the owner, when the prefix belongs
+/// to `claimant`; `None` when it belongs to nobody and `claimant` may claim it.
+///
+/// # Errors
+/// Those of [`claim`].
+pub async fn inspect(store: &dyn ObjectStore, claimant: &Claimant) -> Result<Option<Owner>> {
+    let owner = read(store).await?;
+    match &owner {
+        Some(owner) => compare(store, owner, claimant)?,
+        None => refuse_foreign_backups(store, claimant).await?,
+    }
+    Ok(owner)
+}
+
 fn compare(store: &dyn ObjectStore, owner: &Owner, claimant: &Claimant) -> Result<()> {
     if owner.system_identifier == claimant.system_identifier {
         return Ok(());
     }
-    Err(foreign(
-        store,
-        claimant,
-        format!(
-            "It belongs to the cluster with system identifier {}, claimed for {}.",
-            owner.system_identifier,
-            place(&owner.hostname, &owner.data_directory)
-        ),
-    ))
+    Err(foreign(store, claimant, format!("It belongs to the cluster with {owner}.",)))
 }
 
 /// Looks at the newest base backup that tells its cluster.

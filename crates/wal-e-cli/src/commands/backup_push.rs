@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use time::OffsetDateTime;
 use wal_e_core::base_backup::{BackupPush, BackupStart, Phase, Progress, PushOptions, Taker};
 use wal_e_core::codec::Compression;
+use wal_e_core::owner::{self, Claimant};
 use wal_e_core::{Error, Result};
 
 use super::{Opened, open, run_large};
@@ -67,6 +68,8 @@ async fn push_in_session(
 ) -> Result<String> {
     let facts = interrupt.or_cancelled(session.prepare()).await?;
     let data_directory = check_belongs_to_server(&arguments.directory, &facts)?;
+    let claimant = Claimant::on_this_host(facts.system_identifier, facts.data_directory.clone());
+    interrupt.or_cancelled(owner::claim(&*opened.store, &claimant)).await?;
     let cancel = interrupt.token();
     let start_time = OffsetDateTime::now_utc();
     let started =
@@ -81,7 +84,7 @@ async fn push_in_session(
         start_time,
         data_checksums: facts.data_checksums,
         permanent: arguments.permanent,
-        hostname: host_name(),
+        hostname: claimant.hostname,
         taker: Taker::Program,
     };
     let options = PushOptions {
@@ -113,12 +116,6 @@ async fn push_files(
     interrupt.give_up();
     let _ = pushing.await;
     Err(lost)
-}
-
-/// For people who look at the list of backups.
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
 }
 
 fn describe(progress: &Progress) -> Option<String> {

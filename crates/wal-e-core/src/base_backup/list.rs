@@ -109,6 +109,16 @@ pub(super) async fn read_sentinel(store: &dyn ObjectStore, backup: &str) -> Resu
     sentinel::parse(&store.url(key.as_str()), &read(store, &key).await?)
 }
 
+/// Names of the complete base backups and when their sentinels were stored,
+/// oldest first. One listing, whatever their number.
+pub(crate) async fn stored(store: &dyn ObjectStore) -> Result<Vec<(String, OffsetDateTime)>> {
+    let sentinels = sentinels(store).await?.into_iter();
+    let mut backups: Vec<_> =
+        sentinels.map(|(name, _, object)| (name, object.last_modified)).collect();
+    backups.sort_by(|(a, stored_a), (b, stored_b)| (stored_a, a).cmp(&(stored_b, b)));
+    Ok(backups)
+}
+
 /// The newest base backup that tells which cluster it was taken of; damaged
 /// sentinels are passed over. `None` when no backup tells.
 pub(crate) async fn newest_identified(store: &dyn ObjectStore) -> Result<Option<BackupInfo>> {

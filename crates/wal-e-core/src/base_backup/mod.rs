@@ -16,8 +16,8 @@ mod walk;
 mod tests;
 
 pub use fetch::{FetchProgress, FetchRequest, Fetched, fetch};
-pub(crate) use list::newest_identified;
 pub use list::{BackupInfo, list};
+pub(crate) use list::{newest_identified, stored};
 pub use progress::{Phase, Progress};
 pub use push::{BackupPush, BackupStart, BackupStop, PushOptions};
 pub use recovery::{RecoveryConfig, RecoveryTarget};

@@ -1,6 +1,7 @@
 //! Names and files that PostgreSQL made: pure parsing and formatting, with no
 //! server, no store and no clock.
 
+pub mod archive_status;
 pub mod data_directory;
 pub mod lsn;
 pub mod page;

@@ -242,6 +242,14 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
     async fn abort_uploads(&self, directory: &str) -> Result<()> {
         self.plan.run(Operation::Abort, self.store.abort_uploads(directory)).await
     }
+
+    async fn create_only_is_atomic(&self) -> Result<bool> {
+        self.store.create_only_is_atomic().await
+    }
+
+    fn credentials_source(&self) -> Option<String> {
+        self.store.credentials_source()
+    }
 }
 
 struct FaultyUpload {

@@ -359,6 +359,10 @@ impl ObjectStore for FileStore {
         })
         .await
     }
+
+    async fn create_only_is_atomic(&self) -> Result<bool> {
+        Ok(true)
+    }
 }
 
 /// A file that is being read.

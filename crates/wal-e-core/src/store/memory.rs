@@ -217,6 +217,10 @@ impl ObjectStore for MemoryStore {
         self.lock().uploads.retain(|_, upload| !upload.key.as_str().starts_with(directory));
         Ok(())
     }
+
+    async fn create_only_is_atomic(&self) -> Result<bool> {
+        Ok(true)
+    }
 }
 
 struct MemoryBody {

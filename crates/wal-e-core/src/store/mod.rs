@@ -197,6 +197,18 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// those of a process that was killed. Whoever calls it knows that nobody
     /// works on them.
     async fn abort_uploads(&self, directory: &str) -> Result<()>;
+
+    /// Whether of several writers with [`PutMode::CreateOnly`] exactly one
+    /// creates the object. Where not, the store looks before it writes, which is
+    /// safe for one writer at a time. To find out may write an object of its own
+    /// ([`crate::layout::create_only_probe`]).
+    async fn create_only_is_atomic(&self) -> Result<bool>;
+
+    /// Where the credentials in use were found, as a phrase that fits after
+    /// "from". `None` for a store without, or before the first request.
+    fn credentials_source(&self) -> Option<String> {
+        None
+    }
 }
 
 /// An upload in parts that has begun.

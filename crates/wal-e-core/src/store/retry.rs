@@ -177,6 +177,14 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
     async fn abort_uploads(&self, directory: &str) -> Result<()> {
         retry!(self.shared, self.shared.store.abort_uploads(directory))
     }
+
+    async fn create_only_is_atomic(&self) -> Result<bool> {
+        retry!(self.shared, self.shared.store.create_only_is_atomic())
+    }
+
+    fn credentials_source(&self) -> Option<String> {
+        self.shared.store.credentials_source()
+    }
 }
 
 struct RetryingUpload<S> {

@@ -397,6 +397,16 @@ impl ObjectStore for S3Store {
     async fn abort_uploads(&self, directory: &str) -> Result<()> {
         multipart::abort_all(&self.bucket, directory).await
     }
+
+    async fn create_only_is_atomic(&self) -> Result<bool> {
+        let probe = layout::create_only_probe();
+        let honoured = self.bucket.honours_create_only().await;
+        honoured.map_err(|failure| self.bucket.error(failure, "put object", &probe))
+    }
+
+    fn credentials_source(&self) -> Option<String> {
+        self.bucket.place.credentials.get()
+    }
 }
 
 /// A size as S3 tells it.

@@ -10,9 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::archive_status::is_ready;
 use super::pipeline::FileIdentity;
 use crate::postgres::WalFileName;
+use crate::postgres::archive_status::is_ready;
 
 /// The directory of the notes, inside that of the WAL files.
 const DIRECTORY: &str = "wal_e_confirmed";

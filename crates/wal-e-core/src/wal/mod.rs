@@ -1,6 +1,5 @@
 //! WAL files on their way to the store and back.
 
-pub mod archive_status;
 mod compare;
 mod confirmed;
 mod fetch;

@@ -19,11 +19,11 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::archive_status::{is_ready, ready_files};
 use super::push::{Pushed, Pusher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::WalFileName;
+use crate::postgres::archive_status::{is_ready, ready_files};
 use crate::store::{ListRequest, ObjectStore};
 use crate::tasks::joined;
 

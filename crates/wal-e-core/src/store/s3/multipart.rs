@@ -9,7 +9,6 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPa
 use bytes::Bytes;
 
 use super::errors::Failure;
-use super::payload::Payload;
 use super::{Bucket, metadata};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;

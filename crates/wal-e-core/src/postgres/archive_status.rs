@@ -1,17 +1,16 @@
-//! Which WAL files the server wants to have archived.
+//! `pg_wal/archive_status`: which WAL files wait to be archived.
 //!
-//! PostgreSQL 15, `src/backend/postmaster/pgarch.c`: a file `NAME.ready` in
-//! `pg_wal/archive_status` stands for a WAL file that is complete and not yet
-//! archived; once it is acknowledged, the server renames the mark to `NAME.done`.
-//! Only the server makes, renames and removes marks.
+//! PostgreSQL 15, `src/backend/access/transam/xlogarchive.c`: a file that is
+//! complete gets an empty mark `<file>.ready`, which becomes `<file>.done` once
+//! the file is archived. Only the server makes, renames and removes marks.
 
 use std::collections::BinaryHeap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::{Lsn, SegmentSize, WalFileKind, WalFileName};
 use crate::error::{Error, Result};
-use crate::postgres::{WalFileKind, WalFileName};
 
 /// The directory of the marks, inside that of the WAL files.
 const DIRECTORY: &str = "archive_status";
@@ -29,7 +28,6 @@ pub struct ReadyFiles {
 }
 
 /// The first `limit` files that wait to be archived, in the server's order.
-/// Marks whose names no WAL file can have are passed over, as the server does it.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`] when the directory cannot be read.
@@ -39,11 +37,8 @@ pub fn ready_files(wal_directory: &Path, limit: usize) -> Result<ReadyFiles> {
     // The first `limit` so far, the last of them on top.
     let mut first = BinaryHeap::new();
     let mut truncated = false;
-    for entry in fs::read_dir(&directory).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?.file_name();
-        let Some(name) = entry.to_str().and_then(|name| name.strip_suffix(READY)) else { continue };
-        let Ok(name) = name.parse::<WalFileName>() else { continue };
-        first.push(InOrder::of(name));
+    for name in ready_names(wal_directory)? {
+        first.push(InOrder::of(name?));
         if first.len() > limit {
             first.pop();
             truncated = true;
@@ -82,9 +77,72 @@ impl InOrder {
     }
 }
 
+/// The names of all files that wait, in no order. Marks whose names no WAL file
+/// can have are passed over, as the server does it.
+fn ready_names(wal_directory: &Path) -> Result<impl Iterator<Item = Result<WalFileName>>> {
+    let directory = wal_directory.join(DIRECTORY);
+    let unreadable =
+        move |source: std::io::Error| Error::file("read directory", &directory, &source);
+    let entries = fs::read_dir(wal_directory.join(DIRECTORY)).map_err(&unreadable)?;
+    Ok(entries.filter_map(move |entry| match entry {
+        Ok(entry) => {
+            let mark = entry.file_name();
+            Some(Ok(mark.to_str()?.strip_suffix(READY)?.parse().ok()?))
+        }
+        Err(source) => Some(Err(unreadable(source))),
+    }))
+}
+
+/// The WAL files that wait.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadyQueue {
+    /// How many there are, of all kinds.
+    pub files: u64,
+    /// The whole segment among them that begins first in the log.
+    pub oldest_segment: Option<ReadySegment>,
+}
+
+/// A WAL segment that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadySegment {
+    /// Its name.
+    pub name: WalFileName,
+    /// Where it begins: all WAL before it is archived.
+    pub start_lsn: Lsn,
+    /// When it was complete; `None` when its mark has just become another one.
+    pub since: Option<SystemTime>,
+}
+
+impl ReadyQueue {
+    /// Reads the marks below `pg_wal`.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`] when the directory cannot be read.
+    pub fn read(pg_wal: &Path, size: SegmentSize) -> Result<Self> {
+        let mut queue = ReadyQueue::default();
+        for name in ready_names(pg_wal)? {
+            let name = name?;
+            queue.files += 1;
+            if name.kind() != WalFileKind::Segment {
+                continue;
+            }
+            let Some(number) = name.segment_number(size) else { continue };
+            let start_lsn = number.start_lsn(size);
+            if queue.oldest_segment.as_ref().is_none_or(|oldest| start_lsn < oldest.start_lsn) {
+                queue.oldest_segment = Some(ReadySegment { name, start_lsn, since: None });
+            }
+        }
+        if let Some(oldest) = &mut queue.oldest_segment {
+            oldest.since = ready_since(pg_wal, &oldest.name);
+        }
+        Ok(queue)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn files_come_in_the_server_s_order_and_foreign_marks_are_passed_over() {
@@ -131,5 +189,32 @@ mod tests {
     fn a_missing_directory_is_an_error_that_names_it() {
         let error = ready_files(Path::new("/nonexistent"), 1).unwrap_err();
         assert!(error.message().contains("/nonexistent/archive_status"));
+    }
+
+    #[test]
+    fn marks_are_counted_and_the_first_segment_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let size = SegmentSize::DEFAULT;
+        assert_eq!(ReadyQueue::read(dir.path(), size).unwrap_err().kind(), ErrorKind::Io);
+        let status = dir.path().join("archive_status");
+        fs::create_dir(&status).unwrap();
+        assert_eq!(ReadyQueue::read(dir.path(), size).unwrap(), ReadyQueue::default());
+        for mark in [
+            "00000002.history.ready",
+            "000000020000000000000007.ready",
+            "000000010000000000000009.ready",
+            "000000010000000000000001.partial.ready",
+            "000000010000000000000002.done",
+            "notes.ready",
+            "0000000100000000000000FF.ready.tmp",
+        ] {
+            fs::write(status.join(mark), "").unwrap();
+        }
+        let queue = ReadyQueue::read(dir.path(), size).unwrap();
+        assert_eq!(queue.files, 4);
+        let oldest = queue.oldest_segment.unwrap();
+        assert_eq!(oldest.name.as_str(), "000000020000000000000007");
+        assert_eq!(oldest.start_lsn, Lsn(0x700_0000));
+        assert!(oldest.since.is_some());
     }
 }

@@ -1,0 +1,185 @@
+//! `wale_check()`.
+
+use std::time::{Duration, SystemTime};
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use wal_e_core::check::{self, Check};
+use wal_e_core::notice;
+
+use crate::archiver_stats;
+use crate::error::{Failure, Result};
+use crate::gucs;
+use crate::pg::{interrupts, server, shared_memory};
+use crate::runtime::{Runtime, Watch};
+use crate::server_log;
+
+/// An archiver that works takes a file within seconds.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Everything that can be wrong with a set-up, each with its mend.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn wale_check() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(check_name, &'static str),
+            name!(ok, Option<bool>),
+            name!(detail, String),
+            name!(hint, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let mut rows = vec![preload(), archive_mode(), archive_library(), wal_level()];
+    rows.extend(prefix()?);
+    rows.extend([archiver(), lag()]);
+    Ok(TableIterator::new(rows.into_iter().map(|row| (row.name, row.ok, row.detail, row.hint))))
+}
+
+fn preload() -> Check {
+    const NAME: &str = "preload";
+    match shared_memory::is_available() {
+        true => Check::passed(NAME, "wal_e was loaded when the server started"),
+        false => Check::failed(
+            NAME,
+            "wal_e was not loaded when the server started: no base backups by wale_backup_push(), and no statistics",
+            "Add wal_e to \"shared_preload_libraries\" and restart the server.",
+        ),
+    }
+}
+
+fn archive_mode() -> Check {
+    const NAME: &str = "archive_mode";
+    match server::setting(c"archive_mode").as_str() {
+        "off" => Check::failed(
+            NAME,
+            "\"archive_mode\" is off",
+            "Set \"archive_mode\" to on and restart the server.",
+        ),
+        "on" if server::in_recovery() => Check::passed(
+            NAME,
+            "on; this standby archives once it is promoted (with \"always\" it would do so now)",
+        ),
+        mode => Check::passed(NAME, mode),
+    }
+}
+
+fn archive_library() -> Check {
+    const NAME: &str = "archive_library";
+    let library = server::setting(c"archive_library");
+    let command = server::setting(c"archive_command");
+    match (library.as_str(), command.as_str()) {
+        ("wal_e" | "$libdir/wal_e", _) => Check::passed(NAME, library),
+        ("", command) if command.contains("wal-e") => Check::passed(
+            NAME,
+            "not set; \"archive_command\" runs the program wal-e, of which there are no statistics",
+        ),
+        ("", "" | "(disabled)") => Check::failed(
+            NAME,
+            "neither \"archive_library\" nor \"archive_command\" is set",
+            "Set \"archive_library\" to wal_e and reload the configuration.",
+        ),
+        ("", _) => Check::failed(
+            NAME,
+            "\"archive_command\" archives in another way",
+            "Set \"archive_command\" to '' and \"archive_library\" to wal_e, and reload the configuration.",
+        ),
+        (other, _) => Check::failed(
+            NAME,
+            format!("WAL is archived by another library, \"{other}\""),
+            "Set \"archive_library\" to wal_e and reload the configuration.",
+        ),
+    }
+}
+
+fn wal_level() -> Check {
+    const NAME: &str = "wal_level";
+    match server::setting(c"wal_level").as_str() {
+        "minimal" => Check::failed(
+            NAME,
+            "\"wal_level\" is minimal: its WAL cannot be used for recovery from a base backup",
+            "Set \"wal_level\" to replica and restart the server.",
+        ),
+        level => Check::passed(NAME, level),
+    }
+}
+
+fn prefix() -> Result<Vec<Check>> {
+    let config = match gucs::store_config() {
+        Ok(config) => config,
+        Err(error) => return Ok(check::without_prefix(&error)),
+    };
+    let claimant = server::claimant();
+    let (notices, queue) = notice::channel();
+    let runtime = Runtime::start()?;
+    let rows =
+        runtime.run(async move { Ok(check::prefix(&config, &claimant, notices).await) }, || {
+            server_log::emit(&queue);
+            match interrupts::check() {
+                Ok(()) => Watch::Continue,
+                Err(failure) => Watch::GiveUp(failure),
+            }
+        });
+    server_log::emit(&queue);
+    rows
+}
+
+fn archiver() -> Check {
+    const NAME: &str = "archiver";
+    if !shared_memory::is_available() {
+        return Check::not_checked(NAME, "wal_e was not loaded when the server started");
+    }
+    let view = archiver_stats::view();
+    let text = |failure: &Failure| match &failure.detail {
+        Some(detail) => format!("{}: {detail}", failure.message),
+        None => failure.message.clone(),
+    };
+    match (view.last_failure, view.last_failed_time, view.last_archived_time) {
+        (Some(failure), Some(failed), archived) if archived.is_none_or(|time| time < failed) => {
+            let file = view.last_failed_file.unwrap_or_default();
+            Check::failed(
+                NAME,
+                format!("the last attempt, with \"{file}\", failed: {}", text(&failure)),
+                failure.hint.as_deref().unwrap_or("See the server log."),
+            )
+        }
+        (_, _, Some(_)) => Check::passed(
+            NAME,
+            format!("\"{}\" was archived last", view.last_archived_file.unwrap_or_default()),
+        ),
+        _ => Check::not_checked(NAME, "wal_e has archived nothing since the server was started"),
+    }
+}
+
+fn lag() -> Check {
+    const NAME: &str = "lag";
+    let queue = match archiver_stats::queue() {
+        Ok(queue) => queue,
+        Err(failure) => {
+            let hint = "Find out why the server cannot read its own directory.";
+            return Check::failed(NAME, failure.message, failure.hint.as_deref().unwrap_or(hint));
+        }
+    };
+    let archived = match shared_memory::is_available() {
+        true => archiver_stats::view().archived,
+        false => Default::default(),
+    };
+    let Some(lag) = archiver_stats::lag(archived, &queue) else {
+        return Check::not_checked(NAME, "this server does not archive now");
+    };
+    let waits =
+        format!("{} files wait, {} bytes of WAL are not archived yet", queue.files, lag.bytes);
+    let oldest = queue.oldest_segment.and_then(|oldest| Some((oldest.name, oldest.since?)));
+    match oldest
+        .map(|(name, since)| (name, SystemTime::now().duration_since(since).unwrap_or_default()))
+    {
+        Some((name, waited)) if waited > LONGEST_WAIT => Check::failed(
+            NAME,
+            format!("{waits}; \"{name}\" has waited for {} s", waited.as_secs()),
+            "If the archiver fails, mend that first. If it does not, it is too slow for this server: see bytes_per_second of wale_stat_archiver.",
+        ),
+        _ => Check::passed(NAME, waits),
+    }
+}

@@ -3,10 +3,12 @@
 //! The Host header passes through unchanged, so that signatures stay valid.
 //! One request is under way on a connection at a time, as HTTP/1.1 clients do it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use fastrand::Rng;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -36,6 +38,19 @@ pub enum Fault {
     Answer503,
     /// The request passes; its answer is swallowed and the connection closed.
     HangUpAfterCommit,
+    /// The connection is reset in the middle of the answer's first line.
+    ResetInAnswerHead,
+    /// The connection is reset after the first byte of the answer's body; an
+    /// answer without one passes.
+    ResetInAnswerBody,
+    /// One of the faults that end, drawn anew for each request, with so many
+    /// of a thousand requests; the others pass.
+    Random {
+        /// Where the drawing begins, each time that this is [set](FaultProxy::set).
+        seed: u64,
+        /// How many of a thousand requests it happens to.
+        per_mille: u32,
+    },
 }
 
 /// A proxy on a port of 127.0.0.1; dropping it closes all its connections.
@@ -49,6 +64,15 @@ struct Shared {
     lasting: watch::Sender<Fault>,
     planned: Mutex<Vec<Planned>>,
     requests: Mutex<Vec<String>>,
+    random: Mutex<Rng>,
+    under_way: Mutex<UnderWay>,
+}
+
+/// Requests that were read and are not answered yet.
+#[derive(Default)]
+struct UnderWay {
+    paths: Vec<String>,
+    most_objects: usize,
 }
 
 /// A fault for some of the next requests.
@@ -73,6 +97,8 @@ impl FaultProxy {
             lasting: watch::Sender::new(Fault::None),
             planned: Mutex::default(),
             requests: Mutex::default(),
+            random: Mutex::new(Rng::with_seed(0)),
+            under_way: Mutex::default(),
         });
         let of_connections = Arc::clone(&shared);
         let thread =
@@ -91,6 +117,9 @@ impl FaultProxy {
     /// [`FaultProxy::next`] planned.
     pub fn set(&self, fault: Fault) {
         self.shared.planned().clear();
+        if let Fault::Random { seed, .. } = fault {
+            *self.shared.random() = Rng::with_seed(seed);
+        }
         self.shared.lasting.send_replace(fault);
     }
 
@@ -101,9 +130,20 @@ impl FaultProxy {
         self.shared.planned().push(planned);
     }
 
+    /// How many of the faults that [`FaultProxy::next`] planned have not happened yet.
+    pub fn faults_to_come(&self) -> u32 {
+        self.shared.planned().iter().map(|planned| planned.remaining).sum()
+    }
+
     /// The request lines seen so far: `GET /bucket/key HTTP/1.1`.
     pub fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().expect("no panic while the log is locked").clone()
+    }
+
+    /// The most objects that had a request under way at one time since this was
+    /// asked last: read, and no byte of its answer seen.
+    pub fn take_most_objects_under_way(&self) -> usize {
+        std::mem::take(&mut self.shared.under_way().most_objects)
     }
 }
 
@@ -124,8 +164,19 @@ impl Shared {
                 planned.remaining -= 1;
                 planned.fault
             }
-            None => *self.lasting.borrow(),
+            None => match *self.lasting.borrow() {
+                Fault::Random { per_mille, .. } => draw(&mut self.random(), per_mille),
+                fault => fault,
+            },
         }
+    }
+
+    fn random(&self) -> MutexGuard<'_, Rng> {
+        self.random.lock().expect("no panic while the generator is locked")
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, UnderWay> {
+        self.under_way.lock().expect("no panic while the requests under way are locked")
     }
 
     /// Returns when bytes may pass.
@@ -141,6 +192,51 @@ impl Shared {
     async fn until(&self, is_so: impl FnMut(&Fault) -> bool) {
         let mut lasting = self.lasting.subscribe();
         lasting.wait_for(is_so).await.expect("its sender lives as long as the proxy");
+    }
+}
+
+/// One of the faults that end by themselves, or none.
+fn draw(random: &mut Rng, per_mille: u32) -> Fault {
+    if random.u32(..1000) >= per_mille {
+        return Fault::None;
+    }
+    match random.u32(..8) {
+        0 => Fault::Answer503,
+        1 => Fault::Refuse,
+        2 => Fault::ResetAfterUpload(random.u64(..200_000)),
+        3 => Fault::ResetInAnswerHead,
+        4 => Fault::ResetInAnswerBody,
+        5 => Fault::CutAnswerAfter(random.u64(..400)),
+        6 => Fault::HangUpAfterCommit,
+        _ => Fault::Delay(Duration::from_millis(random.u64(1..500))),
+    }
+}
+
+/// Counts a request as under way until it is dropped.
+struct Ticket<'a> {
+    shared: &'a Shared,
+    path: String,
+}
+
+impl<'a> Ticket<'a> {
+    fn new(shared: &'a Shared, request_line: &str) -> Self {
+        let target = request_line.split(' ').nth(1).unwrap_or_default();
+        let path = target.split('?').next().unwrap_or_default().to_owned();
+        let mut under_way = shared.under_way();
+        under_way.paths.push(path.clone());
+        let objects = under_way.paths.iter().collect::<BTreeSet<_>>().len();
+        under_way.most_objects = under_way.most_objects.max(objects);
+        drop(under_way);
+        Ticket { shared, path }
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let paths = &mut self.shared.under_way().paths;
+        if let Some(index) = paths.iter().position(|path| *path == self.path) {
+            paths.swap_remove(index);
+        }
     }
 }
 

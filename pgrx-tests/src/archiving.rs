@@ -12,12 +12,11 @@ use crate::wait::{PATIENCE, wait_until};
 const ARCHIVING_PATIENCE: Duration = Duration::from_secs(90);
 
 impl Cluster {
-    /// Ends the current WAL segment and names it: the last one that has
-    /// anything to archive.
+    /// Ends the current WAL segment and names it. There is something in it: a
+    /// switch right after a switch would do nothing.
+    #[track_caller]
     pub fn switch_wal(&self) -> String {
-        // One statement, so that both functions see the same LSN. At a segment's
-        // end pg_walfile_name names the segment before.
-        self.query_one("SELECT pg_walfile_name(pg_switch_wal())")
+        self.write_wal_segments(1)
     }
 
     /// The name of the WAL segment that is being written.
@@ -41,6 +40,8 @@ impl Cluster {
     #[track_caller]
     pub fn write_wal_segments(&self, count: u32) -> String {
         let mut session = self.client();
+        // One statement for both functions, so that they see the same LSN. At a
+        // segment's end pg_walfile_name names the segment before.
         let statement = "SELECT pg_logical_emit_message(false, 'noise', repeat(random()::text, 200)); \
                          SELECT pg_walfile_name(pg_switch_wal())";
         let mut last = String::new();

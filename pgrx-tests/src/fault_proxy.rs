@@ -63,7 +63,7 @@ struct Shared {
     upstream: SocketAddr,
     lasting: watch::Sender<Fault>,
     planned: Mutex<Vec<Planned>>,
-    requests: Mutex<Vec<String>>,
+    requests: Mutex<Vec<(String, Fault)>>,
     random: Mutex<Rng>,
     under_way: Mutex<UnderWay>,
 }
@@ -137,7 +137,26 @@ impl FaultProxy {
 
     /// The request lines seen so far: `GET /bucket/key HTTP/1.1`.
     pub fn requests(&self) -> Vec<String> {
-        self.shared.requests.lock().expect("no panic while the log is locked").clone()
+        self.shared.requests().iter().map(|(line, _)| line.clone()).collect()
+    }
+
+    /// How many requests, of those whose request line contains `matching`, may
+    /// have reached the server without the client having had the whole answer.
+    pub fn count_lost_answers(&self, matching: &str) -> usize {
+        let loses_answer = |fault: &Fault| {
+            matches!(
+                fault,
+                Fault::HangUpAfterCommit
+                    | Fault::CutAnswerAfter(_)
+                    | Fault::ResetInAnswerHead
+                    | Fault::ResetInAnswerBody
+            )
+        };
+        let requests = self.shared.requests();
+        requests
+            .iter()
+            .filter(|(line, fault)| line.contains(matching) && loses_answer(fault))
+            .count()
     }
 
     /// The most objects that had a request under way at one time since this was
@@ -152,23 +171,28 @@ impl Shared {
         self.planned.lock().expect("no panic while the plan is locked")
     }
 
+    fn requests(&self) -> MutexGuard<'_, Vec<(String, Fault)>> {
+        self.requests.lock().expect("no panic while the log is locked")
+    }
+
     /// What goes wrong with a request; uses up what was planned for it.
     fn fault_for(&self, request_line: &str) -> Fault {
-        self.requests.lock().expect("no panic while the log is locked").push(request_line.into());
+        let fault =
+            self.planned_fault(request_line).unwrap_or_else(|| match *self.lasting.borrow() {
+                Fault::Random { per_mille, .. } => draw(&mut self.random(), per_mille),
+                fault => fault,
+            });
+        self.requests().push((request_line.to_owned(), fault));
+        fault
+    }
+
+    fn planned_fault(&self, request_line: &str) -> Option<Fault> {
         let mut planned = self.planned();
         let found = planned
             .iter_mut()
-            .find(|planned| planned.remaining > 0 && request_line.contains(&planned.matching));
-        match found {
-            Some(planned) => {
-                planned.remaining -= 1;
-                planned.fault
-            }
-            None => match *self.lasting.borrow() {
-                Fault::Random { per_mille, .. } => draw(&mut self.random(), per_mille),
-                fault => fault,
-            },
-        }
+            .find(|planned| planned.remaining > 0 && request_line.contains(&planned.matching))?;
+        found.remaining -= 1;
+        Some(found.fault)
     }
 
     fn random(&self) -> MutexGuard<'_, Rng> {

@@ -38,7 +38,8 @@ impl Cluster {
     /// Replays nothing more from its primary.
     #[track_caller]
     pub fn stop_streaming(&self) {
-        self.configure("primary_conninfo = ''");
+        // pg_basebackup has set it in the same way, which goes before postgresql.conf.
+        self.execute("ALTER SYSTEM SET primary_conninfo = ''");
         self.reload();
         let gone = "SELECT count(*) FROM pg_stat_wal_receiver";
         wait_for("the end of streaming", || self.query_one(gone) == "0");

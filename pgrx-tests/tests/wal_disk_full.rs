@@ -89,7 +89,10 @@ fn archiving_frees_a_full_disk(cluster: ClusterBuilder, archive: &Archive) {
 fn assert_is_full(disk: &DiskOfWal, cluster: &Cluster) {
     let pg_wal = cluster.data_directory().join("pg_wal");
     let shell = |script: &str| run(disk.command("sh").args(["-c", script]).current_dir(&pg_wal));
-    for script in ["echo x > \"$PWD/new\"", "echo x >> archive_status/new"] {
+    for script in [
+        "dd if=/dev/zero of=\"$PWD/new\" bs=1 count=1",
+        "dd if=/dev/zero of=\"$PWD/archive_status/new\" bs=1 count=1",
+    ] {
         let refused = shell(script);
         assert!(!refused.status.success(), "{refused}");
         assert!(refused.stderr.contains("No space left"), "{refused}");

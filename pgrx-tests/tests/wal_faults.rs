@@ -17,6 +17,9 @@ use wal_e_e2e::workload::Workload;
 /// Transactions a second beside the faults.
 const RATE: u32 = 100;
 
+/// What the request line of the begin of an upload in parts contains.
+const BEGIN_OF_PARTS: &str = "?uploads";
+
 /// How long the store is away where that has to be shorter than the
 /// archiver's patience.
 const SHORT_OUTAGE: Duration = Duration::from_secs(3);
@@ -74,12 +77,16 @@ impl Scene {
     /// Asserts what has to hold after each kind of fault.
     #[track_caller]
     fn assert_sound(mut self) {
-        self.load.stop();
+        self.load.end();
         let last = self.cluster.archive_current_wal();
         let compared =
             self.cluster.assert_archived_without_gap(&self.archive, &self.first_segment, &last);
         println!("{compared} segments");
-        assert_eq!(self.archive.unfinished_uploads(), Vec::<String>::new());
+        // An upload in parts whose beginning was not confirmed stays open: its
+        // number was in the answer. It has no part and so costs nothing.
+        let unfinished = self.archive.unfinished_uploads();
+        let lost = self.proxy().count_lost_answers(BEGIN_OF_PARTS);
+        assert!(unfinished.len() <= lost, "{unfinished:?}, although only {lost} are excused");
         self.witness.assert_unharmed(&self.cluster);
     }
 }
@@ -96,7 +103,7 @@ fn faults_of_single_requests_are_overcome() {
         ("no answer", 2, Fault::CutAnswerAfter(0)),
         ("half an answer", 2, Fault::CutAnswerAfter(40)),
         ("a lost answer", 1, Fault::HangUpAfterCommit),
-        ("a late answer", 2, Fault::Delay(Duration::from_secs(2))),
+        ("a late answer", 1, Fault::Delay(Duration::from_secs(2))),
         ("a slow line", 1, Fault::Throttle(500_000)),
     ] {
         scene.archive_through(name, 1000, count, "PUT ", fault);
@@ -107,10 +114,11 @@ fn faults_of_single_requests_are_overcome() {
 #[test]
 fn faults_of_uploads_in_parts_are_overcome() {
     let scene = Scene::new(PgVersion::V18, 64);
-    let (begin, part, complete) = ("?uploads", "partNumber=", "POST /wale-tests/");
+    let (begin, part, complete) = (BEGIN_OF_PARTS, "partNumber=", "POST /wale-tests/");
     for (name, count, matching, fault) in [
         ("503 at the begin", 2, begin, Fault::Answer503),
         ("a reset at the begin", 2, begin, Fault::Refuse),
+        ("a lost answer to the begin", 1, begin, Fault::HangUpAfterCommit),
         ("503 at a part", 4, part, Fault::Answer503),
         ("a reset in a part", 3, part, Fault::ResetAfterUpload(1_000_000)),
         ("a reset in the answer to a part", 3, part, Fault::ResetInAnswerHead),
@@ -172,18 +180,17 @@ fn an_outage_longer_than_patience_is_counted_and_ends_without_a_gap() {
     for fault in [Fault::Answer503, Fault::Refuse] {
         let scene = Scene::new(PgVersion::V15, 1);
         scene.proxy().set(fault);
-        let oldest = scene.cluster.switch_wal();
         let last = scene.cluster.write_wal_segments(10);
         scene.cluster.wait_for_archiver_count("failed_count", 0);
-        assert_eq!(scene.cluster.last_failed_wal(), oldest, "{fault:?}");
-        assert!(scene.cluster.ready_files().contains(&oldest));
+        let oldest = scene.cluster.ready_files().into_iter().next();
+        assert_eq!(Some(scene.cluster.last_failed_wal()), oldest, "{fault:?}");
         let archived = scene.cluster.archiver_count("archived_count");
 
         scene.proxy().set(Fault::None);
         // Wakes the archiver, which otherwise looks again after a minute.
         scene.cluster.switch_wal();
         scene.cluster.wait_until_archived(&last);
-        assert!(scene.cluster.archiver_count("archived_count") > archived + 10);
+        scene.cluster.wait_for_archiver_count("archived_count", archived + 9);
         let failed = scene.cluster.archiver_count("failed_count");
         scene.cluster.archive_current_wal();
         assert_eq!(scene.cluster.archiver_count("failed_count"), failed, "it is over");

@@ -72,6 +72,8 @@ struct Shared {
 #[derive(Default)]
 struct UnderWay {
     paths: Vec<String>,
+    /// What a path has to contain to be counted.
+    counted: String,
     most_objects: usize,
 }
 
@@ -140,6 +142,15 @@ impl FaultProxy {
         self.shared.requests().iter().map(|(line, _)| line.clone()).collect()
     }
 
+    /// How many requests of a method, such as `PUT`, were seen whose path contains `matching`.
+    pub fn count_requests(&self, method: &str, matching: &str) -> usize {
+        let is_counted = |line: &str| {
+            let mut words = line.split(' ');
+            words.next() == Some(method) && words.next().is_some_and(|path| path.contains(matching))
+        };
+        self.shared.requests().iter().filter(|(line, _)| is_counted(line)).count()
+    }
+
     /// How many requests, of those whose request line contains `matching`, may
     /// have reached the server without the client having had the whole answer.
     pub fn count_lost_answers(&self, matching: &str) -> usize {
@@ -159,10 +170,18 @@ impl FaultProxy {
             .count()
     }
 
-    /// The most objects that had a request under way at one time since this was
-    /// asked last: read, and no byte of its answer seen.
-    pub fn take_most_objects_under_way(&self) -> usize {
-        std::mem::take(&mut self.shared.under_way().most_objects)
+    /// From now on [`most_objects_under_way`](Self::most_objects_under_way)
+    /// counts anew, and only objects whose path contains `matching`.
+    pub fn count_objects_under_way(&self, matching: &str) {
+        let mut under_way = self.shared.under_way();
+        under_way.counted = matching.to_owned();
+        under_way.most_objects = 0;
+    }
+
+    /// The most objects that had a request under way at one time: it was read,
+    /// and no byte of its answer was seen.
+    pub fn most_objects_under_way(&self) -> usize {
+        self.shared.under_way().most_objects
     }
 }
 
@@ -246,11 +265,13 @@ impl<'a> Ticket<'a> {
     fn new(shared: &'a Shared, request_line: &str) -> Self {
         let target = request_line.split(' ').nth(1).unwrap_or_default();
         let path = target.split('?').next().unwrap_or_default().to_owned();
-        let mut under_way = shared.under_way();
+        let mut guard = shared.under_way();
+        let under_way = &mut *guard;
         under_way.paths.push(path.clone());
-        let objects = under_way.paths.iter().collect::<BTreeSet<_>>().len();
+        let counted = |path: &&String| path.contains(&under_way.counted);
+        let objects = under_way.paths.iter().filter(counted).collect::<BTreeSet<_>>().len();
         under_way.most_objects = under_way.most_objects.max(objects);
-        drop(under_way);
+        drop(guard);
         Ticket { shared, path }
     }
 }

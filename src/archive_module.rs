@@ -6,26 +6,36 @@
 //! a new store.
 
 mod complaints;
+mod held_back;
+mod settings;
 mod stop;
 
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use wal_e_core::config::StoreConfig;
 use wal_e_core::notice::{self, NoticeQueue, Notices};
-use wal_e_core::postgres::WalFileName;
-use wal_e_core::store::{self, ObjectStore, retry::Patience};
-use wal_e_core::wal::{self, Pushed};
+use wal_e_core::postgres::{Lsn, SegmentSize, WalFileKind, WalFileName};
+use wal_e_core::store::{self, retry::Patience};
+use wal_e_core::wal::{self, Pipeline, Pushed, archive_status};
 
 use self::complaints::Complaints;
+use self::held_back::HeldBack;
+use self::settings::ArchiverSettings;
 use self::stop::StopWatch;
+use crate::archiver_stats;
 use crate::error::{Failure, Result};
 use crate::gucs;
-use crate::pg::interrupts;
+use crate::pg::{interrupts, server};
 use crate::runtime::{Runtime, Watch};
 use crate::server_log;
+
+/// Where the server keeps its WAL, seen from the directory that it runs in.
+const WAL_DIRECTORY: &str = "pg_wal";
+
+/// How long an archiver that ends waits for its uploads to clean up.
+const CLEANUP_TIME: Duration = Duration::from_secs(1);
 
 thread_local! {
     static ARCHIVER: RefCell<Archiver> = RefCell::new(Archiver::new());
@@ -48,33 +58,30 @@ pub fn check_configured(server_tells_reason: bool) -> Result<()> {
 }
 
 /// Archives one file: true once the store has confirmed it.
-pub fn archive_file(name: &str, path: &Path) -> bool {
-    ARCHIVER.with_borrow_mut(|archiver| archiver.archive(name, path))
+pub fn archive_file(name: &str) -> bool {
+    ARCHIVER.with_borrow_mut(|archiver| archiver.archive(name))
 }
 
 /// The archiver ends.
 pub fn shutdown() {
-    ARCHIVER.with_borrow_mut(|archiver| {
-        archiver.connection = None;
-        archiver.runtime = None;
-        server_log::emit(&archiver.queue);
-    });
+    ARCHIVER.with_borrow_mut(Archiver::end);
 }
 
 /// The state of the archiver process.
 struct Archiver {
     runtime: Option<Runtime>,
     connection: Option<Connection>,
+    held_back: HeldBack,
     notices: Notices,
     queue: NoticeQueue,
     complaints: Complaints,
     stop: StopWatch,
 }
 
-/// An open store, and what it was opened with.
+/// An open archive, and what it was opened with.
 struct Connection {
-    config: StoreConfig,
-    store: Arc<dyn ObjectStore>,
+    settings: ArchiverSettings,
+    pipeline: Arc<Pipeline>,
 }
 
 impl Archiver {
@@ -83,6 +90,7 @@ impl Archiver {
         Archiver {
             runtime: None,
             connection: None,
+            held_back: HeldBack::default(),
             notices,
             queue,
             complaints: Complaints::default(),
@@ -90,51 +98,80 @@ impl Archiver {
         }
     }
 
-    fn archive(&mut self, name: &str, path: &Path) -> bool {
+    fn archive(&mut self, name: &str) -> bool {
         if self.stop.has_given_up() {
             return false;
         }
-        let result = self.push(name, path);
+        let result = self.push(name);
         server_log::emit(&self.queue);
+        archiver_stats::set_in_flight(self.in_flight());
         match result {
-            Ok(_) => {
+            Ok(()) => {
                 self.stop.note_success();
                 self.complaints.note_success();
                 true
             }
-            Err(_) if self.stop.has_given_up() => {
-                self.stop.log_files_left();
-                false
-            }
             Err(failure) => {
-                self.complaints.warn(name, &failure);
+                archiver_stats::note_failed(name, &failure);
+                match self.stop.has_given_up() {
+                    true => self.stop.log_files_left(),
+                    false => self.complaints.warn(name, &failure),
+                }
                 false
             }
         }
     }
 
-    fn push(&mut self, name: &str, path: &Path) -> Result<Pushed> {
+    fn push(&mut self, name: &str) -> Result<()> {
         let file: WalFileName = name.parse()?;
-        let config = gucs::store_config()?;
-        let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-        self.stop.begin_file(bytes);
+        let settings = settings::current()?;
+        self.held_back.check(&settings)?;
+        let finished_at = archive_status::ready_since(Path::new(WAL_DIRECTORY), &file);
+        let path = Path::new(WAL_DIRECTORY).join(name);
+        self.stop.begin_file(std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
 
-        let store = self.store(config)?;
-        let path = path.to_owned();
-        self.run(async move { wal::push(store, &file, &path).await })
+        let pipeline = self.pipeline(&settings)?;
+        let asked = file.clone();
+        let pushed = self.run(async move { pipeline.push(&asked).await });
+        let pushed = pushed.inspect_err(|failure| {
+            if self.held_back.note_file(&settings, failure) {
+                // The next attempt finds out anew what the store wants.
+                self.connection = None;
+            }
+        })?;
+        let Pushed { bytes_read, bytes_stored, .. } = pushed;
+        archiver_stats::note_archived(
+            &file,
+            finished_at,
+            server::segment_size().and_then(|size| end_lsn(&file, size)),
+            bytes_read,
+            bytes_stored,
+        );
+        Ok(())
     }
 
-    /// The open store, or a new one when the settings are not those it was opened with.
-    fn store(&mut self, config: StoreConfig) -> Result<Arc<dyn ObjectStore>> {
-        if let Some(open) = self.connection.as_ref().filter(|open| open.config == config) {
-            return Ok(Arc::clone(&open.store));
+    /// The way into the archive, or a new one when the settings are not those it
+    /// was opened with.
+    fn pipeline(&mut self, settings: &ArchiverSettings) -> Result<Arc<Pipeline>> {
+        if let Some(open) = self.connection.as_ref().filter(|open| open.settings == *settings) {
+            return Ok(Arc::clone(&open.pipeline));
         }
         self.connection = None;
-        let (wanted, notices) = (config.clone(), self.notices.clone());
-        let store =
-            self.run(async move { store::open(&wanted, Patience::archiver(), notices).await })?;
-        self.connection = Some(Connection { config, store: Arc::clone(&store) });
-        Ok(store)
+        let (wanted, notices) = (settings.clone(), self.notices.clone());
+        let opening = async move {
+            let store = store::open(&wanted.store, Patience::archiver(), notices.clone()).await?;
+            wal::open(store, &wanted.archiving, notices).await
+        };
+        let opened = self.run(opening);
+        let opened = opened.inspect_err(|failure| self.held_back.note_opening(settings, failure));
+        let pipeline = Arc::new(opened?);
+        self.connection =
+            Some(Connection { settings: settings.clone(), pipeline: Arc::clone(&pipeline) });
+        Ok(pipeline)
+    }
+
+    fn in_flight(&self) -> usize {
+        self.connection.as_ref().map_or(0, |open| open.pipeline.in_flight())
     }
 
     /// Runs `work` while looking around for a request to stop.
@@ -147,15 +184,46 @@ impl Archiver {
             None => Runtime::start()?,
         };
         let runtime = self.runtime.insert(runtime);
+        let pipeline = self.connection.as_ref().map(|open| &open.pipeline);
         let (queue, stop) = (&self.queue, &mut self.stop);
         runtime.run(work, || {
             server_log::emit(queue);
             interrupts::absorb_barrier();
+            if let Some(pipeline) = pipeline {
+                archiver_stats::set_in_flight(pipeline.in_flight());
+                stop.note_progress(pipeline.progress());
+            }
             if !interrupts::postmaster_is_alive() || stop.is_overdue(Instant::now()) {
                 stop.give_up();
                 return Watch::GiveUp(Failure::canceled());
             }
             Watch::Continue
         })
+    }
+
+    /// Ends what is under way. What was sent and not acknowledged is known again
+    /// by the next archiver.
+    fn end(&mut self) {
+        if let (Some(runtime), Some(open)) = (self.runtime.take(), self.connection.take()) {
+            let deadline = Instant::now() + CLEANUP_TIME;
+            let closing = async move {
+                open.pipeline.close().await;
+                Ok(())
+            };
+            let _ = runtime.run(closing, || match Instant::now() < deadline {
+                true => Watch::Continue,
+                false => Watch::GiveUp(Failure::canceled()),
+            });
+        }
+        archiver_stats::set_in_flight(0);
+        server_log::emit(&self.queue);
+    }
+}
+
+/// Where the log goes on after a segment; `None` for files of another kind.
+fn end_lsn(file: &WalFileName, size: SegmentSize) -> Option<Lsn> {
+    match file.kind() {
+        WalFileKind::Segment => Some(file.segment_number(size)?.end_lsn(size)),
+        _ => None,
     }
 }

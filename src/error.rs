@@ -59,7 +59,9 @@ fn sqlstate(kind: ErrorKind) -> PgSqlErrorCode {
         ErrorKind::NotFound => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
         ErrorKind::Conflict => PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
         ErrorKind::Denied => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-        ErrorKind::Unavailable | ErrorKind::Io => PgSqlErrorCode::ERRCODE_IO_ERROR,
+        ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Io => {
+            PgSqlErrorCode::ERRCODE_IO_ERROR
+        }
         ErrorKind::Corrupt => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
         ErrorKind::Config => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
         ErrorKind::Cancelled => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,

@@ -4,9 +4,11 @@
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use wal_e_core::base_backup::PushOptions;
+use wal_e_core::codec::{Compression, Encoding};
 use wal_e_core::config::{EnvDir, Prefix, S3Config, StoreConfig};
 use wal_e_core::{Error, ErrorKind, Result};
 
@@ -25,6 +27,16 @@ static S3_CA_FILE: Text = Text::new(Some(c""));
 static S3_STORAGE_CLASS: Text = Text::new(Some(c""));
 static S3_SSE: Text = Text::new(Some(c""));
 static S3_SSE_KMS_KEY_ID: Text = Text::new(Some(c""));
+static COMPRESSION: GucSetting<Method> = GucSetting::<Method>::new(Method::Lz4);
+/// 0 is the method's own default. Which levels there are depends on the method, and
+/// a check of one setting cannot know what the other is about to become.
+static COMPRESSION_LEVEL: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// WAL files in flight. Enough to fill a few hundred MB/s at 100 ms from the
+/// store; each holds at most 24 MB.
+static WAL_UPLOAD_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(8);
+/// Seconds. Long enough for a slow line, short enough that a request which
+/// stands still is tried again before anybody worries.
+static S3_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30);
 /// Tar partitions in flight. Each holds a few parts in memory: 4 keeps a
 /// network busy and stays under 100 MB.
 static BACKUP_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(4);
@@ -49,6 +61,17 @@ enum PathStyle {
     #[name = c"false"]
     #[hidden = true]
     False,
+}
+
+/// How objects are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+enum Method {
+    #[name = c"lz4"]
+    Lz4,
+    #[name = c"zstd"]
+    Zstd,
+    #[name = c"none"]
+    None,
 }
 
 /// Defines the settings. Once in each process that loads the library.
@@ -119,6 +142,41 @@ pub fn register() {
         &S3_SSE_KMS_KEY_ID,
         c"Key for server-side encryption with \"aws:kms\".",
         c"Empty means the account's default key.",
+    );
+    GucRegistry::define_enum_guc(
+        c"wal_e.compression",
+        c"How new objects are compressed.",
+        c"Those that are stored already stay as they are, and are read as they are.",
+        &COMPRESSION,
+        GucContext::Sighup,
+        only_superusers,
+    );
+    number(
+        c"wal_e.compression_level",
+        &COMPRESSION_LEVEL,
+        -5,
+        22,
+        GucFlags::empty(),
+        c"Level of wal_e.compression.",
+        c"-5 to 12 for lz4, 1 to 22 for zstd. Zero means the method's own default.",
+    );
+    number(
+        c"wal_e.wal_upload_concurrency",
+        &WAL_UPLOAD_CONCURRENCY,
+        1,
+        64,
+        GucFlags::empty(),
+        c"WAL files that the archiver uploads at the same time.",
+        c"With 1, no file is sent before the server asks for it.",
+    );
+    number(
+        c"wal_e.s3_timeout",
+        &S3_TIMEOUT,
+        1,
+        3600,
+        GucFlags::UNIT_S,
+        c"How long an S3 request may stand still before it counts as failed.",
+        c"An answer may take twice as long, and the end of an upload in parts ten times.",
     );
     number(
         c"wal_e.backup_concurrency",
@@ -204,6 +262,7 @@ pub fn store_config() -> Result<StoreConfig> {
         sse: get(&S3_SSE),
         sse_kms_key_id: get(&S3_SSE_KMS_KEY_ID),
         credentials: None,
+        timeout: u64::try_from(S3_TIMEOUT.get()).ok().map(Duration::from_secs),
     };
     if let Some(directory) = get(&ENV_DIR) {
         s3.fill_from_env_dir(&EnvDir::read(Path::new(&directory))?);
@@ -211,12 +270,39 @@ pub fn store_config() -> Result<StoreConfig> {
     Ok(StoreConfig { prefix, s3 })
 }
 
+/// How new objects are compressed, as configured now.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for a level that the method does not have.
+pub fn compression() -> Result<Compression> {
+    let encoding = match COMPRESSION.get() {
+        Method::Lz4 => Encoding::Lz4,
+        Method::Zstd => Encoding::Zstd,
+        Method::None => Encoding::None,
+    };
+    let level = COMPRESSION_LEVEL.get();
+    Compression::new(encoding, Some(level)).map_err(|error| {
+        error.with_detail(format!(
+            "\"wal_e.compression\" is \"{encoding}\", and \"wal_e.compression_level\" is {level}."
+        ))
+    })
+}
+
+/// How many WAL files are under way at the same time.
+pub fn wal_upload_concurrency() -> usize {
+    usize::try_from(WAL_UPLOAD_CONCURRENCY.get()).unwrap_or(1)
+}
+
 /// How a base backup is taken, as configured now.
-pub fn backup_options() -> PushOptions {
+///
+/// # Errors
+/// Those of [`compression`].
+pub fn backup_options() -> Result<PushOptions> {
     let rate_limit = u64::try_from(BACKUP_READ_RATE_LIMIT.get()).unwrap_or(0) * 1024;
-    PushOptions {
+    Ok(PushOptions {
         concurrency: usize::try_from(BACKUP_CONCURRENCY.get()).unwrap_or(1),
         tar_size_threshold_bytes: u64::try_from(TAR_SIZE_THRESHOLD.get()).unwrap_or(1024) << 20,
+        compression: compression()?,
         read_rate_limit_bytes_per_second: (rate_limit > 0).then_some(rate_limit),
-    }
+    })
 }

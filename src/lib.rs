@@ -14,6 +14,7 @@
 compile_error!("wal_e needs panic = \"unwind\": an ERROR of PostgreSQL travels as a panic");
 
 mod archive_module;
+mod archiver_stats;
 mod backup_slot;
 mod error;
 mod gucs;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::{Bytes, BytesMut};
-use wal_e_core::config::{Prefix, S3Config, Secret, StaticCredentials, StoreConfig};
+use wal_e_core::config::{Credentials, Prefix, S3Config, Secret, StaticCredentials, StoreConfig};
 use wal_e_core::layout::{self, ObjectKey};
 use wal_e_core::notice::{self, Level, NoticeQueue};
 use wal_e_core::store::retry::Patience;
@@ -45,12 +45,12 @@ fn s3_config(endpoint: &str, access_key: &str, secret_key: &str) -> StoreConfig 
         prefix: Prefix::S3 { bucket: BUCKET.to_owned(), path: PATH.to_owned() },
         s3: S3Config {
             endpoint: Some(endpoint.to_owned()),
-            credentials: Some(StaticCredentials {
+            credentials: Some(Credentials::Given(StaticCredentials {
                 access_key_id: access_key.to_owned(),
                 secret_access_key: Secret::new(secret_key),
                 session_token: None,
                 source: CREDENTIAL_SOURCE.to_owned(),
-            }),
+            })),
             ..S3Config::default()
         },
     }
@@ -72,14 +72,19 @@ fn server() -> (S3Server, StoreConfig) {
 
 /// A server with the bucket, a proxy in front of it, and a store behind both.
 async fn through_proxy() -> (S3Server, FaultProxy, Arc<dyn ObjectStore>) {
-    let (server, mut config) = server();
+    let (server, config) = server();
+    let (proxy, store) = proxied(&server, config).await;
+    (server, proxy, store)
+}
+
+async fn proxied(server: &S3Server, mut config: StoreConfig) -> (FaultProxy, Arc<dyn ObjectStore>) {
     let proxy = FaultProxy::start(&server.endpoint());
     config.s3.endpoint = Some(proxy.endpoint());
     let (store, _) = open(&config, short_patience()).await;
     // The first write to a prefix may try out the server; what follows here is
     // about the writes after it.
     assert_eq!(create(store.as_ref(), "first", Bytes::new()).await, Ok(PutOutcome::Stored));
-    (server, proxy, store)
+    (proxy, store)
 }
 
 fn key(name: &str) -> ObjectKey {
@@ -332,7 +337,7 @@ async fn a_busy_server_is_asked_again_and_then_told_of() {
     proxy.set(Fault::Answer503);
     let url = format!("s3://{BUCKET}/{PATH}/key");
     let error = read(store.as_ref(), "key").await.unwrap_err();
-    assert_tells(&error, ErrorKind::Unavailable, &[&url, "503", "SlowDown"]);
+    assert_tells(&error, ErrorKind::Throttled, &[&url, "503", "SlowDown"]);
 }
 
 #[tokio::test]
@@ -420,7 +425,9 @@ async fn an_upload_that_breaks_off_is_sent_again() {
 
 #[tokio::test]
 async fn a_server_that_hangs_is_given_up() {
-    let (server, proxy, store) = through_proxy().await;
+    let (server, mut config) = server();
+    config.s3.timeout = Some(Duration::from_secs(2));
+    let (proxy, store) = proxied(&server, config).await;
     server.put_object(BUCKET, &full("key"), noise(30_000_000));
     let mut reader = store.get(&key("key"), 0, None).await.unwrap();
     proxy.set(Fault::Hang);

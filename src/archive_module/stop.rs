@@ -2,17 +2,21 @@
 //!
 //! The stop waits for the archiver, which archives what is left, the segment of
 //! the shutdown checkpoint last. While the store answers it may take as long as
-//! it needs. A store that hangs must not hang the stop: what has no success for
-//! a few seconds is given up, and so is all that follows. The files keep their
+//! it needs. A store that hangs must not hang the stop: when nothing moves for
+//! a few seconds, what is under way is given up, and so is all that follows. The files keep their
 //! `.ready` marks and are archived after the next start.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use wal_e_core::postgres::WalFileName;
+use wal_e_core::wal::archive_status;
+
+use super::WAL_DIRECTORY;
 use crate::pg::{interrupts, signals};
 use crate::server_log;
 
-/// How long a stopping archiver goes on without a success.
+/// How long a stopping archiver goes on when nothing moves.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// For each second of [`PATIENCE`] more that a large file gets, this many bytes.
@@ -24,8 +28,9 @@ const NAMED_FILES: usize = 3;
 /// Counts the time since the archiver was told to stop.
 #[derive(Debug, Default)]
 pub struct StopWatch {
-    /// When the request was seen, or the last success after it.
+    /// When the request was seen, or something moved after it.
     since: Option<Instant>,
+    progress: u64,
     patience: Duration,
     given_up: bool,
 }
@@ -41,7 +46,15 @@ impl StopWatch {
         self.since = None;
     }
 
-    /// Whether a stop has been waiting too long for a success.
+    /// How far uploads are: a number that grows as long as they move.
+    pub fn note_progress(&mut self, progress: u64) {
+        if progress != self.progress {
+            self.progress = progress;
+            self.since = None;
+        }
+    }
+
+    /// Whether a stop has been waiting too long for something to move.
     pub fn is_overdue(&mut self, now: Instant) -> bool {
         if !signals::archiver_stop_requested() {
             return false;
@@ -68,9 +81,12 @@ impl StopWatch {
         } else {
             "the postmaster has died"
         };
-        let files = ready_files();
+        // A directory that cannot be read is no reason to say nothing.
+        let files = archive_status::ready_files(Path::new(WAL_DIRECTORY), usize::MAX)
+            .unwrap_or_default()
+            .files;
         let more = if files.len() > NAMED_FILES { ", ..." } else { "" };
-        let named: Vec<&str> = files.iter().take(NAMED_FILES).map(String::as_str).collect();
+        let named: Vec<&str> = files.iter().take(NAMED_FILES).map(WalFileName::as_str).collect();
         server_log::log(
             &format!("archiver gave up: {reason}"),
             Some(&format!(
@@ -80,18 +96,4 @@ impl StopWatch {
             )),
         );
     }
-}
-
-/// The names of the files that wait to be archived, in order; empty when the
-/// directory cannot be read.
-fn ready_files() -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(Path::new("pg_wal/archive_status")) else {
-        return Vec::new();
-    };
-    let mut files: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter_map(|name| name.strip_suffix(".ready").map(str::to_owned))
-        .collect();
-    files.sort();
-    files
 }

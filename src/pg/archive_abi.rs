@@ -12,7 +12,6 @@
 
 use std::ffi::{CStr, c_char};
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
-use std::path::Path;
 
 use pgrx::PgTryBuilder;
 
@@ -61,9 +60,9 @@ mod version {
         guarded(false, || archive_module::check_configured(false).is_ok())
     }
 
-    unsafe extern "C-unwind" fn archive_file(file: *const c_char, path: *const c_char) -> bool {
-        // SAFETY: the archiver hands in two C strings.
-        unsafe { super::archive(file, path) }
+    unsafe extern "C-unwind" fn archive_file(file: *const c_char, _path: *const c_char) -> bool {
+        // SAFETY: the archiver hands in a C string.
+        unsafe { super::archive(file) }
     }
 
     unsafe extern "C-unwind" fn shutdown() {
@@ -153,10 +152,10 @@ mod version {
     unsafe extern "C-unwind" fn archive_file(
         _state: *mut ArchiveModuleState,
         file: *const c_char,
-        path: *const c_char,
+        _path: *const c_char,
     ) -> bool {
-        // SAFETY: the archiver hands in two C strings.
-        unsafe { super::archive(file, path) }
+        // SAFETY: the archiver hands in a C string.
+        unsafe { super::archive(file) }
     }
 
     unsafe extern "C-unwind" fn shutdown(_state: *mut ArchiveModuleState) {
@@ -173,13 +172,11 @@ fn loaded() {
 }
 
 /// # Safety
-/// Both are C strings.
-unsafe fn archive(file: *const c_char, path: *const c_char) -> bool {
+/// `file` is a C string.
+unsafe fn archive(file: *const c_char) -> bool {
     // SAFETY: promised by the caller.
-    let (file, path) = unsafe { (CStr::from_ptr(file), CStr::from_ptr(path)) };
-    guarded(false, || {
-        archive_module::archive_file(&file.to_string_lossy(), Path::new(&*path.to_string_lossy()))
-    })
+    let file = unsafe { CStr::from_ptr(file) };
+    guarded(false, || archive_module::archive_file(&file.to_string_lossy()))
 }
 
 /// Runs the body of a callback. An ERROR or a panic in it is logged, and the

@@ -26,20 +26,37 @@ pub struct ServerFacts {
 
 /// The facts about this server. Only on a primary.
 pub fn facts() -> ServerFacts {
-    // SAFETY: plain reads of control data in shared memory and of variables
-    // that are set before the first child is forked.
-    unsafe {
-        ServerFacts {
-            timeline: TimelineId(pg_sys::GetWALInsertionTimeLine()),
-            segment_size: SegmentSize::new(u64::try_from(pg_sys::wal_segment_size).unwrap_or(0)),
-            system_identifier: SystemIdentifier(pg_sys::GetSystemIdentifier()),
-            data_directory: PathBuf::from(
-                CStr::from_ptr(pg_sys::DataDir).to_string_lossy().into_owned(),
-            ),
-            version: setting(c"server_version_num").parse().unwrap_or(pg_sys::PG_VERSION_NUM),
-            data_checksums: pg_sys::DataChecksumsEnabled(),
-        }
+    // SAFETY: plain reads of control data in shared memory.
+    let (timeline, data_checksums) =
+        unsafe { (pg_sys::GetWALInsertionTimeLine(), pg_sys::DataChecksumsEnabled()) };
+    ServerFacts {
+        timeline: TimelineId(timeline),
+        segment_size: segment_size(),
+        system_identifier: system_identifier(),
+        data_directory: data_directory(),
+        version: setting(c"server_version_num").parse().unwrap_or(pg_sys::PG_VERSION_NUM),
+        data_checksums,
     }
+}
+
+/// Size of the WAL segments; `None` when it is none that PostgreSQL allows.
+pub fn segment_size() -> Option<SegmentSize> {
+    // SAFETY: a variable that is set before the first child is forked.
+    let bytes = unsafe { pg_sys::wal_segment_size };
+    SegmentSize::new(u64::try_from(bytes).ok()?)
+}
+
+/// The cluster's system identifier.
+pub fn system_identifier() -> SystemIdentifier {
+    // SAFETY: a plain read of control data in shared memory.
+    SystemIdentifier(unsafe { pg_sys::GetSystemIdentifier() })
+}
+
+/// Absolute path of the data directory.
+pub fn data_directory() -> PathBuf {
+    // SAFETY: a C string that is set before the first child is forked.
+    let path = unsafe { CStr::from_ptr(pg_sys::DataDir) };
+    PathBuf::from(path.to_string_lossy().into_owned())
 }
 
 /// Whether the server is a standby, or replays WAL for another reason.

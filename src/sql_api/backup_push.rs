@@ -116,6 +116,7 @@ fn wale_backup_cancel() -> Result<bool, ErrorReport> {
 fn check_requirements(label: &str) -> Result<()> {
     require_preloading()?;
     gucs::store_config()?;
+    gucs::compression()?;
     let not_ready = |message: &str, hint: &str| {
         Err(Failure::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
             .with_hint(hint))

@@ -26,7 +26,7 @@ const CLEANUP_TIME: Duration = Duration::from_secs(5);
 /// backup mode when this process ends, and no sentinel has been written.
 pub fn take(request: &Request) -> Result<String> {
     let config = gucs::store_config()?;
-    let options = gucs::backup_options();
+    let options = gucs::backup_options()?;
     let runtime = Runtime::start()?;
     let (notices, queue) = notice::channel();
     let progress = Arc::new(Progress::default());

@@ -3,6 +3,7 @@
 //! The options of WAL-E 1.1 keep their names and meaning. A secret has no
 //! option: it would be visible to every user of the machine.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -46,12 +47,20 @@ Environment:
   AWS_S3_FORCE_PATH_STYLE                 true or false
   S3_CA_CERT_FILE, AWS_CA_BUNDLE          PEM file of trusted authorities
   S3_STORAGE_CLASS, S3_SSE, S3_SSE_KMS_ID how objects are stored
+  WALE_COMPRESSION_METHOD, WALG_COMPRESSION_METHOD
+                                          as --compression
+  WALE_COMPRESSION_LEVEL                  as --compression-level; for zstd also
+                                          WALG_ZSTD_LEVEL
+  S3_TIMEOUT                              seconds that a request may stand still
   PGHOST, PGPORT, PGUSER, PGDATABASE, PGPASSWORD
                                           server of backup-push
 
 ",
     include_str!("exit_code_table.txt")
 );
+
+/// What may be said of `--s3-timeout`, in seconds.
+pub const S3_TIMEOUTS: RangeInclusive<u64> = 1..=3600;
 
 /// Where backups and WAL are kept, and how to get there.
 #[derive(Debug, Clone, Default, Args)]
@@ -103,6 +112,25 @@ pub struct StoreOptions {
     /// Key for aws:kms
     #[arg(long, global = true, value_name = "KEY")]
     pub s3_sse_kms_key_id: Option<String>,
+
+    /// How long a request may stand still before it counts as failed: 30 if not given
+    #[arg(
+        long, global = true, value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(S3_TIMEOUTS)
+    )]
+    pub s3_timeout: Option<u64>,
+}
+
+/// How what is stored is compressed. Whatever is read tells it by its name.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CompressionOptions {
+    /// Compress with lz4 (the default), zstd or none
+    #[arg(long, value_name = "METHOD")]
+    pub compression: Option<String>,
+
+    /// Level of the method: -5 to 12 for lz4, 1 to 22 for zstd, 0 for its default
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub compression_level: Option<i32>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -146,6 +174,9 @@ pub struct BackupPush {
     /// Begin with a spread checkpoint: gentler, but it may take minutes to begin
     #[arg(long)]
     pub spread_checkpoint: bool,
+
+    #[command(flatten)]
+    pub compression: CompressionOptions,
 }
 
 #[derive(Debug, Args)]
@@ -218,9 +249,13 @@ pub struct WalPush {
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
 
-    /// Accepted as in WAL-E; one call archives one file
-    #[arg(short = 'p', long, value_name = "N", hide = true)]
-    pub pool_size: Option<u32>,
+    /// WAL files in flight: those that wait behind PATH are sent along, so that
+    /// the next calls have little to do. With 1, PATH alone
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 8, value_parser = pool_size())]
+    pub pool_size: u16,
+
+    #[command(flatten)]
+    pub compression: CompressionOptions,
 }
 
 #[derive(Debug, Args)]
@@ -334,6 +369,7 @@ mod tests {
         for line in [
             "--s3-prefix s3://b/p -k AKID --terse wal-push pg_wal/0000000100000016000000B3",
             "--s3-prefix=s3://b/p wal-push -p 4 pg_wal/0000000100000016000000B3",
+            "wal-push --pool-size=32 pg_wal/0000000100000016000000B3",
             "--file-prefix file://localhost/b wal-fetch -p 0 0000000100000016000000B3 dest",
             "wal-fetch --prefetch=8 0000000100000016000000B3 dest",
             "backup-push /data -p 8 --cluster-read-rate-limit 1000000",
@@ -374,6 +410,9 @@ mod tests {
             "backup-fetch /data LATEST --tablespace-mapping /a=b",
             "backup-fetch /data LATEST --tablespace-mapping /a=/b=/c",
             "wal-fetch 0000000100000016000000B3",
+            "--s3-timeout 0 backup-list",
+            "--s3-timeout 3601 backup-list",
+            "--s3-timeout 1min backup-list",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -72,6 +72,7 @@ mod tests {
             ErrorKind::Conflict,
             ErrorKind::Denied,
             ErrorKind::Unavailable,
+            ErrorKind::Throttled,
             ErrorKind::Corrupt,
             ErrorKind::Config,
             ErrorKind::Cancelled,

@@ -18,6 +18,7 @@ use crate::report::Report;
 
 mod cli;
 mod commands;
+mod compression;
 mod endpoint;
 mod exit_code;
 mod interrupt;

@@ -13,7 +13,7 @@ use wal_e_core::{Error, ErrorKind, Result};
 
 use crate::variables::Place;
 
-mod data_directory;
+pub mod data_directory;
 mod libpq_environment;
 mod query_error;
 

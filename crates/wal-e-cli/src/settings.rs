@@ -5,13 +5,17 @@
 //! its secret from wherever it is, because it has no other way.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use wal_e_core::config::{EnvDir, Prefix, S3Config, Secret, StaticCredentials, StoreConfig};
+use wal_e_core::config::{
+    Credentials, EnvDir, NAMESPACES, Prefix, S3Config, Secret, StaticCredentials, StoreConfig,
+};
 use wal_e_core::{Error, ErrorKind, Result};
 
-use crate::cli::StoreOptions;
+use crate::cli::{S3_TIMEOUTS, StoreOptions};
+use crate::compression::CompressionVariables;
 use crate::endpoint::Endpoint;
-use crate::variables::{NAMESPACES, Place, Variables};
+use crate::variables::{Place, Variables};
 
 /// Where the credentials are that a later `wal-fetch` will need again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub struct Settings {
     pub store: StoreConfig,
     /// Where the credentials were found.
     pub credentials: CredentialPlace,
+    /// How to compress, as far as variables say.
+    pub compression: CompressionVariables,
     /// The arguments that lead another process to the same place, when
     /// it is given the same credentials. No secret is among them.
     pub arguments: Vec<String>,
@@ -67,7 +73,8 @@ impl Settings {
             Prefix::File { .. } => (S3Config::default(), CredentialPlace::NotNeeded),
         };
         let store = StoreConfig { prefix, s3 };
-        Ok(Settings { store, credentials, arguments: arguments.0 })
+        let compression = CompressionVariables::find(&variables);
+        Ok(Settings { store, credentials, compression, arguments: arguments.0 })
     }
 }
 
@@ -178,6 +185,7 @@ fn s3(
     let force_path_style = force_path_style(options, variables, arguments)?
         .or_else(|| endpoint.as_ref().and_then(|endpoint| endpoint.force_path_style));
     let ca_file = ca_file(options, variables, arguments)?;
+    let timeout = timeout(options, variables, arguments)?;
     let (credentials, place) = credentials(options, variables, arguments)?;
     let config = S3Config {
         endpoint: endpoint.map(|endpoint| endpoint.url),
@@ -188,6 +196,7 @@ fn s3(
         sse,
         sse_kms_key_id,
         credentials,
+        timeout,
     };
     Ok((config, place))
 }
@@ -244,16 +253,49 @@ fn ca_file(
     Ok(Some(file))
 }
 
+fn timeout(
+    options: &StoreOptions,
+    variables: &Variables,
+    arguments: &mut Arguments,
+) -> Result<Option<Duration>> {
+    let (seconds, from_env_dir) = match options.s3_timeout {
+        Some(seconds) => (seconds, false),
+        None => {
+            let Some(found) = variables.find(&["S3_TIMEOUT"]) else { return Ok(None) };
+            let seconds = found.value.parse::<u64>().ok().filter(|n| S3_TIMEOUTS.contains(n));
+            let seconds = seconds.ok_or_else(|| {
+                let message = format!("invalid value \"{}\" of {}", found.value, found.name);
+                let (first, last) = (S3_TIMEOUTS.start(), S3_TIMEOUTS.end());
+                Error::new(ErrorKind::Config, message)
+                    .with_hint(format!("It must be a number of seconds from {first} to {last}."))
+            })?;
+            (seconds, found.from_env_dir)
+        }
+    };
+    if !from_env_dir {
+        arguments.push("--s3-timeout", &seconds.to_string());
+    }
+    Ok(Some(Duration::from_secs(seconds)))
+}
+
 fn credentials(
     options: &StoreOptions,
     variables: &Variables,
     arguments: &mut Arguments,
-) -> Result<(Option<StaticCredentials>, CredentialPlace)> {
+) -> Result<(Option<Credentials>, CredentialPlace)> {
     let place_of = |place: &Place| match place {
         Place::Environment(_) => CredentialPlace::Environment,
         Place::EnvDir(_) => CredentialPlace::EnvDir,
     };
     for place in &variables.places {
+        // The store reads the directory itself, and again when keys expire.
+        if let (Place::EnvDir(directory), None) = (place, &options.aws_access_key_id) {
+            if directory.credentials().is_some() {
+                let credentials = Credentials::EnvDir(directory.path().to_owned());
+                return Ok((Some(credentials), CredentialPlace::EnvDir));
+            }
+            continue;
+        }
         for namespace in NAMESPACES {
             let get = |names: [&str; 2]| {
                 names.iter().find_map(|name| place.get(&format!("{namespace}{name}")))
@@ -275,7 +317,7 @@ fn credentials(
                 session_token: get(["AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"]).map(Secret::new),
                 source,
             };
-            return Ok((Some(credentials), place_of(place)));
+            return Ok((Some(Credentials::Given(credentials)), place_of(place)));
         }
     }
     match &options.aws_access_key_id {

@@ -23,6 +23,14 @@ fn env_dir(variables: &[(&str, &str)]) -> tempfile::TempDir {
     directory
 }
 
+/// The keys that stay as they are.
+fn given(settings: &Settings) -> StaticCredentials {
+    match &settings.store.s3.credentials {
+        Some(Credentials::Given(keys)) => keys.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
 const KEYS: [(&str, &str); 2] =
     [("AWS_ACCESS_KEY_ID", "ENV"), ("AWS_SECRET_ACCESS_KEY", "hunter2")];
 
@@ -54,6 +62,9 @@ fn no_prefix_and_two_prefixes_and_the_wrong_kind_are_errors() {
         (&["--s3-prefix", "s3://b"], &[("AWS_S3_FORCE_PATH_STYLE", "perhaps")]),
         (&["--s3-prefix", "s3://b"], &[("AWS_ENDPOINT", "ftp://x")]),
         (&["--s3-prefix", "s3://b", "-k", "AKID"], &[]),
+        (&["--s3-prefix", "s3://b"], &[("S3_TIMEOUT", "soon")]),
+        (&["--s3-prefix", "s3://b"], &[("WALE_S3_TIMEOUT", "0")]),
+        (&["--s3-prefix", "s3://b"], &[("WALG_S3_TIMEOUT", "3601")]),
     ] {
         let error = resolve(flags, variables).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{flags:?} {variables:?}");
@@ -90,6 +101,25 @@ fn a_said_path_style_counts_before_the_one_of_the_endpoint() {
 }
 
 #[test]
+fn the_timeout_is_said_by_flag_or_variable() {
+    let prefix = ["--s3-prefix", "s3://b"];
+    let timeout = |settings: &Settings| settings.store.s3.timeout.map(|time| time.as_secs());
+    assert_eq!(timeout(&resolve(&prefix, &[]).unwrap()), None);
+    assert_eq!(timeout(&resolve(&prefix, &[("S3_TIMEOUT", "5")]).unwrap()), Some(5));
+    let flags = [&prefix[..], &["--s3-timeout", "7"]].concat();
+    let settings = resolve(&flags, &[("WALE_S3_TIMEOUT", "5")]).unwrap();
+    assert_eq!(timeout(&settings), Some(7));
+    assert_eq!(settings.arguments, ["--s3-prefix", "s3://b", "--s3-timeout", "7"]);
+
+    let directory = env_dir(&[("WALE_S3_TIMEOUT", "9")]);
+    let path = directory.path().to_str().unwrap();
+    let flags = [&prefix[..], &["--env-dir", path]].concat();
+    let settings = resolve(&flags, &[]).unwrap();
+    assert_eq!(timeout(&settings), Some(9));
+    assert!(!settings.arguments.contains(&"--s3-timeout".to_owned()), "the next one reads it");
+}
+
+#[test]
 fn keys_count_as_a_pair_of_one_place() {
     let directory = env_dir(&[
         ("AWS_ACCESS_KEY_ID", "DIR"),
@@ -99,23 +129,21 @@ fn keys_count_as_a_pair_of_one_place() {
     let flags = ["--s3-prefix", "s3://b", "--env-dir", directory.path().to_str().unwrap()];
 
     let settings = resolve(&flags, &KEYS).unwrap();
-    let keys = settings.store.s3.credentials.unwrap();
+    let keys = given(&settings);
     assert_eq!((keys.access_key_id.as_str(), keys.session_token), ("ENV", None));
     assert_eq!(keys.source, "the environment");
     assert_eq!(settings.credentials, CredentialPlace::Environment);
 
     let settings = resolve(&flags, &KEYS[..1]).unwrap();
-    let keys = settings.store.s3.credentials.unwrap();
-    assert_eq!(keys.access_key_id, "DIR");
-    assert_eq!(keys.secret_access_key.expose(), "hunter3");
-    assert_eq!(keys.session_token.unwrap().expose(), "token");
+    let from_directory = Some(Credentials::EnvDir(directory.path().to_owned()));
+    assert_eq!(settings.store.s3.credentials, from_directory);
     assert_eq!(settings.credentials, CredentialPlace::EnvDir);
 }
 
 #[test]
 fn the_key_of_a_flag_takes_its_secret_from_the_environment() {
     let settings = resolve(&["--s3-prefix", "s3://b", "-k", "FLAG"], &KEYS).unwrap();
-    let keys = settings.store.s3.credentials.unwrap();
+    let keys = given(&settings);
     assert_eq!(keys.access_key_id, "FLAG");
     assert_eq!(keys.secret_access_key.expose(), "hunter2");
     assert!(keys.source.contains("--aws-access-key-id"), "{}", keys.source);
@@ -140,6 +168,7 @@ fn the_arguments_repeat_what_another_process_cannot_see_and_no_secret() {
         ("WALE_S3_PREFIX", "s3://b/p"),
         ("WALE_S3_ENDPOINT", "http+path://h:9000"),
         ("AWS_CA_BUNDLE", "/ca.pem"),
+        ("WALE_S3_TIMEOUT", "90"),
     ]);
     let settings = resolve(&["--env-dir", path], &variables).unwrap();
     let expected = [
@@ -151,6 +180,8 @@ fn the_arguments_repeat_what_another_process_cannot_see_and_no_secret() {
         "http+path://h:9000",
         "--s3-ca-file",
         "/ca.pem",
+        "--s3-timeout",
+        "90",
     ];
     assert_eq!(settings.arguments, expected);
     assert!(!format!("{settings:?}").contains("hunter2"));

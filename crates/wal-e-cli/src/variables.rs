@@ -3,11 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use wal_e_core::config::EnvDir;
-
-/// What a setting may be called: `S3_SSE` is also `WALE_S3_SSE` and
-/// `WALG_S3_SSE`, and the longer names, being meant for us, count first.
-pub const NAMESPACES: [&str; 3] = ["WALE_", "WALG_", ""];
+use wal_e_core::config::{EnvDir, NAMESPACES};
 
 /// One place where variables are found.
 #[derive(Debug, Clone, PartialEq, Eq)]

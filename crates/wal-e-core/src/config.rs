@@ -4,12 +4,13 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 
 mod env_dir;
 
-pub use env_dir::EnvDir;
+pub use env_dir::{EnvDir, NAMESPACES};
 
 /// The URL under which one cluster keeps everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +116,19 @@ pub struct StaticCredentials {
     pub source: String,
 }
 
+/// Where the keys for S3 come from, when it is not the AWS default chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// Keys that stay as they are.
+    Given(StaticCredentials),
+    /// An envdir directory, read again while the store is open, so that work of
+    /// hours outlives a session token.
+    EnvDir(PathBuf),
+}
+
+/// [`S3Config::timeout`] where none is given.
+pub const DEFAULT_S3_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What an S3 client is built from. `None` means the SDK's default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct S3Config {
@@ -132,8 +146,12 @@ pub struct S3Config {
     pub sse: Option<String>,
     /// Key for `aws:kms`.
     pub sse_kms_key_id: Option<String>,
-    /// Keys found by the caller; `None` means the AWS default chain.
-    pub credentials: Option<StaticCredentials>,
+    /// `None` means the AWS default chain.
+    pub credentials: Option<Credentials>,
+    /// How long a request may stand still before it counts as failed; `None`
+    /// means [`DEFAULT_S3_TIMEOUT`]. An answer may take twice as long, and the
+    /// end of an upload in parts ten times.
+    pub timeout: Option<Duration>,
 }
 
 /// Where objects live and how to reach them. Two equal values can share a
@@ -147,23 +165,12 @@ pub struct StoreConfig {
 }
 
 impl S3Config {
-    /// Fills what is not yet set from the variables of an envdir directory.
-    /// Keys are taken only as a pair, so that an access key of one place is
-    /// never combined with a secret of another.
+    /// Fills what is not yet set from the variables of an envdir directory. Keys
+    /// are only looked for: the store reads them itself, and again when they change.
     pub fn fill_from_env_dir(&mut self, env_dir: &EnvDir) {
         let get = |names: &[&str]| names.iter().find_map(|name| env_dir.get(name));
-        if self.credentials.is_none()
-            && let (Some(id), Some(secret)) = (
-                get(&["AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY"]),
-                get(&["AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY"]),
-            )
-        {
-            self.credentials = Some(StaticCredentials {
-                access_key_id: id.to_owned(),
-                secret_access_key: Secret::new(secret),
-                session_token: get(&["AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"]).map(Secret::new),
-                source: format!("env_dir \"{}\"", env_dir.path().display()),
-            });
+        if self.credentials.is_none() && env_dir.credentials().is_some() {
+            self.credentials = Some(Credentials::EnvDir(env_dir.path().to_owned()));
         }
         if self.region.is_none() {
             self.region = get(&["AWS_REGION", "AWS_DEFAULT_REGION"]).map(str::to_owned);
@@ -215,15 +222,34 @@ mod tests {
     #[test]
     fn a_secret_is_never_printed() {
         let config = S3Config {
-            credentials: Some(StaticCredentials {
+            credentials: Some(Credentials::Given(StaticCredentials {
                 access_key_id: "AKID".into(),
                 secret_access_key: Secret::new("hunter2"),
                 session_token: Some(Secret::new("hunter3")),
                 source: "test".into(),
-            }),
+            })),
             ..S3Config::default()
         };
         let printed = format!("{config:?}");
         assert!(printed.contains("AKID") && !printed.contains("hunter"), "{printed}");
+    }
+
+    #[test]
+    fn an_env_dir_is_named_as_the_source_of_keys_only_when_it_has_some() {
+        let directory = tempfile::tempdir().unwrap();
+        let filled = |mut config: S3Config| {
+            config.fill_from_env_dir(&EnvDir::read(directory.path()).unwrap());
+            config
+        };
+        std::fs::write(directory.path().join("AWS_REGION"), "eu-west-1").unwrap();
+        let without_keys = filled(S3Config::default());
+        assert_eq!(without_keys.credentials, None);
+        assert_eq!(without_keys.region.as_deref(), Some("eu-west-1"));
+
+        for (name, value) in [("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "hunter2")] {
+            std::fs::write(directory.path().join(name), value).unwrap();
+        }
+        let from_directory = Some(Credentials::EnvDir(directory.path().to_owned()));
+        assert_eq!(filled(S3Config::default()).credentials, from_directory);
     }
 }

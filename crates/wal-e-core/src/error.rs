@@ -28,6 +28,8 @@ pub enum ErrorKind {
     Denied,
     /// The store did not answer, or said that it cannot now. Trying again may help.
     Unavailable,
+    /// The store asks for fewer requests: wait, and send less.
+    Throttled,
     /// Stored or local bytes are not what they should be.
     Corrupt,
     /// A setting is wrong. Trying again does not help until it changes.
@@ -49,12 +51,13 @@ pub struct Error {
     message: String,
     detail: Option<String>,
     hint: Option<String>,
+    may_pass: bool,
 }
 
 impl Error {
     /// An error of `kind` that says `message`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), detail: None, hint: None }
+        Error { kind, message: message.into(), detail: None, hint: None, may_pass: false }
     }
 
     /// An error of the operating system: `message` says what was tried.
@@ -92,6 +95,14 @@ impl Error {
         self
     }
 
+    /// Marks an error that may pass by itself although others of its kind do
+    /// not: keys that have expired, where their source will have new ones.
+    #[must_use]
+    pub fn that_may_pass(mut self) -> Self {
+        self.may_pass = true;
+        self
+    }
+
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -114,7 +125,7 @@ impl Error {
 
     /// Whether the same call may succeed later with nothing changed.
     pub fn is_transient(&self) -> bool {
-        self.kind == ErrorKind::Unavailable
+        self.may_pass || matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Throttled)
     }
 }
 
@@ -162,6 +173,22 @@ mod tests {
         let error = Error::new(ErrorKind::Corrupt, "bad frame").with_hint("Fetch it again.");
         let io: std::io::Error = error.clone().into();
         assert_eq!(Error::from_io("could not read", io), error);
+    }
+
+    #[test]
+    fn what_may_pass_is_transient_and_keeps_its_kind() {
+        for (kind, transient) in [
+            (ErrorKind::Unavailable, true),
+            (ErrorKind::Throttled, true),
+            (ErrorKind::Denied, false),
+            (ErrorKind::Config, false),
+            (ErrorKind::Conflict, false),
+        ] {
+            assert_eq!(Error::new(kind, "x").is_transient(), transient, "{kind:?}");
+        }
+        let expired = Error::new(ErrorKind::Denied, "expired").that_may_pass();
+        assert!(expired.is_transient());
+        assert_eq!(expired.kind(), ErrorKind::Denied);
     }
 
     #[test]

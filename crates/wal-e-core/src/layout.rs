@@ -5,14 +5,21 @@
 
 use std::fmt;
 
+use crate::codec::{Encoding, StoredEncoding};
 use crate::postgres::{SegmentSize, TimelineId, WalFileName, WalSegment};
 
 /// Where WAL lies.
 const WAL: &str = "wal_005";
 /// Where base backups lie.
 const BASE_BACKUPS: &str = "basebackups_005";
-/// What every object compressed with LZ4 ends with.
-const LZ4: &str = "lz4";
+/// Where wal_e keeps what it needs to know of the prefix itself.
+const OWN: &str = "wal_e";
+/// What the tars of a backup are called, before their extension.
+const TAR: &str = ".tar";
+/// The tar that holds `global/pg_control` alone.
+const PG_CONTROL: &str = "pg_control";
+/// The tar that holds `backup_label` and `tablespace_map`.
+const BACKUP_LABEL: &str = "backup_label";
 /// What a sentinel's name ends with, after the backup's name.
 const SENTINEL: &str = "_backup_stop_sentinel.json";
 
@@ -44,12 +51,69 @@ impl fmt::Display for ObjectKey {
 /// The object whose create-only upload shows whether a store honours
 /// `If-None-Match: *`. It stays, so that the probe is one request the next time.
 pub fn create_only_probe() -> ObjectKey {
-    ObjectKey("wal_e/create_only_probe".to_owned())
+    ObjectKey(format!("{OWN}/create_only_probe"))
+}
+
+/// Which cluster the prefix belongs to.
+pub fn owner() -> ObjectKey {
+    ObjectKey(format!("{OWN}/owner.json"))
+}
+
+/// An object that is written and removed again to see whether the store works.
+/// `random` tells it from those of others.
+pub fn check_object(random: u64) -> ObjectKey {
+    ObjectKey(format!("{OWN}/check/{random:016x}"))
+}
+
+/// The beginning of the keys of all [`wal_encoding`] objects.
+pub fn wal_encodings() -> String {
+    format!("{OWN}/wal_encodings/")
+}
+
+/// The object that says that WAL of the prefix is stored in this encoding.
+pub fn wal_encoding(encoding: Encoding) -> ObjectKey {
+    ObjectKey(format!("{OWN}/wal_encodings/{encoding}"))
+}
+
+/// The encoding that a listed key of [`wal_encodings`] stands for.
+pub fn encoding_of_mark(key: &ObjectKey) -> Option<Encoding> {
+    key.0.strip_prefix(OWN)?.strip_prefix("/wal_encodings/")?.parse().ok()
+}
+
+/// The WAL file that a listed key holds, and how it is encoded; `None` for what
+/// is no WAL file.
+pub fn wal_file_of(key: &ObjectKey) -> Option<(WalFileName, StoredEncoding)> {
+    let file = key.0.strip_prefix(WAL)?.strip_prefix('/')?;
+    if let Ok(name) = file.parse() {
+        return Some((name, StoredEncoding::Readable(Encoding::None)));
+    }
+    let end = file.rfind('.')?;
+    Some((file[..end].parse().ok()?, StoredEncoding::from_suffix(&file[end..])?))
+}
+
+/// What sorts before the key of a WAL file in any encoding, and after those of
+/// the files before it.
+pub fn before_wal_file(name: &WalFileName) -> String {
+    // The name itself is the key of the uncompressed file.
+    format!("{WAL}/{}", &name.as_str()[..name.as_str().len() - 1])
 }
 
 /// A WAL file.
-pub fn wal_file(name: &WalFileName) -> ObjectKey {
-    ObjectKey(format!("{WAL}/{name}.{LZ4}"))
+pub fn wal_file(name: &WalFileName, encoding: Encoding) -> ObjectKey {
+    ObjectKey(format!("{WAL}/{}", encoding.file_name(name)))
+}
+
+/// The beginning of the keys of a WAL file in all encodings; keys of other files
+/// may begin so too (`.partial`, `.00000028.backup`, WAL-G's `_delta`).
+pub fn wal_file_beginning(name: &WalFileName) -> String {
+    format!("{WAL}/{name}")
+}
+
+/// How a listed key encodes the WAL file `name`; `None` when the key is not that
+/// file's.
+pub fn encoding_of_wal_file(key: &ObjectKey, name: &WalFileName) -> Option<StoredEncoding> {
+    let file = key.0.strip_prefix(WAL)?.strip_prefix('/')?;
+    StoredEncoding::from_suffix(file.strip_prefix(name.as_str())?)
 }
 
 /// The beginning of the keys of all WAL files.
@@ -99,18 +163,42 @@ pub fn tar_partition(backup: &str, tar: &str) -> ObjectKey {
 }
 
 /// The file name of the tar partition of a number, counted from 1.
-pub fn partition_file_name(number: u32) -> String {
-    format!("part_{number:03}.tar.{LZ4}")
+pub fn partition_file_name(number: u32, encoding: Encoding) -> String {
+    encoding.file_name(format_args!("part_{number:03}{TAR}"))
 }
 
 /// The file name of the tar that holds `global/pg_control` alone.
-pub fn pg_control_file_name() -> String {
-    format!("pg_control.tar.{LZ4}")
+pub fn pg_control_file_name(encoding: Encoding) -> String {
+    encoding.file_name(format_args!("{PG_CONTROL}{TAR}"))
 }
 
 /// The file name of the tar that holds `backup_label` and `tablespace_map`.
-pub fn backup_label_file_name() -> String {
-    format!("backup_label.tar.{LZ4}")
+pub fn backup_label_file_name(encoding: Encoding) -> String {
+    encoding.file_name(format_args!("{BACKUP_LABEL}{TAR}"))
+}
+
+/// What a tar of a backup holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TarKind {
+    /// Files of the cluster.
+    Partition,
+    /// `global/pg_control` alone.
+    PgControl,
+    /// `backup_label` and `tablespace_map`.
+    BackupLabel,
+}
+
+/// What the key of a tar tells: what is in it, and how it is encoded. `None` for
+/// an object that is no tar.
+pub fn tar_of(key: &ObjectKey) -> Option<(TarKind, StoredEncoding)> {
+    let (_, file_name) = key.0.rsplit_once('/')?;
+    let (name, suffix) = file_name.split_once(TAR)?;
+    let kind = match name {
+        PG_CONTROL => TarKind::PgControl,
+        BACKUP_LABEL => TarKind::BackupLabel,
+        _ => TarKind::Partition,
+    };
+    Some((kind, StoredEncoding::from_suffix(suffix)?))
 }
 
 /// The name of a full backup that begins in `segment`.
@@ -125,4 +213,59 @@ pub fn timeline_of_backup(name: &str) -> Option<TimelineId> {
     let sound = segment.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
     let timeline = sound.then(|| u32::from_str_radix(&segment[..8], 16).ok()).flatten()?;
     Some(TimelineId(timeline))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> ObjectKey {
+        ObjectKey::from_listing(text).unwrap()
+    }
+
+    #[test]
+    fn names_have_the_extension_of_their_encoding() {
+        let name: WalFileName = "0000000100000000000000A1".parse().unwrap();
+        for (encoding, wal, tar) in [
+            (Encoding::Lz4, "wal_005/0000000100000000000000A1.lz4", "part_001.tar.lz4"),
+            (Encoding::Zstd, "wal_005/0000000100000000000000A1.zst", "part_001.tar.zst"),
+            (Encoding::None, "wal_005/0000000100000000000000A1", "part_001.tar"),
+        ] {
+            assert_eq!(wal_file(&name, encoding).as_str(), wal);
+            assert_eq!(partition_file_name(1, encoding), tar);
+            let found = encoding_of_wal_file(&key(wal), &name);
+            assert_eq!(found, Some(StoredEncoding::Readable(encoding)));
+            for (file_name, kind) in [
+                (partition_file_name(1234, encoding), TarKind::Partition),
+                (pg_control_file_name(encoding), TarKind::PgControl),
+                (backup_label_file_name(encoding), TarKind::BackupLabel),
+            ] {
+                let found = tar_of(&tar_partition("base_x", &file_name));
+                assert_eq!(found, Some((kind, StoredEncoding::Readable(encoding))), "{file_name}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_other_programs_are_recognised() {
+        let name: WalFileName = "0000000100000000000000A1".parse().unwrap();
+        let of =
+            |suffix: &str| encoding_of_wal_file(&key(&format!("wal_005/{name}{suffix}")), &name);
+        assert_eq!(of("."), Some(StoredEncoding::Readable(Encoding::None)));
+        assert_eq!(of(".lzo"), Some(StoredEncoding::Foreign("lzo")));
+        assert_eq!(of(".br"), Some(StoredEncoding::Foreign("br")));
+        let others = [".partial", ".partial.lz4", ".00000028.backup.zst", "_delta.lz4", ".json"];
+        for suffix in others.into_iter().chain([".lz4.lz4", ".lz4.wal-e-tmp", "0.lz4"]) {
+            assert_eq!(of(suffix), None, "{suffix}");
+        }
+        assert_eq!(encoding_of_wal_file(&key("basebackups_005/x.lz4"), &name), None);
+        let tar = |file_name: &str| tar_of(&tar_partition("base_x", file_name));
+        let foreign = Some((TarKind::Partition, StoredEncoding::Foreign("lzo")));
+        assert_eq!(tar("part_00000000.tar.lzo"), foreign);
+        let uncompressed = Some((TarKind::PgControl, StoredEncoding::Readable(Encoding::None)));
+        assert_eq!(tar("pg_control.tar."), uncompressed);
+        for file_name in ["part_001.tar.xyz", "part_001.lz4", "README"] {
+            assert_eq!(tar(file_name), None, "{file_name}");
+        }
+    }
 }

@@ -12,6 +12,7 @@
 //!   and the settings, as plain values.
 //! * [`postgres`]: names and files that PostgreSQL made; pure parsing.
 //! * [`layout`]: every object key; [`sentinel`]: the JSON beside a backup.
+//! * [`owner`]: which cluster a prefix belongs to.
 //! * [`store`]: where objects live: `s3://`, `file://`, memory.
 //! * [`codec`]: LZ4 frames; [`transfer`]: between blocking streams and stores.
 //! * [`wal`] and [`base_backup`]: the order of steps.
@@ -27,6 +28,7 @@ pub mod config;
 pub mod error;
 pub mod layout;
 pub mod notice;
+pub mod owner;
 pub mod postgres;
 pub mod rate_limit;
 pub mod sentinel;

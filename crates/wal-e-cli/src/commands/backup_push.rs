@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use time::OffsetDateTime;
 use wal_e_core::base_backup::{BackupPush, BackupStart, Phase, Progress, PushOptions, Taker};
+use wal_e_core::codec::Compression;
 use wal_e_core::{Error, Result};
 
 use super::{Opened, open, run_large};
@@ -28,12 +29,13 @@ pub fn run(
     settings: &Settings,
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
+    let compression = arguments.compression.resolve(settings)?;
     run_large(async {
         let interrupt = Interrupt::listen(report)?;
         let opened = interrupt.or_cancelled(open(settings, report)).await;
         let opened = opened.map_err(|error| interrupt.failure(error))?;
         let progress = Arc::new(Progress::default());
-        let work = push(arguments, &opened, &interrupt, &progress);
+        let work = push(arguments, compression, &opened, &interrupt, &progress);
         let name = report.attend(&opened.queue, || describe(&progress), work).await;
         let name = name.map_err(|error| interrupt.failure(error))?;
         report.log(&format!("base backup {name} is complete"));
@@ -43,18 +45,21 @@ pub fn run(
 
 async fn push(
     arguments: &cli::BackupPush,
+    compression: Compression,
     opened: &Opened,
     interrupt: &Interrupt,
     progress: &Arc<Progress>,
 ) -> Result<String> {
     let session = interrupt.or_cancelled(Session::connect(&Place::environment())).await?;
-    let pushed = push_in_session(arguments, opened, interrupt, progress, &session).await;
+    let pushed =
+        push_in_session(arguments, compression, opened, interrupt, progress, &session).await;
     session.close().await;
     pushed
 }
 
 async fn push_in_session(
     arguments: &cli::BackupPush,
+    compression: Compression,
     opened: &Opened,
     interrupt: &Interrupt,
     progress: &Arc<Progress>,
@@ -82,6 +87,7 @@ async fn push_in_session(
     let options = PushOptions {
         concurrency: usize::from(arguments.pool_size),
         tar_size_threshold_bytes: TAR_SIZE_THRESHOLD_BYTES,
+        compression,
         read_rate_limit_bytes_per_second: arguments.cluster_read_rate_limit,
     };
     let (store, notices) = (Arc::clone(&opened.store), opened.notices.clone());

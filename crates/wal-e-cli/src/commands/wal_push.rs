@@ -1,21 +1,48 @@
-//! `wal-e wal-push PATH`: one WAL file into the archive.
+//! `wal-e wal-push PATH`: one WAL file into the archive, and those behind it on
+//! the way.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-use wal_e_core::postgres::WalFileName;
-use wal_e_core::{Error, ErrorKind, Result, wal};
+use wal_e_core::owner::Claimant;
+use wal_e_core::postgres::{SystemIdentifier, WalFileName, WalPageHeader};
+use wal_e_core::wal::{self, Archiving, ConfirmedFiles};
+use wal_e_core::{Error, ErrorKind, Result};
 
 use super::{open, run_small};
 use crate::cli::WalPush;
 use crate::report::Report;
+use crate::server::data_directory::read_system_identifier;
 use crate::settings::Settings;
 
 pub fn run(arguments: &WalPush, settings: &Settings, report: &Report) -> Result<()> {
-    let name = wal_file_name(&arguments.path)?;
+    let path = &arguments.path;
+    let name = wal_file_name(path)?;
+    let wal_directory = directory_of(path);
+    let confirmed = ConfirmedFiles::new(wal_directory, settings.store.prefix.to_string());
+    if confirmed.take(&name) {
+        return Ok(());
+    }
+    let concurrency = usize::from(arguments.pool_size);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let archiving = Archiving {
+        claimant: claimant(path),
+        wal_directory: wal_directory.to_owned(),
+        compression: arguments.compression.resolve(settings)?,
+        concurrency,
+        compressors: processors.min(concurrency),
+        standby: false,
+    };
     run_small(async {
         let opened = open(settings, report).await?;
-        let push = wal::push(opened.store, &name, &arguments.path);
-        report.attend(&opened.queue, || None, push).await?;
+        let pushing = async {
+            let pipeline = wal::open(opened.store, &archiving, opened.notices).await?;
+            let pushed = pipeline.push(&name).await;
+            confirmed.note_all(&pipeline.finish().await);
+            pushed
+        };
+        report.attend(&opened.queue, || None, pushing).await?;
         Ok(())
     })?
 }
@@ -31,6 +58,33 @@ fn wal_file_name(path: &Path) -> Result<WalFileName> {
     }
 }
 
+/// The server hands in `pg_wal/NAME` and runs the command in the data directory.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(directory) if directory != Path::new("") => directory,
+        _ => Path::new("."),
+    }
+}
+
+/// The cluster that the file belongs to: the data directory around it tells,
+/// else the file itself. `None` when neither does.
+fn claimant(path: &Path) -> Option<Claimant> {
+    let wal_directory = std::path::absolute(directory_of(path)).ok()?;
+    let data_directory = wal_directory.parent()?;
+    let of_data_directory = read_system_identifier(data_directory).ok();
+    let system_identifier = of_data_directory.or_else(|| of_segment(path))?;
+    Some(Claimant::on_this_host(system_identifier, data_directory.display().to_string()))
+}
+
+/// The cluster in the header of a WAL segment.
+fn of_segment(path: &Path) -> Option<SystemIdentifier> {
+    let mut start = [0; WalPageHeader::LENGTH];
+    File::open(path).ok()?.read_exact(&mut start).ok()?;
+    let header = WalPageHeader::parse(&start)?;
+    let sound = header.check(&wal_file_name(path).ok()?, u64::from(header.segment_bytes));
+    sound.ok().map(|()| header.system_identifier)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +98,31 @@ mod tests {
         for path in ["", "/", "..", "pg_wal/x"] {
             assert!(wal_file_name(Path::new(path)).is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn the_cluster_is_told_by_its_control_file_or_by_the_segment() {
+        let dir = tempfile::tempdir().unwrap();
+        let (wal, global) = (dir.path().join("pg_wal"), dir.path().join("global"));
+        std::fs::create_dir(&wal).unwrap();
+        let path = wal.join("000000010000000000000001");
+        assert_eq!(claimant(&path), None);
+
+        let mut segment = [0; WalPageHeader::LENGTH];
+        segment[..2].copy_from_slice(&0xD110_u16.to_ne_bytes());
+        segment[2..4].copy_from_slice(&2_u16.to_ne_bytes());
+        segment[4..8].copy_from_slice(&1_u32.to_ne_bytes());
+        segment[8..16].copy_from_slice(&(1_u64 << 24).to_ne_bytes());
+        segment[24..32].copy_from_slice(&7_u64.to_ne_bytes());
+        segment[32..36].copy_from_slice(&(1_u32 << 24).to_ne_bytes());
+        segment[36..40].copy_from_slice(&8192_u32.to_ne_bytes());
+        std::fs::write(&path, segment).unwrap();
+        let found = claimant(&path).unwrap();
+        assert_eq!(found.system_identifier, SystemIdentifier(7));
+        assert_eq!(found.data_directory, dir.path().display().to_string());
+
+        std::fs::create_dir(&global).unwrap();
+        std::fs::write(global.join("pg_control"), 8_u64.to_ne_bytes()).unwrap();
+        assert_eq!(claimant(&path).unwrap().system_identifier, SystemIdentifier(8));
     }
 }

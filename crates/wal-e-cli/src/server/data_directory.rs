@@ -60,7 +60,7 @@ fn start_of(postmaster_pid: &str) -> Vec<&str> {
 
 /// The first field of the control file (PostgreSQL 15,
 /// `src/include/catalog/pg_control.h`, `ControlFileData`), in the host's byte order.
-fn read_system_identifier(directory: &Path) -> Result<SystemIdentifier> {
+pub fn read_system_identifier(directory: &Path) -> Result<SystemIdentifier> {
     let file = directory.join("global/pg_control");
     let mut bytes = [0; 8];
     File::open(&file)

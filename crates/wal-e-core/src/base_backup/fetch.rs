@@ -18,8 +18,9 @@ use super::list::{read_sentinel, resolve};
 use super::recovery::{self, RecoveryConfig};
 use super::target::Target;
 use super::unpack::{Unpacked, unpack};
+use crate::codec::Encoding;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{self, ObjectKey};
+use crate::layout::{self, ObjectKey, TarKind};
 use crate::notice::Notices;
 use crate::postgres::tablespace_map;
 use crate::sentinel::{self, FilesMetadata};
@@ -118,9 +119,16 @@ struct Backup {
     name: String,
     sentinel: sentinel::Sentinel,
     files: FilesMetadata,
-    partitions: Vec<ObjectInfo>,
-    label: Option<ObjectInfo>,
-    control: ObjectInfo,
+    partitions: Vec<Tar>,
+    label: Option<Tar>,
+    control: Tar,
+}
+
+/// One tar of a backup, encoded as its own name says.
+#[derive(Clone)]
+struct Tar {
+    object: ObjectInfo,
+    encoding: Encoding,
 }
 
 impl Backup {
@@ -138,22 +146,26 @@ impl Backup {
         let files = read_files_metadata(store, &name, &sentinel).await?;
         let request =
             ListRequest { prefix: layout::tar_partitions(&name), ..ListRequest::default() };
-        let mut partitions = list_all(store, &request).await?;
+        let objects = list_all(store, &request).await?;
         for tar in files.tar_file_sets.keys() {
             let key = layout::tar_partition(&name, tar);
-            if !partitions.iter().any(|object| object.key == key) {
+            if !objects.iter().any(|object| object.key == key) {
                 return Err(missing(store, &name, &key));
             }
         }
-        let mut take = |file_name: &str| {
-            let key = layout::tar_partition(&name, file_name);
-            let index = partitions.iter().position(|object| object.key == key)?;
-            Some(partitions.remove(index))
-        };
-        let label = take(&layout::backup_label_file_name());
-        let control = take(&layout::pg_control_file_name());
+        let (mut partitions, mut label, mut control) = (Vec::new(), None, None);
+        for object in objects {
+            let (kind, encoding) = tar_of(store, &object.key)?;
+            let tar = Tar { object, encoding };
+            match kind {
+                TarKind::Partition => partitions.push(tar),
+                TarKind::PgControl => put_once(&mut control, tar, store)?,
+                TarKind::BackupLabel => put_once(&mut label, tar, store)?,
+            }
+        }
         let control = control.ok_or_else(|| {
-            let key = layout::tar_partition(&name, &layout::pg_control_file_name());
+            let encoding = partitions.first().map_or(Encoding::default(), |tar| tar.encoding);
+            let key = layout::tar_partition(&name, &layout::pg_control_file_name(encoding));
             missing(store, &name, &key)
         })?;
         Ok(Backup { name, sentinel, files, partitions, label, control })
@@ -161,13 +173,45 @@ impl Backup {
 
     fn bytes(&self) -> u64 {
         let own = self.label.iter().chain(std::iter::once(&self.control));
-        self.partitions.iter().chain(own).map(|object| object.size_bytes).sum()
+        self.partitions.iter().chain(own).map(|tar| tar.object.size_bytes).sum()
     }
 
     /// The names of the files that a tar must hold.
-    fn expected(&self, object: &ObjectInfo) -> Option<Vec<String>> {
-        let file_name = object.key.as_str().rsplit('/').next()?;
+    fn expected(&self, tar: &Tar) -> Option<Vec<String>> {
+        let file_name = tar.object.key.as_str().rsplit('/').next()?;
         self.files.tar_file_sets.get(file_name).cloned()
+    }
+}
+
+/// What a tar holds, and its encoding.
+fn tar_of(store: &dyn ObjectStore, key: &ObjectKey) -> Result<(TarKind, Encoding)> {
+    let url = store.url(key.as_str());
+    let Some((kind, encoding)) = layout::tar_of(key) else {
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("object \"{url}\" is among the tars of a base backup and is none"),
+        )
+        .with_hint("Move it elsewhere: only tars belong there."));
+    };
+    Ok((kind, encoding.readable(&url)?))
+}
+
+/// Of `pg_control` and the label there is one tar: of two, either may be stale.
+fn put_once(place: &mut Option<Tar>, tar: Tar, store: &dyn ObjectStore) -> Result<()> {
+    match place {
+        None => {
+            *place = Some(tar);
+            Ok(())
+        }
+        Some(other) => Err(Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "objects \"{}\" and \"{}\" are the same tar of a base backup in two encodings",
+                store.url(other.object.key.as_str()),
+                store.url(tar.object.key.as_str()),
+            ),
+        )
+        .with_hint("Restore another base backup; \"wal-e backup-list\" shows them.")),
     }
 }
 
@@ -242,13 +286,13 @@ impl Fetch {
     async fn fetch_partitions(&self, backup: &Backup, concurrency: usize) -> Result<Unpacked> {
         let slots = Arc::new(Semaphore::new(concurrency.max(1)));
         let mut tasks = JoinSet::new();
-        for object in backup.partitions.clone() {
-            let expected = backup.expected(&object);
+        for tar in backup.partitions.clone() {
+            let expected = backup.expected(&tar);
             let slots = Arc::clone(&slots);
             let fetch = self.share();
             tasks.spawn(async move {
                 let _slot = slots.acquire_owned().await.expect("the semaphore is never closed");
-                fetch.fetch_tar(&object, expected).await
+                fetch.fetch_tar(&tar, expected).await
             });
         }
         let mut all = Unpacked::default();
@@ -266,11 +310,8 @@ impl Fetch {
         failure.map_or(Ok(all), Err)
     }
 
-    async fn fetch_tar(
-        &self,
-        object: &ObjectInfo,
-        expected: Option<Vec<String>>,
-    ) -> Result<Unpacked> {
+    async fn fetch_tar(&self, tar: &Tar, expected: Option<Vec<String>>) -> Result<Unpacked> {
+        let (object, encoding) = (&tar.object, tar.encoding);
         let url = self.store.url(object.key.as_str());
         let opened = tokio::select! {
             opened = self.store.get(&object.key, 0, None) => opened?,
@@ -283,13 +324,15 @@ impl Fetch {
         };
         let target = Arc::clone(&self.target);
         blocking(UNPACKING, move || {
-            unpack(reader, &target, expected.as_deref()).map_err(|error| match error.kind() {
-                ErrorKind::Corrupt => Error::new(
-                    ErrorKind::Corrupt,
-                    format!("object \"{url}\" is damaged: {}", error.message()),
-                )
-                .with_hint("Restore another base backup; \"wal-e backup-list\" shows them."),
-                _ => error,
+            unpack(reader, encoding, &target, expected.as_deref()).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::Corrupt => Error::new(
+                        ErrorKind::Corrupt,
+                        format!("object \"{url}\" is damaged: {}", error.message()),
+                    )
+                    .with_hint("Restore another base backup; \"wal-e backup-list\" shows them."),
+                    _ => error,
+                }
             })
         })
         .await

@@ -109,6 +109,22 @@ pub(super) async fn read_sentinel(store: &dyn ObjectStore, backup: &str) -> Resu
     sentinel::parse(&store.url(key.as_str()), &read(store, &key).await?)
 }
 
+/// The newest base backup that tells which cluster it was taken of; damaged
+/// sentinels are passed over. `None` when no backup tells.
+pub(crate) async fn newest_identified(store: &dyn ObjectStore) -> Result<Option<BackupInfo>> {
+    let mut sentinels = sentinels(store).await?;
+    sentinels.sort_by_key(|(name, _, object)| (object.last_modified, name.clone()));
+    for (name, timeline, object) in sentinels.into_iter().rev() {
+        match describe(store, name, timeline, object).await {
+            Ok(Some(backup)) if backup.system_identifier.is_some() => return Ok(Some(backup)),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Corrupt => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
 async fn sentinels(store: &dyn ObjectStore) -> Result<Vec<(String, TimelineId, ObjectInfo)>> {
     let request =
         ListRequest { prefix: layout::base_backups(), shallow: true, ..ListRequest::default() };

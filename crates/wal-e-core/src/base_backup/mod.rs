@@ -16,6 +16,7 @@ mod walk;
 mod tests;
 
 pub use fetch::{FetchProgress, FetchRequest, Fetched, fetch};
+pub(crate) use list::newest_identified;
 pub use list::{BackupInfo, list};
 pub use progress::{Phase, Progress};
 pub use push::{BackupPush, BackupStart, BackupStop, PushOptions};

@@ -28,7 +28,7 @@ use super::tar_stream::{Source, TarStream, member_name};
 use super::unfinished::{Note, Taker};
 use super::walk::{self, Entry, Listing};
 use super::{Phase, Progress, partition};
-use crate::codec::Lz4Writer;
+use crate::codec::{Compression, Compressor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::{Level, Notices};
@@ -40,6 +40,7 @@ use crate::sentinel::{
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, PutOutcome};
 use crate::tasks::{blocking, joined};
 use crate::transfer::{PartWriter, Upload, Uploaded, upload};
+use crate::wal;
 
 /// How a base backup is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct PushOptions {
     pub concurrency: usize,
     /// A tar partition closes before it would pass this size in bytes.
     pub tar_size_threshold_bytes: u64,
+    /// How the tars are compressed.
+    pub compression: Compression,
     /// Limit for reading data files, for all partitions together; `None` is no limit.
     pub read_rate_limit_bytes_per_second: Option<u64>,
 }
@@ -208,11 +211,11 @@ impl BackupPush {
         let control = self.read_control_file()?;
         let control_name = member_name(CONTROL_FILE);
         let mtime = self.modified(CONTROL_FILE)?;
-        let uploaded = self
-            .push_small_tar(layout::pg_control_file_name(), vec![(control_name.clone(), control)])
-            .await?;
+        let file_name = layout::pg_control_file_name(self.options.compression.encoding());
+        let uploaded =
+            self.push_small_tar(file_name.clone(), vec![(control_name.clone(), control)]).await?;
         self.record(Partition {
-            file_name: layout::pg_control_file_name(),
+            file_name,
             stored_bytes: uploaded,
             files: vec![(
                 control_name,
@@ -235,12 +238,9 @@ impl BackupPush {
         let files = names.map(|name| {
             (name.to_owned(), FileMetadata { mtime: now.clone(), ..FileMetadata::default() })
         });
-        let stored_bytes = self.push_small_tar(layout::backup_label_file_name(), label).await?;
-        self.record(Partition {
-            file_name: layout::backup_label_file_name(),
-            stored_bytes,
-            files: files.into(),
-        });
+        let file_name = layout::backup_label_file_name(self.options.compression.encoding());
+        let stored_bytes = self.push_small_tar(file_name.clone(), label).await?;
+        self.record(Partition { file_name, stored_bytes, files: files.into() });
         self.wait_for_wal(stop.stop_lsn).await?;
 
         self.progress.set_phase(Phase::Finishing);
@@ -294,10 +294,11 @@ impl BackupPush {
             let data_directory = self.start.data_directory.clone();
             // The directories come first of all.
             let directories = directories.take().unwrap_or_default();
+            let compression = self.options.compression;
             tasks.spawn(async move {
                 let _slot = slots.acquire_owned().await.expect("the semaphore is never closed");
-                push_partition(store, &backup, number, data_directory, directories, files, source)
-                    .await
+                let plan = PartitionPlan { number, compression, directories, files };
+                push_partition(store, &backup, data_directory, plan, source).await
             });
         }
         let mut failure = None;
@@ -358,9 +359,10 @@ impl BackupPush {
     ) -> Result<u64> {
         let key = layout::tar_partition(&self.name, &file_name);
         let mtime = OffsetDateTime::now_utc().unix_timestamp();
+        let compression = self.options.compression;
         let request = Upload::create_only(key, self.cancel.clone());
         let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
-            write_tar(writer, |tar| {
+            write_tar(writer, compression, |tar| {
                 for (name, content) in &members {
                     tar.content(name, 0o600, mtime, content)?;
                 }
@@ -405,7 +407,7 @@ impl BackupPush {
         let mut pause = SHORTEST_PAUSE;
         while segment <= last {
             let name = WalFileName::segment(segment, segment_size);
-            if self.store.head(&layout::wal_file(&name)).await?.is_some() {
+            if self.is_archived(&name).await? {
                 segment = segment.next();
                 pause = SHORTEST_PAUSE;
                 continue;
@@ -431,6 +433,22 @@ impl BackupPush {
             }
         }
         Ok(())
+    }
+
+    /// The archiver may compress in another way than this backup.
+    async fn is_archived(&self, name: &WalFileName) -> Result<bool> {
+        let likely = layout::wal_file(name, self.options.compression.encoding());
+        if self.store.head(&likely).await?.is_some() {
+            return Ok(true);
+        }
+        match wal::locate(&*self.store, name).await? {
+            Some(located) => {
+                // A backup that only another program could replay is none of ours.
+                located.encoding.readable(&self.store.url(located.key.as_str()))?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
     }
 
     fn sentinel(&self, stop_lsn: Lsn) -> Sentinel {
@@ -498,22 +516,29 @@ async fn abort_unfinished(
     left
 }
 
+/// What one tar partition shall hold.
+struct PartitionPlan {
+    number: u32,
+    compression: Compression,
+    directories: Vec<Entry>,
+    files: Vec<Entry>,
+}
+
 async fn push_partition(
     store: Arc<dyn ObjectStore>,
     backup: &str,
-    number: u32,
     data_directory: PathBuf,
-    directories: Vec<Entry>,
-    files: Vec<Entry>,
+    plan: PartitionPlan,
     source: Arc<Source>,
 ) -> Result<Partition> {
-    let file_name = layout::partition_file_name(number);
+    let PartitionPlan { number, compression, directories, files } = plan;
+    let file_name = layout::partition_file_name(number, compression.encoding());
     let key = layout::tar_partition(backup, &file_name);
     let size = files.iter().map(|file| file.size_bytes).sum();
     let request = Upload::create_only(key.clone(), source.cancel.clone()).sized_for(size);
     let uploaded = upload(Arc::clone(&store), request, move |writer| {
         let mut found = Vec::with_capacity(files.len());
-        write_tar(writer, |tar| {
+        write_tar(writer, compression, |tar| {
             for directory in &directories {
                 tar.directory(directory)?;
             }
@@ -534,12 +559,13 @@ async fn push_partition(
 /// A compressed tar with what `fill` adds.
 fn write_tar(
     writer: &mut PartWriter,
-    fill: impl FnOnce(&mut TarStream<Lz4Writer<&mut PartWriter>>) -> Result<()>,
+    compression: Compression,
+    fill: impl FnOnce(&mut TarStream<Compressor<&mut PartWriter>>) -> Result<()>,
 ) -> Result<()> {
     let failed = |error| Error::from_io("could not compress", error);
-    let mut tar = TarStream::new(Lz4Writer::new(writer).map_err(failed)?);
+    let mut tar = TarStream::new(Compressor::new(writer, compression).map_err(failed)?);
     fill(&mut tar)?;
-    tar.finish().and_then(Lz4Writer::finish).map_err(failed)?;
+    tar.finish().and_then(Compressor::finish).map_err(failed)?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::codec::{Compression, Compressor, Decompressor, Encoding};
 use crate::error::{ErrorKind, Result};
 use crate::layout;
 use crate::notice;
@@ -28,6 +30,7 @@ struct Fixture {
     memory: MemoryStore,
     store: FaultyStore<MemoryStore>,
     cancel: CancellationToken,
+    compression: Compression,
 }
 
 impl Fixture {
@@ -61,6 +64,7 @@ impl Fixture {
             store: FaultyStore::new(memory.clone()),
             memory,
             cancel: CancellationToken::new(),
+            compression: Compression::default(),
         };
         fixture.archive("000000010000000000000002").await;
         fixture.archive("000000010000000000000003").await;
@@ -68,8 +72,12 @@ impl Fixture {
     }
 
     async fn archive(&self, segment: &str) {
+        self.archive_as(segment, Encoding::Lz4).await;
+    }
+
+    async fn archive_as(&self, segment: &str, encoding: Encoding) {
         let name: WalFileName = segment.parse().unwrap();
-        let key = layout::wal_file(&name);
+        let key = layout::wal_file(&name, encoding);
         let put = self.memory.put(&key, "wal".into(), PutMode::CreateOnly, &NO_ATTRIBUTES);
         let _ = put.await.unwrap();
     }
@@ -96,6 +104,7 @@ impl Fixture {
         let options = PushOptions {
             concurrency: 3,
             tar_size_threshold_bytes: 500_000,
+            compression: self.compression,
             read_rate_limit_bytes_per_second: None,
         };
         let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());
@@ -134,6 +143,51 @@ impl Fixture {
         fetch(store, request, Arc::default(), notices, self.cancel.clone()).await
     }
 
+    /// Restores the backup, and compares every file.
+    async fn comes_back(&self) {
+        let fetched = self.fetch("LATEST").await.unwrap();
+        assert_eq!(fetched.name, NAME);
+        let mut expected = files(&self.data());
+        expected.remove("postmaster.pid");
+        expected.insert("backup_label".into(), b"START WAL LOCATION: 0/2000028\n".to_vec());
+        let new_space = self.dir.path().join("restored_space");
+        let map = format!("16384 {}\n", new_space.display());
+        expected.insert("tablespace_map".into(), map.into());
+        let restored = files(&self.dir.path().join("restored"));
+        assert_eq!(restored.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+        assert!(restored == expected, "contents differ");
+        assert!(self.dir.path().join("restored/pg_wal").is_dir());
+        assert_eq!(fetched.files, expected.len() as u64);
+    }
+
+    /// Stores the LZ4 tar `tar` as `new_name` instead, as another writer might have done.
+    async fn encode_again(&self, tar: &str, new_name: &str, encoding: Encoding) {
+        let old_name = Encoding::Lz4.file_name(tar);
+        let old_key = layout::tar_partition(NAME, &old_name);
+        let (stored, mut content) = (self.bytes(&old_key).await, Vec::new());
+        let mut reader = Decompressor::new(&stored[..], Encoding::Lz4).unwrap();
+        reader.read_to_end(&mut content).unwrap();
+        let compression = Compression::new(encoding, None).unwrap();
+        let mut writer = Compressor::new(Vec::new(), compression).unwrap();
+        writer.write_all(&content).unwrap();
+        let new_key = layout::tar_partition(NAME, new_name);
+        let body = writer.finish().unwrap();
+        let put = self.memory.put(&new_key, body.into(), PutMode::CreateOnly, &NO_ATTRIBUTES);
+        let _ = put.await.unwrap();
+        self.memory.delete(&old_key).await.unwrap();
+
+        let key = layout::files_metadata(NAME);
+        let json = String::from_utf8(self.bytes(&key).await.to_vec()).unwrap();
+        assert!(json.contains(&old_name), "{old_name}");
+        let json = json.replace(&format!("\"{old_name}\""), &format!("\"{new_name}\""));
+        let put = self.memory.put(&key, json.into(), PutMode::Replace, &NO_ATTRIBUTES);
+        let _ = put.await.unwrap();
+    }
+
+    async fn bytes(&self, key: &layout::ObjectKey) -> bytes::Bytes {
+        self.memory.get(key, 0, None).await.unwrap().into_bytes(1 << 30).await.unwrap()
+    }
+
     fn nothing_restored(&self) -> bool {
         ["restored", "restored_space"].iter().all(|name| !self.dir.path().join(name).exists())
     }
@@ -160,21 +214,53 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[tokio::test]
 async fn a_backup_comes_back_file_by_file() {
-    let fixture = Fixture::new().await;
-    assert_eq!(fixture.push().await.unwrap(), NAME);
+    for encoding in Encoding::ALL {
+        let mut fixture = Fixture::new().await;
+        fixture.compression = Compression::new(encoding, None).unwrap();
+        assert_eq!(fixture.push().await.unwrap(), NAME);
+        fixture.comes_back().await;
+    }
+}
 
-    let fetched = fixture.fetch("LATEST").await.unwrap();
-    assert_eq!(fetched.name, NAME);
-    let mut expected = files(&fixture.data());
-    expected.remove("postmaster.pid");
-    expected.insert("backup_label".into(), b"START WAL LOCATION: 0/2000028\n".to_vec());
-    let new_space = fixture.dir.path().join("restored_space");
-    expected.insert("tablespace_map".into(), format!("16384 {}\n", new_space.display()).into());
-    let restored = files(&fixture.dir.path().join("restored"));
-    assert_eq!(restored.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
-    assert!(restored == expected, "contents differ");
-    assert!(fixture.dir.path().join("restored/pg_wal").is_dir());
-    assert_eq!(fetched.files, expected.len() as u64);
+#[tokio::test]
+async fn each_tar_is_read_by_its_own_name() {
+    let fixture = Fixture::new().await;
+    fixture.push().await.unwrap();
+    for (tar, encoding) in [
+        ("part_002.tar", Encoding::Zstd),
+        ("part_003.tar", Encoding::None),
+        ("pg_control.tar", Encoding::None),
+        ("backup_label.tar", Encoding::Zstd),
+    ] {
+        fixture.encode_again(tar, &encoding.file_name(tar), encoding).await;
+    }
+    fixture.comes_back().await;
+    // As WAL-G once named what it did not compress.
+    let fixture = Fixture::new().await;
+    fixture.push().await.unwrap();
+    fixture.encode_again("part_002.tar", "part_002.tar.", Encoding::None).await;
+    fixture.comes_back().await;
+}
+
+#[tokio::test]
+async fn tars_that_cannot_be_read_are_told_before_anything_is_written() {
+    let fixture = Fixture::new().await;
+    fixture.push().await.unwrap();
+    for (key, kind) in [
+        (layout::tar_partition(NAME, "part_009.tar.br"), ErrorKind::Config),
+        (layout::tar_partition(NAME, "README"), ErrorKind::Config),
+        (layout::tar_partition(NAME, "pg_control.tar.zst"), ErrorKind::Corrupt),
+        (layout::tar_partition(NAME, "backup_label.tar"), ErrorKind::Corrupt),
+    ] {
+        let put = fixture.memory.put(&key, "?".into(), PutMode::CreateOnly, &NO_ATTRIBUTES);
+        let _ = put.await.unwrap();
+        let error = fixture.fetch(NAME).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{key}");
+        assert!(error.message().contains(key.as_str()) && error.hint().is_some(), "{error}");
+        assert!(fixture.nothing_restored());
+        fixture.memory.delete(&key).await.unwrap();
+    }
+    fixture.comes_back().await;
 }
 
 #[tokio::test]
@@ -280,7 +366,7 @@ async fn a_backup_that_fails_anywhere_leaves_no_sentinel_and_no_open_upload() {
 async fn the_sentinel_waits_for_the_wal() {
     let fixture = Fixture::new().await;
     let last: WalFileName = "000000010000000000000003".parse().unwrap();
-    fixture.memory.delete(&layout::wal_file(&last)).await.unwrap();
+    fixture.memory.delete(&layout::wal_file(&last, Encoding::Lz4)).await.unwrap();
     let waiting = async {
         while fixture.store.calls(Operation::Head) < 4 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -293,10 +379,34 @@ async fn the_sentinel_waits_for_the_wal() {
 }
 
 #[tokio::test]
+async fn wal_counts_as_archived_in_any_encoding_that_can_be_read() {
+    let segments = ["000000010000000000000002", "000000010000000000000003"];
+    let fixture = Fixture::new().await;
+    for (segment, encoding) in segments.into_iter().zip([Encoding::Zstd, Encoding::None]) {
+        let lz4 = layout::wal_file(&segment.parse().unwrap(), Encoding::Lz4);
+        fixture.memory.delete(&lz4).await.unwrap();
+        fixture.archive_as(segment, encoding).await;
+    }
+    assert_eq!(fixture.push().await.unwrap(), NAME);
+
+    let fixture = Fixture::new().await;
+    let last = layout::wal_file(&segments[1].parse().unwrap(), Encoding::Lz4);
+    fixture.memory.delete(&last).await.unwrap();
+    let foreign = last.as_str().replace(".lz4", ".br");
+    let key = layout::ObjectKey::from_listing(&foreign).unwrap();
+    let put = fixture.memory.put(&key, "?".into(), PutMode::CreateOnly, &NO_ATTRIBUTES);
+    let _ = put.await.unwrap();
+    let error = fixture.push().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.message().contains(&foreign), "{error}");
+    assert!(list(&fixture.memory).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_cancelled_backup_ends_without_a_sentinel() {
     let fixture = Fixture::new().await;
     let last: WalFileName = "000000010000000000000003".parse().unwrap();
-    fixture.memory.delete(&layout::wal_file(&last)).await.unwrap();
+    fixture.memory.delete(&layout::wal_file(&last, Encoding::Lz4)).await.unwrap();
     let cancel = async {
         while fixture.store.calls(Operation::Head) < 3 {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use super::target::Target;
-use crate::codec::Lz4Reader;
+use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How files are written, in bytes.
@@ -22,8 +22,8 @@ pub struct Unpacked {
     pub bytes: u64,
 }
 
-/// Unpacks the compressed tar in `source` into `target`, syncing each file.
-/// `expected` are the names that it must hold, when that is known.
+/// Unpacks the tar in `source`, encoded as `encoding`, into `target`, syncing each
+/// file. `expected` are the names that it must hold, when that is known.
 ///
 /// Only directories and regular files are taken, and no file may be there
 /// already: a tar can neither replace a file nor write through a link.
@@ -31,12 +31,17 @@ pub struct Unpacked {
 /// # Errors
 /// [`ErrorKind::Corrupt`] for a damaged or truncated object, a member of another
 /// kind, a name that leads out of the target, and members that are missing.
-pub fn unpack(source: impl Read, target: &Target, expected: Option<&[String]>) -> Result<Unpacked> {
+pub fn unpack(
+    source: impl Read,
+    encoding: Encoding,
+    target: &Target,
+    expected: Option<&[String]>,
+) -> Result<Unpacked> {
     let damaged = |error| Error::from_tar(error);
     let mut missing: Option<HashSet<&str>> =
         expected.map(|names| names.iter().map(String::as_str).collect());
     let mut unpacked = Unpacked::default();
-    let mut archive = tar::Archive::new(Lz4Reader::new(source).map_err(damaged)?);
+    let mut archive = tar::Archive::new(Decompressor::new(source, encoding).map_err(damaged)?);
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
         let name = entry.path().map_err(damaged)?.into_owned();
@@ -140,7 +145,7 @@ fn copy(content: &mut impl Read, file: &mut File, place: &Path) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Lz4Writer;
+    use crate::codec::{Compression, Compressor};
 
     fn tar(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -149,7 +154,7 @@ mod tests {
     }
 
     fn compress(data: &[u8]) -> Vec<u8> {
-        let mut writer = Lz4Writer::new(Vec::new()).unwrap();
+        let mut writer = Compressor::new(Vec::new(), Compression::default()).unwrap();
         writer.write_all(data).unwrap();
         writer.finish().unwrap()
     }
@@ -181,7 +186,7 @@ mod tests {
             add(builder, "/base/1/2", tar::EntryType::Regular, b"content");
         });
         let names = ["/base/1/2".to_owned()];
-        let unpacked = unpack(&object[..], &target, Some(&names)).unwrap();
+        let unpacked = unpack(&object[..], Encoding::Lz4, &target, Some(&names)).unwrap();
         assert_eq!((unpacked.files, unpacked.bytes), (1, 7));
         let file = target.data_directory().join("base/1/2");
         assert_eq!(fs::read(&file).unwrap(), b"content");
@@ -202,7 +207,7 @@ mod tests {
         ] {
             let (dir, target) = fixture();
             let object = tar(|builder| add(builder, name, kind, b""));
-            let error = unpack(&object[..], &target, None).unwrap_err();
+            let error = unpack(&object[..], Encoding::Lz4, &target, None).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}");
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{name}");
             assert_eq!(fs::read_dir(target.data_directory()).unwrap().count(), 0, "{name}");
@@ -216,7 +221,7 @@ mod tests {
             add(builder, "/a", tar::EntryType::Regular, b"first");
             add(builder, "/a", tar::EntryType::Regular, b"second");
         });
-        assert!(unpack(&object[..], &target, None).is_err());
+        assert!(unpack(&object[..], Encoding::Lz4, &target, None).is_err());
     }
 
     #[test]
@@ -225,17 +230,20 @@ mod tests {
         let object = tar(|builder| add(builder, "/a", tar::EntryType::Regular, &content));
         for length in (0..object.len()).step_by(object.len() / 50) {
             let (_dir, target) = fixture();
-            let error = unpack(&object[..length], &target, None).unwrap_err();
+            let error = unpack(&object[..length], Encoding::Lz4, &target, None).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "cut at {length}");
         }
         // The content's checksum is the last four bytes of all.
         let mut damaged = object.clone();
         *damaged.last_mut().unwrap() ^= 1;
         let (_dir, target) = fixture();
-        assert_eq!(unpack(&damaged[..], &target, None).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(
+            unpack(&damaged[..], Encoding::Lz4, &target, None).unwrap_err().kind(),
+            ErrorKind::Corrupt
+        );
         let (_dir, target) = fixture();
         let names = ["/a".to_owned(), "/b".to_owned()];
-        let error = unpack(&object[..], &target, Some(&names)).unwrap_err();
+        let error = unpack(&object[..], Encoding::Lz4, &target, Some(&names)).unwrap_err();
         assert!(error.message().contains("\"/b\""));
     }
 }

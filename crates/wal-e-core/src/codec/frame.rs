@@ -40,7 +40,7 @@ enum After {
 
 /// Passes compressed bytes on and follows the outline of their frames.
 #[derive(Debug)]
-pub struct FrameReader<R> {
+pub(super) struct FrameReader<R> {
     inner: R,
     field: Field,
     pending: [u8; 4],
@@ -48,11 +48,12 @@ pub struct FrameReader<R> {
     flags: u8,
     frames: u64,
     bytes: u64,
+    ended: bool,
 }
 
 impl<R: Read> FrameReader<R> {
     /// Follows the frames of `inner`.
-    pub fn new(inner: R) -> Self {
+    pub(super) fn new(inner: R) -> Self {
         FrameReader {
             inner,
             field: Field::Magic,
@@ -61,16 +62,22 @@ impl<R: Read> FrameReader<R> {
             flags: 0,
             frames: 0,
             bytes: 0,
+            ended: false,
         }
     }
 
     /// Whether at least one frame has passed and none is open.
-    pub fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.field == Field::Magic && self.pending_length == 0 && self.frames > 0
     }
 
+    /// Whether the input has ended in the middle of a frame, or before one.
+    pub(super) fn is_truncated(&self) -> bool {
+        self.ended && !self.is_complete()
+    }
+
     /// The error for an input that ended in the middle of a frame.
-    pub fn truncated(&self) -> Error {
+    pub(super) fn truncated(&self) -> Error {
         if self.bytes == 0 {
             return Error::new(ErrorKind::Corrupt, "the object is empty");
         }
@@ -164,6 +171,7 @@ impl Field {
 impl<R: Read> Read for FrameReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
+        self.ended |= length == 0 && !buffer.is_empty();
         self.follow(&buffer[..length])?;
         Ok(length)
     }

@@ -8,7 +8,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::{Secret, StaticCredentials};
 use crate::error::{Error, ErrorKind, Result};
+
+/// What a variable may be called: `S3_SSE` is also `WALE_S3_SSE` and
+/// `WALG_S3_SSE`, and the longer names, being meant for us, count first.
+pub const NAMESPACES: [&str; 3] = ["WALE_", "WALG_", ""];
 
 /// The largest file that is taken for a variable; a key is a few dozen bytes,
 /// a session token about a thousand.
@@ -66,6 +71,22 @@ impl EnvDir {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
     }
+
+    /// The keys in it. They count only as a pair, so that an access key of one
+    /// place is never combined with a secret of another.
+    pub fn credentials(&self) -> Option<StaticCredentials> {
+        NAMESPACES.iter().find_map(|namespace| {
+            let get = |names: [&str; 2]| {
+                names.into_iter().find_map(|name| self.get(&format!("{namespace}{name}")))
+            };
+            Some(StaticCredentials {
+                access_key_id: get(["AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY"])?.to_owned(),
+                secret_access_key: Secret::new(get(["AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY"])?),
+                session_token: get(["AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"]).map(Secret::new),
+                source: format!("env_dir \"{}\"", self.path.display()),
+            })
+        })
+    }
 }
 
 impl fmt::Debug for EnvDir {
@@ -98,6 +119,25 @@ mod tests {
         assert_eq!(env.get("AWS_REGION"), None);
         assert_eq!(env.get(".hidden"), None);
         assert!(!format!("{env:?}").contains("newline"));
+    }
+
+    #[test]
+    fn keys_count_as_a_pair_and_the_longest_name_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = || EnvDir::read(dir.path()).unwrap().credentials();
+        let write = |name: &str, value: &str| std::fs::write(dir.path().join(name), value).unwrap();
+        write("AWS_ACCESS_KEY_ID", "AKID");
+        write("WALG_AWS_SECRET_ACCESS_KEY", "hunter2");
+        assert_eq!(read(), None);
+        write("AWS_SECRET_KEY", "hunter3");
+        write("AWS_SECURITY_TOKEN", "token");
+        let keys = read().unwrap();
+        assert_eq!(keys.access_key_id, "AKID");
+        assert_eq!(keys.secret_access_key.expose(), "hunter3");
+        assert_eq!(keys.session_token.unwrap().expose(), "token");
+        assert_eq!(keys.source, format!("env_dir \"{}\"", dir.path().display()));
+        write("WALG_AWS_ACCESS_KEY_ID", "WALG");
+        assert_eq!(read().unwrap().access_key_id, "WALG");
     }
 
     #[test]

@@ -6,9 +6,11 @@ pub mod lsn;
 pub mod page;
 pub mod tablespace_map;
 pub mod wal_file;
+pub mod wal_page;
 
 pub use lsn::{Lsn, SystemIdentifier, TimelineId};
 pub use wal_file::{SegmentNumber, SegmentSize, WalFileKind, WalFileName, WalSegment};
+pub use wal_page::WalPageHeader;
 
 /// The block size of tables and indexes that this build reads, in bytes
 /// (PostgreSQL's default; `BLCKSZ`).

@@ -16,6 +16,18 @@ use crate::postgres::{Lsn, TimelineId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentNumber(pub u64);
 
+impl SegmentNumber {
+    /// Where the segment begins in the log.
+    pub fn start_lsn(self, size: SegmentSize) -> Lsn {
+        Lsn(self.0.saturating_mul(size.bytes()))
+    }
+
+    /// Where the segment ends: the beginning of the next one.
+    pub fn end_lsn(self, size: SegmentSize) -> Lsn {
+        Lsn(self.start_lsn(size).0.saturating_add(size.bytes()))
+    }
+}
+
 /// The size of a cluster's WAL segments in bytes: a power of two from 1 MB to 1 GB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentSize(u64);
@@ -34,7 +46,7 @@ impl SegmentSize {
     }
 
     /// The size in bytes.
-    pub fn bytes(self) -> u64 {
+    pub const fn bytes(self) -> u64 {
         self.0
     }
 
@@ -118,6 +130,19 @@ impl WalFileName {
     /// The timeline in the name.
     pub fn timeline(&self) -> TimelineId {
         TimelineId(u32::from_str_radix(&self.0[..8], 16).expect("parsed as hexadecimal"))
+    }
+
+    /// The number of the segment in the name; of a backup history file the
+    /// segment that the backup began in. `None` for a timeline history file, and
+    /// when no segment of that size has such a name.
+    pub fn segment_number(&self, size: SegmentSize) -> Option<SegmentNumber> {
+        let half = |range| u64::from_str_radix(self.0.get(range)?, 16).ok();
+        if self.kind() == WalFileKind::TimelineHistory {
+            return None;
+        }
+        let (id, number) = (half(8..16)?, half(16..24)?);
+        let per_id = size.segments_per_id();
+        (number < per_id).then(|| SegmentNumber(id * per_id + number))
     }
 
     /// The name of a whole segment.
@@ -208,6 +233,21 @@ mod tests {
         assert!(SegmentSize::new(3 << 20).is_none());
         assert!(SegmentSize::new(1 << 19).is_none());
         assert!(SegmentSize::new(1 << 31).is_none());
+    }
+
+    #[test]
+    fn a_name_tells_where_its_segment_begins() {
+        let start = |name: &str, mb: u64| {
+            let size = SegmentSize::new(mb << 20).unwrap();
+            let name: WalFileName = name.parse().unwrap();
+            name.segment_number(size).map(|number| number.start_lsn(size))
+        };
+        assert_eq!(start("0000000100000016000000B3", 16), Some(Lsn(0x16_B300_0000)));
+        assert_eq!(start("0000000100000016000000B3.partial", 16), Some(Lsn(0x16_B300_0000)));
+        assert_eq!(start("0000000100000016000000B3.00000028.backup", 1), Some(Lsn(0x16_0B30_0000)));
+        assert_eq!(start("000000010000001600000100", 16), None);
+        assert_eq!(start("00000001FFFFFFFF00000003", 1024), Some(Lsn(u64::MAX - (1 << 30) + 1)));
+        assert_eq!(start("00000002.history", 16), None);
     }
 
     #[test]

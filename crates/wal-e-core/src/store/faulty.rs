@@ -35,6 +35,8 @@ pub enum Operation {
 pub enum Fault {
     /// It fails and does nothing.
     Refuse(ErrorKind),
+    /// It is slow, and then it fails and does nothing.
+    RefuseAfter(Duration, ErrorKind),
     /// It does its work, and then its answer is lost.
     LoseAnswer(ErrorKind),
     /// [`Operation::Get`]: the body breaks after so many bytes.
@@ -70,6 +72,8 @@ struct Plan {
 struct State {
     faults: Vec<(Operation, When, Fault)>,
     calls: HashMap<Operation, u64>,
+    running: usize,
+    most_running: usize,
 }
 
 impl<S: ObjectStore> FaultyStore<S> {
@@ -88,6 +92,14 @@ impl<S: ObjectStore> FaultyStore<S> {
     /// How many calls of an operation there were.
     pub fn calls(&self, operation: Operation) -> u64 {
         self.plan.lock().calls.get(&operation).copied().unwrap_or(0)
+    }
+
+    /// How many calls ran at the same time at most, since this was last asked.
+    pub fn take_most_at_once(&self) -> usize {
+        let mut state = self.plan.lock();
+        let most = state.most_running;
+        state.most_running = state.running;
+        most
     }
 
     /// Forgets all faults: the outage is over.
@@ -123,7 +135,24 @@ impl Plan {
         operation: Operation,
         work: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
+        let _running = self.running();
         apply(self.next(operation), operation, work).await
+    }
+
+    /// Counts a call as running until it is dropped.
+    fn running(&self) -> Running<'_> {
+        let mut state = self.lock();
+        state.running += 1;
+        state.most_running = state.most_running.max(state.running);
+        Running(self)
+    }
+}
+
+struct Running<'a>(&'a Plan);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.lock().running -= 1;
     }
 }
 
@@ -135,6 +164,10 @@ async fn apply<T>(
     match fault {
         None | Some(Fault::CutBody(_)) => work.await,
         Some(Fault::Refuse(kind)) => Err(injected(operation, kind)),
+        Some(Fault::RefuseAfter(delay, kind)) => {
+            tokio::time::sleep(delay).await;
+            Err(injected(operation, kind))
+        }
         Some(Fault::LoseAnswer(kind)) => {
             work.await?;
             Err(injected(operation, kind))
@@ -184,6 +217,7 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
         offset: u64,
         if_match: Option<&str>,
     ) -> Result<ObjectReader> {
+        let _running = self.plan.running();
         let fault = self.plan.next(Operation::Get);
         let get = self.store.get(key, offset, if_match);
         let mut reader = apply(fault, Operation::Get, get).await?;

@@ -186,6 +186,12 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// Removes an object; one that is not there is no error.
     async fn delete(&self, key: &ObjectKey) -> Result<()>;
 
+    /// A number that grows as long as the bytes of uploads move, for whoever
+    /// has to tell a slow store from one that hangs. Zero where it is not known.
+    fn activity(&self) -> u64 {
+        0
+    }
+
     /// Ends the uploads in parts that were begun for keys below `directory` (a
     /// key's beginning that ends with `/`) and neither completed nor aborted:
     /// those of a process that was killed. Whoever calls it knows that nobody

@@ -4,6 +4,9 @@
 //! that failed may have done its work all the same: the answer was lost. So
 //! each upload carries a random number of its own, and a repeat that finds the
 //! object there already looks at that number before it says so.
+//!
+//! When the store asks for fewer requests, fewer attempts run at the same time:
+//! [`congestion`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,8 +22,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::notice::Notices;
 
+mod congestion;
 mod patience;
 
+use congestion::Congestion;
 pub use patience::Patience;
 use patience::{Attempts, Speaker};
 
@@ -36,23 +41,26 @@ struct Shared<S> {
     store: S,
     patience: Patience,
     speaker: Speaker,
+    congestion: Arc<Congestion>,
 }
 
 impl<S: ObjectStore> RetryingStore<S> {
-    /// Wraps `store`. That something is tried again is said on `notices`, at
-    /// most once a minute.
+    /// Wraps `store`. That something is tried again, and that the store asks for
+    /// fewer requests, is said on `notices`, each at most once a minute.
     pub fn new(store: S, patience: Patience, notices: Notices) -> Self {
+        let congestion = Congestion::new(notices.clone());
         let speaker = Speaker::new(notices);
-        RetryingStore { shared: Arc::new(Shared { store, patience, speaker }) }
+        RetryingStore { shared: Arc::new(Shared { store, patience, speaker, congestion }) }
     }
 }
 
-/// Runs `$call` until it succeeds, fails for good, or patience ends.
+/// Runs `$call` until it succeeds, fails for good, or patience ends. Each attempt
+/// waits for its place; between two of them it holds none.
 macro_rules! retry {
     ($shared:expr, $call:expr) => {{
         let mut attempts = $shared.attempts();
         loop {
-            match $call.await {
+            match $shared.congestion.run($call).await {
                 Ok(value) => break Ok(value),
                 Err(error) => {
                     if let Err(error) = attempts.wait_after(error).await {
@@ -109,7 +117,8 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
         let attributes = with_upload_id(attributes, &upload_id);
         let mut attempts = self.shared.attempts();
         loop {
-            match self.shared.store.put(key, body.clone(), mode, &attributes).await {
+            let put = self.shared.store.put(key, body.clone(), mode, &attributes);
+            match self.shared.congestion.run(put).await {
                 Ok(PutOutcome::AlreadyExists) if attempts.failed() => {
                     return self.shared.outcome_for(key, &upload_id).await;
                 }
@@ -161,6 +170,10 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
         retry!(self.shared, self.shared.store.delete(key))
     }
 
+    fn activity(&self) -> u64 {
+        self.shared.store.activity()
+    }
+
     async fn abort_uploads(&self, directory: &str) -> Result<()> {
         retry!(self.shared, self.shared.store.abort_uploads(directory))
     }
@@ -207,7 +220,7 @@ impl<S: ObjectStore> MultipartUpload for RetryingUpload<S> {
     async fn complete(&self) -> Result<PutOutcome> {
         let mut attempts = self.shared.attempts();
         loop {
-            match self.upload.complete().await {
+            match self.shared.congestion.run(self.upload.complete()).await {
                 Ok(PutOutcome::AlreadyExists) if attempts.failed() => {
                     return self.shared.outcome_for(&self.key, &self.upload_id).await;
                 }
@@ -243,7 +256,8 @@ impl<S: ObjectStore> ResumingBody<S> {
             Some(body) => body,
             None => {
                 let etag = self.info.etag.as_deref();
-                let reader = self.shared.store.get(&self.info.key, self.offset, etag).await?;
+                let get = self.shared.store.get(&self.info.key, self.offset, etag);
+                let reader = self.shared.congestion.run(get).await?;
                 // Says little where there is an etag, and all there is without one.
                 if reader.info.size_bytes != self.info.size_bytes {
                     return Err(Error::new(

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,30 +34,15 @@ mod body;
 mod client;
 mod credentials;
 mod errors;
+mod limits;
 mod multipart;
 mod payload;
 
-use errors::{Failure, Place};
+use credentials::Keys;
+use errors::{Answer, Failure, Place};
+use limits::Limits;
 use multipart::S3Upload;
 use payload::Payload;
-
-/// How long to wait before a request counts as failed.
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    /// For an answer; while content is on its way, from its last piece on.
-    answer: Duration,
-    /// For the next piece of content to move, up or down.
-    stall: Duration,
-    /// For the end of a multipart upload: a server may need minutes to put many
-    /// parts together.
-    complete: Duration,
-}
-
-const LIMITS: Limits = Limits {
-    answer: Duration::from_secs(60),
-    stall: Duration::from_secs(30),
-    complete: Duration::from_secs(300),
-};
 
 /// The names of the attributes among an object's user metadata.
 const CONTENT_XXH128: &str = "wal-e-xxh128";
@@ -71,6 +57,7 @@ pub struct S3Store {
 /// A bucket and how it is reached, shared with uploads.
 struct Bucket {
     client: Client,
+    keys: Keys,
     name: String,
     /// What all keys begin with: empty, or a path that ends with a slash.
     base: String,
@@ -84,6 +71,8 @@ struct Bucket {
     /// Whether the server honours `If-None-Match: *`, once known.
     honours_create_only: OnceCell<bool>,
     limits: Limits,
+    /// Counts the pieces of all uploads.
+    activity: Arc<AtomicU64>,
     notices: Notices,
 }
 
@@ -106,7 +95,8 @@ impl S3Store {
         config: &S3Config,
         notices: Notices,
     ) -> Result<S3Store> {
-        S3Store::with_limits(bucket, path, config, LIMITS, notices).await
+        let limits = Limits::from_timeout(config.timeout);
+        S3Store::with_limits(bucket, path, config, limits, notices).await
     }
 
     async fn with_limits(
@@ -116,7 +106,7 @@ impl S3Store {
         limits: Limits,
         notices: Notices,
     ) -> Result<S3Store> {
-        let connection = client::connect(config).await?;
+        let connection = client::connect(config, limits).await?;
         let path = path.trim_matches('/');
         let bucket = Bucket {
             client: connection.client,
@@ -126,14 +116,16 @@ impl S3Store {
                 bucket: bucket.to_owned(),
                 endpoint: config.endpoint.clone(),
                 region: connection.region,
-                credentials: connection.credentials,
+                credentials: connection.keys.source(),
             },
+            keys: connection.keys,
             storage_class: config.storage_class.as_deref().map(StorageClass::from),
             encryption: config.sse.as_deref().map(ServerSideEncryption::from),
             kms_key_id: config.sse_kms_key_id.clone(),
             signs_payloads: config.endpoint.as_deref().is_some_and(|e| e.starts_with("http://")),
             honours_create_only: OnceCell::new(),
             limits,
+            activity: Arc::default(),
             notices,
         };
         Ok(S3Store { bucket: Arc::new(bucket) })
@@ -159,6 +151,10 @@ impl Bucket {
         format!("s3://{}/{}{key}", self.name, self.base)
     }
 
+    fn payload(&self, content: Bytes) -> Payload {
+        Payload::new(content, self.signs_payloads, &self.activity)
+    }
+
     /// The key inside the bucket.
     fn full_key(&self, key: &ObjectKey) -> String {
         format!("{}{key}", self.base)
@@ -168,9 +164,42 @@ impl Bucket {
         failure.into_error(action, &self.url(key.as_str()), &self.place)
     }
 
+    /// One request that is answered within `limit` or fails.
+    async fn ask<T, E>(
+        &self,
+        limit: Duration,
+        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, Failure>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        self.attempt(within(limit, request)).await
+    }
+
+    /// One request that has its limit. When the server refuses the keys that it
+    /// was signed with, others are looked for.
+    async fn attempt<T>(
+        &self,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let generation = self.keys.generation();
+        let failure = match request.await {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => failure,
+        };
+        let refusal = failure.refusal(&self.place);
+        Err(match (failure, refusal) {
+            (Failure::Answered(answer), Some(refusal)) => {
+                let may_pass = self.keys.refused(generation, refusal).await;
+                Failure::Answered(Answer { may_pass, ..answer })
+            }
+            (failure, _) => failure,
+        })
+    }
+
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
         let request = self.client.head_object().bucket(&self.name).key(self.full_key(key));
-        match within(self.limits.answer, request.send()).await {
+        match self.ask(self.limits.answer, request.send()).await {
             Ok(answer) => Ok(Some(ObjectInfo {
                 key: key.clone(),
                 size_bytes: size(answer.content_length),
@@ -192,7 +221,7 @@ impl Bucket {
         create_only: bool,
         attributes: &Attributes,
     ) -> Result<PutOutcome, Failure> {
-        let payload = Payload::new(content, self.signs_payloads);
+        let payload = self.payload(content);
         let request = self
             .client
             .put_object()
@@ -209,7 +238,7 @@ impl Bucket {
             .body(payload.stream())
             .customize()
             .interceptor(payload.signing());
-        match payload.watch(self.limits, request.send()).await {
+        match self.attempt(payload.watch(self.limits, request.send())).await {
             Ok(_) => Ok(PutOutcome::Stored),
             Err(failure) if create_only && failure.is_precondition() => {
                 Ok(PutOutcome::AlreadyExists)
@@ -235,7 +264,13 @@ impl Bucket {
     }
 
     async fn honours_create_only(&self) -> Result<bool, Failure> {
-        self.honours_create_only.get_or_try_init(|| self.probe_create_only()).await.copied()
+        let known = self.honours_create_only.get_or_try_init(|| self.probe_create_only());
+        // Whoever waits for another's probe waits no longer than for one of its own.
+        let limit = self.limits.answer;
+        match tokio::time::timeout(limit, known).await {
+            Ok(known) => known.copied(),
+            Err(_) => Err(Failure::TooSlow(limit)),
+        }
     }
 
     /// Servers are known that overwrite in spite of `If-None-Match: *` (Garage),
@@ -316,13 +351,14 @@ impl ObjectStore for S3Store {
             .prefix(&prefix)
             .set_start_after(start_after)
             .set_delimiter(request.shallow.then(|| "/".to_owned()))
-            .set_continuation_token(page);
+            .set_continuation_token(page.clone());
         let broken_off = |failure: Failure| {
             failure.into_error("list objects below", &bucket.url(&request.prefix), &bucket.place)
         };
-        let answer = within(bucket.limits.answer, answer.send()).await.map_err(broken_off)?;
+        let answer = bucket.ask(bucket.limits.answer, answer.send()).await.map_err(broken_off)?;
         let next = answer.next_continuation_token;
-        if answer.is_truncated == Some(true) && next.is_none() {
+        // A listing that goes on where it was would never end.
+        if answer.is_truncated == Some(true) && (next.is_none() || next == page) {
             return Err(broken_off(Failure::NotUnderstood(
                 "the listing goes on, but the server does not say where".to_owned(),
             )));
@@ -347,11 +383,15 @@ impl ObjectStore for S3Store {
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         let bucket = &self.bucket;
         let request = bucket.client.delete_object().bucket(&bucket.name).key(bucket.full_key(key));
-        match within(bucket.limits.answer, request.send()).await {
+        match bucket.ask(bucket.limits.answer, request.send()).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.is_missing_object() => Ok(()),
             Err(failure) => Err(bucket.error(failure, "delete object", key)),
         }
+    }
+
+    fn activity(&self) -> u64 {
+        self.bucket.activity.load(Ordering::Relaxed)
     }
 
     async fn abort_uploads(&self, directory: &str) -> Result<()> {

@@ -9,22 +9,28 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::codec::Lz4Reader;
+use super::locate;
+use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::{SegmentSize, WalFileKind, WalFileName};
-use crate::store::{ListRequest, ObjectStore};
+use crate::store::{ListRequest, ObjectReader, ObjectStore};
 use crate::tasks::blocking;
 use crate::transfer::{DownloadReader, download};
 
 /// Writes the archived WAL file `name` to `destination` and returns its size in
 /// bytes. The name appears only when the whole file is verified and on disk.
 ///
+/// An LZ4 object takes one request; for any other encoding the archive is listed.
+/// Damage to an object that is not compressed shows only where the checksum of
+/// its content was kept with it, as [`push`](super::push()) does.
+///
 /// # Errors
 /// * [`ErrorKind::NotFound`]: the archive does not have it.
 /// * [`ErrorKind::Config`]: the archive has no WAL at all: a wrong prefix, or a
 ///   file system that is not mounted. To a server that recovers, this must not
-///   look like the end of the WAL.
+///   look like the end of the WAL. Also when the file is there in an encoding
+///   that cannot be read.
 /// * [`ErrorKind::Corrupt`]: the object is damaged; nothing is left at `destination`.
 ///
 /// After a kill, a file named like `destination` with `.wal-e-tmp-` and a number
@@ -34,35 +40,41 @@ pub async fn fetch(
     name: &WalFileName,
     destination: &Path,
 ) -> Result<u64> {
-    let key = layout::wal_file(name);
-    let url = store.url(key.as_str());
-    let object = match store.get(&key, 0, None).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(match has_wal(&*store).await? {
-                true => error,
-                false => Error::new(
-                    ErrorKind::Config,
-                    format!("there is no WAL in \"{}\"", store.url(&layout::wal())),
-                )
-                .with_hint(
-                    "Check the prefix, and that the file system of a \"file://\" prefix is mounted.",
-                ),
-            });
-        }
-        result => result?,
-    };
+    let (object, encoding) = open(&*store, name).await?;
+    let url = store.url(object.info.key.as_str());
     let expected = object.info.attributes.content_xxh128.clone();
     let reader = download(object);
     let (kind, destination) = (name.kind(), destination.to_owned());
     blocking("fetching a WAL file", move || {
         let temporary = Temporary::beside(&destination);
-        let bytes = write(reader, &temporary.path, kind, expected.as_deref(), &url)?;
+        let bytes = write(reader, encoding, &temporary.path, kind, expected.as_deref(), &url)?;
         fs::rename(&temporary.path, &destination)
             .map_err(|error| Error::file("rename a file to", &destination, &error))?;
         sync_directory_of(&destination)?;
         Ok(bytes)
     })
     .await
+}
+
+/// The object of a WAL file, and its encoding.
+async fn open(store: &dyn ObjectStore, name: &WalFileName) -> Result<(ObjectReader, Encoding)> {
+    let likely = Encoding::default();
+    let not_there = match store.get(&layout::wal_file(name, likely), 0, None).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => error,
+        result => return Ok((result?, likely)),
+    };
+    if let Some(located) = locate(store, name).await? {
+        let encoding = located.encoding.readable(&store.url(located.key.as_str()))?;
+        return Ok((store.get(&located.key, 0, None).await?, encoding));
+    }
+    if has_wal(store).await? {
+        return Err(not_there);
+    }
+    Err(Error::new(
+        ErrorKind::Config,
+        format!("there is no WAL in \"{}\"", store.url(&layout::wal())),
+    )
+    .with_hint("Check the prefix, and that the file system of a \"file://\" prefix is mounted."))
 }
 
 async fn has_wal(store: &dyn ObjectStore) -> Result<bool> {
@@ -72,6 +84,7 @@ async fn has_wal(store: &dyn ObjectStore) -> Result<bool> {
 
 fn write(
     reader: DownloadReader,
+    encoding: Encoding,
     path: &Path,
     kind: WalFileKind,
     expected: Option<&str>,
@@ -86,7 +99,7 @@ fn write(
         if error.kind() == ErrorKind::Corrupt { damaged(error.message()) } else { error }
     };
     let write_failed = |error: &std::io::Error| Error::file("write file", path, error);
-    let mut reader = Lz4Reader::new(reader).map_err(read_failed)?;
+    let mut reader = Decompressor::new(reader, encoding).map_err(read_failed)?;
     let mut file = File::create(path).map_err(|error| Error::file("create file", path, &error))?;
     let mut checksum = Xxh3::new();
     let mut buffer = vec![0; 256 * 1024];
@@ -170,3 +183,7 @@ impl Drop for Temporary {
         let _ = fs::remove_file(&self.path);
     }
 }
+
+#[cfg(test)]
+#[path = "fetch_tests.rs"]
+mod tests;

@@ -1,27 +1,34 @@
 //! One WAL file into the store.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::codec::{Lz4Reader, Lz4Writer};
+use super::compare::compare_with_archived;
+use crate::codec::{Compression, Compressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
-use crate::postgres::{SegmentSize, WalFileKind, WalFileName};
-use crate::store::{Attributes, ObjectStore, PutOutcome};
+use crate::notice::Notices;
+use crate::postgres::{SegmentSize, SystemIdentifier, WalFileKind, WalFileName, WalPageHeader};
+use crate::store::{Attributes, ObjectStore, PutMode, PutOutcome};
 use crate::tasks::blocking;
-use crate::transfer::{Upload, download, upload};
+use crate::transfer::{Upload, upload};
 
 /// How a WAL file is read, in bytes.
 const READ_BYTES: usize = 256 * 1024;
 
-/// Part size for WAL: most segments of the usual 16 MB compress to less, and
-/// then need one request.
+/// A file of at most this size is compressed in memory, in one pass, and stored
+/// by one request: the segments of nearly every server.
+const WHOLE_BYTES: u64 = SegmentSize::DEFAULT.bytes();
+
+/// The size of the parts in which larger files are sent while they are read.
 const PART_SIZE_BYTES: usize = 8 * 1024 * 1024;
 
 /// What became of a WAL file.
@@ -44,172 +51,273 @@ pub struct Pushed {
     pub bytes_stored: u64,
 }
 
-/// Stores the WAL file at `path` under `name`, compressed, and returns once the
-/// store has confirmed it. An object of that name is never replaced: the same
-/// content is success, a different one an error.
-///
-/// # Errors
-/// * [`ErrorKind::Conflict`]: the archive has a different file of that name.
-/// * [`ErrorKind::Corrupt`]: the file is not what its name says, it changed
-///   while it was read, or the archive has a damaged object of that name.
-/// * [`ErrorKind::Io`], and the store's own kinds.
-///
-/// # Cancel safety
-/// Dropping the future leaves either the whole object or none, and perhaps the
-/// parts of an upload that only the store's clean-up removes.
-pub async fn push(store: Arc<dyn ObjectStore>, name: &WalFileName, path: &Path) -> Result<Pushed> {
-    let kind = name.kind();
-    let (bytes_read, checksum) = blocking("reading a WAL file", {
-        let path = path.to_owned();
-        move || {
-            let (bytes, digest) =
-                digest(open(&path)?, &path, Xxh3::new(), |state, bytes| state.update(bytes))?;
-            check_size(kind, bytes, &path)?;
-            Ok((bytes, format!("{:032x}", digest.digest128())))
-        }
-    })
-    .await?;
-
-    let request = Upload {
-        attributes: Attributes { content_xxh128: Some(checksum.clone()), upload_id: None },
-        part_size_bytes: PART_SIZE_BYTES,
-        ..Upload::create_only(layout::wal_file(name), CancellationToken::new())
-    };
-    let uploaded = upload(Arc::clone(&store), request, {
-        let (path, checksum) = (path.to_owned(), checksum.clone());
-        move |writer| {
-            let lost = |source: io::Error| Error::from_io("could not compress WAL", source);
-            let mut writer = Lz4Writer::new(writer).map_err(lost)?;
-            let mut again = Xxh3::new();
-            let mut file = open(&path)?;
-            let mut buffer = vec![0; READ_BYTES];
-            loop {
-                let length =
-                    file.read(&mut buffer).map_err(|e| Error::file("read file", &path, &e))?;
-                if length == 0 {
-                    break;
-                }
-                again.update(&buffer[..length]);
-                writer.write_all(&buffer[..length]).map_err(lost)?;
-            }
-            writer.finish().map_err(lost)?;
-            if format!("{:032x}", again.digest128()) != checksum {
-                return Err(Error::new(
-                    ErrorKind::Corrupt,
-                    format!("file \"{}\" changed while it was archived", path.display()),
-                ));
-            }
-            Ok(())
-        }
-    })
-    .await?;
-
-    match uploaded.outcome {
-        PutOutcome::Stored => {
-            Ok(Pushed { outcome: PushOutcome::Stored, bytes_read, bytes_stored: uploaded.bytes })
-        }
-        PutOutcome::AlreadyExists => {
-            compare_with_archived(&store, name, path, &checksum).await?;
-            Ok(Pushed { outcome: PushOutcome::AlreadyThere, bytes_read, bytes_stored: 0 })
-        }
-    }
+/// How WAL files are stored.
+#[derive(Debug, Clone)]
+pub struct PushOptions {
+    /// What they are compressed with.
+    pub compression: Compression,
+    /// Other encodings under which the archive has WAL: a file that is there
+    /// under one of them is not stored a second time.
+    pub other_encodings: Vec<Encoding>,
+    /// The cluster that they come from, when it is known: a segment of another
+    /// one is refused.
+    pub system_identifier: Option<SystemIdentifier>,
+    /// The archive is asked for each file before it is sent: for a standby,
+    /// whose files its primary has archived already.
+    pub look_first: bool,
+    /// How many files are compressed at the same time.
+    pub compressors: usize,
 }
 
-/// Succeeds when the archived file of that name has the same content. The
-/// checksum kept with the object tells without reading it; a store that keeps
-/// none, or a checksum that differs, makes it read.
-async fn compare_with_archived(
-    store: &Arc<dyn ObjectStore>,
-    name: &WalFileName,
-    path: &Path,
-    checksum: &str,
-) -> Result<()> {
-    let key = layout::wal_file(name);
-    let url = store.url(key.as_str());
-    if let Some(info) = store.head(&key).await?
-        && info.attributes.content_xxh128.as_deref() == Some(checksum)
-    {
-        return Ok(());
+/// Stores WAL files, any number at a time.
+#[derive(Debug)]
+pub struct Pusher {
+    store: Arc<dyn ObjectStore>,
+    options: PushOptions,
+    /// Files that are in the archive already, as far as a listing tells.
+    listed: HashSet<WalFileName>,
+    compressors: Arc<Semaphore>,
+    cancel: CancellationToken,
+    notices: Notices,
+}
+
+impl Pusher {
+    /// A pusher into `store`. The archive is asked for the files of `listed`
+    /// before they are sent. Cancelling `cancel` ends what is under way and
+    /// leaves nothing of it.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        options: PushOptions,
+        listed: HashSet<WalFileName>,
+        cancel: CancellationToken,
+        notices: Notices,
+    ) -> Self {
+        let compressors = Arc::new(Semaphore::new(options.compressors.max(1)));
+        Pusher { store, options, listed, compressors, cancel, notices }
     }
-    let archived = download(store.get(&key, 0, None).await?);
-    let path = path.to_owned();
-    blocking("comparing a WAL file", move || {
-        let damaged = |source: io::Error| {
-            let error = Error::from_io("could not decompress", source);
-            if error.kind() != ErrorKind::Corrupt {
-                return error;
-            }
-            Error::new(ErrorKind::Corrupt, format!("archived object \"{url}\" is damaged"))
-                .with_detail(format!("It cannot be compared with the new file: {}.", error.message()))
-                .with_hint(
-                    "Keep a copy of the object and remove it from the archive; the server will archive the file again.",
-                )
+
+    /// Stores the WAL file at `path` under `name`, compressed, and returns once
+    /// the store has confirmed it. An object of that name is never replaced: the
+    /// same content is success, a different one an error.
+    ///
+    /// # Errors
+    /// * [`ErrorKind::Conflict`]: the archive has a different file of that name.
+    /// * [`ErrorKind::Corrupt`]: the file is not what its name says, it changed
+    ///   while it was read, or the archive has a damaged object of that name.
+    /// * [`ErrorKind::Cancelled`], [`ErrorKind::Io`], and the store's own kinds.
+    ///
+    /// # Cancel safety
+    /// Use the token: dropping the future leaves either the whole object or
+    /// none, and perhaps the parts of an upload that only the store's clean-up
+    /// removes.
+    pub async fn push(&self, name: &WalFileName, path: &Path) -> Result<Pushed> {
+        let bytes_read = self.inspect(name, path).await?;
+        if let Some(encoding) = self.find(name).await? {
+            let checksum = self.checksum(path, bytes_read).await?;
+            compare_with_archived(&self.store, name, encoding, path, &checksum).await?;
+            return Ok(Pushed { outcome: PushOutcome::AlreadyThere, bytes_read, bytes_stored: 0 });
+        }
+        let sent = match bytes_read <= WHOLE_BYTES {
+            true => self.send_whole(name, path, bytes_read).await?,
+            false => self.send_in_parts(name, path, bytes_read).await?,
         };
-        let archived = Lz4Reader::new(archived).map_err(damaged)?;
-        let mut archived_sha256 = Sha256::new();
-        copy(archived, |bytes| archived_sha256.update(bytes)).map_err(damaged)?;
-        let (_, local_sha256) = digest(open(&path)?, &path, Sha256::new(), |state, bytes| state.update(bytes))?;
-        let (local, archived) = (hex(&local_sha256.finalize()), hex(&archived_sha256.finalize()));
-        if local == archived {
-            return Ok(());
+        match sent.outcome {
+            PutOutcome::Stored => {
+                let outcome = PushOutcome::Stored;
+                Ok(Pushed { outcome, bytes_read, bytes_stored: sent.bytes })
+            }
+            PutOutcome::AlreadyExists => {
+                let encoding = self.options.compression.encoding();
+                compare_with_archived(&self.store, name, encoding, path, &sent.checksum).await?;
+                let outcome = PushOutcome::AlreadyThere;
+                Ok(Pushed { outcome, bytes_read, bytes_stored: sent.bytes })
+            }
         }
-        Err(Error::new(
-            ErrorKind::Conflict,
-            format!("a different file is archived as \"{url}\" already"),
-        )
-        .with_detail(format!(
-            "The file to archive, \"{}\", has SHA-256 {local}; the archived one has {archived}.",
-            path.display()
-        ))
-        .with_hint(
-            "Another cluster, or a copy of this one on the same timeline, archives to the same prefix. Find out which of the two is right; give the other one a prefix of its own.",
-        ))
-    })
-    .await
+    }
+
+    /// A number that grows as long as uploads move.
+    pub fn activity(&self) -> u64 {
+        self.store.activity()
+    }
+
+    /// Ends what is under way and leaves nothing of it; nothing can be stored
+    /// any more.
+    pub fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    /// The size of the file, once it is clear that it is what its name says.
+    async fn inspect(&self, name: &WalFileName, path: &Path) -> Result<u64> {
+        let (name, path) = (name.clone(), path.to_owned());
+        let expected = self.options.system_identifier;
+        let notices = self.notices.clone();
+        blocking("reading a WAL file", move || {
+            let mut file = open(&path)?;
+            let unreadable = |source| Error::file("read file", &path, &source);
+            let bytes = file.metadata().map_err(unreadable)?.len();
+            match name.kind() {
+                WalFileKind::Segment | WalFileKind::Partial => {
+                    if SegmentSize::new(bytes).is_none() {
+                        return Err(wrong_size(&path, bytes));
+                    }
+                    let mut start = [0; WalPageHeader::LENGTH];
+                    file.read_exact(&mut start).map_err(unreadable)?;
+                    let header =
+                        WalPageHeader::parse(&start).ok_or_else(|| wrong_size(&path, bytes))?;
+                    header.check(&name, bytes)?;
+                    if let Some(expected) = expected {
+                        header.check_system_identifier(&name, expected)?;
+                    }
+                }
+                WalFileKind::TimelineHistory if bytes == 0 => return Err(wrong_size(&path, bytes)),
+                // Only people read these, and the server would wait for it for ever.
+                WalFileKind::BackupHistory if bytes == 0 => notices.warning(format!(
+                    "backup history file \"{}\" is empty and is archived as it is",
+                    path.display()
+                )),
+                WalFileKind::TimelineHistory | WalFileKind::BackupHistory => {}
+            }
+            Ok(bytes)
+        })
+        .await
+    }
+
+    /// Under which encoding the archive has the file already, where that is
+    /// likely enough to be worth a question.
+    async fn find(&self, name: &WalFileName) -> Result<Option<Encoding>> {
+        let own = self.options.compression.encoding();
+        let look = self.options.look_first || self.listed.contains(name);
+        let own = look.then_some(own);
+        for encoding in own.into_iter().chain(self.options.other_encodings.iter().copied()) {
+            if self.store.head(&layout::wal_file(name, encoding)).await?.is_some() {
+                return Ok(Some(encoding));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The checksum that is kept with the object.
+    async fn checksum(&self, path: &Path, bytes: u64) -> Result<String> {
+        let path = path.to_owned();
+        blocking("reading a WAL file", move || copy(&path, bytes, io::sink()).map(|sum| sum.0))
+            .await
+    }
+
+    /// Compresses the file in memory and sends it by one request.
+    async fn send_whole(&self, name: &WalFileName, path: &Path, bytes: u64) -> Result<Sent> {
+        let place = Arc::clone(&self.compressors).acquire_owned().await;
+        let (path, compression) = (path.to_owned(), self.options.compression);
+        let compressing = blocking("compressing a WAL file", move || {
+            // Given back when the work ends, not when somebody stops waiting for it.
+            let _place = place;
+            // Memory that is not written to is not used: the size is no waste.
+            let room = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0) + READ_BYTES);
+            let (checksum, body) = compress(&path, bytes, compression, room)?;
+            Ok((checksum, Bytes::from(body)))
+        });
+        let sending = async {
+            let (checksum, body) = compressing.await?;
+            let bytes = body.len() as u64;
+            let key = layout::wal_file(name, self.options.compression.encoding());
+            let attributes = attributes(&checksum);
+            let outcome = self.store.put(&key, body, PutMode::CreateOnly, &attributes).await?;
+            Ok(Sent { outcome, bytes, checksum })
+        };
+        tokio::select! {
+            sent = sending => sent,
+            () = self.cancel.cancelled() => Err(Error::cancelled()),
+        }
+    }
+
+    /// Sends the file in parts while it is compressed. Its checksum has to be
+    /// known before the first part is sent, so it is read twice.
+    async fn send_in_parts(&self, name: &WalFileName, path: &Path, bytes: u64) -> Result<Sent> {
+        let checksum = self.checksum(path, bytes).await?;
+        let compression = self.options.compression;
+        let key = layout::wal_file(name, compression.encoding());
+        let request = Upload {
+            attributes: attributes(&checksum),
+            part_size_bytes: PART_SIZE_BYTES,
+            ..Upload::create_only(key, self.cancel.clone())
+        };
+        let (path, before) = (path.to_owned(), checksum.clone());
+        let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
+            let (after, _) = compress(&path, bytes, compression, writer)?;
+            if after == before { Ok(()) } else { Err(changed(&path)) }
+        })
+        .await?;
+        Ok(Sent { outcome: uploaded.outcome, bytes: uploaded.bytes, checksum })
+    }
 }
 
-/// Segments have a size that PostgreSQL allows; the other files are small and not empty.
-fn check_size(kind: WalFileKind, bytes: u64, path: &Path) -> Result<()> {
-    let sound = match kind {
-        WalFileKind::Segment | WalFileKind::Partial => SegmentSize::new(bytes).is_some(),
-        WalFileKind::BackupHistory | WalFileKind::TimelineHistory => bytes > 0,
-    };
-    if sound {
-        return Ok(());
+/// A file that was sent.
+struct Sent {
+    outcome: PutOutcome,
+    /// How much was sent.
+    bytes: u64,
+    checksum: String,
+}
+
+fn attributes(checksum: &str) -> Attributes {
+    Attributes { content_xxh128: Some(checksum.to_owned()), upload_id: None }
+}
+
+/// Compresses the file into `sink`; returns the checksum of its content, and `sink`.
+fn compress<W: Write>(
+    path: &Path,
+    bytes: u64,
+    compression: Compression,
+    sink: W,
+) -> Result<(String, W)> {
+    let lost = |source: io::Error| Error::from_io("could not compress WAL", source);
+    let (checksum, compressor) =
+        copy(path, bytes, Compressor::new(sink, compression).map_err(lost)?)?;
+    Ok((checksum, compressor.finish().map_err(lost)?))
+}
+
+/// Copies the file, which has `bytes`, into `sink`; returns the checksum of its
+/// content, and `sink`.
+fn copy<W: Write>(path: &Path, bytes: u64, mut sink: W) -> Result<(String, W)> {
+    let mut file = open(path)?;
+    let mut state = Xxh3::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut copied = 0;
+    loop {
+        let length = file.read(&mut buffer).map_err(|e| Error::file("read file", path, &e))?;
+        if length == 0 {
+            break;
+        }
+        state.update(&buffer[..length]);
+        sink.write_all(&buffer[..length])
+            .map_err(|source| Error::from_io("could not compress WAL", source))?;
+        copied += length as u64;
     }
-    Err(Error::new(
-        ErrorKind::Corrupt,
-        format!(
-            "file \"{}\" has {bytes} bytes, which is not the size of a WAL file",
-            path.display()
-        ),
-    ))
+    if copied != bytes {
+        return Err(changed(path));
+    }
+    Ok((format!("{:032x}", state.digest128()), sink))
 }
 
 fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(|error| Error::file("open file", path, &error))
 }
 
-/// Feeds all of `file` to `state`; returns how many bytes it had.
-fn digest<S>(file: File, path: &Path, mut state: S, update: fn(&mut S, &[u8])) -> Result<(u64, S)> {
-    let bytes = copy(file, |bytes| update(&mut state, bytes))
-        .map_err(|error| Error::file("read file", path, &error))?;
-    Ok((bytes, state))
+fn wrong_size(path: &Path, bytes: u64) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format!(
+            "file \"{}\" has {bytes} bytes, which is not the size of a WAL file",
+            path.display()
+        ),
+    )
+    .with_hint(
+        "Put the file right: a standby may have it. If nobody has, remove its mark in pg_wal/archive_status and take a base backup: older ones cannot be restored beyond this file.",
+    )
 }
 
-fn copy(mut reader: impl Read, mut take: impl FnMut(&[u8])) -> io::Result<u64> {
-    let mut buffer = vec![0; READ_BYTES];
-    let mut bytes = 0;
-    loop {
-        let length = reader.read(&mut buffer)?;
-        if length == 0 {
-            return Ok(bytes);
-        }
-        take(&buffer[..length]);
-        bytes += length as u64;
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn changed(path: &Path) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("file \"{}\" changed while it was archived", path.display()),
+    )
 }

@@ -1,11 +1,17 @@
+use std::collections::HashSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{PushOutcome, fetch, push};
-use crate::error::ErrorKind;
+use tokio_util::sync::CancellationToken;
+
+use super::sample::{self, CLUSTER};
+use super::{PushOptions, PushOutcome, Pushed, Pusher, fetch};
+use crate::codec::{Compression, Encoding};
+use crate::error::{ErrorKind, Result};
 use crate::layout;
-use crate::postgres::WalFileName;
+use crate::notice;
+use crate::postgres::{SystemIdentifier, WalFileName};
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ObjectStore, PutMode};
@@ -32,14 +38,37 @@ impl Fixture {
         self.dir.path().join(name)
     }
 
-    /// A segment of 1 MB whose bytes depend on `seed`.
+    /// The segment [`SEGMENT`], whose bytes depend on `seed`.
     fn segment(&self, seed: u32) -> PathBuf {
         let path = self.path(&format!("segment_{seed}"));
-        let content: Vec<u8> =
-            (0..1_u32 << 20).map(|n| (n.wrapping_mul(seed) >> 11) as u8).collect();
-        fs::write(&path, content).unwrap();
+        fs::write(&path, sample::segment(&name(SEGMENT), seed)).unwrap();
         path
     }
+}
+
+fn options() -> PushOptions {
+    PushOptions {
+        compression: Compression::default(),
+        other_encodings: Vec::new(),
+        system_identifier: Some(CLUSTER),
+        look_first: false,
+        compressors: 1,
+    }
+}
+
+async fn push_with(
+    store: Arc<dyn ObjectStore>,
+    options: PushOptions,
+    name: &WalFileName,
+    path: &Path,
+) -> Result<Pushed> {
+    let (notices, _) = notice::channel();
+    let cancel = CancellationToken::new();
+    Pusher::new(store, options, HashSet::new(), cancel, notices).push(name, path).await
+}
+
+async fn push(store: Arc<dyn ObjectStore>, name: &WalFileName, path: &Path) -> Result<Pushed> {
+    push_with(store, options(), name, path).await
 }
 
 fn name(text: &str) -> WalFileName {
@@ -85,7 +114,7 @@ async fn an_identical_segment_without_a_kept_checksum_is_compared_by_content() {
     let segment = fixture.segment(7);
     let _ = push(fixture.store(), &name(SEGMENT), &segment).await.unwrap();
     // As a store without attributes, or another program, would have it.
-    let key = layout::wal_file(&name(SEGMENT));
+    let key = layout::wal_file(&name(SEGMENT), Encoding::Lz4);
     let store = fixture.store();
     let body = store.get(&key, 0, None).await.unwrap().into_bytes(1 << 30).await.unwrap();
     let _ = store.put(&key, body, PutMode::Replace, &NO_ATTRIBUTES).await.unwrap();
@@ -112,7 +141,7 @@ async fn a_different_segment_is_refused_with_both_checksums_and_changes_nothing(
 async fn a_damaged_object_under_the_name_is_told_and_left() {
     let fixture = Fixture::new();
     let segment = fixture.segment(7);
-    let key = layout::wal_file(&name(SEGMENT));
+    let key = layout::wal_file(&name(SEGMENT), Encoding::Lz4);
     let store = fixture.store();
     let put = store.put(&key, "not lz4".into(), PutMode::Replace, &NO_ATTRIBUTES);
     let _ = put.await.unwrap();
@@ -138,6 +167,82 @@ async fn a_file_that_is_no_segment_is_not_archived_as_one() {
 }
 
 #[tokio::test]
+async fn a_segment_of_another_place_or_cluster_is_refused() {
+    let fixture = Fixture::new();
+    let segment = fixture.segment(7);
+    let next = name("0000000100000000000000A2");
+    let error = push(fixture.store(), &next, &segment).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.message().contains(next.as_str()) && error.detail().is_some());
+
+    let other = SystemIdentifier(CLUSTER.0 + 1);
+    let foreign = PushOptions { system_identifier: Some(other), ..options() };
+    let pushed = push_with(fixture.store(), foreign, &name(SEGMENT), &segment).await;
+    let detail = pushed.unwrap_err().detail().unwrap().to_owned();
+    assert!(detail.contains(&CLUSTER.to_string()) && detail.contains(&other.to_string()));
+    assert_eq!(fixture.store.calls(Operation::Put), 0);
+}
+
+#[tokio::test]
+async fn an_empty_backup_history_file_is_archived_as_it_is() {
+    let fixture = Fixture::new();
+    let path = fixture.path("empty");
+    fs::write(&path, "").unwrap();
+    let history = name(&format!("{SEGMENT}.00000028.backup"));
+    assert_eq!(push(fixture.store(), &history, &path).await.unwrap().bytes_read, 0);
+    assert_eq!(fetch(fixture.store(), &history, &fixture.path("restored")).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_large_segment_goes_in_parts_and_comes_back() {
+    let fixture = Fixture::new();
+    let (path, size) = (fixture.path("large"), 64 << 20);
+    let mut content = sample::segment(&name(SEGMENT), 7);
+    content.resize(size, 0);
+    // Bytes that do not compress, so that there are several parts.
+    fastrand::Rng::with_seed(1).fill(&mut content[1 << 20..40 << 20]);
+    // The third segment of 64 MB.
+    content[8..16].copy_from_slice(&(2 * size as u64).to_ne_bytes());
+    content[32..36].copy_from_slice(&(size as u32).to_ne_bytes());
+    fs::write(&path, &content).unwrap();
+    let large = name("000000010000000000000002");
+    for outcome in [PushOutcome::Stored, PushOutcome::AlreadyThere] {
+        assert_eq!(push(fixture.store(), &large, &path).await.unwrap().outcome, outcome);
+    }
+    assert!(fixture.store.calls(Operation::PutPart) >= 5);
+    let restored = fixture.path("restored");
+    fetch(fixture.store(), &large, &restored).await.unwrap();
+    assert!(fs::read(restored).unwrap() == content);
+}
+
+#[tokio::test]
+async fn an_archive_that_has_the_file_in_another_encoding_gets_no_second_one() {
+    let fixture = Fixture::new();
+    let (segment, different) = (fixture.segment(7), fixture.segment(8));
+    let zstd = Compression::new(Encoding::Zstd, None).unwrap();
+    let first = PushOptions { compression: zstd, ..options() };
+    let _ = push_with(fixture.store(), first, &name(SEGMENT), &segment).await.unwrap();
+    let also = PushOptions { other_encodings: vec![Encoding::Zstd], ..options() };
+    let again = push_with(fixture.store(), also.clone(), &name(SEGMENT), &segment).await.unwrap();
+    assert_eq!(again.outcome, PushOutcome::AlreadyThere);
+    let error = push_with(fixture.store(), also, &name(SEGMENT), &different).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(fixture.store.calls(Operation::Put), 1);
+}
+
+#[tokio::test]
+async fn a_standby_looks_before_it_sends() {
+    let fixture = Fixture::new();
+    let segment = fixture.segment(7);
+    let standby = PushOptions { look_first: true, ..options() };
+    for outcome in [PushOutcome::Stored, PushOutcome::AlreadyThere] {
+        let pushed = push_with(fixture.store(), standby.clone(), &name(SEGMENT), &segment).await;
+        assert_eq!(pushed.unwrap().outcome, outcome);
+    }
+    assert_eq!(fixture.store.calls(Operation::Put), 1);
+}
+
+#[tokio::test]
 async fn a_file_the_archive_does_not_have_is_not_found_and_leaves_nothing() {
     let fixture = Fixture::new();
     let restored = fixture.path("restored");
@@ -155,7 +260,7 @@ async fn a_damaged_object_never_becomes_a_file() {
     let fixture = Fixture::new();
     let segment = fixture.segment(7);
     let _ = push(fixture.store(), &name(SEGMENT), &segment).await.unwrap();
-    let key = layout::wal_file(&name(SEGMENT));
+    let key = layout::wal_file(&name(SEGMENT), Encoding::Lz4);
     let store = fixture.store();
     let whole = store.get(&key, 0, None).await.unwrap().into_bytes(1 << 30).await.unwrap();
     for damaged in [whole.slice(..whole.len() / 2), whole.slice(..whole.len() - 1), "".into()] {

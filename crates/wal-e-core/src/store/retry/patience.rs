@@ -3,11 +3,15 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Notices;
 
 /// That something is tried again is said at most so often.
 const SPEAK_EVERY: Duration = Duration::from_secs(60);
+
+/// The bound of the first wait after [`ErrorKind::Throttled`], where it would be
+/// shorter: a store that asks for fewer requests should see fewer.
+const FIRST_DELAY_WHEN_THROTTLED: Duration = Duration::from_secs(1);
 
 /// How long to go on trying what fails for a passing reason.
 ///
@@ -59,10 +63,14 @@ impl Patience {
         Attempts { patience: *self, speaker, began: Instant::now(), failures: 0 }
     }
 
-    /// The longest that may be waited after so many failures.
-    fn delay_bound(&self, failures: u32) -> Duration {
+    /// The longest that may be waited after so many failures, the last of `kind`.
+    fn delay_bound(&self, failures: u32, kind: ErrorKind) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
-        self.first_delay.saturating_mul(1 << doublings).min(self.longest_delay)
+        let first = match kind {
+            ErrorKind::Throttled => self.first_delay.max(FIRST_DELAY_WHEN_THROTTLED),
+            _ => self.first_delay,
+        };
+        first.saturating_mul(1 << doublings).min(self.longest_delay)
     }
 }
 
@@ -122,7 +130,8 @@ impl Attempts<'_> {
             return Err(self.given_up(error, elapsed));
         };
         self.speaker.retrying(&error, &self.patience);
-        let delay = self.patience.delay_bound(self.failures).mul_f64(fastrand::f64());
+        let delay = self.patience.delay_bound(self.failures, error.kind());
+        let delay = delay.mul_f64(fastrand::f64());
         tokio::time::sleep(delay.min(left)).await;
         Ok(())
     }
@@ -143,14 +152,19 @@ impl Attempts<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     #[test]
     fn waits_double_up_to_a_bound() {
         let patience = Patience::archiver();
-        let bounds: Vec<_> = (1..=9).map(|n| patience.delay_bound(n).as_millis()).collect();
-        assert_eq!(bounds, [200, 400, 800, 1600, 3200, 6400, 12800, 15000, 15000]);
-        assert_eq!(patience.delay_bound(u32::MAX), patience.longest_delay);
+        let bounds = |kind, failures: std::ops::RangeInclusive<u32>| -> Vec<_> {
+            failures.map(|n| patience.delay_bound(n, kind).as_millis()).collect()
+        };
+        assert_eq!(
+            bounds(ErrorKind::Unavailable, 1..=9),
+            [200, 400, 800, 1600, 3200, 6400, 12800, 15000, 15000]
+        );
+        assert_eq!(bounds(ErrorKind::Throttled, 1..=6), [1000, 2000, 4000, 8000, 15000, 15000]);
+        assert_eq!(bounds(ErrorKind::Throttled, u32::MAX..=u32::MAX), [15000]);
     }
 
     #[tokio::test]

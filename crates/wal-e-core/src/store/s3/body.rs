@@ -7,7 +7,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 
 use super::errors::{Failure, chain};
-use super::{Bucket, attributes, moment, size, within};
+use super::{Bucket, attributes, moment, size};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::store::{ObjectBody, ObjectInfo, ObjectReader};
@@ -27,7 +27,7 @@ pub(super) async fn open(
         .bucket(&bucket.name)
         .key(bucket.full_key(key))
         .set_range((offset > 0).then(|| format!("bytes={offset}-")));
-    let answer = match within(bucket.limits.answer, request.send()).await {
+    let answer = match bucket.ask(bucket.limits.answer, request.send()).await {
         Ok(answer) => answer,
         Err(failure) if failure.is_invalid_range() => {
             return at_end(bucket, key, offset, if_match).await;

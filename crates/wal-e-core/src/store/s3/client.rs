@@ -21,15 +21,10 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::credentials::{self, CredentialSource};
-use crate::config::S3Config;
+use super::credentials::{self, CredentialSource, Keys};
+use super::limits::Limits;
+use crate::config::{Credentials, S3Config};
 use crate::error::{Error, ErrorKind, Result};
-
-/// A peer that takes longer to accept a connection is not there.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-
-/// The SDK's 5 s are short for instance metadata that has to be asked twice.
-const CREDENTIALS_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long an idle connection is kept; servers close theirs after little more.
 const IDLE_LIMIT: Duration = Duration::from_secs(20);
@@ -38,11 +33,11 @@ const IDLE_LIMIT: Duration = Duration::from_secs(20);
 pub(super) struct Connection {
     pub(super) client: Client,
     pub(super) region: String,
-    pub(super) credentials: CredentialSource,
+    pub(super) keys: Keys,
 }
 
 /// Builds a client. Only the search for a region may use the network.
-pub(super) async fn connect(config: &S3Config) -> Result<Connection> {
+pub(super) async fn connect(config: &S3Config, limits: Limits) -> Result<Connection> {
     let endpoint = config.endpoint.as_deref().map(check_endpoint).transpose()?;
     let trust = match &config.ca_file {
         Some(path) => TrustStore::empty().with_pem_certificate(read_ca_file(path)?),
@@ -51,22 +46,30 @@ pub(super) async fn connect(config: &S3Config) -> Result<Connection> {
     };
     // Other services that hand out keys are Amazon's, with certificates that
     // the system trusts.
+    let providers_client = http_client(TrustStore::default())?;
     let providers =
-        ProviderConfig::without_region().with_http_client(http_client(TrustStore::default())?);
-    let region = region(config, &providers).await?;
-    let providers = providers.with_region(Some(Region::new(region.clone())));
-    let (provider, credentials) = match &config.credentials {
-        Some(given) => credentials::given(given),
-        None => credentials::chain(&providers),
+        move || ProviderConfig::without_region().with_http_client(providers_client.clone());
+    let region = region(config, &providers(), limits.lookup).await?;
+    let keys = match &config.credentials {
+        Some(Credentials::Given(given)) => Keys::given(given),
+        Some(Credentials::EnvDir(directory)) => Keys::env_dir(directory, limits.lookup),
+        None => {
+            let (source, region) = (CredentialSource::default(), Region::new(region.clone()));
+            let noted = source.clone();
+            let chain =
+                move || credentials::chain(&providers().with_region(Some(region.clone())), &noted);
+            Keys::chain(chain, source, limits.lookup)
+        }
     };
     let mut builder = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .http_client(http_client(trust)?)
         .region(Region::new(region.clone()))
-        .credentials_provider(provider)
-        .identity_cache(IdentityCache::lazy().load_timeout(CREDENTIALS_LIMIT).build())
+        .credentials_provider(keys.clone())
+        // `Keys` is a cache, and one that can be told of a refusal.
+        .identity_cache(IdentityCache::no_cache())
         .retry_config(RetryConfig::disabled())
-        .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_LIMIT).build())
+        .timeout_config(TimeoutConfig::builder().connect_timeout(limits.connect).build())
         // Uploads and downloads are watched here; the SDK's watch does not see
         // all of them.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -77,7 +80,7 @@ pub(super) async fn connect(config: &S3Config) -> Result<Connection> {
     if let Some(endpoint) = endpoint {
         builder = builder.endpoint_url(endpoint);
     }
-    Ok(Connection { client: Client::from_conf(builder.build()), region, credentials })
+    Ok(Connection { client: Client::from_conf(builder.build()), region, keys })
 }
 
 fn is_plain(endpoint: &str) -> bool {
@@ -100,7 +103,7 @@ fn check_endpoint(endpoint: &str) -> Result<&str> {
     }
 }
 
-async fn region(config: &S3Config, providers: &ProviderConfig) -> Result<String> {
+async fn region(config: &S3Config, providers: &ProviderConfig, limit: Duration) -> Result<String> {
     if let Some(region) = &config.region {
         return Ok(region.clone());
     }
@@ -111,7 +114,7 @@ async fn region(config: &S3Config, providers: &ProviderConfig) -> Result<String>
     let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::builder().configure(providers).build())
         .or_else(ImdsRegionProvider::builder().configure(providers).build());
-    let found = tokio::time::timeout(CREDENTIALS_LIMIT, chain.region()).await.ok().flatten();
+    let found = tokio::time::timeout(limit, chain.region()).await.ok().flatten();
     found.map(|region| region.as_ref().to_owned()).ok_or_else(|| {
         Error::new(ErrorKind::Config, "no S3 region is configured").with_hint(
             "Set \"wal_e.s3_region\" or AWS_REGION to the region of the bucket, for example \
@@ -196,8 +199,9 @@ mod tests {
     async fn an_endpoint_needs_no_region() {
         let config =
             S3Config { endpoint: Some("http://127.0.0.1:1".into()), ..S3Config::default() };
-        assert_eq!(connect(&config).await.unwrap().region, "us-east-1");
+        let limits = Limits::from_timeout(None);
+        assert_eq!(connect(&config, limits).await.unwrap().region, "us-east-1");
         let config = S3Config { region: Some("garage".into()), ..config };
-        assert_eq!(connect(&config).await.unwrap().region, "garage");
+        assert_eq!(connect(&config, limits).await.unwrap().region, "garage");
     }
 }

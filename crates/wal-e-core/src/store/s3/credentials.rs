@@ -1,20 +1,41 @@
-//! Where the keys come from: given by the caller, or found by the SDK's chain.
+//! The keys that requests are signed with: where they come from, how long they
+//! are kept in memory, and when they are fetched anew.
+//!
+//! The SDK's own cache would keep keys until they are due, and no answer of the
+//! server can empty it. This one is told of refusals: see [`Keys::refused`].
 
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use aws_config::ecs::EcsCredentialsProvider;
-use aws_config::environment::EnvironmentVariableCredentialsProvider;
-use aws_config::imds::credentials::ImdsCredentialsProvider;
-use aws_config::meta::credentials::CredentialsProviderChain;
-use aws_config::profile::ProfileFileCredentialsProvider;
-use aws_config::provider_config::ProviderConfig;
-use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{
     ProvideCredentials, Result as Provided, SharedCredentialsProvider, future,
 };
 
-use crate::config::StaticCredentials;
+use crate::config::{EnvDir, StaticCredentials};
+use crate::error::{Error, ErrorKind, Result};
+use crate::tasks::blocking;
+
+mod chain;
+
+pub(super) use chain::chain;
+
+/// How long keys of a directory are used before it is read again.
+const KEEP_FROM_ENV_DIR: Duration = Duration::from_secs(30);
+
+/// How long keys of the chain are used when they do not say when they expire:
+/// those of a profile, which somebody may rewrite.
+const KEEP_FROM_CHAIN: Duration = Duration::from_secs(15 * 60);
+
+/// Keys are fetched anew so long before they expire: clocks differ.
+const BEFORE_EXPIRY: Duration = Duration::from_secs(10);
+
+/// Other services that hand out keys are not asked more often.
+const ASK_CHAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// Names the place where the keys in use were found, for error messages. Clones
 /// share what they know.
@@ -44,134 +65,229 @@ impl CredentialSource {
     }
 }
 
-/// The keys that the caller found.
-pub(super) fn given(
-    credentials: &StaticCredentials,
-) -> (SharedCredentialsProvider, CredentialSource) {
-    let keys = Credentials::new(
+/// How the server refused keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It says that they have expired, or are not valid any more.
+    Expired,
+    /// It does not say why (an answer to HEAD has no room for it): with a
+    /// session token that is mostly its expiry.
+    PerhapsExpired,
+    /// For another reason.
+    Other,
+}
+
+/// The keys in use. Clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    origin: Origin,
+    source: CredentialSource,
+    /// For one fetch.
+    limit: Duration,
+    /// Changes when the keys do.
+    generation: AtomicU64,
+    /// Locked while keys are fetched, so that one fetch serves all requests.
+    held: tokio::sync::Mutex<Option<Held>>,
+}
+
+enum Origin {
+    Given(Credentials),
+    EnvDir(PathBuf),
+    /// Makes the chain anew for each fetch: the SDK's providers remember the
+    /// files that they have read.
+    Chain(Box<dyn Fn() -> SharedCredentialsProvider + Send + Sync>),
+}
+
+/// Keys in memory.
+struct Held {
+    credentials: Credentials,
+    fetched: Instant,
+    until: Instant,
+}
+
+impl Keys {
+    /// The keys that the caller found; they stay as they are.
+    pub(super) fn given(credentials: &StaticCredentials) -> Keys {
+        let source = CredentialSource::known(&credentials.source);
+        Keys::of(Origin::Given(signing_keys(credentials)), source, Duration::MAX)
+    }
+
+    /// The keys of an envdir directory, read again every half a minute, and
+    /// when the server refuses them. `limit` is for reading it.
+    pub(super) fn env_dir(directory: &Path, limit: Duration) -> Keys {
+        let source = CredentialSource::known(&format!("env_dir \"{}\"", directory.display()));
+        Keys::of(Origin::EnvDir(directory.to_owned()), source, limit)
+    }
+
+    /// The keys of a provider that `make` makes and that notes in `source` where
+    /// it found them. `limit` is for one fetch.
+    pub(super) fn chain(
+        make: impl Fn() -> SharedCredentialsProvider + Send + Sync + 'static,
+        source: CredentialSource,
+        limit: Duration,
+    ) -> Keys {
+        Keys::of(Origin::Chain(Box::new(make)), source, limit)
+    }
+
+    fn of(origin: Origin, source: CredentialSource, limit: Duration) -> Keys {
+        let (generation, held) = (AtomicU64::new(0), tokio::sync::Mutex::default());
+        Keys { shared: Arc::new(Shared { origin, source, limit, generation, held }) }
+    }
+
+    /// Where they were found.
+    pub(super) fn source(&self) -> CredentialSource {
+        self.shared.source.clone()
+    }
+
+    /// A number for the keys in use; to be noted before a request is made.
+    pub(super) fn generation(&self) -> u64 {
+        self.shared.generation.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that the server refused the keys of a request that was made
+    /// under `generation`, and tells whether another attempt has a chance:
+    /// because there are other keys by now, or because these have expired and
+    /// their source can have new ones.
+    pub(super) async fn refused(&self, generation: u64, refusal: Refusal) -> bool {
+        self.shared.refused(generation, refusal).await
+    }
+}
+
+impl Shared {
+    async fn provide(&self) -> Provided {
+        if let Origin::Given(credentials) = &self.origin {
+            return Ok(credentials.clone());
+        }
+        let fetch = async {
+            let mut held = self.held.lock().await;
+            match held.as_ref().filter(|held| Instant::now() < held.until) {
+                Some(held) => Ok(held.credentials.clone()),
+                None => self.fetch_into(&mut held).await,
+            }
+        };
+        // Whoever waits for another's fetch waits no longer than for one of its own.
+        tokio::time::timeout(self.limit, fetch)
+            .await
+            .unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(self.limit)))
+    }
+
+    /// On failure what was held is left as it was.
+    async fn fetch_into(&self, held: &mut Option<Held>) -> Provided {
+        let credentials = match &self.origin {
+            Origin::Given(credentials) => credentials.clone(),
+            Origin::EnvDir(directory) => {
+                read_env_dir(directory).await.map_err(CredentialsError::provider_error)?
+            }
+            Origin::Chain(make) => make().provide_credentials().await?,
+        };
+        if held.as_ref().is_some_and(|held| !are_same(&held.credentials, &credentials)) {
+            self.generation.fetch_add(1, Ordering::Relaxed);
+        }
+        let fetched = Instant::now();
+        let keep = self.how_long_to_keep(&credentials);
+        *held = Some(Held { credentials: credentials.clone(), fetched, until: fetched + keep });
+        Ok(credentials)
+    }
+
+    fn how_long_to_keep(&self, credentials: &Credentials) -> Duration {
+        if matches!(self.origin, Origin::EnvDir(_)) {
+            return KEEP_FROM_ENV_DIR;
+        }
+        let Some(expiry) = credentials.expiry() else { return KEEP_FROM_CHAIN };
+        let left = expiry.duration_since(SystemTime::now()).unwrap_or_default();
+        left.saturating_sub(BEFORE_EXPIRY).max(ASK_CHAIN_EVERY)
+    }
+
+    async fn refused(&self, generation: u64, refusal: Refusal) -> bool {
+        if matches!(self.origin, Origin::Given(_)) {
+            return false;
+        }
+        // As in `provide`, no waiting for ever; keys that could not be fetched
+        // here are fetched, or complained of, by the next attempt.
+        let look = tokio::time::timeout(self.limit, self.look_after(generation, refusal));
+        let have_expired = look.await.unwrap_or(refusal == Refusal::Expired);
+        // What a process finds in its environment stays.
+        let may_change = self.source.get().as_deref() != Some(chain::ENVIRONMENT);
+        (have_expired && may_change) || self.generation.load(Ordering::Relaxed) != generation
+    }
+
+    /// Looks for other keys, or makes the next request do so. Whether the
+    /// refused ones have expired.
+    async fn look_after(&self, generation: u64, refusal: Refusal) -> bool {
+        let mut held = self.held.lock().await;
+        let Some(keys) = held.as_mut() else { return refusal == Refusal::Expired };
+        let have_expired = match refusal {
+            Refusal::Expired => true,
+            Refusal::PerhapsExpired => keys.credentials.session_token().is_some(),
+            Refusal::Other => false,
+        };
+        if self.generation.load(Ordering::Relaxed) != generation {
+            return have_expired;
+        }
+        match self.origin {
+            Origin::EnvDir(_) => {
+                // Someone may be in the middle of writing new ones.
+                let _ = self.fetch_into(&mut held).await;
+                if have_expired && let Some(keys) = held.as_mut() {
+                    keys.until = keys.fetched;
+                }
+            }
+            _ if have_expired => keys.until = keys.until.min(keys.fetched + ASK_CHAIN_EVERY),
+            _ => {}
+        }
+        have_expired
+    }
+}
+
+async fn read_env_dir(directory: &Path) -> Result<Credentials> {
+    let directory = directory.to_owned();
+    blocking("reading credentials", move || {
+        let keys = EnvDir::read(&directory)?.credentials().ok_or_else(|| {
+            let directory = directory.display();
+            let message =
+                format!("there are no credentials in environment directory \"{directory}\"");
+            Error::new(ErrorKind::Config, message)
+                .with_hint("Put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into it.")
+        })?;
+        Ok(signing_keys(&keys))
+    })
+    .await
+}
+
+fn signing_keys(credentials: &StaticCredentials) -> Credentials {
+    Credentials::new(
         &credentials.access_key_id,
         credentials.secret_access_key.expose(),
         credentials.session_token.as_ref().map(|token| token.expose().to_owned()),
         None,
         "wal_e",
-    );
-    (SharedCredentialsProvider::new(keys), CredentialSource::known(&credentials.source))
-}
-
-/// The SDK's chain, in its order, without SSO: a server has nobody to log in.
-pub(super) fn chain(config: &ProviderConfig) -> (SharedCredentialsProvider, CredentialSource) {
-    let source = CredentialSource::default();
-    let chain = CredentialsProviderChain::first_try(
-        "Environment",
-        source.noted("the environment", EnvironmentVariableCredentialsProvider::new()),
     )
-    .or_else(
-        "Profile",
-        source.noted(
-            "a profile of the AWS configuration files",
-            ProfileFileCredentialsProvider::builder().configure(config).build(),
-        ),
-    )
-    .or_else(
-        "WebIdentityToken",
-        source.noted(
-            "a web identity token",
-            WebIdentityTokenCredentialsProvider::builder().configure(config).build(),
-        ),
-    )
-    .or_else(
-        "EcsContainer",
-        source.noted(
-            "the container's credential endpoint",
-            EcsCredentialsProvider::builder().configure(config).build(),
-        ),
-    )
-    .or_else(
-        "Ec2InstanceMetadata",
-        source.noted(
-            "instance metadata",
-            ImdsCredentialsProvider::builder().configure(config).build(),
-        ),
-    );
-    (SharedCredentialsProvider::new(chain), source)
 }
 
-impl CredentialSource {
-    fn noted<P>(&self, name: &'static str, provider: P) -> Noted<P> {
-        Noted { provider, name, source: self.clone() }
-    }
+/// Whether requests are signed the same with both.
+fn are_same(a: &Credentials, b: &Credentials) -> bool {
+    (a.access_key_id(), a.secret_access_key(), a.session_token())
+        == (b.access_key_id(), b.secret_access_key(), b.session_token())
 }
 
-/// A provider that notes its name when it provides.
-#[derive(Debug)]
-struct Noted<P> {
-    provider: P,
-    name: &'static str,
-    source: CredentialSource,
-}
-
-impl<P: ProvideCredentials> Noted<P> {
-    async fn provide(&self) -> Provided {
-        let credentials = self.provider.provide_credentials().await?;
-        self.source.set(self.name);
-        Ok(credentials)
-    }
-}
-
-impl<P: ProvideCredentials> ProvideCredentials for Noted<P> {
+impl ProvideCredentials for Keys {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(self.provide())
+        future::ProvideCredentials::new(self.shared.provide())
     }
+}
 
-    fn fallback_on_interrupt(&self) -> Option<Credentials> {
-        self.provider.fallback_on_interrupt()
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("source", &self.source).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Secret;
-
-    #[tokio::test]
-    async fn given_keys_are_used_and_their_source_is_known() {
-        let (provider, source) = given(&StaticCredentials {
-            access_key_id: "AKID".into(),
-            secret_access_key: Secret::new("secret"),
-            session_token: Some(Secret::new("token")),
-            source: "env_dir \"/etc/wal-e.d/env\"".into(),
-        });
-        let keys = provider.provide_credentials().await.unwrap();
-        assert_eq!(keys.access_key_id(), "AKID");
-        assert_eq!(keys.secret_access_key(), "secret");
-        assert_eq!(keys.session_token(), Some("token"));
-        assert_eq!(source.get().unwrap(), "env_dir \"/etc/wal-e.d/env\"");
-    }
-
-    #[tokio::test]
-    async fn a_provider_is_noted_once_it_provides() {
-        let source = CredentialSource::default();
-        let empty = CredentialsProviderChain::first_try("nothing", Unwilling);
-        assert!(source.noted("nowhere", empty).provide_credentials().await.is_err());
-        assert_eq!(source.get(), None);
-        let keys = Credentials::new("AKID", "secret", None, None, "test");
-        assert!(source.noted("somewhere", keys).provide_credentials().await.is_ok());
-        assert_eq!(source.get().unwrap(), "somewhere");
-    }
-
-    #[derive(Debug)]
-    struct Unwilling;
-
-    impl ProvideCredentials for Unwilling {
-        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-        where
-            Self: 'a,
-        {
-            use aws_credential_types::provider::error::CredentialsError;
-            future::ProvideCredentials::ready(Err(CredentialsError::not_loaded_no_source()))
-        }
-    }
-}
+mod tests;

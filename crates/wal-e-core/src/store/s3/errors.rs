@@ -8,7 +8,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use super::credentials::CredentialSource;
+use super::credentials::{CredentialSource, Refusal};
 use crate::error::{Error, ErrorKind};
 
 mod hints;
@@ -44,6 +44,8 @@ pub(super) enum Failure {
     NoCredentials(String),
     /// Keys could not be fetched from where they are.
     CredentialsFailed(String),
+    /// The envdir directory that they are in cannot be read, or has none now.
+    EnvDir(Error),
     /// The request could not be made.
     NotSent(String),
 }
@@ -58,6 +60,8 @@ pub(super) struct Answer {
     pub(super) request_id: Option<String>,
     /// Where the bucket is, when the server says so.
     pub(super) bucket_region: Option<String>,
+    /// It refuses keys in whose place there are others by now, or may be soon.
+    pub(super) may_pass: bool,
 }
 
 impl Failure {
@@ -75,6 +79,7 @@ impl Failure {
                     message: meta.message().map(one_line).filter(|text| !text.is_empty()),
                     request_id: error.request_id().map(one_line),
                     bucket_region: headers.get("x-amz-bucket-region").map(one_line),
+                    may_pass: false,
                 })
             }
             SdkError::ResponseError(response) => {
@@ -143,6 +148,25 @@ impl Failure {
         self.status() == Some(416) || self.code() == Some("InvalidRange")
     }
 
+    /// How the server refused the keys of the request, if that is what it did.
+    pub(super) fn refusal(&self, place: &Place) -> Option<Refusal> {
+        let Failure::Answered(answer) = self else { return None };
+        if verdict(self, place).kind != ErrorKind::Denied {
+            return None;
+        }
+        Some(match answer.code.as_deref() {
+            Some(
+                "ExpiredToken"
+                | "ExpiredTokenException"
+                | "TokenRefreshRequired"
+                | "InvalidToken"
+                | "InvalidTokenId",
+            ) => Refusal::Expired,
+            None if answer.status == 400 => Refusal::PerhapsExpired,
+            _ => Refusal::Other,
+        })
+    }
+
     /// The error for `could not ACTION "URL"`.
     pub(super) fn into_error(self, action: &str, url: &str, place: &Place) -> Error {
         let verdict = verdict(&self, place);
@@ -171,8 +195,16 @@ impl Failure {
             | Failure::Certificate(text)
             | Failure::NotUnderstood(text)
             | Failure::NotSent(text) => detail.push(sentence(text)),
+            Failure::EnvDir(error) => detail.push(sentence(error.message())),
             Failure::TooSlow(_) => {}
         }
+        // Somebody may be about to write other keys.
+        let may_pass = match &self {
+            Failure::Answered(answer) => answer.may_pass,
+            Failure::EnvDir(_) => true,
+            _ => false,
+        };
+        let error = if may_pass { error.that_may_pass() } else { error };
         let error = match detail.is_empty() {
             true => error,
             false => error.with_detail(detail.join(" ")),
@@ -202,6 +234,7 @@ impl Failure {
             }
             Failure::NoCredentials(_) => "no credentials were found".to_owned(),
             Failure::CredentialsFailed(_) => "the credentials could not be fetched".to_owned(),
+            Failure::EnvDir(_) => "the credentials could not be read".to_owned(),
             Failure::NotSent(_) => "the request could not be made".to_owned(),
         }
     }
@@ -210,6 +243,9 @@ impl Failure {
 /// Whether keys were lacking, anywhere down the chain of causes.
 fn credentials_failure(error: &(dyn StdError + 'static)) -> Option<Failure> {
     let found = causes(error).find_map(|cause| cause.downcast_ref::<CredentialsError>())?;
+    if let Some(error) = causes(found).find_map(|cause| cause.downcast_ref::<Error>()) {
+        return Some(Failure::EnvDir(error.clone()));
+    }
     Some(match found {
         CredentialsError::CredentialsNotLoaded(_) => Failure::NoCredentials(chain(found)),
         CredentialsError::InvalidConfiguration(_) => Failure::NoCredentials(chain(found)),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::errors::Failure;
 use super::payload::Payload;
-use super::{Bucket, metadata, within};
+use super::{Bucket, metadata};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::store::{Attributes, MultipartUpload, PutMode, PutOutcome};
@@ -29,14 +29,14 @@ pub(super) async fn abort_all(bucket: &Bucket, directory: &str) -> Result<()> {
             .list_multipart_uploads()
             .bucket(&bucket.name)
             .prefix(format!("{}{directory}", bucket.base))
-            .set_key_marker(key_marker)
-            .set_upload_id_marker(upload_id_marker);
-        let page = within(bucket.limits.answer, request.send()).await.map_err(failed)?;
+            .set_key_marker(key_marker.clone())
+            .set_upload_id_marker(upload_id_marker.clone());
+        let page = bucket.ask(bucket.limits.answer, request.send()).await.map_err(failed)?;
         for upload in page.uploads.unwrap_or_default() {
             let (Some(key), Some(id)) = (upload.key, upload.upload_id) else { continue };
             let request =
                 bucket.client.abort_multipart_upload().bucket(&bucket.name).key(key).upload_id(id);
-            match within(bucket.limits.answer, request.send()).await {
+            match bucket.ask(bucket.limits.answer, request.send()).await {
                 Ok(_) => {}
                 Err(failure) if failure.is_missing_upload() => {}
                 Err(failure) => return Err(failed(failure)),
@@ -45,8 +45,14 @@ pub(super) async fn abort_all(bucket: &Bucket, directory: &str) -> Result<()> {
         if page.is_truncated != Some(true) || page.next_key_marker.is_none() {
             return Ok(());
         }
-        key_marker = page.next_key_marker;
-        upload_id_marker = page.next_upload_id_marker;
+        let next = (page.next_key_marker, page.next_upload_id_marker);
+        if next == (key_marker, upload_id_marker) {
+            // A listing that goes on where it was would never end.
+            return Err(failed(Failure::NotUnderstood(
+                "the listing goes on, but the server does not say where".to_owned(),
+            )));
+        }
+        (key_marker, upload_id_marker) = next;
     }
 }
 
@@ -85,7 +91,7 @@ impl S3Upload {
             .set_storage_class(bucket.storage_class.clone())
             .set_server_side_encryption(bucket.encryption.clone())
             .set_ssekms_key_id(bucket.kms_key_id.clone());
-        let answer = within(bucket.limits.answer, request.send()).await.map_err(failed)?;
+        let answer = bucket.ask(bucket.limits.answer, request.send()).await.map_err(failed)?;
         let id = answer.upload_id.ok_or_else(|| {
             failed(Failure::NotUnderstood("it did not name the upload".to_owned()))
         })?;
@@ -128,7 +134,7 @@ impl MultipartUpload for S3Upload {
         let part_number = i32::try_from(number).map_err(|_| {
             Error::new(ErrorKind::Bug, format!("part number {number} is too large"))
         })?;
-        let payload = Payload::new(body, self.bucket.signs_payloads);
+        let payload = self.bucket.payload(body);
         let request = self
             .bucket
             .client
@@ -142,8 +148,9 @@ impl MultipartUpload for S3Upload {
             .body(payload.stream())
             .customize()
             .interceptor(payload.signing());
-        let answer = payload
-            .watch(self.bucket.limits, request.send())
+        let answer = self
+            .bucket
+            .attempt(payload.watch(self.bucket.limits, request.send()))
             .await
             .map_err(|failure| self.error(failure, &action))?;
         // A checksum that the server does not know of is not named again.
@@ -183,7 +190,7 @@ impl MultipartUpload for S3Upload {
             .upload_id(&self.id)
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
             .set_if_none_match(ask_server.then(|| "*".to_owned()));
-        match within(self.bucket.limits.complete, request.send()).await {
+        match self.bucket.ask(self.bucket.limits.complete, request.send()).await {
             Ok(_) => Ok(PutOutcome::Stored),
             Err(failure) if ask_server && failure.is_precondition() => self.give_way().await,
             Err(failure) => Err(failed(failure)),
@@ -198,7 +205,7 @@ impl MultipartUpload for S3Upload {
             .bucket(&self.bucket.name)
             .key(self.bucket.full_key(&self.key))
             .upload_id(&self.id);
-        match within(self.bucket.limits.answer, request.send()).await {
+        match self.bucket.ask(self.bucket.limits.answer, request.send()).await {
             Ok(_) => {}
             Err(failure) if failure.is_missing_upload() => {}
             Err(failure) => return Err(self.error(failure, "abort the upload of object")),

@@ -27,8 +27,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use sha2::{Digest, Sha256};
 
-use super::Limits;
 use super::errors::Failure;
+use super::limits::Limits;
 
 /// How much is handed out at once: small enough to see a slow line move.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -37,6 +37,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub(super) struct Payload {
     content: Bytes,
     progress: Arc<Progress>,
+    /// Counts the pieces of all uploads.
+    activity: Arc<AtomicU64>,
     signs: bool,
 }
 
@@ -49,14 +51,15 @@ struct Progress {
 }
 
 impl Payload {
-    /// `signs`: whether the content's hash goes into the signature.
-    pub(super) fn new(content: Bytes, signs: bool) -> Payload {
+    /// `signs`: whether the content's hash goes into the signature. `activity`
+    /// counts the pieces of all uploads.
+    pub(super) fn new(content: Bytes, signs: bool, activity: &Arc<AtomicU64>) -> Payload {
         let progress = Progress {
             began: Instant::now(),
             moved_ms: AtomicU64::new(0),
             sending: AtomicBool::new(false),
         };
-        Payload { content, progress: Arc::new(progress), signs }
+        Payload { content, progress: Arc::new(progress), activity: Arc::clone(activity), signs }
     }
 
     pub(super) fn length(&self) -> i64 {
@@ -71,7 +74,11 @@ impl Payload {
 
     /// The content for one request.
     pub(super) fn stream(&self) -> ByteStream {
-        let pieces = Pieces { rest: self.content.clone(), progress: Arc::clone(&self.progress) };
+        let pieces = Pieces {
+            rest: self.content.clone(),
+            progress: Arc::clone(&self.progress),
+            activity: Arc::clone(&self.activity),
+        };
         ByteStream::new(SdkBody::from_body_1_x(pieces))
     }
 
@@ -128,6 +135,7 @@ impl Progress {
 struct Pieces {
     rest: Bytes,
     progress: Arc<Progress>,
+    activity: Arc<AtomicU64>,
 }
 
 impl Body for Pieces {
@@ -145,6 +153,7 @@ impl Body for Pieces {
         let length = self.rest.len().min(PIECE_BYTES);
         let piece = self.rest.split_to(length);
         self.progress.moved(!self.rest.is_empty());
+        self.activity.fetch_add(1, Ordering::Relaxed);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
@@ -198,12 +207,13 @@ mod tests {
     async fn pieces_are_the_content_and_their_length_is_known() {
         for length in [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES] {
             let content: Bytes = (0..length).map(|n| (n % 251) as u8).collect();
-            let payload = Payload::new(content.clone(), true);
+            let payload = Payload::new(content.clone(), true, &Arc::default());
             assert_eq!(payload.length(), length as i64);
             for _ in 0..2 {
                 let pieces = Pieces {
                     rest: payload.content.clone(),
                     progress: Arc::clone(&payload.progress),
+                    activity: Arc::default(),
                 };
                 assert_eq!(pieces.size_hint().exact(), Some(length as u64));
                 assert!(pieces.collect().await.unwrap().to_bytes() == content);
@@ -212,14 +222,18 @@ mod tests {
         }
     }
 
+    fn payload(content: &'static [u8], signs: bool) -> Payload {
+        Payload::new(Bytes::from_static(content), signs, &Arc::default())
+    }
+
     #[test]
     fn checksums_are_written_as_s3_wants_them() {
         // The check value of CRC-32C, and SHA-256 of "abc" from FIPS 180.
-        assert_eq!(Payload::new(Bytes::from_static(b"123456789"), true).crc32c(), "4waSgw==");
+        assert_eq!(payload(b"123456789", true).crc32c(), "4waSgw==");
         assert_eq!(
-            Payload::new(Bytes::from_static(b"abc"), true).signing().hash.unwrap(),
+            payload(b"abc", true).signing().hash.unwrap(),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
-        assert_eq!(Payload::new(Bytes::from_static(b"abc"), false).signing().hash, None);
+        assert_eq!(payload(b"abc", false).signing().hash, None);
     }
 }

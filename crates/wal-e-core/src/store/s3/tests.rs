@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::ErrorKind;
-use crate::config::{Secret, StaticCredentials};
+use crate::config::{Credentials, Secret, StaticCredentials};
 use crate::notice::{self, NoticeQueue};
 
 fn key(name: &str) -> ObjectKey {
@@ -15,19 +15,26 @@ fn key(name: &str) -> ObjectKey {
 
 /// A store at `address`, with limits that a test can wait for.
 async fn store_at(address: SocketAddr, path: &str) -> (S3Store, NoticeQueue) {
+    let given = Credentials::Given(StaticCredentials {
+        access_key_id: "AKID".into(),
+        secret_access_key: Secret::new("hunter2"),
+        session_token: None,
+        source: "a test".into(),
+    });
+    store_with(&format!("http://{address}"), path, given).await
+}
+
+async fn store_with(endpoint: &str, path: &str, keys: Credentials) -> (S3Store, NoticeQueue) {
     let config = S3Config {
-        endpoint: Some(format!("http://{address}")),
-        credentials: Some(StaticCredentials {
-            access_key_id: "AKID".into(),
-            secret_access_key: Secret::new("hunter2"),
-            session_token: None,
-            source: "a test".into(),
-        }),
+        endpoint: Some(endpoint.to_owned()),
+        credentials: Some(keys),
         ..S3Config::default()
     };
     let limits = Limits {
-        answer: Duration::from_millis(400),
+        connect: Duration::from_millis(300),
+        lookup: Duration::from_millis(300),
         stall: Duration::from_millis(300),
+        answer: Duration::from_millis(400),
         complete: Duration::from_millis(500),
     };
     let (notices, queue) = notice::channel();
@@ -47,9 +54,22 @@ enum Reply {
     Silence,
     /// It does not even read the content.
     Deaf,
+    /// It says that the token has expired, to this and all further requests,
+    /// until one is signed with this access key, which is told OK.
+    ExpiredUntil(&'static str),
 }
 
 const OK: Reply = Reply::Send("200 OK", "ETag: \"tag\"\r\n", "");
+const EXPIRED: Reply = Reply::Send(
+    "400 Bad Request",
+    "",
+    "<Error><Code>ExpiredToken</Code><Message>It has expired.</Message></Error>",
+);
+const BEGUN: Reply = Reply::Send(
+    "200 OK",
+    "",
+    "<InitiateMultipartUploadResult><UploadId>U1</UploadId></InitiateMultipartUploadResult>",
+);
 const MISSING: Reply = Reply::Send("404 Not Found", "", "");
 const REFUSED: Reply = Reply::Send(
     "412 Precondition Failed",
@@ -72,11 +92,24 @@ impl Script {
         let seen = Arc::clone(&requests);
         tokio::spawn(async move {
             let mut open = Vec::new();
-            for reply in replies {
+            let mut replies = replies.into_iter();
+            let mut next = replies.next();
+            while let Some(reply) = next {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let head = read_request(&mut stream, reply).await;
+                let has_key = |key| access_key(&head) == key;
+                let said = match reply {
+                    Reply::ExpiredUntil(key) if has_key(key) => OK,
+                    Reply::ExpiredUntil(_) => EXPIRED,
+                    reply => reply,
+                };
+                let stays = matches!(reply, Reply::ExpiredUntil(key) if !has_key(key));
                 seen.lock().unwrap().push(head);
-                match reply {
+                if !stays {
+                    next = replies.next();
+                }
+                match said {
+                    Reply::ExpiredUntil(_) => unreachable!(),
                     Reply::Send(status, headers, content) => {
                         let length = content.len();
                         send(&mut stream, status, headers, length, content).await;
@@ -114,6 +147,12 @@ impl Script {
         };
         requests.iter().map(brief).collect()
     }
+}
+
+/// The access key that a request is signed with.
+fn access_key(head: &str) -> &str {
+    let credential = head.split("Credential=").nth(1).unwrap_or_default();
+    credential.split('/').next().unwrap_or_default()
 }
 
 async fn send(stream: &mut TcpStream, status: &str, headers: &str, length: usize, content: &str) {
@@ -269,7 +308,7 @@ async fn a_failed_probe_is_told_of_the_object_that_was_to_be_stored() {
     let script = Script::play(vec![busy, busy]).await;
     let (store, _queue) = script.store().await;
     let error = put(&store, 1, PutMode::CreateOnly).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(error.kind(), ErrorKind::Throttled);
     assert_eq!(
         error.message(),
         "could not put object \"s3://bucket/path/x\": the server answered 503 SlowDown"
@@ -300,43 +339,17 @@ async fn a_refusal_says_where_the_credentials_came_from() {
     );
 }
 
-#[tokio::test]
-async fn a_server_that_says_nothing_is_given_up() {
-    let script = Script::play(vec![Reply::Silence; 4]).await;
-    let (store, _queue) = script.store().await;
-    for error in [
-        put(&store, 1000, PutMode::Replace).await.unwrap_err(),
-        store.get(&key("x"), 0, None).await.unwrap_err(),
-        store.head(&key("x")).await.unwrap_err(),
-        store.list(&ListRequest::default(), None).await.unwrap_err(),
-    ] {
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-        assert!(error.message().contains("did not answer within"), "{error}");
-    }
+/// A directory with keys.
+fn env_dir(access_key: &str, token: Option<&str>) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    write_keys(directory.path(), access_key, token);
+    directory
 }
 
-#[tokio::test]
-async fn an_upload_that_stands_still_is_given_up() {
-    let script = Script::play(vec![Reply::Deaf]).await;
-    let (store, _queue) = script.store().await;
-    // More than the kernel buffers on both sides.
-    let error = put(&store, 64 * 1024 * 1024, PutMode::Replace).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-    assert!(error.message().contains("did not answer within"), "{error}");
-}
-
-#[tokio::test]
-async fn a_download_that_breaks_or_stands_still_is_an_error() {
-    let script = Script::play(vec![Reply::HangUp("12345"), Reply::Stall("12345")]).await;
-    let (store, _queue) = script.store().await;
-    for _ in 0..2 {
-        let mut reader = store.get(&key("x"), 0, None).await.unwrap();
-        assert_eq!(reader.info.size_bytes, 10);
-        assert_eq!(reader.body.next_chunk().await.unwrap().unwrap(), "12345");
-        let error = reader.body.next_chunk().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-        assert!(error.message().starts_with("could not get object \"s3://bucket/path/x\""));
-    }
+fn write_keys(directory: &std::path::Path, access_key: &str, token: Option<&str>) {
+    std::fs::write(directory.join("AWS_ACCESS_KEY_ID"), access_key).unwrap();
+    std::fs::write(directory.join("AWS_SECRET_ACCESS_KEY"), "hunter2").unwrap();
+    std::fs::write(directory.join("AWS_SESSION_TOKEN"), token.unwrap_or_default()).unwrap();
 }
 
 #[tokio::test]
@@ -356,3 +369,6 @@ fn attributes_travel_as_metadata() {
     let shouted = HashMap::from([("Wal-E-Xxh128".to_owned(), "00ff".to_owned())]);
     assert_eq!(attributes(Some(&shouted)).content_xxh128.as_deref(), Some("00ff"));
 }
+
+mod keys;
+mod limits;

@@ -35,7 +35,8 @@ pub(super) fn verdict(failure: &Failure, place: &Place) -> Verdict {
         ),
         Failure::TooSlow(_) => Verdict::hinted(
             ErrorKind::Unavailable,
-            "Check that the server is not overloaded, and that no firewall drops the connection.",
+            "Check that the server is not overloaded, and that no firewall drops the connection; \
+             \"wal_e.s3_timeout\" says how long to wait.",
         ),
         Failure::Certificate(_) => Verdict::hinted(
             ErrorKind::Config,
@@ -52,9 +53,13 @@ pub(super) fn verdict(failure: &Failure, place: &Place) -> Verdict {
             "Keys were looked for in the AWS default chain, because none are in the directory of \
              \"wal_e.env_dir\": mend the source that failed, or put them there.",
         ),
+        // Whatever is wrong with the directory is told by the error itself.
+        Failure::EnvDir(error) => {
+            Verdict { kind: ErrorKind::Config, hint: error.hint().map(str::to_owned) }
+        }
         Failure::NotSent(_) => Verdict::hinted(
             ErrorKind::Config,
-            "Check the settings for S3: endpoint, region, and the characters in the keys.",
+            "Check the settings for S3: bucket, endpoint, region, and the characters in the keys.",
         ),
     }
 }
@@ -68,6 +73,10 @@ fn of_answer(answer: &Answer, place: &Place) -> Verdict {
         "NoSuchBucket" => Verdict::hinted(
             Config,
             format!("Create the bucket \"{bucket}\", or correct the prefix or the endpoint."),
+        ),
+        "InvalidBucketName" => Verdict::hinted(
+            Config,
+            format!("\"{bucket}\" cannot be the name of a bucket: correct the prefix."),
         ),
         "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => Verdict::hinted(
             Denied,
@@ -102,7 +111,8 @@ fn of_answer(answer: &Answer, place: &Place) -> Verdict {
         | "PermanentRedirect"
         | "TemporaryRedirect" => elsewhere(answer, place),
         "PreconditionFailed" | "InvalidRange" => Verdict::plain(Conflict),
-        "ServiceUnavailable"
+        "RequestLimitExceeded"
+        | "ServiceUnavailable"
         | "SlowDown"
         | "Throttling"
         | "ThrottlingException"
@@ -156,7 +166,7 @@ fn of_answer(answer: &Answer, place: &Place) -> Verdict {
 /// The server does not keep up, or does not want to.
 fn busy() -> Verdict {
     Verdict::hinted(
-        ErrorKind::Unavailable,
+        ErrorKind::Throttled,
         "The server is overloaded or limits its clients: if this goes on, lower \
          \"wal_e.backup_concurrency\" and \"wal_e.wal_upload_concurrency\".",
     )

@@ -30,7 +30,7 @@ fn error(failure: Failure) -> Error {
 
 #[test]
 fn answers_have_the_kind_that_says_what_to_do() {
-    use ErrorKind::{Config, Conflict, Denied, NotFound, Unavailable};
+    use ErrorKind::{Config, Conflict, Denied, NotFound, Throttled, Unavailable};
     for (status, code, kind) in [
         (404, "NoSuchKey", NotFound),
         (404, "NoSuchUpload", NotFound),
@@ -53,10 +53,17 @@ fn answers_have_the_kind_that_says_what_to_do() {
         (409, "ConcurrentModification", Unavailable),
         (400, "RequestTimeout", Unavailable),
         (400, "BadDigest", Unavailable),
-        (429, "", Unavailable),
+        (429, "", Throttled),
+        (429, "TooManyRequests", Throttled),
+        (400, "Throttling", Throttled),
+        (400, "ThrottlingException", Throttled),
+        (503, "RequestLimitExceeded", Throttled),
+        (503, "ServiceUnavailable", Throttled),
+        (503, "", Throttled),
         (500, "InternalError", Unavailable),
         (200, "InternalError", Unavailable),
-        (503, "SlowDown", Unavailable),
+        (503, "SlowDown", Throttled),
+        (504, "", Unavailable),
         (502, "", Unavailable),
         (301, "PermanentRedirect", Config),
         (301, "", Config),
@@ -66,6 +73,91 @@ fn answers_have_the_kind_that_says_what_to_do() {
     ] {
         assert_eq!(error(answered(status, code, "")).kind(), kind, "{status} {code}");
     }
+}
+
+#[test]
+fn what_does_not_pass_is_final_and_says_why_and_how_to_mend_it() {
+    for (status, code, hint) in [
+        (403, "AccessDenied", "s3:PutObject"),
+        (403, "", "s3:PutObject"),
+        (404, "NoSuchBucket", "Create the bucket \"bucket\""),
+        (400, "InvalidBucketName", "\"bucket\" cannot be the name of a bucket"),
+        (301, "PermanentRedirect", "wal_e.s3_region"),
+        (301, "", "wal_e.s3_region"),
+        (400, "IllegalLocationConstraintException", "wal_e.s3_region"),
+        (400, "AuthorizationHeaderMalformed", "wal_e.s3_region"),
+        (403, "RequestTimeTooSkewed", "clocks"),
+        (403, "InvalidAccessKeyId", "correct it in env_dir"),
+        (403, "SignatureDoesNotMatch", "correct it in env_dir"),
+        // Unless their source may have others: see below.
+        (400, "ExpiredToken", "renew the credentials in env_dir"),
+        (400, "TokenRefreshRequired", "renew the credentials in env_dir"),
+        (400, "InvalidToken", "renew the credentials in env_dir"),
+        (400, "", "check the credentials in env_dir"),
+    ] {
+        let error = error(answered(status, code, "No."));
+        assert!(!error.is_transient(), "{status} {code}");
+        let reason = format!("the server answered {status} {code}");
+        assert!(error.message().ends_with(reason.trim_end()), "{error}");
+        assert!(error.detail().unwrap().contains("The server said: \"No.\"."), "{error:?}");
+        assert!(error.hint().unwrap().contains(hint), "{error:?}");
+    }
+}
+
+#[test]
+fn refusals_of_keys_are_told_apart() {
+    for (status, code, refusal) in [
+        (400, "ExpiredToken", Some(Refusal::Expired)),
+        (400, "TokenRefreshRequired", Some(Refusal::Expired)),
+        (400, "InvalidToken", Some(Refusal::Expired)),
+        (403, "InvalidTokenId", Some(Refusal::Expired)),
+        (400, "", Some(Refusal::PerhapsExpired)),
+        (403, "", Some(Refusal::Other)),
+        (403, "AccessDenied", Some(Refusal::Other)),
+        (403, "InvalidAccessKeyId", Some(Refusal::Other)),
+        (404, "NoSuchBucket", None),
+        (404, "", None),
+        (503, "SlowDown", None),
+    ] {
+        assert_eq!(answered(status, code, "").refusal(&place()), refusal, "{status} {code}");
+    }
+    assert_eq!(Failure::NoCredentials("none".into()).refusal(&place()), None);
+    // At AWS, an answer to HEAD of another region; it has nothing to do with keys.
+    let elsewhere =
+        Answer { status: 400, bucket_region: Some("eu-central-1".into()), ..Answer::default() };
+    assert_eq!(Failure::Answered(elsewhere).refusal(&place()), None);
+}
+
+#[test]
+fn an_expired_token_that_may_be_renewed_is_tried_again_and_told_the_same() {
+    let Failure::Answered(answer) = answered(400, "ExpiredToken", "It has expired.") else {
+        unreachable!()
+    };
+    let fixed = error(Failure::Answered(answer.clone()));
+    let renewable = error(Failure::Answered(Answer { may_pass: true, ..answer }));
+    assert!(!fixed.is_transient() && renewable.is_transient());
+    assert_eq!(renewable.kind(), ErrorKind::Denied);
+    assert_eq!(renewable.message(), fixed.message());
+    assert_eq!((renewable.detail(), renewable.hint()), (fixed.detail(), fixed.hint()));
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_for_a_moment_is_tried_again() {
+    type Sdk = SdkError<GetObjectError, HttpResponse>;
+    let unreadable = Error::new(ErrorKind::Config, "could not read environment directory \"/x\"")
+        .with_hint("Make it readable.");
+    let failed = CredentialsError::provider_error(unreadable);
+    let sdk = Sdk::dispatch_failure(ConnectorError::other(Box::new(failed), None));
+    let error = error(Failure::from_sdk(&sdk));
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.is_transient());
+    assert!(error.message().ends_with("x.lz4\": the credentials could not be read"), "{error}");
+    let detail = "The cause was: could not read environment directory \"/x\".";
+    assert_eq!((error.detail(), error.hint()), (Some(detail), Some("Make it readable.")));
+
+    let timed_out = CredentialsError::provider_timed_out(Duration::from_secs(20));
+    let sdk = Sdk::dispatch_failure(ConnectorError::other(Box::new(timed_out), None));
+    assert!(matches!(Failure::from_sdk(&sdk), Failure::CredentialsFailed(_)));
 }
 
 #[test]

@@ -1,0 +1,120 @@
+//! What to write, and the stream that writes it.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use super::Encoding;
+use super::lz4::Lz4Writer;
+use super::sink::FirstError;
+use super::zstd::ZstdWriter;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How objects are compressed when they are written. The default is LZ4 at its
+/// default level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Compression {
+    encoding: Encoding,
+    level: i32,
+}
+
+impl Compression {
+    /// A method and one of its levels:
+    ///
+    /// * LZ4: 1 and 2 are the fast compressor, 3 to 12 the slower ones that
+    ///   compress better, -1 to -5 faster than fast.
+    /// * zstd: 1 to 22.
+    /// * none has no levels.
+    ///
+    /// 0, as no level at all, is the method's own default: LZ4's fast
+    /// compressor, and level 3 of zstd.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a level that the method does not have.
+    pub fn new(encoding: Encoding, level: Option<i32>) -> Result<Self> {
+        let level = level.unwrap_or(0);
+        let (levels, hint) = match encoding {
+            Encoding::Lz4 => {
+                (-5..=12, "The levels of lz4 are -5 to 12; 0, its default, is the fast compressor.")
+            }
+            Encoding::Zstd => (0..=22, "The levels of zstd are 1 to 22; 0 is its default, 3."),
+            Encoding::None => (0..=0, "Leave the level at 0 when nothing is compressed."),
+        };
+        if levels.contains(&level) {
+            return Ok(Compression { encoding, level });
+        }
+        Err(Error::new(
+            ErrorKind::Config,
+            format!("compression method \"{encoding}\" has no level {level}"),
+        )
+        .with_hint(hint))
+    }
+
+    /// How what is written will be encoded.
+    pub fn encoding(self) -> Encoding {
+        self.encoding
+    }
+
+    /// The level; 0 is the method's own default.
+    pub fn level(self) -> i32 {
+        self.level
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.level {
+            0 => self.encoding.fmt(f),
+            level => write!(f, "{}, level {level}", self.encoding),
+        }
+    }
+}
+
+/// Compresses what is written, and passes it on.
+///
+/// Only [`finish`](Compressor::finish) makes the object complete: whoever
+/// receives the bytes must not take their end for success, for dropping the
+/// compressor may look the same from below. Once the inner writer has failed, so does
+/// everything after it.
+pub struct Compressor<W: Write>(Writer<W>);
+
+enum Writer<W: Write> {
+    Lz4(Lz4Writer<W>),
+    Zstd(ZstdWriter<W>),
+    None(FirstError<W>),
+}
+
+impl<W: Write> Compressor<W> {
+    /// Compresses into `inner` as `compression` says.
+    pub fn new(inner: W, compression: Compression) -> io::Result<Self> {
+        let level = compression.level;
+        Ok(Compressor(match compression.encoding {
+            Encoding::Lz4 => Writer::Lz4(Lz4Writer::new(inner, level)?),
+            Encoding::Zstd => Writer::Zstd(ZstdWriter::new(inner, level)?),
+            Encoding::None => Writer::None(FirstError::new(inner)),
+        }))
+    }
+
+    /// Writes what is left and the checksum, and gives the inner writer back.
+    pub fn finish(self) -> io::Result<W> {
+        match self.0 {
+            Writer::Lz4(writer) => writer.finish(),
+            Writer::Zstd(writer) => writer.finish(),
+            Writer::None(writer) => writer.into_inner(),
+        }
+    }
+}
+
+impl<W: Write> Write for Compressor<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Writer::Lz4(writer) => writer.write(buffer),
+            Writer::Zstd(writer) => writer.write(buffer),
+            Writer::None(writer) => writer.write(buffer),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // A block ends when it is full; flushing would only make small ones.
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! One cluster, one prefix.
+//!
+//! The object `wal_e/owner.json` says which cluster a prefix belongs to. Whoever
+//! is about to write claims the prefix first, with [`claim`]; another cluster is
+//! refused before it has written anything. Copies of a cluster (standbys, and
+//! whatever was restored from its backups) share its system identifier and its
+//! prefix: they are told apart by their timelines, and by the rule that no
+//! object is replaced by a different one.
+//!
+//! Beside it lies in which encodings WAL was ever stored, so that a change
+//! of the setting does not let the same file be stored twice under two names:
+//! [`register_wal_encoding`].
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::base_backup;
+use crate::codec::{Encoding, StoredEncoding};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout;
+use crate::postgres::SystemIdentifier;
+use crate::sentinel;
+use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, PutOutcome, list_all};
+
+/// The object is small; what is larger is not one.
+const LARGEST_OWNER_BYTES: u64 = 64 * 1024;
+
+const HINT: &str = "Give this cluster a prefix of its own. A cluster that initdb or pg_upgrade made is another cluster, also when it replaces an old one.";
+
+/// A cluster that is about to write to a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimant {
+    /// The cluster's system identifier.
+    pub system_identifier: SystemIdentifier,
+    /// Its host, for people.
+    pub hostname: String,
+    /// Its data directory, for people.
+    pub data_directory: String,
+}
+
+impl Claimant {
+    /// A cluster on this host.
+    pub fn on_this_host(
+        system_identifier: SystemIdentifier,
+        data_directory: impl Into<String>,
+    ) -> Self {
+        // Empty when the kernel does not tell: it is for people only.
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let hostname = hostname.trim().to_owned();
+        Claimant { system_identifier, hostname, data_directory: data_directory.into() }
+    }
+}
+
+/// The cluster that a prefix belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The cluster's system identifier.
+    pub system_identifier: SystemIdentifier,
+    /// The host that it was on when it claimed the prefix.
+    #[serde(default)]
+    pub hostname: String,
+    /// The data directory that it had then.
+    #[serde(default)]
+    pub data_directory: String,
+    /// When it claimed the prefix.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub claimed_at: Option<OffsetDateTime>,
+}
+
+/// Who the prefix belongs to; `None` when nobody has claimed it yet.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] when the object that says so is damaged; those of the store.
+pub async fn read(store: &dyn ObjectStore) -> Result<Option<Owner>> {
+    let key = layout::owner();
+    let found = match store.get(&key, 0, None).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        found => found?.into_bytes(LARGEST_OWNER_BYTES).await?,
+    };
+    sentinel::parse(&store.url(key.as_str()), &found).map(Some).map_err(|damaged| {
+        damaged.with_hint(
+            "It says which cluster the prefix belongs to. Keep a copy of it and remove it; the next cluster that writes to the prefix will claim it.",
+        )
+    })
+}
+
+/// Makes sure that the prefix belongs to `claimant`, and claims it when it
+/// belongs to nobody. Nothing is written to the prefix of another cluster.
+///
+/// A prefix that nobody has claimed may hold base backups of another tool or of
+/// an earlier version: the newest that tells its cluster decides.
+///
+/// # Errors
+/// * [`ErrorKind::Conflict`]: it belongs to another cluster, which is named.
+/// * [`ErrorKind::Corrupt`]: the object that tells the owner is damaged.
+/// * Those of the store.
+pub async fn claim(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
+    if let Some(owner) = read(store).await? {
+        return compare(store, &owner, claimant);
+    }
+    refuse_foreign_backups(store, claimant).await?;
+    let owner = Owner {
+        system_identifier: claimant.system_identifier,
+        hostname: claimant.hostname.clone(),
+        data_directory: claimant.data_directory.clone(),
+        claimed_at: Some(OffsetDateTime::now_utc()),
+    };
+    let json = Bytes::from(sentinel::to_json(&owner));
+    let key = layout::owner();
+    // Read back whatever the outcome: another cluster may have been quicker, or
+    // the store may not honour create-only.
+    let (PutOutcome::Stored | PutOutcome::AlreadyExists) =
+        store.put(&key, json, PutMode::CreateOnly, &Attributes::default()).await?;
+    match read(store).await? {
+        Some(owner) => compare(store, &owner, claimant),
+        None => Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("object \"{}\" vanished after it was stored", store.url(key.as_str())),
+        )
+        .with_hint("Find out who removes objects below the prefix.")),
+    }
+}
+
+fn compare(store: &dyn ObjectStore, owner: &Owner, claimant: &Claimant) -> Result<()> {
+    if owner.system_identifier == claimant.system_identifier {
+        return Ok(());
+    }
+    Err(foreign(
+        store,
+        claimant,
+        format!(
+            "It belongs to the cluster with system identifier {}, claimed for {}.",
+            owner.system_identifier,
+            place(&owner.hostname, &owner.data_directory)
+        ),
+    ))
+}
+
+/// Looks at the newest base backup that tells its cluster.
+async fn refuse_foreign_backups(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
+    let Some(backup) = base_backup::newest_identified(store).await? else { return Ok(()) };
+    match backup.system_identifier {
+        Some(identifier) if identifier != claimant.system_identifier => Err(foreign(
+            store,
+            claimant,
+            format!(
+                "Base backup \"{}\" in it is of the cluster with system identifier {identifier}, taken on {}.",
+                backup.name,
+                place(
+                    backup.hostname.as_deref().unwrap_or_default(),
+                    backup.data_directory.as_deref().unwrap_or_default()
+                )
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn foreign(store: &dyn ObjectStore, claimant: &Claimant, theirs: String) -> Error {
+    let prefix = store.url("");
+    Error::new(
+        ErrorKind::Conflict,
+        format!("prefix \"{}\" belongs to another cluster", prefix.trim_end_matches('/')),
+    )
+    .with_detail(format!(
+        "{theirs} This cluster has system identifier {}, on {}.",
+        claimant.system_identifier,
+        place(&claimant.hostname, &claimant.data_directory)
+    ))
+    .with_hint(HINT)
+}
+
+fn place(hostname: &str, data_directory: &str) -> String {
+    let or_unknown = |text: &str| match text {
+        "" => "unknown".to_owned(),
+        text => format!("\"{text}\""),
+    };
+    format!("host {}, data directory {}", or_unknown(hostname), or_unknown(data_directory))
+}
+
+/// Remembers that WAL is stored in `encoding`, and returns the other encodings
+/// that WAL of this prefix may have: before a file is stored in ours, it must
+/// not be there in one of these.
+///
+/// Ours is registered before the others are listed, so of two writers that
+/// begin at the same moment with different encodings at least one sees the
+/// other. WAL that another tool stored is found in the first page of the
+/// listing of WAL, when an encoding is registered for the first time.
+///
+/// # Errors
+/// Those of the store.
+pub async fn register_wal_encoding(
+    store: &dyn ObjectStore,
+    encoding: Encoding,
+) -> Result<Vec<Encoding>> {
+    let mut registered = registered_encodings(store).await?;
+    if !registered.contains(&encoding) {
+        // Ours last: whoever is interrupted before looks again.
+        for found in stored_encodings(store).await? {
+            if found != encoding && !registered.contains(&found) {
+                put_encoding(store, found).await?;
+            }
+        }
+        put_encoding(store, encoding).await?;
+        registered = registered_encodings(store).await?;
+    }
+    registered.retain(|other| *other != encoding);
+    Ok(registered)
+}
+
+async fn registered_encodings(store: &dyn ObjectStore) -> Result<Vec<Encoding>> {
+    let request =
+        ListRequest { prefix: layout::wal_encodings(), shallow: true, ..ListRequest::default() };
+    let objects = list_all(store, &request).await?;
+    Ok(objects.iter().filter_map(|object| layout::encoding_of_mark(&object.key)).collect())
+}
+
+/// The encodings in the first page of the listing of WAL.
+async fn stored_encodings(store: &dyn ObjectStore) -> Result<Vec<Encoding>> {
+    let request = ListRequest { prefix: layout::wal(), shallow: true, ..ListRequest::default() };
+    let page = store.list(&request, None).await?;
+    let files = page.objects.iter().filter_map(|object| layout::wal_file_of(&object.key));
+    let found: Vec<StoredEncoding> = files.map(|(_, encoding)| encoding).collect();
+    let occurs = |encoding: &Encoding| found.contains(&StoredEncoding::Readable(*encoding));
+    Ok(Encoding::ALL.into_iter().filter(occurs).collect())
+}
+
+async fn put_encoding(store: &dyn ObjectStore, encoding: Encoding) -> Result<()> {
+    let key = layout::wal_encoding(encoding);
+    let content = Bytes::from_static(b"WAL of this prefix is stored in this encoding.\n");
+    let (PutOutcome::Stored | PutOutcome::AlreadyExists) =
+        store.put(&key, content, PutMode::CreateOnly, &Attributes::default()).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::layout::ObjectKey;
+use crate::sentinel::Sentinel;
+use crate::store::faulty::{Fault, FaultyStore, Operation, When};
+use crate::store::memory::MemoryStore;
+
+fn claimant(system_identifier: u64, hostname: &str) -> Claimant {
+    Claimant {
+        system_identifier: SystemIdentifier(system_identifier),
+        hostname: hostname.to_owned(),
+        data_directory: format!("/data/{hostname}"),
+    }
+}
+
+async fn put(store: &dyn ObjectStore, key: &ObjectKey, content: impl Into<Bytes>) {
+    let _ = store.put(key, content.into(), PutMode::Replace, &Attributes::default()).await.unwrap();
+}
+
+async fn put_wal(store: &dyn ObjectStore, name: &str) {
+    put(store, &ObjectKey::from_listing(&format!("wal_005/{name}")).unwrap(), "wal").await;
+}
+
+async fn keys(store: &dyn ObjectStore) -> Vec<String> {
+    let objects = list_all(store, &ListRequest::default()).await.unwrap();
+    objects.into_iter().map(|object| object.key.to_string()).collect()
+}
+
+#[tokio::test]
+async fn the_first_cluster_owns_the_prefix_and_its_copies_share_it() {
+    let store = MemoryStore::new();
+    assert_eq!(read(&store).await.unwrap(), None);
+    claim(&store, &claimant(1, "a")).await.unwrap();
+    let owner = read(&store).await.unwrap().unwrap();
+    assert_eq!(owner.system_identifier, SystemIdentifier(1));
+    assert_eq!((owner.hostname.as_str(), owner.data_directory.as_str()), ("a", "/data/a"));
+    assert!(owner.claimed_at.is_some());
+    claim(&store, &claimant(1, "standby")).await.unwrap();
+    assert_eq!(read(&store).await.unwrap(), Some(owner));
+    assert_eq!(keys(&store).await, ["wal_e/owner.json"]);
+}
+
+#[tokio::test]
+async fn another_cluster_is_refused_before_it_writes() {
+    let store = FaultyStore::new(MemoryStore::new());
+    claim(&store, &claimant(1, "a")).await.unwrap();
+    let puts = store.calls(Operation::Put);
+    let error = claim(&store, &claimant(2, "b")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(error.message(), "prefix \"memory:\" belongs to another cluster");
+    let detail = error.detail().unwrap();
+    for fact in ["identifier 1", "identifier 2", "\"a\"", "\"b\"", "\"/data/a\"", "\"/data/b\""] {
+        assert!(detail.contains(fact), "{detail}");
+    }
+    assert!(error.hint().unwrap().contains("prefix of its own"));
+    assert_eq!(store.calls(Operation::Put), puts);
+}
+
+#[tokio::test]
+async fn base_backups_of_another_cluster_count_where_nobody_has_claimed() {
+    for (identifier, refused) in [(Some(7), true), (Some(2), false), (None, false)] {
+        let store = MemoryStore::new();
+        let backup = "base_000000010000000000000002";
+        let sentinel = Sentinel {
+            system_identifier: identifier.map(SystemIdentifier),
+            hostname: Some("old".to_owned()),
+            ..Sentinel::full()
+        };
+        put(&store, &layout::sentinel(backup), sentinel::to_json(&sentinel)).await;
+        let claimed = claim(&store, &claimant(2, "b")).await;
+        assert_eq!(claimed.is_err(), refused, "{claimed:?}");
+        if let Err(error) = claimed {
+            let detail = error.detail().unwrap();
+            for fact in [backup, "identifier 7", "\"old\"", "identifier 2", "\"b\""] {
+                assert!(detail.contains(fact), "{detail}");
+            }
+            assert_eq!(keys(&store).await, [layout::sentinel(backup).to_string()]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_sentinel_does_not_hide_the_cluster_that_another_tells() {
+    let store = MemoryStore::new();
+    let sentinel = Sentinel { system_identifier: Some(SystemIdentifier(7)), ..Sentinel::full() };
+    put(&store, &layout::sentinel("base_000000010000000000000002"), sentinel::to_json(&sentinel))
+        .await;
+    put(&store, &layout::sentinel("base_000000010000000000000004"), "{").await;
+    let error = claim(&store, &claimant(2, "b")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    claim(&store, &claimant(7, "a")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_owner_is_named_and_left() {
+    for damaged in ["", "{}", "{\"system_identifier\": \"1\"}", "[]", "1"] {
+        let store = MemoryStore::new();
+        put(&store, &layout::owner(), damaged).await;
+        let error = claim(&store, &claimant(1, "a")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.message().contains("wal_e/owner.json"), "{error}");
+        assert!(error.hint().is_some());
+    }
+    let store = MemoryStore::new();
+    put(&store, &layout::owner(), "{\"system_identifier\": 1, \"later\": {}}").await;
+    claim(&store, &claimant(1, "a")).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_many_claimants_at_once_one_wins() {
+    let store: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+    let claims = (1..=16).map(|number| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { claim(&*store, &claimant(number, "host")).await })
+    });
+    let mut winners = 0;
+    for claim in claims.collect::<Vec<_>>() {
+        match claim.await.unwrap() {
+            Ok(()) => winners += 1,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict),
+        }
+    }
+    assert_eq!(winners, 1);
+}
+
+/// The loser has looked before the winner writes, and writes after it.
+#[tokio::test]
+async fn who_comes_between_look_and_claim_is_seen() {
+    let memory = MemoryStore::new();
+    let slow = FaultyStore::new(memory.clone()).with(
+        Operation::Put,
+        When::Call(1),
+        Fault::Delay(std::time::Duration::from_millis(50)),
+    );
+    let late = tokio::spawn({
+        let slow = slow.clone();
+        async move { claim(&slow, &claimant(2, "late")).await }
+    });
+    while slow.calls(Operation::Put) == 0 {
+        tokio::task::yield_now().await;
+    }
+    claim(&memory, &claimant(1, "early")).await.unwrap();
+    assert_eq!(late.await.unwrap().unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn encodings_are_remembered() {
+    let store = MemoryStore::new();
+    assert!(register_wal_encoding(&store, Encoding::Lz4).await.unwrap().is_empty());
+    assert_eq!(register_wal_encoding(&store, Encoding::None).await.unwrap(), [Encoding::Lz4]);
+    assert_eq!(
+        register_wal_encoding(&store, Encoding::Zstd).await.unwrap(),
+        [Encoding::Lz4, Encoding::None]
+    );
+    assert_eq!(
+        register_wal_encoding(&store, Encoding::Lz4).await.unwrap(),
+        [Encoding::None, Encoding::Zstd]
+    );
+    assert_eq!(
+        keys(&store).await,
+        ["wal_e/wal_encodings/lz4", "wal_e/wal_encodings/none", "wal_e/wal_encodings/zstd"]
+    );
+}
+
+#[tokio::test]
+async fn once_known_an_encoding_costs_one_request() {
+    let store = FaultyStore::new(MemoryStore::new());
+    register_wal_encoding(&store, Encoding::Lz4).await.unwrap();
+    let (puts, lists) = (store.calls(Operation::Put), store.calls(Operation::List));
+    register_wal_encoding(&store, Encoding::Lz4).await.unwrap();
+    assert_eq!(store.calls(Operation::Put), puts);
+    assert_eq!(store.calls(Operation::List), lists + 1);
+}
+
+#[tokio::test]
+async fn wal_of_another_tool_is_found_by_its_names() {
+    let store = MemoryStore::new();
+    for name in [
+        "00000002.history.zst",
+        "000000010000000000000001",
+        "000000010000000000000002.partial.zst",
+        "000000010000000000000003.br",
+        "notes.lz4",
+    ] {
+        put_wal(&store, name).await;
+    }
+    assert_eq!(
+        register_wal_encoding(&store, Encoding::Lz4).await.unwrap(),
+        [Encoding::None, Encoding::Zstd]
+    );
+}
+
+#[tokio::test]
+async fn an_interrupted_registration_is_made_up_for() {
+    let memory = MemoryStore::new();
+    put_wal(&memory, "000000010000000000000001.zst").await;
+    put_wal(&memory, "000000010000000000000002").await;
+    for call in 1..=3 {
+        let store = FaultyStore::new(memory.clone()).with(
+            Operation::Put,
+            When::Call(call),
+            Fault::Refuse(ErrorKind::Unavailable),
+        );
+        assert!(register_wal_encoding(&store, Encoding::Lz4).await.is_err() || call > 1);
+    }
+    assert_eq!(
+        register_wal_encoding(&memory, Encoding::Lz4).await.unwrap(),
+        [Encoding::None, Encoding::Zstd]
+    );
+}

@@ -1,0 +1,325 @@
+//! WAL files on their way to the store, several at a time.
+//!
+//! PostgreSQL asks for one file after the other and waits for each answer,
+//! which takes longer than filling a segment does. So while one answer is
+//! awaited, the files that wait behind it are compressed and sent as well, and
+//! when their turn comes the answer is there. What is acknowledged, and in
+//! which order, stays the server's business: this only looks at its marks.
+//!
+//! A file that was sent ahead and never acknowledged, because the process was
+//! killed, is found by [`archived_already`] when the next one begins.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::archive_status::{is_ready, ready_files};
+use super::push::{Pushed, Pusher};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout;
+use crate::postgres::WalFileName;
+use crate::store::{ListRequest, ObjectStore};
+use crate::tasks::joined;
+
+/// At most so many files are stored before the server has asked for them.
+/// Enough for hours of work behind a file that somebody has to look at first.
+const MOST_AHEAD: usize = 4096;
+
+/// How long a file that could not be sent ahead is left alone.
+const SET_ASIDE: Duration = Duration::from_secs(60);
+
+/// How many pages of a listing [`archived_already`] looks at.
+const LISTED_PAGES: usize = 5;
+
+/// Sends WAL files ahead. Dropping it gives up what is under way.
+#[derive(Debug)]
+pub struct Pipeline {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    pusher: Pusher,
+    directory: PathBuf,
+    concurrency: usize,
+    /// Files that were stored, or found stored, so far.
+    stored: AtomicU64,
+    /// Told whenever a file is no longer under way.
+    ended: Notify,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Waiting files that are yet to be sent, in the server's order.
+    queue: VecDeque<WalFileName>,
+    /// Whether there may be marks that were not seen yet.
+    rescan: bool,
+    /// Sent, or being sent, before the server asked.
+    ahead: HashMap<WalFileName, Ahead>,
+    /// What the server asked for last. Its mark may stay for a moment longer.
+    asked: Option<WalFileName>,
+    /// Files under way, the one that was asked for included.
+    running: usize,
+    /// The store failed: only what the server asks for is tried until it works again.
+    store_failed: bool,
+    /// Nothing is begun any more.
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Ahead {
+    task: JoinHandle<Result<Pushed>>,
+    file: FileIdentity,
+    failed: Option<Instant>,
+}
+
+/// Tells a file from one that takes its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileIdentity {
+    pub(super) inode: u64,
+    pub(super) bytes: u64,
+    pub(super) modified: Option<SystemTime>,
+}
+
+impl FileIdentity {
+    /// The identity of the file at `path` as it is now; `None` when there is none.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(FileIdentity {
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified: metadata.modified().ok(),
+        })
+    }
+}
+
+impl Pipeline {
+    /// Files of `wal_directory`, up to `concurrency` at a time; with 1, none is
+    /// sent ahead. Within a runtime.
+    pub fn new(pusher: Pusher, wal_directory: &Path, concurrency: usize) -> Self {
+        Pipeline {
+            shared: Arc::new(Shared {
+                pusher,
+                directory: wal_directory.to_owned(),
+                concurrency: concurrency.max(1),
+                stored: AtomicU64::new(0),
+                ended: Notify::new(),
+                state: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Archives the file that the server asks for, and returns once the store
+    /// has confirmed it.
+    ///
+    /// # Errors
+    /// As [`Pusher::push`]. What failed before the server asked is tried anew.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped the file stays under way.
+    pub async fn push(&self, name: &WalFileName) -> Result<Pushed> {
+        let task = self.shared.ask_for(name);
+        self.shared.look_ahead();
+        joined("archiving a WAL file", task.await)
+    }
+
+    /// Files under way.
+    pub fn in_flight(&self) -> usize {
+        self.shared.lock().running
+    }
+
+    /// A number that grows as long as uploads move.
+    pub fn progress(&self) -> u64 {
+        self.shared.stored.load(Ordering::Relaxed) + self.shared.pusher.activity()
+    }
+
+    /// Gives up what is under way, and returns when it is cleaned up.
+    pub async fn close(&self) {
+        self.shared.lock().closed = true;
+        self.shared.pusher.cancel();
+        loop {
+            let mut ended = std::pin::pin!(self.shared.ended.notified());
+            ended.as_mut().enable();
+            if self.in_flight() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Waits for what is under way, and returns the files that were stored
+    /// before the server asked for them.
+    pub async fn finish(self) -> Vec<(WalFileName, FileIdentity)> {
+        self.shared.lock().closed = true;
+        let ahead = std::mem::take(&mut self.shared.lock().ahead);
+        let mut stored = Vec::new();
+        for (name, Ahead { task, file, .. }) in ahead {
+            if joined("archiving a WAL file", task.await).is_ok() {
+                stored.push((name, file));
+            }
+        }
+        stored
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        // Uploads in parts clean up after themselves, as long as the runtime lets them.
+        self.shared.pusher.cancel();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file's upload, which may have ended already.
+    fn ask_for(self: &Arc<Self>, name: &WalFileName) -> JoinHandle<Result<Pushed>> {
+        let file = FileIdentity::of(&self.directory.join(name.as_str()));
+        let mut state = self.lock();
+        state.queue.retain(|queued| queued != name);
+        state.rescan = true;
+        state.asked = Some(name.clone());
+        match state.ahead.remove(name) {
+            Some(ahead) if ahead.failed.is_none() && Some(&ahead.file) == file.as_ref() => {
+                ahead.task
+            }
+            _ => self.begin(&mut state, name),
+        }
+    }
+
+    /// Begins with files that wait, as many as there are places.
+    fn look_ahead(self: &Arc<Self>) {
+        let mut state = self.lock();
+        let mut scanned = false;
+        while self.concurrency > 1
+            && !state.closed
+            && !state.store_failed
+            && state.running < self.concurrency
+            && state.ahead.len() < MOST_AHEAD
+        {
+            let Some(name) = state.queue.pop_front() else {
+                if scanned || !state.rescan {
+                    return;
+                }
+                scanned = true;
+                self.scan(&mut state);
+                continue;
+            };
+            if state.ahead.contains_key(&name) || !is_ready(&self.directory, &name) {
+                continue;
+            }
+            if let Some(file) = FileIdentity::of(&self.directory.join(name.as_str())) {
+                let task = self.begin(&mut state, &name);
+                state.ahead.insert(name, Ahead { task, file, failed: None });
+            }
+        }
+    }
+
+    /// Fills the queue.
+    fn scan(&self, state: &mut State) {
+        state.rescan = false;
+        // The server reads the same directory, and says why when it cannot.
+        let Ok(ready) = ready_files(&self.directory, MOST_AHEAD) else { return };
+        let known: HashSet<&WalFileName> = ready.files.iter().collect();
+        // What failed is tried again after a while; what the server no longer
+        // wants need not be remembered.
+        state.ahead.retain(|name, ahead| match ahead.failed {
+            Some(failed) => failed.elapsed() < SET_ASIDE,
+            None => ready.truncated || known.contains(name) || !ahead.task.is_finished(),
+        });
+        state.rescan = ready.truncated;
+        let is_new = |name: &WalFileName| {
+            !state.ahead.contains_key(name) && state.asked.as_ref() != Some(name)
+        };
+        state.queue = ready.files.into_iter().filter(is_new).collect();
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        state: &mut State,
+        name: &WalFileName,
+    ) -> JoinHandle<Result<Pushed>> {
+        state.running += 1;
+        let (place, name) = (Place(Arc::clone(self)), name.clone());
+        tokio::spawn(async move {
+            let shared = &place.0;
+            let result = shared.pusher.push(&name, &shared.directory.join(name.as_str())).await;
+            shared.note(&name, &result);
+            let shared = Arc::clone(shared);
+            drop(place);
+            shared.look_ahead();
+            result
+        })
+    }
+
+    fn note(&self, name: &WalFileName, result: &Result<Pushed>) {
+        let mut state = self.lock();
+        match result {
+            Ok(_) => {
+                self.stored.fetch_add(1, Ordering::Relaxed);
+                state.store_failed = false;
+            }
+            Err(error) => {
+                state.store_failed |= is_of_store(error);
+                if let Some(ahead) = state.ahead.get_mut(name) {
+                    ahead.failed = Some(Instant::now());
+                }
+            }
+        }
+    }
+}
+
+/// Whether other files would fail in the same way.
+fn is_of_store(error: &Error) -> bool {
+    !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Conflict | ErrorKind::Io)
+}
+
+/// Counts a file under way, however it ends.
+struct Place(Arc<Shared>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.lock().running -= 1;
+        self.0.ended.notify_waiters();
+    }
+}
+
+/// Which of the files that wait in `wal_directory` the archive has already,
+/// under any encoding. Names say nothing of their content: [`Pusher`] compares.
+///
+/// # Errors
+/// Those of the store; it may be that it does not let us list.
+pub async fn archived_already(
+    store: &dyn ObjectStore,
+    wal_directory: &Path,
+) -> Result<HashSet<WalFileName>> {
+    let waiting: HashSet<WalFileName> =
+        ready_files(wal_directory, MOST_AHEAD)?.files.into_iter().collect();
+    let Some(first) = waiting.iter().min() else { return Ok(HashSet::new()) };
+    let request = ListRequest {
+        prefix: layout::wal(),
+        start_after: Some(layout::before_wal_file(first)),
+        shallow: true,
+    };
+    let (mut archived, mut page) = (HashSet::new(), None);
+    for _ in 0..LISTED_PAGES {
+        let answer = store.list(&request, page).await?;
+        let names = answer.objects.iter().filter_map(|object| layout::wal_file_of(&object.key));
+        archived.extend(names.map(|(name, _)| name).filter(|name| waiting.contains(name)));
+        page = answer.next;
+        if page.is_none() {
+            break;
+        }
+    }
+    Ok(archived)
+}

@@ -82,11 +82,11 @@ demo: ## install what is missing, build, then: back up, drop a table, bring it b
 	demo/demo.sh
 
 .PHONY: bench
-bench: ## measure against pgBackRest: WAL backlog, base backup, restore
+bench: ## measure against pgBackRest: WAL backlog, base backup, restore (BENCH_OPTIONS=--help)
 	@scripts/install-deps bench
 	$(MAKE) build PG_CONFIG=$(PG15_CONFIG)
 	$(CARGO) build --release --locked --workspace --bin wal-e-bench
-	$(TARGET)/release/wal-e-bench
+	$(TARGET)/release/wal-e-bench $(BENCH_OPTIONS)
 
 ##@ Test
 

@@ -140,6 +140,22 @@ impl Archive {
         names
     }
 
+    /// How many bytes the objects have whose name begins with `folder`.
+    pub fn bytes_below(&self, folder: &str) -> u64 {
+        match &self.place {
+            Place::File { directory } => {
+                let size =
+                    |name: &String| fs::metadata(directory.join(name)).map_or(0, |f| f.len());
+                self.objects().iter().filter(|name| name.starts_with(folder)).map(size).sum()
+            }
+            Place::S3 { server, .. } => {
+                let prefix = format!("{PATH_IN_BUCKET}/{folder}");
+                let objects = server.objects(BUCKET).into_iter();
+                objects.filter(|(key, _)| key.starts_with(&prefix)).map(|(_, bytes)| bytes).sum()
+            }
+        }
+    }
+
     /// The bytes of an object, if there is one.
     pub fn object(&self, name: &str) -> Option<Vec<u8>> {
         match &self.place {

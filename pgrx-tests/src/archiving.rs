@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, rows};
 use crate::wait::{PATIENCE, wait_until};
 
 /// How long the tests wait for the archiver: longer than the minute after which
@@ -12,12 +12,44 @@ use crate::wait::{PATIENCE, wait_until};
 const ARCHIVING_PATIENCE: Duration = Duration::from_secs(90);
 
 impl Cluster {
-    /// Ends the current WAL segment and names it: the last one that has
-    /// anything to archive.
+    /// Ends the current WAL segment and names it. There is something in it: a
+    /// switch right after a switch would do nothing.
+    #[track_caller]
     pub fn switch_wal(&self) -> String {
-        // One statement, so that both functions see the same LSN. At a segment's
-        // end pg_walfile_name names the segment before.
-        self.query_one("SELECT pg_walfile_name(pg_switch_wal())")
+        self.write_wal_segments(1)
+    }
+
+    /// The name of the WAL segment that is being written.
+    #[track_caller]
+    pub fn current_segment(&self) -> String {
+        self.query_one("SELECT pg_walfile_name(pg_current_wal_lsn())")
+    }
+
+    /// Writes `kilobytes` of WAL that no compression makes smaller, and no table.
+    #[track_caller]
+    pub fn write_incompressible_wal(&self, kilobytes: u32) {
+        // "i > 0" makes the inner query run anew for each row.
+        self.execute(&format!(
+            "SELECT count(pg_logical_emit_message(false, 'noise', (SELECT \
+             string_agg(sha512(random()::text::bytea), '') FROM generate_series(1, 1600) WHERE i > 0))) \
+             FROM generate_series(1, greatest(1, {kilobytes} / 100)) i"
+        ));
+    }
+
+    /// Ends `count` WAL segments that have little in them, and names the last.
+    #[track_caller]
+    pub fn write_wal_segments(&self, count: u32) -> String {
+        let mut session = self.client();
+        // One statement for both functions, so that they see the same LSN. At a
+        // segment's end pg_walfile_name names the segment before.
+        let statement = "SELECT pg_logical_emit_message(false, 'noise', repeat(random()::text, 200)); \
+                         SELECT pg_walfile_name(pg_switch_wal())";
+        let mut last = String::new();
+        for _ in 0..count {
+            let answer = rows(&mut session, statement).expect("a segment can be ended");
+            last = answer[1][0].clone().expect("a segment has a name");
+        }
+        last
     }
 
     /// Waits for an archiver after the server restarted its processes. The
@@ -61,6 +93,12 @@ impl Cluster {
         self.query_one(&format!("SELECT {column} FROM pg_stat_archiver"))
             .parse()
             .expect("a count is a number")
+    }
+
+    /// The WAL file that pg_stat_archiver names as the last that failed.
+    #[track_caller]
+    pub fn last_failed_wal(&self) -> String {
+        self.query_one("SELECT last_failed_wal FROM pg_stat_archiver")
     }
 
     /// Waits until pg_stat_archiver counts more than `count` in `column`.

@@ -1,5 +1,6 @@
 //! A throw-away PostgreSQL cluster.
 
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -125,6 +126,8 @@ const BASE_CONFIGURATION: [&str; 9] = [
 /// How a server is asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopMode {
+    /// Waits until all sessions have ended by themselves.
+    Smart,
     /// Ends sessions and writes a shutdown checkpoint.
     Fast,
     /// Stops at once, without a checkpoint: the next start recovers.
@@ -134,6 +137,7 @@ pub enum StopMode {
 impl StopMode {
     fn name(self) -> &'static str {
         match self {
+            StopMode::Smart => "smart",
             StopMode::Fast => "fast",
             StopMode::Immediate => "immediate",
         }
@@ -150,6 +154,7 @@ pub struct Cluster {
     version: PgVersion,
     data_directory: PathBuf,
     scratch: Scratch,
+    environment: Vec<(&'static str, OsString)>,
     postmaster: Option<Child>,
 }
 
@@ -168,7 +173,7 @@ impl Cluster {
     /// go to `scratch`, which is removed with the cluster.
     pub fn adopt(version: PgVersion, scratch: Scratch, data_directory: PathBuf) -> Cluster {
         scratch.create("s");
-        Cluster { version, data_directory, scratch, postmaster: None }
+        Cluster { version, data_directory, scratch, environment: Vec::new(), postmaster: None }
     }
 
     /// The major version of its server.
@@ -200,6 +205,11 @@ impl Cluster {
             .open(&path)
             .unwrap_or_else(|error| panic!("could not open {}: {error}", path.display()));
         writeln!(file, "{line}").expect("a line can be added to postgresql.conf");
+    }
+
+    /// Sets an environment variable of the server, from its next start on.
+    pub fn set_environment(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.environment.push((name, value.into()));
     }
 
     /// Starts the server and waits until it takes connections.
@@ -255,6 +265,7 @@ impl Cluster {
             .args(["-c", "listen_addresses="])
             .args(["-c", &socket_directory])
             .args(["-c", &format!("port={PORT}")])
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be cloned"))
             .stderr(log)

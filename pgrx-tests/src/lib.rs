@@ -2,12 +2,15 @@
 //!
 //! * [`installation`]: PostgreSQL with wal_e installed, in a private copy.
 //! * [`cluster`]: a throw-away server; [`archiving`], [`base_backup`],
-//!   [`fingerprint`] and [`workload`] are more of what can be done with it.
+//!   [`fingerprint`], [`standby`], [`witness`] and [`workload`] are more of what
+//!   can be done with it.
 //! * [`s3_server`], [`fault_proxy`], [`moto`]: S3, where things go wrong on demand.
-//! * [`archive`]: a prefix and the place behind it, seen without wal_e.
+//! * [`disk_full`]: a disk without space, on demand.
+//! * [`archive`]: a prefix and the place behind it, seen without wal_e;
+//!   [`wal_comparison`] with what a server has.
 //! * [`wal_e`], [`restore`]: the program, and clusters made with it.
-//! * [`process`], [`scratch`], [`wait`]: children with a deadline, directories,
-//!   polling.
+//! * [`process`], [`random`], [`scratch`], [`wait`]: children with a deadline,
+//!   moments, directories, polling.
 //!
 //! The fixtures panic when something is not as a test needs it: the message is
 //! the test's report.
@@ -17,15 +20,20 @@ pub mod archive;
 pub mod archiving;
 pub mod base_backup;
 pub mod cluster;
+pub mod disk_full;
 pub mod fault_proxy;
 pub mod fingerprint;
 pub mod installation;
 pub mod moto;
 pub mod process;
+pub mod random;
 pub mod restore;
 pub mod s3_server;
 pub mod scratch;
 mod server_thread;
+pub mod standby;
 pub mod wait;
+pub mod wal_comparison;
 pub mod wal_e;
+pub mod witness;
 pub mod workload;

@@ -24,3 +24,10 @@ pub fn bare_wal_e() -> Command {
 pub fn run_wal_e<'a>(archive: &Archive, arguments: impl IntoIterator<Item = &'a str>) -> Finished {
     run(wal_e(archive).args(arguments))
 }
+
+/// An `archive_command` that pushes to `archive`, without quotes around it;
+/// `options` are those of `wal-push`.
+pub fn archive_command(archive: &Archive, options: &str) -> String {
+    let program = wal_e_program().display();
+    format!("{program} {} wal-push {options} \"%p\"", archive.program_options().join(" "))
+}

@@ -12,13 +12,18 @@ pub struct Workload(Child);
 impl Workload {
     /// Ends the load, and waits until it has ended.
     pub fn stop(self) {}
+
+    /// As [`stop`](Self::stop); does nothing when it has ended.
+    pub fn end(&mut self) {
+        // It may have ended by itself, as it does when the server is killed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Drop for Workload {
     fn drop(&mut self) {
-        // It may have ended by itself, as it does when the server is killed.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.end();
     }
 }
 

@@ -1,30 +1,10 @@
 //! WAL from the archiver into the store.
 
-use std::time::{Duration, Instant};
-
 use wal_e_e2e::archive::Archive;
-use wal_e_e2e::cluster::{Cluster, StopMode};
+use wal_e_e2e::cluster::Cluster;
 use wal_e_e2e::fault_proxy::Fault;
 use wal_e_e2e::installation::PgVersion;
-use wal_e_e2e::process::{ServerUser, run};
-use wal_e_e2e::scratch::Scratch;
 use wal_e_e2e::wait::wait_for;
-
-/// A stop has to be prompt whatever the store does: this is the longest it may take.
-const PROMPT: Duration = Duration::from_secs(15);
-
-/// Every WAL file that is marked as archived and still in `pg_wal` must be in
-/// the archive as it is there. Says how many there were.
-#[track_caller]
-fn compare_archived_files(cluster: &Cluster, archive: &Archive) -> usize {
-    let mut compared = 0;
-    for name in cluster.done_files() {
-        let Some(file) = cluster.wal_file(&name) else { continue };
-        assert!(archive.wal_file(&name) == file, "{name} is archived with other bytes");
-        compared += 1;
-    }
-    compared
-}
 
 #[test]
 fn segments_of_every_size_are_archived_as_they_are() {
@@ -45,7 +25,7 @@ fn segments_of_every_size_are_archived_as_they_are() {
         cluster.execute("UPDATE pgbench_accounts SET abalance = 1 WHERE aid < 1000");
         let last = cluster.archive_current_wal();
 
-        let compared = compare_archived_files(&cluster, &archive);
+        let compared = cluster.assert_done_files_are_archived(&archive);
         assert!(compared >= 2, "{compared} segments of {segment_size_mb} MB were compared");
         assert_eq!(archive.wal_file(&last).len(), segment_size_mb as usize * 1024 * 1024);
         assert_eq!(cluster.archiver_count("failed_count"), 0);
@@ -70,7 +50,7 @@ fn backup_history_files_are_archived() {
     });
     let name = cluster.done_files().into_iter().find(is_history).expect("it was there");
     assert!(String::from_utf8_lossy(&archive.wal_file(&name)).contains("LABEL: by hand"));
-    compare_archived_files(&cluster, &archive);
+    cluster.assert_done_files_are_archived(&archive);
 }
 
 #[test]
@@ -101,57 +81,6 @@ fn archiving_the_same_file_again_succeeds() {
         assert!(cluster.done_files().contains(&segment));
         assert!(archive.wal_object(&segment) == stored, "the object was written again");
     }
-}
-
-#[test]
-fn a_different_file_under_an_archived_name_is_refused() {
-    for archive in [Archive::file(), Archive::s3()] {
-        let mut original = Cluster::build(PgVersion::V15).archiving_to(&archive).start();
-        original.archive_current_wal();
-        original.stop(StopMode::Fast);
-
-        // The same cluster twice, as when a copy of a machine is started.
-        let scratch = Scratch::new();
-        let copied_data = scratch.path().join("data");
-        let mut copying = ServerUser::get().command("cp");
-        run(copying.arg("-a").arg(original.data_directory()).arg(&copied_data)).success();
-        let mut copy = Cluster::adopt(PgVersion::V15, scratch, copied_data);
-
-        original.start();
-        original.execute("CREATE TABLE t AS SELECT 'the original' AS who");
-        let segment = original.archive_current_wal();
-        let stored = archive.wal_file(&segment);
-        original.stop(StopMode::Fast);
-
-        copy.start();
-        let postmaster = copy.query_one("SELECT pg_postmaster_start_time()");
-        let failed = copy.archiver_count("failed_count");
-        copy.execute("CREATE TABLE t AS SELECT 'the copy' AS who");
-        assert_eq!(copy.switch_wal(), segment, "both clusters write the same segment");
-        copy.wait_for_archiver_count("failed_count", failed);
-
-        let log = copy.log();
-        let reports = log.lines().filter(|line| line.contains(&segment)).collect::<Vec<_>>();
-        assert!(!reports.is_empty(), "{log}");
-        let checksums = hexadecimal_words(&log);
-        assert!(checksums.len() >= 2, "both checksums must be named:\n{log}");
-        assert!(copy.ready_files().contains(&segment), "it still waits");
-        assert!(archive.wal_file(&segment) == stored, "the archived file stays as it was");
-        assert_eq!(copy.query_one("SELECT who FROM t"), "the copy");
-        assert_eq!(copy.query_one("SELECT pg_postmaster_start_time()"), postmaster);
-        copy.stop(StopMode::Fast);
-    }
-}
-
-/// Words of a log that look like a checksum: hexadecimal, of 16 digits at
-/// least, and not the name of a WAL file.
-fn hexadecimal_words(log: &str) -> std::collections::BTreeSet<String> {
-    log.split(|character: char| !character.is_ascii_alphanumeric())
-        .filter(|word| word.len() >= 8 && word.len() != 24)
-        .filter(|word| word.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        .filter(|word| word.bytes().any(|byte| byte.is_ascii_alphabetic()))
-        .map(str::to_owned)
-        .collect()
 }
 
 #[test]
@@ -224,45 +153,4 @@ fn an_unreachable_store_is_reported_and_archiving_goes_on_when_it_is_back() {
     // Wakes the archiver, which otherwise looks again after a minute.
     cluster.archive_current_wal();
     assert!(archive.wal_object(&segment).is_some());
-}
-
-#[test]
-fn a_server_stops_promptly_while_the_store_hangs() {
-    for version in [PgVersion::V15, PgVersion::V18] {
-        let archive = Archive::s3();
-        let mut cluster = Cluster::build(version).archiving_to(&archive).start();
-        cluster.archive_current_wal();
-
-        archive.proxy().set(Fault::Hang);
-        cluster.execute("CREATE TABLE t (id int)");
-        let segment = cluster.switch_wal();
-        cluster.wait_until_archiver_works_on(&segment);
-        let elapsed = cluster.stop(StopMode::Fast);
-        assert!(elapsed < PROMPT, "the stop took {elapsed:?}");
-        assert!(cluster.ready_files().contains(&segment), "it is not archived, and not said to be");
-
-        archive.proxy().set(Fault::None);
-        cluster.start();
-        cluster.wait_until_archived(&segment);
-        assert!(archive.wal_object(&segment).is_some());
-    }
-}
-
-#[test]
-fn a_clean_stop_archives_everything() {
-    for version in [PgVersion::V15, PgVersion::V18] {
-        let archive = Archive::s3();
-        let mut cluster = Cluster::build(version)
-            .configuration("wal_keep_size = '1GB'")
-            .archiving_to(&archive)
-            .start();
-        cluster.execute("CREATE TABLE t (id int)");
-        let segment = cluster.query_one("SELECT pg_walfile_name(pg_current_wal_lsn())");
-        let begin = Instant::now();
-        cluster.stop(StopMode::Fast);
-        assert!(begin.elapsed() < PROMPT, "the stop took {:?}", begin.elapsed());
-        assert_eq!(cluster.ready_files().len(), 0, "{:?}", cluster.ready_files());
-        assert!(archive.wal_object(&segment).is_some(), "{segment} was not archived at the stop");
-        assert!(compare_archived_files(&cluster, &archive) >= 1);
-    }
 }

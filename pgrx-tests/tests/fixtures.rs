@@ -1,6 +1,13 @@
-//! The comparisons that the other tests rest on see what they must see.
+//! What the other tests rest on does what it says: comparisons see differences,
+//! and faults happen.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
 
 use wal_e_e2e::cluster::{Cluster, StopMode};
+use wal_e_e2e::fault_proxy::{Fault, FaultProxy};
 use wal_e_e2e::installation::PgVersion;
 
 #[test]
@@ -40,4 +47,87 @@ fn a_killed_server_starts_again_with_its_data() {
         cluster.stop(StopMode::Fast);
         cluster.check_page_checksums().success();
     }
+}
+
+/// Answers each connection's one request, and says where.
+fn upstream(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be had");
+    let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection can be accepted");
+            thread::spawn(move || {
+                let mut request = [0; 1024];
+                // A proxy that goes away is what the tests are about.
+                if stream.read(&mut request).is_ok_and(|length| length > 0) {
+                    let _ = stream.write_all(answer);
+                }
+            });
+        }
+    });
+    endpoint
+}
+
+/// What a client reads as the answer to a GET of `path`, and how that ended.
+fn get(proxy: &FaultProxy, path: &str) -> (String, Option<ErrorKind>) {
+    let address = proxy.endpoint();
+    let address = address.strip_prefix("http://").expect("it begins so");
+    let mut stream = TcpStream::connect(address).expect("the proxy listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("a request can be sent");
+    let mut answer = Vec::new();
+    let end = stream.read_to_end(&mut answer).err().map(|error| error.kind());
+    (String::from_utf8_lossy(&answer).into_owned(), end)
+}
+
+#[test]
+fn the_proxy_resets_answers_in_their_head_and_in_their_body() {
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody";
+    let proxy = FaultProxy::start(&upstream(ANSWER));
+    assert_eq!(get(&proxy, "/a"), (String::from_utf8_lossy(ANSWER).into_owned(), None));
+    for (fault, what_may_arrive) in [
+        (Fault::ResetInAnswerHead, "HTTP/1.1 20"),
+        (Fault::ResetInAnswerBody, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nb"),
+    ] {
+        proxy.next(1, "/a", fault);
+        let (answer, end) = get(&proxy, "/a");
+        assert_eq!(end, Some(ErrorKind::ConnectionReset), "{fault:?}");
+        // A reset may overtake what was sent before it.
+        assert!(what_may_arrive.starts_with(&answer), "{fault:?}: {answer}");
+        assert_eq!(proxy.faults_to_come(), 0);
+    }
+    assert_eq!(proxy.count_lost_answers("/a"), 2);
+    assert_eq!(proxy.count_requests("GET", "/a"), 3);
+}
+
+#[test]
+fn the_proxy_draws_the_same_faults_from_the_same_seed() {
+    let proxy = FaultProxy::start(&upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+    let draw = |seed| {
+        proxy.set(Fault::Random { seed, per_mille: 500 });
+        let answers = (0..40).map(|_| get(&proxy, "/a").0.starts_with("HTTP/1.1 200 OK"));
+        answers.collect::<Vec<_>>()
+    };
+    let first = draw(1);
+    assert!(first.contains(&true) && first.contains(&false), "{first:?}");
+    assert_eq!(draw(1), first);
+    assert_ne!(draw(2), first);
+}
+
+#[test]
+fn the_proxy_counts_objects_under_way() {
+    let proxy = FaultProxy::start(&upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+    proxy.set(Fault::Delay(Duration::from_secs(1)));
+    proxy.count_objects_under_way("/counted/");
+    thread::scope(|scope| {
+        for path in ["/counted/a", "/counted/b", "/counted/b?partNumber=2", "/other"] {
+            let proxy = &proxy;
+            scope.spawn(move || get(proxy, path));
+        }
+    });
+    assert_eq!(proxy.most_objects_under_way(), 2);
+    proxy.set(Fault::None);
+    proxy.count_objects_under_way("");
+    get(&proxy, "/counted/a");
+    assert_eq!(proxy.most_objects_under_way(), 1);
 }

@@ -2,8 +2,7 @@
 //! killed when, what was acknowledged is in the archive and a restore gives the
 //! data of the server.
 
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use wal_e_e2e::archive::Archive;
@@ -11,6 +10,7 @@ use wal_e_e2e::base_backup::BACKUP_WORKER;
 use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::fingerprint::Fingerprint;
 use wal_e_e2e::installation::PgVersion;
+use wal_e_e2e::random::{random_moment, seeded};
 use wal_e_e2e::restore::Restore;
 use wal_e_e2e::wait::{PATIENCE, wait_until};
 
@@ -34,14 +34,13 @@ fn nothing_is_lost_with_s3() {
 }
 
 fn kill_at_random(archive: Archive) {
-    let seed = seed();
-    println!("WALE_TEST_SEED={seed}");
-    let mut random = Rng::with_seed(seed);
+    let mut random = seeded();
 
     let mut cluster = Cluster::build(PgVersion::V15)
         .wal_segment_size_mb(1)
         .configuration("wal_keep_size = '4GB'")
         .start_archiving_to(&archive);
+    let first_segment = cluster.current_segment();
     cluster.pgbench_init(2);
     let first_backup = cluster.backup_push();
 
@@ -60,10 +59,12 @@ fn kill_at_random(archive: Archive) {
 
     // Backup mode has ended, whatever was killed: a new backup succeeds.
     let last_backup = cluster.backup_push();
-    cluster.archive_current_wal();
+    let last_segment = cluster.archive_current_wal();
     let expected = cluster.fingerprint();
     cluster.stop(StopMode::Fast);
-    compare_archived_segments(&cluster, &archive);
+    assert_eq!(cluster.ready_files().len(), 0, "a clean stop archives everything");
+    let compared = cluster.assert_archived_without_gap(&archive, &first_segment, &last_segment);
+    assert!(compared > 10, "only {compared} segments were archived");
     drop(cluster);
 
     // The first one replays all WAL since; one in between was taken under fire.
@@ -73,19 +74,6 @@ fn kill_at_random(archive: Archive) {
     for name in [first_backup, between, last_backup] {
         restore_and_compare(&name, &archive, &expected);
     }
-}
-
-fn seed() -> u64 {
-    let given = std::env::var("WALE_TEST_SEED").ok();
-    given.map(|seed| seed.parse().expect("WALE_TEST_SEED is a number")).unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        now.expect("the clock is right").as_millis() as u64
-    })
-}
-
-/// Lets the load run for a random time: the moment of the kill is the test.
-fn random_moment(random: &mut Rng, longest_ms: u64) {
-    thread::sleep(Duration::from_millis(random.u64(1..longest_ms)));
 }
 
 fn kill_archiver(cluster: &Cluster, random: &mut Rng) {
@@ -126,18 +114,6 @@ fn kill_postmaster(cluster: &mut Cluster, random: &mut Rng) {
         let _ = session.result();
     }
     cluster.start();
-}
-
-/// Every segment that the server takes for archived is in the archive, as it is in `pg_wal`.
-fn compare_archived_segments(cluster: &Cluster, archive: &Archive) {
-    let mut compared = 0;
-    for name in cluster.done_files() {
-        let file = cluster.wal_file(&name).expect("nothing was removed, wal_keep_size is large");
-        assert!(archive.wal_file(&name) == file, "{name} is archived with other bytes");
-        compared += 1;
-    }
-    assert!(compared > 10, "only {compared} segments were archived");
-    assert_eq!(cluster.ready_files().len(), 0, "a clean stop archives everything");
 }
 
 fn restore_and_compare(name: &str, archive: &Archive, expected: &Fingerprint) {

@@ -5,19 +5,15 @@ use std::process::Command;
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::fault_proxy::Fault;
-use wal_e_e2e::installation::{PgVersion, wal_e_program};
+use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::run;
 use wal_e_e2e::restore::Restore;
 use wal_e_e2e::s3_server::Refusal;
-use wal_e_e2e::wal_e::{bare_wal_e, run_wal_e, wal_e};
+use wal_e_e2e::wal_e::{archive_command, bare_wal_e, run_wal_e, wal_e};
 
 /// A cluster that archives with `wal-e wal-push` as its archive_command.
 fn cluster_with_archive_command(version: PgVersion, archive: &Archive) -> Cluster {
-    let command = format!(
-        "{} {} wal-push \"%p\"",
-        wal_e_program().display(),
-        archive.program_options().join(" ")
-    );
+    let command = archive_command(archive, "");
     Cluster::build(version)
         .configuration("archive_mode = on")
         .configuration(format!("archive_command = '{command}'"))

@@ -10,9 +10,12 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::request_head::{self, RequestHead};
-use super::{Fault, Shared};
+use super::{Fault, Shared, Ticket};
 
 const CHUNK_BYTES: usize = 16 * 1024;
+
+/// Ends within `HTTP/1.1 200 OK`.
+const HEAD_BYTES_BEFORE_RESET: usize = 11;
 
 const SLOW_DOWN: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
     <Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
@@ -27,9 +30,11 @@ enum End {
 
 /// What is under way on a connection: the fault of the current request, and how
 /// many bytes of its answer have passed.
-struct Exchange {
+struct Exchange<'a> {
     fault: Fault,
     answered: u64,
+    /// Until the answer begins.
+    under_way: Option<Ticket<'a>>,
 }
 
 type ClientWriter<'a> = AsyncMutex<WriteHalf<'a>>;
@@ -58,19 +63,19 @@ async fn exchange_all(client: &mut TcpStream, shared: &Shared) -> io::Result<End
     let (client_reader, client_writer) = client.split();
     let (server_reader, server_writer) = server.split();
     let client_writer = AsyncMutex::new(client_writer);
-    let exchange = Mutex::new(Exchange { fault: Fault::None, answered: 0 });
+    let exchange = Mutex::new(Exchange { fault: Fault::None, answered: 0, under_way: None });
     tokio::select! {
         end = carry_requests(client_reader, server_writer, &client_writer, &exchange, shared) => end,
         end = carry_answers(server_reader, &client_writer, &exchange, shared) => end,
     }
 }
 
-async fn carry_requests(
+async fn carry_requests<'a>(
     mut client: ReadHalf<'_>,
     mut server: WriteHalf<'_>,
     answers: &ClientWriter<'_>,
-    exchange: &Mutex<Exchange>,
-    shared: &Shared,
+    exchange: &Mutex<Exchange<'a>>,
+    shared: &'a Shared,
 ) -> io::Result<End> {
     let mut buffer = Vec::new();
     loop {
@@ -79,13 +84,16 @@ async fn carry_requests(
         };
         shared.until_flowing().await;
         let fault = shared.fault_for(&head.line);
-        *exchange.lock().expect("no panic while locked") = Exchange { fault, answered: 0 };
+        let under_way = Some(Ticket::new(shared, &head.line));
+        *exchange.lock().expect("no panic while locked") =
+            Exchange { fault, answered: 0, under_way };
         match fault {
             Fault::Hang => return std::future::pending().await,
             Fault::Refuse => return Ok(End::Reset),
             Fault::Delay(time) => tokio::time::sleep(time).await,
             Fault::Answer503 => {
                 refuse_503(&head, &mut client, &mut buffer, answers).await?;
+                exchange.lock().expect("no panic while locked").under_way = None;
                 continue;
             }
             _ => {}
@@ -112,7 +120,7 @@ async fn carry_requests(
 async fn carry_answers(
     mut server: ReadHalf<'_>,
     client: &ClientWriter<'_>,
-    exchange: &Mutex<Exchange>,
+    exchange: &Mutex<Exchange<'_>>,
     shared: &Shared,
 ) -> io::Result<End> {
     let mut buffer = vec![0; CHUNK_BYTES];
@@ -123,22 +131,34 @@ async fn carry_answers(
         }
         shared.until_flowing().await;
         let chunk = &buffer[..length];
+        let interim = interim_bytes(chunk);
         let (fault, answered) = {
             let mut exchange = exchange.lock().expect("no panic while locked");
             let before = exchange.answered;
             exchange.answered += length as u64;
+            if interim < length {
+                exchange.under_way = None;
+            }
             (exchange.fault, before)
         };
         let passing = match fault {
-            Fault::HangUpAfterCommit => interim_bytes(chunk),
+            Fault::HangUpAfterCommit => interim,
             Fault::CutAnswerAfter(limit) => {
                 usize::try_from(limit.saturating_sub(answered)).unwrap_or(usize::MAX).min(length)
             }
+            Fault::ResetInAnswerHead => (interim + HEAD_BYTES_BEFORE_RESET).min(length),
+            Fault::ResetInAnswerBody => match end_of_head(&chunk[interim..]) {
+                Some(end) => (interim + end + 1).min(length),
+                None => length,
+            },
             _ => length,
         };
         client.lock().await.write_all(&chunk[..passing]).await?;
         if passing < length {
-            return Ok(End::Close);
+            return Ok(match fault {
+                Fault::ResetInAnswerHead | Fault::ResetInAnswerBody => End::Reset,
+                _ => End::Close,
+            });
         }
         throttle(fault, length).await;
     }
@@ -191,9 +211,14 @@ async fn refuse_503(
 /// The length of a `100 Continue` at the beginning of an answer, which commits nothing.
 fn interim_bytes(answer: &[u8]) -> usize {
     match answer.starts_with(b"HTTP/1.1 100") {
-        true => answer.windows(4).position(|w| w == b"\r\n\r\n").map_or(0, |end| end + 4),
+        true => end_of_head(answer).unwrap_or(0),
         false => 0,
     }
+}
+
+/// Where the body of an answer begins.
+fn end_of_head(answer: &[u8]) -> Option<usize> {
+    answer.windows(4).position(|window| window == b"\r\n\r\n").map(|end| end + 4)
 }
 
 async fn throttle(fault: Fault, bytes: usize) {

@@ -24,6 +24,11 @@ pub struct Backlog {
 }
 
 impl Backlog {
+    /// No segment.
+    pub fn empty() -> Backlog {
+        Backlog { segments: BTreeSet::new(), segment_bytes: 0 }
+    }
+
     /// Has pgbench write until at least `count` segments are full.
     pub fn write(cluster: &mut Cluster, count: usize) -> Backlog {
         let settled = cluster.switch_wal();
@@ -62,6 +67,11 @@ impl Backlog {
     /// How many segments.
     pub fn len(&self) -> usize {
         self.segments.len()
+    }
+
+    /// Their names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().map(String::as_str)
     }
 
     /// Their size together.

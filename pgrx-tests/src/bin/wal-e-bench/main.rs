@@ -1,16 +1,16 @@
-//! wal_e measured against pgBackRest, on the same cluster, in one run.
+//! wal_e measured against its peers, on the same cluster, in one run.
 //!
-//! Three tasks that an administrator waits for: a backlog of WAL segments is
-//! archived, a base backup is taken, and it is restored. Prints a table and
-//! judges nothing: two cores of somebody's machine prove nothing by themselves.
-//!
-//! `WALE_BENCH_SCALE` is pgbench's scale (110, a database of 1.6 GB),
-//! `WALE_BENCH_SEGMENTS` the least number of WAL segments in the backlog (64),
-//! `WALE_BENCH_ROUNDS` how often the whole is measured (1).
-#![allow(clippy::print_stdout, reason = "the table is what this program is for")]
+//! Tasks that an administrator waits for: a backlog of WAL segments is archived
+//! (against `cp`, pgBackRest, and the CPU time of bare `lz4`), a base backup is
+//! taken, and it is restored (against pgBackRest). Prints tables and judges
+//! nothing: two cores of somebody's machine prove nothing by themselves.
+//! `wal-e-bench --help` lists the options.
+#![allow(clippy::print_stdout, reason = "the tables are what this program is for")]
 
 mod backlog;
+mod bare;
 mod meter;
+mod options;
 mod pgbackrest;
 mod table;
 mod wal_e;
@@ -18,20 +18,27 @@ mod wal_e;
 use std::path::Path;
 use std::process::Command;
 
+use clap::Parser;
 use wal_e_e2e::cluster::Cluster;
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::run;
 
 use backlog::Backlog;
+use bare::Copying;
+use meter::Watched;
+use options::{Options, Task};
 use pgbackrest::{Archiving, PgBackRest};
-use table::Table;
+use table::{BacklogTable, Table};
 use wal_e::WalE;
 
-/// Tar partitions, or processes, at a time.
+/// Tar partitions, or processes of a base backup or a restore, at a time.
 pub const PROCESSES: u32 = 4;
 
-/// Somebody who archives, backs up and restores.
-pub trait Contender {
+/// WAL segments at a time, for those who archive several.
+pub const WAL_PROCESSES: u32 = 8;
+
+/// Somebody who archives WAL.
+pub trait Archiver {
     /// As the table names it.
     fn name(&self) -> String;
     /// The lines of `postgresql.conf` with which the server is started, and
@@ -42,73 +49,124 @@ pub trait Contender {
     /// What has to exist in the store before.
     fn prepare(&mut self, cluster: &Cluster);
     /// Whose memory counts.
-    fn watched(&self) -> meter::Watched;
+    fn watched(&self) -> Watched;
+    /// Bytes stored now for WAL.
+    fn stored_wal_bytes(&self) -> u64;
+}
+
+/// Somebody who also takes base backups.
+pub trait BackupTool: Archiver {
     /// Takes a base backup; returns when it is complete.
     fn back_up(&self, cluster: &Cluster);
     /// Restores the newest backup into a new directory.
     fn restore(&self, target: &Path);
-    /// Whether only its way of archiving differs from another one's.
-    fn differs_only_in_archiving(&self) -> bool {
-        false
-    }
-    /// Bytes stored now, for WAL and for base backups.
-    fn stored_bytes(&self) -> Stored;
+    /// Bytes stored now for base backups.
+    fn stored_backup_bytes(&self) -> u64;
 }
 
-/// Bytes in a store.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Stored {
-    pub wal: u64,
-    pub backups: u64,
+/// Who takes part in which task.
+enum Contender {
+    Archiving(Box<dyn Archiver>),
+    All(Box<dyn BackupTool>),
+}
+
+impl Contender {
+    fn archiver(&mut self) -> &mut dyn Archiver {
+        match self {
+            Contender::Archiving(archiver) => archiver.as_mut(),
+            Contender::All(tool) => tool.as_mut(),
+        }
+    }
+}
+
+/// Makes a contender when its turn has come, so that only one store holds
+/// anything at a time.
+type Entry = Box<dyn Fn(&Cluster) -> Contender>;
+
+fn entries(options: &Options) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = vec![
+        Box::new(|_| Contender::Archiving(Box::new(Copying::new()))),
+        Box::new(|_| Contender::All(Box::new(WalE::on_file()))),
+        Box::new(|cluster| {
+            Contender::All(Box::new(PgBackRest::new(cluster, Archiving::OneAtATime)))
+        }),
+        Box::new(|cluster| {
+            Contender::Archiving(Box::new(PgBackRest::new(cluster, Archiving::Ahead)))
+        }),
+        Box::new(|_| Contender::All(Box::new(WalE::on_s3()))),
+    ];
+    for latency in options.latencies() {
+        entries.push(Box::new(move |_| {
+            Contender::Archiving(Box::new(WalE::on_s3_with_latency(latency)))
+        }));
+    }
+    entries
 }
 
 fn main() {
-    let scale = number_from_environment("WALE_BENCH_SCALE", 110);
-    let segments = number_from_environment("WALE_BENCH_SEGMENTS", 64) as usize;
-    let rounds = number_from_environment("WALE_BENCH_ROUNDS", 1);
-
+    let options = Options::parse();
     meter::adopt_orphans();
     println!("{}", description_of_the_machine());
-    println!("loading pgbench at scale {scale}, then writing at least {segments} WAL segments ...");
+    println!("loading pgbench at scale {} ...", options.scale);
     let mut cluster = Cluster::build(PgVersion::V15)
         .configuration_lines(SERVER.iter().map(|line| (*line).to_owned()))
         .start();
-    cluster.pgbench_init(scale);
-    let backlog = Backlog::write(&mut cluster, segments);
-    let data_bytes = data_bytes(cluster.data_directory());
+    cluster.pgbench_init(options.scale);
+    let mut bench = Bench {
+        backlog: Backlog::empty(),
+        data_bytes: 0,
+        backlog_table: BacklogTable::default(),
+        table: Table::default(),
+    };
+    if options.wants(Task::Backlog) {
+        println!("writing at least {} WAL segments ...", options.segments);
+        bench.backlog = Backlog::write(&mut cluster, options.segments);
+    }
+    bench.data_bytes = data_bytes(cluster.data_directory());
     println!(
-        "backlog: {} segments; cluster without WAL: {:.0} MB; {PROCESSES} processes where there can be several",
-        backlog.len(),
-        data_bytes as f64 / 1e6
+        "backlog: {} segments; cluster without WAL: {:.0} MB; where there can be several at a time: \
+         {WAL_PROCESSES} segments, {PROCESSES} processes for base backups",
+        bench.backlog.len(),
+        bench.data_bytes as f64 / 1e6
     );
 
-    let mut table = Table::default();
-    for round in 1..=rounds {
-        let mut contenders: Vec<Box<dyn Contender>> = vec![
-            Box::new(WalE::on_file()),
-            Box::new(PgBackRest::new(&cluster, Archiving::OneAtATime)),
-            Box::new(PgBackRest::new(&cluster, Archiving::Ahead)),
-            Box::new(WalE::on_s3()),
-        ];
+    for round in 1..=options.rounds {
+        if options.wants(Task::Backlog) {
+            println!("round {round} of {}: lz4 ...", options.rounds);
+            let (cost, stored) = bare::compress(&cluster, &bench.backlog);
+            bench.backlog_table.add_yardstick(cost, &bench.backlog, stored);
+        }
+        let mut entries = entries(&options);
         // Whoever is first has the colder caches: turn the order round.
         if round % 2 == 0 {
-            contenders.reverse();
+            entries.reverse();
         }
-        for contender in &mut contenders {
-            println!("round {round} of {rounds}: {} ...", contender.name());
-            measure(contender.as_mut(), &mut cluster, &backlog, data_bytes, &mut table);
+        for entry in entries {
+            let mut contender = entry(&cluster);
+            let name = contender.archiver().name();
+            let takes_part = options.wants(Task::Backlog) || matches!(contender, Contender::All(_));
+            if takes_part && options.wants_tool(&name) {
+                println!("round {round} of {}: {name} ...", options.rounds);
+                bench.measure(&mut contender, &mut cluster, &options);
+            }
         }
     }
-    println!("\n{table}");
+    if options.wants(Task::Backlog) {
+        println!("\n{}", bench.backlog_table);
+    }
+    if options.wants(Task::BaseBackup) {
+        println!("\n{}", bench.table);
+    }
     println!("{NOTES}");
 }
 
 const NOTES: &str = "\
-CPU: user and system time of the tool's processes, and of the server's on its behalf.
+CPU: user and system time of the tool's processes, and of the server's on its behalf; GB: 10^9 bytes of WAL.
 Memory: the most at one time, summed over the tool's processes; for processes of the server,
 what they hold above an idle one.
-On S3 the server is an in-process one that takes a part of the same cores; pgBackRest speaks S3
-over TLS only, so it has no row there.";
+The S3 server and the proxy before it are in this process: what they use of the cores is not counted, but
+it is not there for the tool either. Over plain http wal_e signs what it sends, which takes a SHA-256 of it.
+pgBackRest speaks S3 over TLS only, so it has no row there.";
 
 /// As a production server would have it where it matters for archiving.
 const SERVER: [&str; 11] = [
@@ -127,54 +185,61 @@ const SERVER: [&str; 11] = [
     "max_worker_processes = 8",
 ];
 
-fn measure(
-    contender: &mut dyn Contender,
-    cluster: &mut Cluster,
-    backlog: &Backlog,
+/// What is measured, and what came out.
+struct Bench {
+    backlog: Backlog,
     data_bytes: u64,
-    table: &mut Table,
-) {
-    backlog.stop_archiving(cluster);
-    for line in contender.settings_idle() {
-        cluster.configure(&line);
-    }
-    cluster.restart();
-    contender.prepare(cluster);
-    backlog.restore(cluster);
-
-    let before = contender.stored_bytes();
-    let run = meter::measure(contender.watched(), || {
-        cluster.configure(&contender.setting_to_begin());
-        cluster.reload();
-        backlog.wait_until_archived(cluster);
-    });
-    let drained = contender.stored_bytes().wal - before.wal;
-    table.add("WAL backlog", contender, run, backlog.bytes(), drained);
-
-    if contender.differs_only_in_archiving() {
-        return;
-    }
-
-    warm_cache(cluster.data_directory());
-    cluster.execute("CHECKPOINT");
-    let run = meter::measure(contender.watched(), || contender.back_up(cluster));
-    let backed_up = contender.stored_bytes().backups - before.backups;
-    table.add("base backup", contender, run, data_bytes, backed_up);
-
-    let scratch = wal_e_e2e::scratch::Scratch::new();
-    let target = scratch.create("restored");
-    // No server takes part in it.
-    let program = meter::Watched { server_processes: &[], ..contender.watched() };
-    let run = meter::measure(program, || contender.restore(&target));
-    table.add("restore", contender, run, data_bytes, backed_up);
+    backlog_table: BacklogTable,
+    table: Table,
 }
 
-fn number_from_environment(name: &str, default: u32) -> u32 {
-    match std::env::var(name) {
-        Ok(value) => {
-            value.parse().unwrap_or_else(|_| panic!("{name} is not a number: \"{value}\""))
+impl Bench {
+    fn measure(&mut self, contender: &mut Contender, cluster: &mut Cluster, options: &Options) {
+        let archiver = contender.archiver();
+        self.backlog.stop_archiving(cluster);
+        for line in archiver.settings_idle() {
+            cluster.configure(&line);
         }
-        Err(_) => default,
+        cluster.restart();
+        archiver.prepare(cluster);
+        self.backlog.restore(cluster);
+
+        let before = archiver.stored_wal_bytes();
+        let begin_archiving = || {
+            cluster.configure(&archiver.setting_to_begin());
+            cluster.reload();
+        };
+        if options.wants(Task::Backlog) {
+            let cost = meter::measure(archiver.watched(), || {
+                begin_archiving();
+                self.backlog.wait_until_archived(cluster);
+            });
+            let stored = archiver.stored_wal_bytes() - before;
+            self.backlog_table.add(archiver.name(), cost, &self.backlog, stored);
+        } else {
+            begin_archiving();
+        }
+        if let Contender::All(tool) = contender
+            && options.wants(Task::BaseBackup)
+        {
+            self.measure_base_backup(tool.as_ref(), cluster);
+        }
+    }
+
+    fn measure_base_backup(&mut self, tool: &dyn BackupTool, cluster: &Cluster) {
+        let before = tool.stored_backup_bytes();
+        warm_cache(cluster.data_directory());
+        cluster.execute("CHECKPOINT");
+        let cost = meter::measure(tool.watched(), || tool.back_up(cluster));
+        let stored = tool.stored_backup_bytes() - before;
+        self.table.add("base backup", tool.name(), cost, self.data_bytes, stored);
+
+        let scratch = wal_e_e2e::scratch::Scratch::new();
+        let target = scratch.create("restored");
+        // No server takes part in it.
+        let program = Watched { server_processes: &[], ..tool.watched() };
+        let cost = meter::measure(program, || tool.restore(&target));
+        self.table.add("restore", tool.name(), cost, self.data_bytes, stored);
     }
 }
 

@@ -10,14 +10,14 @@ use wal_e_e2e::process::{ServerUser, run_within};
 use wal_e_e2e::scratch::Scratch;
 
 use crate::meter::Watched;
-use crate::{Contender, PROCESSES, Stored, files_below};
+use crate::{Archiver, BackupTool, PROCESSES, WAL_PROCESSES, files_below};
 
 const PROGRAM: &str = "/usr/bin/pgbackrest";
 
 /// How pgBackRest archives WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Archiving {
-    /// A segment in each call, as wal_e does.
+    /// A segment in each call.
     OneAtATime,
     /// Ahead of the server, in several processes.
     Ahead,
@@ -55,6 +55,9 @@ impl PgBackRest {
              start-fast=y\n\
              archive-async={}\n\
              \n\
+             [global:archive-push]\n\
+             process-max={WAL_PROCESSES}\n\
+             \n\
              [bench]\n\
              pg1-path={}\n\
              pg1-socket-path={}\n\
@@ -77,18 +80,18 @@ impl PgBackRest {
         command.arg(format!("--config={}", self.configuration.display())).arg("--stanza=bench");
         command
     }
+
+    fn bytes_below(&self, name: &str) -> u64 {
+        files_below(&self.repository.join(name)).into_iter().map(|(_, bytes)| bytes).sum()
+    }
 }
 
-impl Contender for PgBackRest {
+impl Archiver for PgBackRest {
     fn name(&self) -> String {
         match self.archiving {
             Archiving::OneAtATime => "pgBackRest (posix)".to_owned(),
-            Archiving::Ahead => "pgBackRest (posix, async archiving)".to_owned(),
+            Archiving::Ahead => "pgBackRest (posix, async)".to_owned(),
         }
-    }
-
-    fn differs_only_in_archiving(&self) -> bool {
-        self.archiving == Archiving::Ahead
     }
 
     fn settings_idle(&self) -> Vec<String> {
@@ -110,6 +113,12 @@ impl Contender for PgBackRest {
         Watched { programs: &["pgbackrest"], server_processes: &[] }
     }
 
+    fn stored_wal_bytes(&self) -> u64 {
+        self.bytes_below("archive")
+    }
+}
+
+impl BackupTool for PgBackRest {
     fn back_up(&self, _cluster: &Cluster) {
         let mut command = self.command();
         run_within(Duration::from_secs(1800), command.args(["backup", "--type=full"])).success();
@@ -121,10 +130,7 @@ impl Contender for PgBackRest {
         run_within(Duration::from_secs(1800), &mut command).success();
     }
 
-    fn stored_bytes(&self) -> Stored {
-        let bytes_below = |name: &str| {
-            files_below(&self.repository.join(name)).into_iter().map(|(_, bytes)| bytes).sum()
-        };
-        Stored { wal: bytes_below("archive"), backups: bytes_below("backup") }
+    fn stored_backup_bytes(&self) -> u64 {
+        self.bytes_below("backup")
     }
 }

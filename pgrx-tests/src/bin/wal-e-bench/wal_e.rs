@@ -5,33 +5,48 @@ use std::time::Duration;
 
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::Cluster;
+use wal_e_e2e::fault_proxy::Fault;
 use wal_e_e2e::process::run_within;
 use wal_e_e2e::wal_e::wal_e;
 
 use crate::meter::Watched;
-use crate::{Contender, PROCESSES, Stored};
+use crate::{Archiver, BackupTool, PROCESSES, WAL_PROCESSES};
 
 /// wal_e on one of its stores.
 pub struct WalE {
     archive: Archive,
-    store: &'static str,
+    store: String,
+    /// Of the S3 server where that is not the one that the archive has.
+    endpoint: Option<String>,
 }
 
 impl WalE {
     /// On a local directory.
     pub fn on_file() -> WalE {
-        WalE { archive: Archive::file(), store: "file://" }
+        WalE { archive: Archive::file(), store: "file://".to_owned(), endpoint: None }
     }
 
-    /// On the S3 server of the tests, without their fault proxy.
+    /// On the S3 server of the tests.
     pub fn on_s3() -> WalE {
         let archive = Archive::s3();
-        archive.write_variable("AWS_ENDPOINT_URL_S3", &archive.server().endpoint());
-        WalE { archive, store: "s3://, http" }
+        let endpoint = archive.server().endpoint();
+        archive.write_variable("AWS_ENDPOINT_URL_S3", &endpoint);
+        WalE { archive, store: "s3://, http".to_owned(), endpoint: Some(endpoint) }
+    }
+
+    /// On the S3 server of the tests, behind a proxy that holds each request
+    /// back for this time.
+    pub fn on_s3_with_latency(latency: Duration) -> WalE {
+        let archive = Archive::s3();
+        if !latency.is_zero() {
+            archive.proxy().set(Fault::Delay(latency));
+        }
+        let store = format!("s3://, proxy +{} ms", latency.as_millis());
+        WalE { archive, store, endpoint: None }
     }
 }
 
-impl Contender for WalE {
+impl Archiver for WalE {
     fn name(&self) -> String {
         format!("wal_e ({})", self.store)
     }
@@ -41,10 +56,11 @@ impl Contender for WalE {
             "shared_preload_libraries = 'wal_e'".to_owned(),
             "archive_library = 'wal_e'".to_owned(),
             format!("wal_e.backup_concurrency = {PROCESSES}"),
+            format!("wal_e.wal_upload_concurrency = {WAL_PROCESSES}"),
         ];
         lines.extend(self.archive.settings());
-        if self.store != "file://" {
-            lines.push(format!("wal_e.s3_endpoint = '{}'", self.archive.server().endpoint()));
+        if let Some(endpoint) = &self.endpoint {
+            lines.push(format!("wal_e.s3_endpoint = '{endpoint}'"));
         }
         lines.push("wal_e.prefix = ''".to_owned());
         lines
@@ -65,6 +81,12 @@ impl Contender for WalE {
         }
     }
 
+    fn stored_wal_bytes(&self) -> u64 {
+        self.archive.bytes_below("wal_005/")
+    }
+}
+
+impl BackupTool for WalE {
     fn back_up(&self, cluster: &Cluster) {
         cluster.execute("SELECT wale_backup_push()");
     }
@@ -75,16 +97,7 @@ impl Contender for WalE {
         run_within(Duration::from_secs(1800), &mut command).success();
     }
 
-    fn stored_bytes(&self) -> Stored {
-        let mut stored = Stored::default();
-        for name in self.archive.objects() {
-            let bytes = self.archive.object(&name).map_or(0, |object| object.len() as u64);
-            if name.starts_with("wal_005/") {
-                stored.wal += bytes;
-            } else {
-                stored.backups += bytes;
-            }
-        }
-        stored
+    fn stored_backup_bytes(&self) -> u64 {
+        self.archive.bytes_below("basebackups_005/")
     }
 }

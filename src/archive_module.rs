@@ -27,7 +27,7 @@ use self::stop::StopWatch;
 use crate::archiver_stats;
 use crate::error::{Failure, Result};
 use crate::gucs;
-use crate::pg::{interrupts, server};
+use crate::pg::interrupts;
 use crate::runtime::{Runtime, Watch};
 use crate::server_log;
 

@@ -32,8 +32,6 @@ pub struct ReadyFiles {
 /// # Errors
 /// [`crate::ErrorKind::Io`] when the directory cannot be read.
 pub fn ready_files(wal_directory: &Path, limit: usize) -> Result<ReadyFiles> {
-    let directory = wal_directory.join(DIRECTORY);
-    let unreadable = |source: std::io::Error| Error::file("read directory", &directory, &source);
     // The first `limit` so far, the last of them on top.
     let mut first = BinaryHeap::new();
     let mut truncated = false;

@@ -96,33 +96,26 @@ impl Planted {
 
 #[test]
 fn a_bad_file_holds_up_no_other() {
-    // Names that come before all that the server still writes.
-    let (segment, history) =
-        ("000000010000000000000000", "000000010000000000000000.00000028.backup");
+    // A name that comes before all that the server still writes.
+    let segment = "000000010000000000000000";
     let foreign = Cluster::build(PgVersion::V15).wal_segment_size_mb(1).start();
     let of_other_cluster = foreign.wal_file(&foreign.current_segment()).expect("it is written");
     let garbage = vec![0xab; 1024 * 1024];
-    let bad_files: [(&str, &[u8]); 5] = [
-        (segment, b""),
-        (segment, &garbage[..1000]),
-        (segment, &garbage),
-        (segment, &of_other_cluster),
-        (history, b""),
-    ];
+    let bad_files: [&[u8]; 4] = [b"", &garbage[..1000], &garbage, &of_other_cluster];
 
     for version in [PgVersion::V15, PgVersion::V18] {
         let archive = Archive::s3();
         let cluster = cluster(version).archiving_to(&archive).start();
         let mut witness = cluster.witness();
         let first = cluster.archive_current_wal();
-        for (name, content) in bad_files {
+        for content in bad_files {
             let failed = cluster.archiver_count("failed_count");
             let offset = cluster.log_offset();
-            let planted = Planted::new(&cluster, name, content);
+            let planted = Planted::new(&cluster, segment, content);
             let last = cluster.write_wal_segments(20);
             cluster.wait_for_archiver_count("failed_count", failed);
-            assert_eq!(cluster.last_failed_wal(), name);
-            cluster.wait_for_log_after(offset, name);
+            assert_eq!(cluster.last_failed_wal(), segment);
+            cluster.wait_for_log_after(offset, segment);
             wait_for("the other segments to be in the archive", || {
                 archive.wal_object(&last).is_some()
             });
@@ -133,12 +126,30 @@ fn a_bad_file_holds_up_no_other() {
             cluster.switch_wal();
             cluster.wait_until_archived(&last);
             cluster.assert_archived_without_gap(&archive, &first, &last);
-            assert!(!archive.wal_objects().iter().any(|object| object.contains(name)));
+            assert!(!archive.wal_objects().iter().any(|object| object.contains(segment)));
         }
         for object in archive.wal_objects() {
             assert_eq!(archive.proxy().count_requests("PUT", &object), 1, "{object}");
         }
         witness.assert_unharmed(&cluster);
+    }
+}
+
+/// Only people read backup history files, and one that a crash or a snapshot of
+/// the storage left empty would keep the server from all that comes after it.
+#[test]
+fn an_empty_backup_history_file_is_archived_and_told() {
+    let history = "000000010000000000000000.00000028.backup";
+    for version in [PgVersion::V15, PgVersion::V18] {
+        let archive = Archive::s3();
+        let cluster = cluster(version).archiving_to(&archive).start();
+        let offset = cluster.log_offset();
+        Planted::new(&cluster, history, b"");
+        let last = cluster.archive_current_wal();
+        cluster.wait_for_log_after(offset, "is empty and is archived as it is");
+        assert!(archive.wal_file(history).is_empty());
+        assert!(archive.wal_object(&last).is_some());
+        assert_eq!(cluster.archiver_count("failed_count"), 0);
     }
 }
 

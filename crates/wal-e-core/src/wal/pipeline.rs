@@ -22,8 +22,8 @@ use tokio::task::JoinHandle;
 use super::push::{Pushed, Pusher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
-use crate::postgres::WalFileName;
 use crate::postgres::archive_status::{is_ready, ready_files};
+use crate::postgres::{WalFileKind, WalFileName};
 use crate::store::{ListRequest, ObjectStore};
 use crate::tasks::joined;
 
@@ -67,6 +67,8 @@ struct State {
     asked: Option<WalFileName>,
     /// Files under way, the one that was asked for included.
     running: usize,
+    /// How many of these are timeline history files.
+    running_histories: usize,
     /// The store failed: only what the server asks for is tried until it works again.
     store_failed: bool,
     /// Nothing is begun any more.
@@ -218,6 +220,12 @@ impl Shared {
             if state.ahead.contains_key(&name) || !is_ready(&self.directory, &name) {
                 continue;
             }
+            // Nobody shall find a segment in the archive before he can know
+            // where its timeline came from.
+            if state.running_histories > 0 && name.kind() != WalFileKind::TimelineHistory {
+                state.queue.push_front(name);
+                return;
+            }
             if let Some(file) = FileIdentity::of(&self.directory.join(name.as_str())) {
                 let task = self.begin(&mut state, &name);
                 state.ahead.insert(name, Ahead { task, file, failed: None });
@@ -249,10 +257,12 @@ impl Shared {
         state: &mut State,
         name: &WalFileName,
     ) -> JoinHandle<Result<Pushed>> {
+        let is_history = name.kind() == WalFileKind::TimelineHistory;
         state.running += 1;
-        let (place, name) = (Place(Arc::clone(self)), name.clone());
+        state.running_histories += usize::from(is_history);
+        let (place, name) = (Place { shared: Arc::clone(self), is_history }, name.clone());
         tokio::spawn(async move {
-            let shared = &place.0;
+            let shared = &place.shared;
             let result = shared.pusher.push(&name, &shared.directory.join(name.as_str())).await;
             shared.note(&name, &result);
             let shared = Arc::clone(shared);
@@ -285,12 +295,18 @@ fn is_of_store(error: &Error) -> bool {
 }
 
 /// Counts a file under way, however it ends.
-struct Place(Arc<Shared>);
+struct Place {
+    shared: Arc<Shared>,
+    is_history: bool,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.lock().running -= 1;
-        self.0.ended.notify_waiters();
+        let mut state = self.shared.lock();
+        state.running -= 1;
+        state.running_histories -= usize::from(self.is_history);
+        drop(state);
+        self.shared.ended.notify_waiters();
     }
 }
 

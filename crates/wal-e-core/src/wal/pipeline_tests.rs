@@ -93,6 +93,24 @@ async fn with_one_place_nothing_is_sent_ahead() {
 }
 
 #[tokio::test]
+async fn segments_wait_for_the_history_of_timelines() {
+    let (store, wal) = (Store::new(MemoryStore::new()), WalDirectory::new());
+    let first = wal.ready_segment(1);
+    let history: WalFileName = "00000002.history".parse().unwrap();
+    fs::write(wal.file(&history), "1\t0/3000000\tno recovery target specified\n").unwrap();
+    wal.mark_ready(&history);
+    let store = store.with(Operation::Put, When::Call(1), Fault::Delay(Duration::from_millis(200)));
+    let pipeline = Arc::new(pipeline(&store, &wal, 4));
+    let pushing = tokio::spawn({
+        let (pipeline, name) = (Arc::clone(&pipeline), history.clone());
+        async move { pipeline.push(&name).await }
+    });
+    wait_for_archived(&store, &[&history]).await;
+    pushing.await.unwrap().unwrap();
+    wait_for_archived(&store, &[&history, &first]).await;
+}
+
+#[tokio::test]
 async fn files_in_flight_are_as_many_as_there_are_places() {
     let (store, wal) = (Store::new(MemoryStore::new()), WalDirectory::new());
     let names: Vec<_> = (1..=20).map(|number| wal.ready_segment(number)).collect();

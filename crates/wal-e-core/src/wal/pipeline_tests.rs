@@ -99,7 +99,8 @@ async fn segments_wait_for_the_history_of_timelines() {
     let history: WalFileName = "00000002.history".parse().unwrap();
     fs::write(wal.file(&history), "1\t0/3000000\tno recovery target specified\n").unwrap();
     wal.mark_ready(&history);
-    let store = store.with(Operation::Put, When::Call(1), Fault::Delay(Duration::from_millis(200)));
+    let slow = Fault::Delay(Duration::from_millis(300));
+    let store = store.with(Operation::Put, When::From(1), slow);
     let pipeline = Arc::new(pipeline(&store, &wal, 4));
     let pushing = tokio::spawn({
         let (pipeline, name) = (Arc::clone(&pipeline), history.clone());

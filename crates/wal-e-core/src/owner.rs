@@ -193,9 +193,9 @@ fn place(hostname: &str, data_directory: &str) -> String {
     format!("host {}, data directory {}", or_unknown(hostname), or_unknown(data_directory))
 }
 
-/// Remembers that WAL is stored in `encoding`, and returns the other encodings
-/// that WAL of this prefix may have: before a file is stored in ours, it must
-/// not be there in one of these.
+/// Remembers that WAL is stored in `encoding`, unless it is among those that are
+/// `registered` already, and returns the other encodings that WAL of this prefix
+/// may have: before a file is stored in ours, it must not be there in one of these.
 ///
 /// Ours is registered before the others are listed, so of two writers that
 /// begin at the same moment with different encodings at least one sees the
@@ -207,8 +207,8 @@ fn place(hostname: &str, data_directory: &str) -> String {
 pub async fn register_wal_encoding(
     store: &dyn ObjectStore,
     encoding: Encoding,
+    mut registered: Vec<Encoding>,
 ) -> Result<Vec<Encoding>> {
-    let mut registered = registered_encodings(store).await?;
     if !registered.contains(&encoding) {
         // Ours last: whoever is interrupted before looks again.
         for found in stored_encodings(store).await? {
@@ -217,13 +217,17 @@ pub async fn register_wal_encoding(
             }
         }
         put_encoding(store, encoding).await?;
-        registered = registered_encodings(store).await?;
+        registered = registered_wal_encodings(store).await?;
     }
     registered.retain(|other| *other != encoding);
     Ok(registered)
 }
 
-async fn registered_encodings(store: &dyn ObjectStore) -> Result<Vec<Encoding>> {
+/// The encodings in which WAL of this prefix is or was stored.
+///
+/// # Errors
+/// Those of the store.
+pub async fn registered_wal_encodings(store: &dyn ObjectStore) -> Result<Vec<Encoding>> {
     let request =
         ListRequest { prefix: layout::wal_encodings(), shallow: true, ..ListRequest::default() };
     let objects = list_all(store, &request).await?;

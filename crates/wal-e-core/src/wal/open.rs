@@ -43,12 +43,23 @@ pub async fn open(
     archiving: &Archiving,
     notices: Notices,
 ) -> Result<Pipeline> {
-    if let Some(claimant) = &archiving.claimant {
-        owner::claim(&*store, claimant).await?;
-    }
+    let claim = async {
+        match &archiving.claimant {
+            Some(claimant) => owner::claim(&*store, claimant).await,
+            None => Ok(()),
+        }
+    };
+    // All that is only read is asked for at the same time: a call of wal-push
+    // does this each time.
+    let (claimed, registered, listed) = tokio::join!(
+        claim,
+        owner::registered_wal_encodings(&*store),
+        archived_already(&*store, &archiving.wal_directory),
+    );
+    claimed?;
     let encoding = archiving.compression.encoding();
-    let other_encodings = owner::register_wal_encoding(&*store, encoding).await?;
-    let listed = match archived_already(&*store, &archiving.wal_directory).await {
+    let other_encodings = owner::register_wal_encoding(&*store, encoding, registered?).await?;
+    let listed = match listed {
         Ok(listed) => listed,
         // Then each of them is sent and found to be there already.
         Err(error) => {

@@ -6,6 +6,13 @@
 //! when their turn comes the answer is there. What is acknowledged, and in
 //! which order, stays the server's business: this only looks at its marks.
 //!
+//! What is sent ahead takes names in the archive before the server has asked for
+//! it. That is only right while this cluster's history is the archive's. So the
+//! first file goes alone, nothing accompanies a timeline history file, and while
+//! the archive has a different file of the name of a waiting one, nothing is sent
+//! ahead: a copy of a cluster, or the second of two promoted standbys, must not
+//! take the names that the other one needs.
+//!
 //! A file that was sent ahead and never acknowledged, because the process was
 //! killed, is found by [`archived_already`] when the next one begins.
 
@@ -22,8 +29,8 @@ use tokio::task::JoinHandle;
 use super::push::{Pushed, Pusher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
-use crate::postgres::WalFileName;
 use crate::postgres::archive_status::{is_ready, ready_files};
+use crate::postgres::{WalFileKind, WalFileName};
 use crate::store::{ListRequest, ObjectStore};
 use crate::tasks::joined;
 
@@ -67,10 +74,27 @@ struct State {
     asked: Option<WalFileName>,
     /// Files under way, the one that was asked for included.
     running: usize,
+    /// Timeline history files among them.
+    histories_running: usize,
+    /// Whether the archive has taken a file, or had it, so far.
+    sound: bool,
+    /// Waiting files of which the archive has different ones.
+    conflicting: HashSet<WalFileName>,
     /// The store failed: only what the server asks for is tried until it works again.
     store_failed: bool,
     /// Nothing is begun any more.
     closed: bool,
+}
+
+impl State {
+    /// How many files may be under way before another one is sent ahead.
+    fn places(&self, concurrency: usize) -> usize {
+        match self.histories_running > 0 || !self.conflicting.is_empty() {
+            true => 0,
+            false if self.sound => concurrency,
+            false => 1,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -189,6 +213,8 @@ impl Shared {
         state.queue.retain(|queued| queued != name);
         state.rescan = true;
         state.asked = Some(name.clone());
+        // Somebody may have moved such a file away.
+        state.conflicting.retain(|file| is_ready(&self.directory, file));
         match state.ahead.remove(name) {
             Some(ahead) if ahead.failed.is_none() && Some(&ahead.file) == file.as_ref() => {
                 ahead.task
@@ -204,7 +230,7 @@ impl Shared {
         while self.concurrency > 1
             && !state.closed
             && !state.store_failed
-            && state.running < self.concurrency
+            && state.running < state.places(self.concurrency)
             && state.ahead.len() < MOST_AHEAD
         {
             let Some(name) = state.queue.pop_front() else {
@@ -249,10 +275,12 @@ impl Shared {
         state: &mut State,
         name: &WalFileName,
     ) -> JoinHandle<Result<Pushed>> {
+        let is_history = name.kind() == WalFileKind::TimelineHistory;
         state.running += 1;
-        let (place, name) = (Place(Arc::clone(self)), name.clone());
+        state.histories_running += usize::from(is_history);
+        let (place, name) = (Place { shared: Arc::clone(self), is_history }, name.clone());
         tokio::spawn(async move {
-            let shared = &place.0;
+            let shared = &place.shared;
             let result = shared.pusher.push(&name, &shared.directory.join(name.as_str())).await;
             shared.note(&name, &result);
             let shared = Arc::clone(shared);
@@ -268,8 +296,13 @@ impl Shared {
             Ok(_) => {
                 self.stored.fetch_add(1, Ordering::Relaxed);
                 state.store_failed = false;
+                state.sound = true;
+                state.conflicting.remove(name);
             }
             Err(error) => {
+                if error.kind() == ErrorKind::Conflict {
+                    state.conflicting.insert(name.clone());
+                }
                 state.store_failed |= is_of_store(error);
                 if let Some(ahead) = state.ahead.get_mut(name) {
                     ahead.failed = Some(Instant::now());
@@ -285,12 +318,18 @@ fn is_of_store(error: &Error) -> bool {
 }
 
 /// Counts a file under way, however it ends.
-struct Place(Arc<Shared>);
+struct Place {
+    shared: Arc<Shared>,
+    is_history: bool,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.lock().running -= 1;
-        self.0.ended.notify_waiters();
+        let mut state = self.shared.lock();
+        state.running -= 1;
+        state.histories_running -= usize::from(self.is_history);
+        drop(state);
+        self.shared.ended.notify_waiters();
     }
 }
 

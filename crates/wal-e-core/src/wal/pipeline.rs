@@ -8,10 +8,10 @@
 //!
 //! What is sent ahead takes names in the archive before the server has asked for
 //! it. That is only right while this cluster's history is the archive's. So the
-//! first file goes alone, nothing accompanies a timeline history file, and while
-//! the archive has a different file of the name of a waiting one, nothing is sent
-//! ahead: a copy of a cluster, or the second of two promoted standbys, must not
-//! take the names that the other one needs.
+//! first file goes alone, no segment accompanies a timeline history file, and
+//! while the archive has a different file of the name of a waiting one, nothing
+//! is sent ahead: a copy of a cluster, or the second of two promoted standbys,
+//! must not take the names that the other one needs.
 //!
 //! A file that was sent ahead and never acknowledged, because the process was
 //! killed, is found by [`archived_already`] when the next one begins.
@@ -74,8 +74,8 @@ struct State {
     asked: Option<WalFileName>,
     /// Files under way, the one that was asked for included.
     running: usize,
-    /// Timeline history files among them.
-    histories_running: usize,
+    /// How many of these are timeline history files.
+    running_histories: usize,
     /// Whether the archive has taken a file, or had it, so far.
     sound: bool,
     /// Waiting files of which the archive has different ones.
@@ -89,10 +89,10 @@ struct State {
 impl State {
     /// How many files may be under way before another one is sent ahead.
     fn places(&self, concurrency: usize) -> usize {
-        match self.histories_running > 0 || !self.conflicting.is_empty() {
-            true => 0,
-            false if self.sound => concurrency,
-            false => 1,
+        match self.conflicting.is_empty() {
+            true if self.sound => concurrency,
+            true => 1,
+            false => 0,
         }
     }
 }
@@ -244,6 +244,12 @@ impl Shared {
             if state.ahead.contains_key(&name) || !is_ready(&self.directory, &name) {
                 continue;
             }
+            // Nobody shall find a segment in the archive before he can know
+            // where its timeline came from.
+            if state.running_histories > 0 && name.kind() != WalFileKind::TimelineHistory {
+                state.queue.push_front(name);
+                return;
+            }
             if let Some(file) = FileIdentity::of(&self.directory.join(name.as_str())) {
                 let task = self.begin(&mut state, &name);
                 state.ahead.insert(name, Ahead { task, file, failed: None });
@@ -277,7 +283,7 @@ impl Shared {
     ) -> JoinHandle<Result<Pushed>> {
         let is_history = name.kind() == WalFileKind::TimelineHistory;
         state.running += 1;
-        state.histories_running += usize::from(is_history);
+        state.running_histories += usize::from(is_history);
         let (place, name) = (Place { shared: Arc::clone(self), is_history }, name.clone());
         tokio::spawn(async move {
             let shared = &place.shared;
@@ -327,7 +333,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.running -= 1;
-        state.histories_running -= usize::from(self.is_history);
+        state.running_histories -= usize::from(self.is_history);
         drop(state);
         self.shared.ended.notify_waiters();
     }

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -23,17 +24,17 @@ use wal_e_e2e::wal_e::wal_e;
 const CLUSTERS: u32 = 6;
 
 /// Segments that wait when a new archiver begins.
-const BACKLOG: u32 = 24;
+const BACKLOG: u32 = 48;
 
 /// The store's answer takes so long that a drained backlog is a second's work.
-const LATENCY: Duration = Duration::from_millis(40);
+const LATENCY: Duration = Duration::from_millis(100);
 
 /// Kills come within this time after the archiver is seen.
-const CYCLE_MS: u64 = 1200;
+const CYCLE_MS: u64 = 900;
 
 /// How many `wal-e wal-push` are killed, and within which time of their start.
 const PROGRAM_KILLS: u32 = 100;
-const PROGRAM_MS: u64 = 200;
+const PROGRAM_MS: u64 = 500;
 
 fn cluster(version: PgVersion) -> ClusterBuilder {
     Cluster::build(version).wal_segment_size_mb(1).configuration("wal_keep_size = '8GB'")
@@ -44,17 +45,24 @@ fn killed_archivers_leave_no_gap() {
     let kills = std::env::var("WALE_TEST_KILLS")
         .map_or(24, |kills| kills.parse().expect("WALE_TEST_KILLS is a number"));
     let mut random = seeded();
+    let busy = AtomicU32::new(0);
     thread::scope(|scope| {
         for number in 0..CLUSTERS {
             let random = Rng::with_seed(random.u64(..));
             let version = if number % 3 == 2 { PgVersion::V18 } else { PgVersion::V15 };
             let kills = kills / CLUSTERS + u32::from(number < kills % CLUSTERS);
-            scope.spawn(move || kill_archivers(version, kills, random));
+            let busy = &busy;
+            scope.spawn(move || {
+                busy.fetch_add(kill_archivers(version, kills, random), Ordering::Relaxed)
+            });
         }
     });
+    let busy = busy.into_inner();
+    assert!(busy * 3 >= kills, "only {busy} of {kills} archivers had work when they were killed");
 }
 
-fn kill_archivers(version: PgVersion, kills: u32, mut random: Rng) {
+/// Says how many of the archivers had work when they were killed.
+fn kill_archivers(version: PgVersion, kills: u32, mut random: Rng) -> u32 {
     let archive = Archive::s3();
     archive.proxy().set(Fault::Delay(LATENCY));
     let cluster = cluster(version).archiving_to(&archive).start();
@@ -74,7 +82,7 @@ fn kill_archivers(version: PgVersion, kills: u32, mut random: Rng) {
     let compared = cluster.assert_archived_without_gap(&archive, &first, &last);
     assert_eq!(archive.unfinished_uploads(), Vec::<String>::new());
     println!("{kills} archivers killed, {busy} of them at work; {compared} segments");
-    assert!(busy * 2 >= kills, "only {busy} of {kills} archivers had work when they were killed");
+    busy
 }
 
 #[test]

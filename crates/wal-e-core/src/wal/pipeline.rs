@@ -6,6 +6,13 @@
 //! when their turn comes the answer is there. What is acknowledged, and in
 //! which order, stays the server's business: this only looks at its marks.
 //!
+//! What is sent ahead takes names in the archive before the server has asked for
+//! it. That is only right while this cluster's history is the archive's. So the
+//! first file goes alone, no segment accompanies a timeline history file, and
+//! while the archive has a different file of the name of a waiting one, nothing
+//! is sent ahead: a copy of a cluster, or the second of two promoted standbys,
+//! must not take the names that the other one needs.
+//!
 //! A file that was sent ahead and never acknowledged, because the process was
 //! killed, is found by [`archived_already`] when the next one begins.
 
@@ -69,10 +76,25 @@ struct State {
     running: usize,
     /// How many of these are timeline history files.
     running_histories: usize,
+    /// Whether the archive has taken a file, or had it, so far.
+    sound: bool,
+    /// Waiting files of which the archive has different ones.
+    conflicting: HashSet<WalFileName>,
     /// The store failed: only what the server asks for is tried until it works again.
     store_failed: bool,
     /// Nothing is begun any more.
     closed: bool,
+}
+
+impl State {
+    /// How many files may be under way before another one is sent ahead.
+    fn places(&self, concurrency: usize) -> usize {
+        match self.conflicting.is_empty() {
+            true if self.sound => concurrency,
+            true => 1,
+            false => 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -191,6 +213,8 @@ impl Shared {
         state.queue.retain(|queued| queued != name);
         state.rescan = true;
         state.asked = Some(name.clone());
+        // Somebody may have moved such a file away.
+        state.conflicting.retain(|file| is_ready(&self.directory, file));
         match state.ahead.remove(name) {
             Some(ahead) if ahead.failed.is_none() && Some(&ahead.file) == file.as_ref() => {
                 ahead.task
@@ -206,7 +230,7 @@ impl Shared {
         while self.concurrency > 1
             && !state.closed
             && !state.store_failed
-            && state.running < self.concurrency
+            && state.running < state.places(self.concurrency)
             && state.ahead.len() < MOST_AHEAD
         {
             let Some(name) = state.queue.pop_front() else {
@@ -278,8 +302,13 @@ impl Shared {
             Ok(_) => {
                 self.stored.fetch_add(1, Ordering::Relaxed);
                 state.store_failed = false;
+                state.sound = true;
+                state.conflicting.remove(name);
             }
             Err(error) => {
+                if error.kind() == ErrorKind::Conflict {
+                    state.conflicting.insert(name.clone());
+                }
                 state.store_failed |= is_of_store(error);
                 if let Some(ahead) = state.ahead.get_mut(name) {
                     ahead.failed = Some(Instant::now());

@@ -115,14 +115,16 @@ async fn segments_wait_for_the_history_of_timelines() {
 async fn files_in_flight_are_as_many_as_there_are_places() {
     let (store, wal) = (Store::new(MemoryStore::new()), WalDirectory::new());
     let names: Vec<_> = (1..=20).map(|number| wal.ready_segment(number)).collect();
-    let store = store.with(Operation::Put, When::From(1), Fault::Hang);
+    let store = store.with(Operation::Put, When::From(2), Fault::Hang);
     let pipeline = Arc::new(pipeline(&store, &wal, 4));
+    pipeline.push(&names[0]).await.unwrap();
+    wal.mark_done(&names[0]);
     let pushing = tokio::spawn({
-        let (pipeline, name) = (Arc::clone(&pipeline), names[0].clone());
+        let (pipeline, name) = (Arc::clone(&pipeline), names[1].clone());
         async move { pipeline.push(&name).await }
     });
     let all_sending = async {
-        while store.calls(Operation::Put) < 4 {
+        while store.calls(Operation::Put) < 5 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -131,7 +133,29 @@ async fn files_in_flight_are_as_many_as_there_are_places() {
     // A store that hangs does not keep anybody.
     tokio::time::timeout(Duration::from_secs(30), pipeline.close()).await.expect("it ends");
     assert_eq!(pushing.await.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
-    assert_eq!(store.calls(Operation::Put), 4);
+    assert_eq!(store.calls(Operation::Put), 5);
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_not_the_archives_takes_no_names_ahead() {
+    let (store, wal, other) =
+        (Store::new(MemoryStore::new()), WalDirectory::new(), WalDirectory::new());
+    let names: Vec<_> = (1..=6).map(|number| wal.ready_segment(number)).collect();
+    // The same cluster, started from a copy, has another history.
+    let of_other = other.ready_segment(1);
+    fs::write(other.file(&of_other), sample::segment(&of_other, 77)).unwrap();
+    pipeline(&store, &other, 4).push(&of_other).await.unwrap();
+
+    let pipeline = pipeline(&store, &wal, 4);
+    for _ in 0..2 {
+        assert_eq!(pipeline.push(&names[0]).await.unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(pipeline.in_flight(), 0);
+    }
+    wait_for_archived(&store, &[&of_other]).await;
+    // Once somebody has settled it, everything goes on.
+    wal.mark_done(&names[0]);
+    pipeline.push(&names[1]).await.unwrap();
+    wait_for_archived(&store, &names.iter().collect::<Vec<_>>()).await;
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ CREATE FUNCTION wale_check(
     OUT hint text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'wale_check_wrapper'
-LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 17;
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 18;
 
 COMMENT ON FUNCTION wale_check() IS
 'everything that can be wrong with a set-up, each with its mend; ok is null for what could not be checked or is a matter of choice';

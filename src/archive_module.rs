@@ -2,8 +2,7 @@
 //!
 //! The callbacks of [`crate::pg::archive_abi`] end up here. The threads, the
 //! store and its connections are made at the first file and live as long as
-//! the archiver; when a setting or a credential has changed, the next file gets
-//! a new store.
+//! the archiver; when a setting has changed, the next file gets a new store.
 
 mod complaints;
 mod held_back;
@@ -15,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pgrx::PgSqlErrorCode;
 use wal_e_core::notice::{self, NoticeQueue, Notices};
 use wal_e_core::postgres::{SegmentSize, WalFileKind, WalFileName, archive_status};
 use wal_e_core::store::{self, retry::Patience};
@@ -49,10 +49,14 @@ thread_local! {
 /// No prefix, or a malformed one.
 pub fn check_configured(server_tells_reason: bool) -> Result<()> {
     let checked = gucs::prefix().map(|_| ()).map_err(Failure::from);
-    if let Err(reason) = &checked
-        && !server_tells_reason
-    {
-        ARCHIVER.with_borrow_mut(|archiver| archiver.complaints.warn("", reason));
+    if let Err(reason) = &checked {
+        ARCHIVER.with_borrow_mut(|archiver| {
+            // What is still on its way there may not be wanted any more.
+            archiver.disconnect();
+            if !server_tells_reason {
+                archiver.complaints.warn("", reason);
+            }
+        });
     }
     checked
 }
@@ -60,6 +64,14 @@ pub fn check_configured(server_tells_reason: bool) -> Result<()> {
 /// Archives one file: true once the store has confirmed it.
 pub fn archive_file(name: &str) -> bool {
     ARCHIVER.with_borrow_mut(|archiver| archiver.archive(name))
+}
+
+/// Counts a file whose [`archive_file`] ended in an ERROR or a panic, which is in
+/// the log already.
+pub fn note_inner_failure(name: &str) {
+    let message = "an error inside of wal_e, which is in the server log";
+    let failure = Failure::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message);
+    archiver_stats::note_failed(name, &failure);
 }
 
 /// The archiver ends.
@@ -141,7 +153,7 @@ impl Archiver {
 
     fn push(&mut self, name: &str) -> Result<Pushed> {
         let file: WalFileName = name.parse()?;
-        let settings = settings::current()?;
+        let settings = settings::current().inspect_err(|_| self.disconnect())?;
         self.held_back.check(&settings)?;
         let path = Path::new(WAL_DIRECTORY).join(name);
         self.stop.begin_file(std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
@@ -151,7 +163,7 @@ impl Archiver {
         pushed.inspect_err(|failure| {
             if self.held_back.note_file(&settings, failure) {
                 // The next attempt finds out anew what the store wants.
-                self.connection = None;
+                self.disconnect();
             }
         })
     }
@@ -162,7 +174,7 @@ impl Archiver {
         if let Some(open) = self.connection.as_ref().filter(|open| open.settings == *settings) {
             return Ok(Arc::clone(&open.pipeline));
         }
-        self.connection = None;
+        self.disconnect();
         let (wanted, notices) = (settings.clone(), self.notices.clone());
         let opening = async move {
             let store = store::open(&wanted.store, Patience::archiver(), notices.clone()).await?;
@@ -171,9 +183,16 @@ impl Archiver {
         let opened = self.run(opening);
         let opened = opened.inspect_err(|failure| self.held_back.note_opening(settings, failure));
         let pipeline = Arc::new(opened?);
+        self.stop.note_success();
         self.connection =
             Some(Connection { settings: settings.clone(), pipeline: Arc::clone(&pipeline) });
         Ok(pipeline)
+    }
+
+    /// Gives up what is under way.
+    fn disconnect(&mut self) {
+        self.connection = None;
+        archiver_stats::set_in_flight(0);
     }
 
     fn in_flight(&self) -> usize {
@@ -201,7 +220,7 @@ impl Archiver {
             }
             if !interrupts::postmaster_is_alive() || stop.is_overdue(Instant::now()) {
                 stop.give_up();
-                return Watch::GiveUp(Failure::canceled());
+                return Watch::GiveUp(given_up());
             }
             Watch::Continue
         })
@@ -218,10 +237,17 @@ impl Archiver {
             };
             let _ = runtime.run(closing, || match Instant::now() < deadline {
                 true => Watch::Continue,
-                false => Watch::GiveUp(Failure::canceled()),
+                false => Watch::GiveUp(given_up()),
             });
         }
         archiver_stats::set_in_flight(0);
         server_log::emit(&self.queue);
     }
+}
+
+fn given_up() -> Failure {
+    Failure::new(
+        PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN,
+        "archiving was given up because the archiver was told to end",
+    )
 }

@@ -17,6 +17,8 @@ pub struct Failure {
     pub detail: Option<String>,
     /// How to mend it: whole sentences.
     pub hint: Option<String>,
+    /// Whether the same may succeed later with nothing changed.
+    pub passes: bool,
 }
 
 /// A result whose error is [`Failure`].
@@ -25,7 +27,7 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// A failure without detail and hint.
     pub fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
-        Failure { code, message: message.into(), detail: None, hint: None }
+        Failure { code, message: message.into(), detail: None, hint: None, passes: false }
     }
 
     /// Adds a detail.
@@ -77,6 +79,7 @@ impl From<Error> for Failure {
             message: error.message().to_owned(),
             detail: error.detail().map(str::to_owned),
             hint: error.hint().map(str::to_owned),
+            passes: error.is_transient(),
         }
     }
 }
@@ -98,6 +101,7 @@ impl From<CaughtError> for Failure {
             message: report.message().to_owned(),
             detail: report.detail().map(str::to_owned),
             hint: report.hint().map(str::to_owned),
+            passes: false,
         }
     }
 }

@@ -242,6 +242,14 @@ pub fn prefix() -> Result<Prefix> {
     }
 }
 
+/// The variables of `wal_e.env_dir`, when it is set.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when it cannot be read.
+pub fn env_dir() -> Result<Option<EnvDir>> {
+    get(&ENV_DIR).map(|directory| EnvDir::read(Path::new(&directory))).transpose()
+}
+
 /// Where objects live and how to reach them, as configured now, with what
 /// `wal_e.env_dir` holds now.
 ///
@@ -264,8 +272,8 @@ pub fn store_config() -> Result<StoreConfig> {
         credentials: None,
         timeout: u64::try_from(S3_TIMEOUT.get()).ok().map(Duration::from_secs),
     };
-    if let Some(directory) = get(&ENV_DIR) {
-        s3.fill_from_env_dir(&EnvDir::read(Path::new(&directory))?);
+    if let Some(env_dir) = env_dir()? {
+        s3.fill_from_env_dir(&env_dir);
     }
     Ok(StoreConfig { prefix, s3 })
 }
@@ -280,7 +288,11 @@ pub fn compression() -> Result<Compression> {
         Method::Zstd => Encoding::Zstd,
         Method::None => Encoding::None,
     };
-    let level = COMPRESSION_LEVEL.get();
+    let level = match encoding {
+        // A level that is left from another method means nothing.
+        Encoding::None => 0,
+        _ => COMPRESSION_LEVEL.get(),
+    };
     Compression::new(encoding, Some(level)).map_err(|error| {
         error.with_detail(format!(
             "\"wal_e.compression\" is \"{encoding}\", and \"wal_e.compression_level\" is {level}."

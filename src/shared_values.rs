@@ -68,6 +68,7 @@ impl SharedFailure {
             message: self.message.get().unwrap_or_default(),
             detail: self.detail.get(),
             hint: self.hint.get(),
+            passes: false,
         }
     }
 }

@@ -15,7 +15,7 @@ use wal_e_e2e::wal_e::wal_e;
 
 /// The rows for an archive on S3, in their order; for one in a directory all
 /// but "credentials" and "clock_skew".
-const CHECKS: [&str; 17] = [
+const CHECKS: [&str; 18] = [
     "preload",
     "archive_mode",
     "archive_library",
@@ -31,6 +31,7 @@ const CHECKS: [&str; 17] = [
     "base_backup",
     "credentials",
     "clock_skew",
+    "compression",
     "archiver",
     "lag",
 ];
@@ -147,7 +148,29 @@ fn a_server_that_is_not_set_up_is_told_all_it_lacks() {
             "lag",
         ],
     );
+    assert_eq!(rows["compression"].ok, Some(true));
     assert_eq!(cluster.failure_of("SELECT * FROM wale_stat_archiver").sqlstate, "55000");
+}
+
+#[test]
+fn settings_that_do_not_go_together_are_told() {
+    let archive = Archive::file();
+    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    cluster.execute("ALTER SYSTEM SET wal_e.compression_level = 20");
+    cluster.execute("ALTER SYSTEM SET archive_command = 'true'");
+    cluster.reload();
+    let rows = check(&cluster);
+    assert_fails(&rows, "compression", &["lz4", "wal_e.compression_level"]);
+    assert_fails(&rows, "archive_library", &["archive_command"]);
+
+    // A level that was left from zstd is nothing to a method without levels.
+    cluster.execute("ALTER SYSTEM SET wal_e.compression = none");
+    cluster.execute("ALTER SYSTEM RESET archive_command");
+    cluster.reload();
+    let rows = check(&cluster);
+    assert_eq!(rows["compression"].ok, Some(true));
+    assert_eq!(rows["archive_library"].ok, Some(true));
+    cluster.archive_current_wal();
 }
 
 #[test]

@@ -131,6 +131,39 @@ fn wal_push_refuses_a_different_file_under_an_archived_name() {
 }
 
 #[test]
+fn wal_push_sends_ahead_and_answers_the_next_calls_without_the_store() {
+    let archive = Archive::s3();
+    let cluster = Cluster::build(PgVersion::V15)
+        .wal_segment_size_mb(1)
+        .configuration("archive_mode = on")
+        .start();
+    cluster.write_wal_segments(8);
+    let waiting: Vec<String> = cluster.ready_files().into_iter().collect();
+    let push = |archive: &Archive, name: &str| {
+        let path = cluster.data_directory().join("pg_wal").join(name);
+        run(wal_e(archive).args(["wal-push", "-p", "4"]).arg(path)).success();
+    };
+    push(&archive, &waiting[0]);
+    let notes = cluster.data_directory().join("pg_wal/wal_e_confirmed");
+    let noted: Vec<String> =
+        waiting[1..].iter().filter(|name| notes.join(name.as_str()).exists()).cloned().collect();
+    assert!(noted.len() >= 2, "of {waiting:?} only {noted:?} were sent ahead");
+
+    let requests = archive.proxy().requests().len();
+    for name in &noted[1..] {
+        assert!(cluster.wal_file(name) == Some(archive.wal_file(name)), "{name}");
+        push(&archive, name);
+    }
+    assert_eq!(archive.proxy().requests().len(), requests, "the notes told");
+
+    // A note says nothing of another server, though bucket and path are the same.
+    let elsewhere = Archive::s3();
+    assert_eq!(elsewhere.url(), archive.url());
+    push(&elsewhere, &noted[0]);
+    assert!(elsewhere.wal_object(&noted[0]).is_some());
+}
+
+#[test]
 fn the_version_is_printed() {
     let version = run(bare_wal_e().arg("version")).success();
     assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");

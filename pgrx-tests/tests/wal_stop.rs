@@ -25,24 +25,24 @@ fn cluster_of(version: PgVersion, archive: &Archive) -> Cluster {
 }
 
 #[test]
-fn smart_and_fast_stops_are_prompt_while_the_store_hangs_and_say_what_is_left() {
-    for (version, mode) in [
-        (PgVersion::V15, StopMode::Smart),
-        (PgVersion::V15, StopMode::Fast),
-        (PgVersion::V18, StopMode::Smart),
-        (PgVersion::V18, StopMode::Fast),
+fn smart_and_fast_stops_are_prompt_while_the_store_fails_and_say_what_is_left() {
+    for (version, mode, fault) in [
+        (PgVersion::V15, StopMode::Smart, Fault::Hang),
+        (PgVersion::V15, StopMode::Fast, Fault::Answer503),
+        (PgVersion::V18, StopMode::Smart, Fault::ResetAfterUpload(1000)),
+        (PgVersion::V18, StopMode::Fast, Fault::Hang),
     ] {
         let archive = Archive::s3();
         let mut cluster = cluster_of(version, &archive);
         let first = cluster.archive_current_wal();
 
-        archive.proxy().set(Fault::Hang);
+        archive.proxy().set(fault);
         let last = cluster.write_wal_segments(BACKLOG);
         let oldest = cluster.ready_files().into_iter().next().expect("nothing can be archived");
         cluster.wait_until_archiver_works_on(&oldest);
         let offset = cluster.log_offset();
         let elapsed = cluster.stop(mode);
-        assert!(elapsed < PROMPT, "the {mode:?} stop took {elapsed:?}");
+        assert!(elapsed < PROMPT, "with {fault:?} the {mode:?} stop took {elapsed:?}");
         let left = cluster.ready_files();
         assert!(left.len() >= BACKLOG as usize, "not archived, and not said to be: {left:?}");
         let log = cluster.log().split_off(offset);

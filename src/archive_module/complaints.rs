@@ -18,23 +18,33 @@ pub struct Complaints {
     failures: u64,
 }
 
-/// What makes two failures the same: everything but the file's name.
+/// What makes two failures the same.
 #[derive(Debug, PartialEq, Eq)]
 struct Cause {
     code: PgSqlErrorCode,
     message: String,
+    detail: Option<String>,
 }
 
 impl Complaints {
     /// Logs that `file` could not be archived, unless the same cause was logged
     /// within [`QUIET_TIME`].
     pub fn warn(&mut self, file: &str, failure: &Failure) {
-        self.failures += 1;
-        let message = match file {
-            "" => failure.message.clone(),
-            file => failure.message.replace(file, ""),
+        // Without a file, none was tried.
+        self.failures += u64::from(!file.is_empty());
+        // What is wrong with a file is told of each of them; what is wrong with the
+        // store has other words around it each time: how often it was tried, the
+        // id of a request.
+        let of_file = matches!(
+            failure.code,
+            PgSqlErrorCode::ERRCODE_DATA_CORRUPTED | PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT
+        );
+        let (message, detail) = match file {
+            _ if of_file => (failure.message.clone(), failure.detail.clone()),
+            "" => (failure.message.clone(), None),
+            file => (failure.message.replace(file, ""), None),
         };
-        let cause = Cause { code: failure.code, message };
+        let cause = Cause { code: failure.code, message, detail };
         let now = Instant::now();
         if let Some((last, when)) = &self.last
             && *last == cause

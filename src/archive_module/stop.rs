@@ -47,7 +47,8 @@ impl StopWatch {
 
     /// How far uploads are: a number that grows as long as they move.
     pub fn note_progress(&mut self, progress: u64) {
-        if progress != self.progress {
+        // It falls back when what was sent was in vain: trying again moves nothing.
+        if progress > self.progress {
             self.progress = progress;
             self.since = None;
         }

@@ -176,7 +176,14 @@ fn loaded() {
 unsafe fn archive(file: *const c_char) -> bool {
     // SAFETY: promised by the caller.
     let file = unsafe { CStr::from_ptr(file) };
-    guarded(false, || archive_module::archive_file(&file.to_string_lossy()))
+    let file = file.to_string_lossy();
+    match guarded(None, || Some(archive_module::archive_file(&file))) {
+        Some(archived) => archived,
+        None => {
+            guarded((), || archive_module::note_inner_failure(&file));
+            false
+        }
+    }
 }
 
 /// Runs the body of a callback. An ERROR or a panic in it is logged, and the

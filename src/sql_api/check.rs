@@ -34,7 +34,7 @@ fn wale_check() -> Result<
 > {
     let mut rows = vec![preload(), archive_mode(), archive_library(), wal_level()];
     rows.extend(prefix()?);
-    rows.extend([archiver(), lag()]);
+    rows.extend([compression(), archiver(), lag()]);
     Ok(TableIterator::new(rows.into_iter().map(|row| (row.name, row.ok, row.detail, row.hint))))
 }
 
@@ -71,7 +71,12 @@ fn archive_library() -> Check {
     let library = server::setting(c"archive_library");
     let command = server::setting(c"archive_command");
     match (library.as_str(), command.as_str()) {
-        ("wal_e" | "$libdir/wal_e", _) => Check::passed(NAME, library),
+        ("wal_e" | "$libdir/wal_e", "" | "(disabled)") => Check::passed(NAME, library),
+        ("wal_e" | "$libdir/wal_e", _) => Check::failed(
+            NAME,
+            "\"archive_command\" is set beside \"archive_library\", which PostgreSQL 16 and later refuse",
+            "Set \"archive_command\" to '' and reload the configuration.",
+        ),
         ("", command) if command.contains("wal-e") => Check::passed(
             NAME,
             "not set; \"archive_command\" runs the program wal-e, of which there are no statistics",
@@ -103,6 +108,24 @@ fn wal_level() -> Check {
             "Set \"wal_level\" to replica and restart the server.",
         ),
         level => Check::passed(NAME, level),
+    }
+}
+
+fn compression() -> Check {
+    const NAME: &str = "compression";
+    match gucs::compression() {
+        Ok(compression) => Check::passed(NAME, compression.to_string()),
+        Err(error) => Check::failed(
+            NAME,
+            [Some(error.message()), error.detail()]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(". "),
+            error
+                .hint()
+                .unwrap_or("Set \"wal_e.compression_level\" to 0 and reload the configuration."),
+        ),
     }
 }
 

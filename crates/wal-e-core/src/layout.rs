@@ -92,7 +92,7 @@ pub fn wal_file_of(key: &ObjectKey) -> Option<(WalFileName, StoredEncoding)> {
 }
 
 /// What sorts before the key of a WAL file in any encoding, and after those of
-/// the files before it.
+/// nearly all files before it.
 pub fn before_wal_file(name: &WalFileName) -> String {
     // The name itself is the key of the uncompressed file.
     format!("{WAL}/{}", &name.as_str()[..name.as_str().len() - 1])

@@ -30,7 +30,7 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
         Command::BackupPush(arguments) => backup_push::run(arguments, &settings, report),
         Command::BackupFetch(arguments) => backup_fetch::run(arguments, &settings, report),
         Command::BackupList(arguments) => Ok(backup_list::run(arguments, &settings, report)?),
-        Command::WalPush(arguments) => Ok(wal_push::run(arguments, &settings, report)?),
+        Command::WalPush(arguments) => wal_push::run(arguments, &settings, report),
         Command::WalFetch(arguments) => Ok(wal_fetch::run(arguments, &settings, report)?),
         Command::Version => unreachable!("answered above"),
     }

@@ -3,8 +3,12 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
+use wal_e_core::config::{Prefix, StoreConfig};
 use wal_e_core::owner::Claimant;
 use wal_e_core::postgres::{SystemIdentifier, WalFileName, WalPageHeader};
 use wal_e_core::wal::{self, Archiving, ConfirmedFiles};
@@ -12,15 +16,22 @@ use wal_e_core::{Error, ErrorKind, Result};
 
 use super::{open, run_small};
 use crate::cli::WalPush;
+use crate::interrupt::{Failure, Interrupt};
 use crate::report::Report;
 use crate::server::data_directory::read_system_identifier;
 use crate::settings::Settings;
 
-pub fn run(arguments: &WalPush, settings: &Settings, report: &Report) -> Result<()> {
+/// How long the answer about a file waits for those that were sent ahead.
+const FINISH_TIME: Duration = Duration::from_secs(5);
+
+/// How long uploads may take to clean up after a signal.
+const CLEANUP_TIME: Duration = Duration::from_secs(5);
+
+pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Result<(), Failure> {
     let path = &arguments.path;
     let name = wal_file_name(path)?;
     let wal_directory = directory_of(path);
-    let confirmed = ConfirmedFiles::new(wal_directory, settings.store.prefix.to_string());
+    let confirmed = ConfirmedFiles::new(wal_directory, identity(&settings.store));
     if confirmed.take(&name) {
         return Ok(());
     }
@@ -35,16 +46,42 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Report) -> Result<
         standby: false,
     };
     run_small(async {
+        let interrupt = Interrupt::listen(report)?;
         let opened = open(settings, report).await?;
         let pushing = async {
-            let pipeline = wal::open(opened.store, &archiving, opened.notices).await?;
-            let pushed = pipeline.push(&name).await;
-            confirmed.note_all(&pipeline.finish().await);
-            pushed
+            let opening = wal::open(opened.store, &archiving, opened.notices);
+            let pipeline = interrupt.or_cancelled(opening).await?;
+            let pushed = interrupt.or_cancelled(pipeline.push(&name)).await;
+            match &pushed {
+                Ok(_) => confirmed.note_all(&pipeline.finish(FINISH_TIME).await),
+                // Whether they end in time or not, there is nothing more to be done.
+                Err(_) => {
+                    let _ = tokio::time::timeout(CLEANUP_TIME, pipeline.close()).await;
+                }
+            }
+            pushed.map(drop)
         };
-        report.attend(&opened.queue, || None, pushing).await?;
-        Ok(())
+        let pushed = report.attend(&opened.queue, || None, pushing).await;
+        pushed.map_err(|error| interrupt.failure(error))
     })?
+}
+
+/// Text that tells an archive from others, also from one of the same name on
+/// another server or on a disk that was mounted later.
+fn identity(store: &StoreConfig) -> String {
+    match &store.prefix {
+        Prefix::S3 { .. } => format!(
+            "{} {} {}",
+            store.prefix,
+            store.s3.endpoint.as_deref().unwrap_or("aws"),
+            store.s3.region.as_deref().unwrap_or_default()
+        ),
+        Prefix::File { directory } => {
+            let metadata = std::fs::metadata(directory).ok();
+            let (device, inode) = metadata.map_or((0, 0), |found| (found.dev(), found.ino()));
+            format!("{} {device} {inode}", store.prefix)
+        }
+    }
 }
 
 /// The name under which a file is archived is its own.

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use std::collections::HashSet;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -54,6 +55,8 @@ struct Root {
     path: PathBuf,
     /// Device and inode of the directories whose own names are known to be durable.
     durable: Mutex<HashSet<(u64, u64)>>,
+    /// Counts the pieces that were written.
+    activity: AtomicU64,
 }
 
 impl FileStore {
@@ -62,8 +65,18 @@ impl FileStore {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when it is not there or no directory.
+    pub async fn open(directory: &Path) -> Result<FileStore> {
+        let directory = directory.to_owned();
+        blocking(move || FileStore::new(&directory)).await
+    }
+
+    /// [`FileStore::open`] where it may block.
     pub fn new(directory: &Path) -> Result<FileStore> {
-        let root = Root { path: directory.to_owned(), durable: Mutex::default() };
+        let root = Root {
+            path: directory.to_owned(),
+            durable: Mutex::default(),
+            activity: AtomicU64::new(0),
+        };
         root.check()?;
         Ok(FileStore { root: Arc::new(root), page_size: DEFAULT_PAGE_SIZE })
     }
@@ -165,7 +178,13 @@ impl Root {
             _ if error.kind() == ErrorKind::DiskFull => {
                 error.with_hint(format!("Free space on the disk of \"{}\".", self.path.display()))
             }
-            _ => error.with_detail(format!("The file is \"{}\".", path.display())),
+            io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+                error.with_detail(format!("The file is \"{}\".", path.display()))
+            }
+            // The store failed, not the file that was to go there: a disk or a
+            // server of files may work again.
+            _ => Error::new(ErrorKind::Unavailable, error.message())
+                .with_detail(format!("The file is \"{}\".", path.display())),
         }
     }
 
@@ -274,6 +293,10 @@ impl ObjectStore for FileStore {
     ) -> Result<PutOutcome> {
         let (root, key) = (Arc::clone(&self.root), key.clone());
         blocking(move || root.write_object(&key, &body, mode)).await
+    }
+
+    fn activity(&self) -> u64 {
+        self.root.activity.load(Ordering::Relaxed)
     }
 
     async fn begin_multipart(

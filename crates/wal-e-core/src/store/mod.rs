@@ -259,6 +259,6 @@ pub async fn open(
             let store = s3::S3Store::new(bucket, path, &config.s3, notices.clone()).await?;
             Arc::new(retry::RetryingStore::new(store, patience, notices))
         }
-        Prefix::File { directory } => Arc::new(file::FileStore::new(directory)?),
+        Prefix::File { directory } => Arc::new(file::FileStore::open(directory).await?),
     })
 }

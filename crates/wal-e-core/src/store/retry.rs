@@ -60,7 +60,7 @@ macro_rules! retry {
     ($shared:expr, $call:expr) => {{
         let mut attempts = $shared.attempts();
         loop {
-            match $shared.congestion.run($call).await {
+            match $shared.congestion.run(attempts.attempt($call)).await {
                 Ok(value) => break Ok(value),
                 Err(error) => {
                     if let Err(error) = attempts.wait_after(error).await {
@@ -118,7 +118,7 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
         let mut attempts = self.shared.attempts();
         loop {
             let put = self.shared.store.put(key, body.clone(), mode, &attributes);
-            match self.shared.congestion.run(put).await {
+            match self.shared.congestion.run(attempts.attempt(put)).await {
                 Ok(PutOutcome::AlreadyExists) if attempts.failed() => {
                     return self.shared.outcome_for(key, &upload_id).await;
                 }
@@ -228,7 +228,7 @@ impl<S: ObjectStore> MultipartUpload for RetryingUpload<S> {
     async fn complete(&self) -> Result<PutOutcome> {
         let mut attempts = self.shared.attempts();
         loop {
-            match self.shared.congestion.run(self.upload.complete()).await {
+            match self.shared.congestion.run(attempts.attempt(self.upload.complete())).await {
                 Ok(PutOutcome::AlreadyExists) if attempts.failed() => {
                     return self.shared.outcome_for(&self.key, &self.upload_id).await;
                 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::READ_BYTES;
 use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
@@ -14,9 +15,6 @@ use crate::postgres::WalFileName;
 use crate::store::ObjectStore;
 use crate::tasks::blocking;
 use crate::transfer::download;
-
-/// How files are read, in bytes.
-const READ_BYTES: usize = 256 * 1024;
 
 /// Succeeds when the archived file of that name has the content of the file at
 /// `path`, whose checksum is `checksum`. The one kept with the object tells

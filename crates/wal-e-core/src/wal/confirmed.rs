@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime};
 
 use super::pipeline::FileIdentity;
 use crate::postgres::WalFileName;
@@ -16,6 +16,10 @@ use crate::postgres::archive_status::is_ready;
 
 /// The directory of the notes, inside that of the WAL files.
 const DIRECTORY: &str = "wal_e_confirmed";
+
+/// A note that is older does not count: the longer ago, the more may have
+/// happened to the archive.
+const LONGEST_LIFE: Duration = Duration::from_secs(3600);
 
 /// The notes of a server.
 #[derive(Debug)]
@@ -25,8 +29,8 @@ pub struct ConfirmedFiles {
 }
 
 impl ConfirmedFiles {
-    /// The notes beside the WAL in `wal_directory`, of what the archive at the
-    /// URL `archive` has.
+    /// The notes beside the WAL in `wal_directory`, of what `archive` has: text
+    /// that no other archive has, on one line.
     pub fn new(wal_directory: &Path, archive: String) -> Self {
         ConfirmedFiles { wal_directory: wal_directory.to_owned(), archive }
     }
@@ -35,10 +39,14 @@ impl ConfirmedFiles {
     pub fn take(&self, name: &WalFileName) -> bool {
         let path = self.note(name);
         let Ok(noted) = fs::read_to_string(&path) else { return false };
+        let age = fs::metadata(&path).and_then(|note| note.modified()).ok();
+        let age = age.and_then(|noted_at| SystemTime::now().duration_since(noted_at).ok());
         // A note that stays could count for a later file of that name.
         let removed = fs::remove_file(&path).is_ok();
         let file = FileIdentity::of(&self.wal_directory.join(name.as_str()));
-        removed && file.is_some_and(|file| noted == self.text(&file))
+        removed
+            && age.is_some_and(|age| age < LONGEST_LIFE)
+            && file.is_some_and(|file| noted == self.text(&file))
     }
 
     /// Notes files that the archive has confirmed, and forgets those that the
@@ -68,9 +76,8 @@ impl ConfirmedFiles {
 
     /// One line, complete only with its end: a torn note is none.
     fn text(&self, file: &FileIdentity) -> String {
-        let modified = file.modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let modified = modified.unwrap_or_default().as_nanos();
-        format!("{} {} {modified} {}\n", file.inode, file.bytes, self.archive)
+        let FileIdentity { device, inode, bytes, modified, changed } = file;
+        format!("{device} {inode} {bytes} {modified:?} {changed:?} {}\n", self.archive)
     }
 }
 

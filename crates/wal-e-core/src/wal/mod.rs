@@ -5,8 +5,11 @@ mod confirmed;
 mod fetch;
 mod locate;
 mod open;
-pub mod pipeline;
+mod pipeline;
 mod push;
+
+/// How files are read, in bytes.
+const READ_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
 mod pipeline_tests;
@@ -19,5 +22,5 @@ pub use confirmed::ConfirmedFiles;
 pub use fetch::fetch;
 pub use locate::{Located, locate};
 pub use open::{Archiving, open};
-pub use pipeline::Pipeline;
+pub use pipeline::{FileIdentity, Pipeline};
 pub use push::{PushOptions, PushOutcome, Pushed, Pusher};

@@ -1,6 +1,5 @@
 //! The way into an archive, for whoever ships a cluster's WAL.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -59,14 +58,6 @@ pub async fn open(
     claimed?;
     let encoding = archiving.compression.encoding();
     let other_encodings = owner::register_wal_encoding(&*store, encoding, registered?).await?;
-    let listed = match listed {
-        Ok(listed) => listed,
-        // Then each of them is sent and found to be there already.
-        Err(error) => {
-            notices.debug(format!("what is archived already is not known: {}", error.message()));
-            HashSet::new()
-        }
-    };
     let options = PushOptions {
         compression: archiving.compression,
         other_encodings,
@@ -74,6 +65,6 @@ pub async fn open(
         look_first: archiving.standby,
         compressors: archiving.compressors,
     };
-    let pusher = Pusher::new(store, options, listed, CancellationToken::new(), notices);
+    let pusher = Pusher::new(store, options, listed?, CancellationToken::new(), notices);
     Ok(Pipeline::new(pusher, &archiving.wal_directory, archiving.concurrency))
 }

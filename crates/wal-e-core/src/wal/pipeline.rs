@@ -7,11 +7,13 @@
 //! which order, stays the server's business: this only looks at its marks.
 //!
 //! What is sent ahead takes names in the archive before the server has asked for
-//! it. That is only right while this cluster's history is the archive's. So the
-//! first file goes alone, no segment accompanies a timeline history file, and
-//! while the archive has a different file of the name of a waiting one, nothing
-//! is sent ahead: a copy of a cluster, or the second of two promoted standbys,
-//! must not take the names that the other one needs.
+//! it. That is only right while this cluster's history is the archive's: a copy
+//! of a cluster, or the second of two promoted standbys, must not take the names
+//! that the other one needs. So files are sent ahead only on the timeline of the
+//! last segment that went well, none accompanies a timeline history file, and
+//! none is sent while the archive has a different file of the name of one that
+//! waits. What is under way in the moment in which two histories part remains:
+//! as many files as there are places.
 //!
 //! A file that was sent ahead and never acknowledged, because the process was
 //! killed, is found by [`archived_already`] when the next one begins.
@@ -21,7 +23,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -30,7 +32,7 @@ use super::push::{Pushed, Pusher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::archive_status::{is_ready, ready_files};
-use crate::postgres::{WalFileKind, WalFileName};
+use crate::postgres::{TimelineId, WalFileKind, WalFileName};
 use crate::store::{ListRequest, ObjectStore};
 use crate::tasks::joined;
 
@@ -72,12 +74,14 @@ struct State {
     ahead: HashMap<WalFileName, Ahead>,
     /// What the server asked for last. Its mark may stay for a moment longer.
     asked: Option<WalFileName>,
+    /// It cannot be archived as it is, through no fault of the store.
+    asked_is_bad: bool,
     /// Files under way, the one that was asked for included.
     running: usize,
     /// How many of these are timeline history files.
     running_histories: usize,
-    /// Whether the archive has taken a file, or had it, so far.
-    sound: bool,
+    /// The timeline of the last segment that the archive has taken, or had.
+    sound_on: Option<TimelineId>,
     /// Waiting files of which the archive has different ones.
     conflicting: HashSet<WalFileName>,
     /// The store failed: only what the server asks for is tried until it works again.
@@ -87,13 +91,13 @@ struct State {
 }
 
 impl State {
-    /// How many files may be under way before another one is sent ahead.
-    fn places(&self, concurrency: usize) -> usize {
-        match self.conflicting.is_empty() {
-            true if self.sound => concurrency,
-            true => 1,
-            false => 0,
-        }
+    /// Whether a file may be sent ahead, as far as history goes.
+    fn may_go_ahead(&self, name: &WalFileName) -> bool {
+        // Nobody shall find a segment in the archive before he can know where
+        // its timeline came from.
+        self.conflicting.is_empty()
+            && self.running_histories == 0
+            && (self.sound_on == Some(name.timeline()) || self.asked_is_bad && self.running == 0)
     }
 }
 
@@ -107,9 +111,14 @@ struct Ahead {
 /// Tells a file from one that takes its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileIdentity {
+    pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) bytes: u64,
-    pub(super) modified: Option<SystemTime>,
+    /// Seconds and nanoseconds of the last change of the content.
+    pub(super) modified: (i64, i64),
+    /// The same of the last change of the file in any way, which no program can
+    /// set back.
+    pub(super) changed: (i64, i64),
 }
 
 impl FileIdentity {
@@ -117,16 +126,18 @@ impl FileIdentity {
     pub(super) fn of(path: &Path) -> Option<Self> {
         let metadata = std::fs::metadata(path).ok()?;
         Some(FileIdentity {
+            device: metadata.dev(),
             inode: metadata.ino(),
             bytes: metadata.len(),
-            modified: metadata.modified().ok(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
 }
 
 impl Pipeline {
-    /// Files of `wal_directory`, up to `concurrency` at a time; with 1, none is
-    /// sent ahead. Within a runtime.
+    /// Files of `wal_directory`, up to `concurrency` at a time, and the one that
+    /// the server asks for; with 1, none is sent ahead. Within a runtime.
     pub fn new(pusher: Pusher, wal_directory: &Path, concurrency: usize) -> Self {
         Pipeline {
             shared: Arc::new(Shared {
@@ -164,7 +175,8 @@ impl Pipeline {
         self.shared.stored.load(Ordering::Relaxed) + self.shared.pusher.activity()
     }
 
-    /// Gives up what is under way, and returns when it is cleaned up.
+    /// Gives up what is under way, and returns when nothing is any more. A request
+    /// that had been sent may still be carried out.
     pub async fn close(&self) {
         self.shared.lock().closed = true;
         self.shared.pusher.cancel();
@@ -178,17 +190,24 @@ impl Pipeline {
         }
     }
 
-    /// Waits for what is under way, and returns the files that were stored
-    /// before the server asked for them.
-    pub async fn finish(self) -> Vec<(WalFileName, FileIdentity)> {
-        self.shared.lock().closed = true;
-        let ahead = std::mem::take(&mut self.shared.lock().ahead);
+    /// Waits for what is under way, at most `patience`, gives up the rest, and
+    /// returns the files that were stored before the server asked for them.
+    pub async fn finish(&self, patience: Duration) -> Vec<(WalFileName, FileIdentity)> {
+        let ahead = {
+            let mut state = self.shared.lock();
+            state.closed = true;
+            std::mem::take(&mut state.ahead)
+        };
+        let deadline = tokio::time::Instant::now() + patience;
         let mut stored = Vec::new();
         for (name, Ahead { task, file, .. }) in ahead {
-            if joined("archiving a WAL file", task.await).is_ok() {
+            if let Ok(ended) = tokio::time::timeout_at(deadline, task).await
+                && joined("archiving a WAL file", ended).is_ok()
+            {
                 stored.push((name, file));
             }
         }
+        self.close().await;
         stored
     }
 }
@@ -213,6 +232,7 @@ impl Shared {
         state.queue.retain(|queued| queued != name);
         state.rescan = true;
         state.asked = Some(name.clone());
+        state.asked_is_bad = false;
         // Somebody may have moved such a file away.
         state.conflicting.retain(|file| is_ready(&self.directory, file));
         match state.ahead.remove(name) {
@@ -230,7 +250,7 @@ impl Shared {
         while self.concurrency > 1
             && !state.closed
             && !state.store_failed
-            && state.running < state.places(self.concurrency)
+            && state.running < self.concurrency
             && state.ahead.len() < MOST_AHEAD
         {
             let Some(name) = state.queue.pop_front() else {
@@ -244,9 +264,7 @@ impl Shared {
             if state.ahead.contains_key(&name) || !is_ready(&self.directory, &name) {
                 continue;
             }
-            // Nobody shall find a segment in the archive before he can know
-            // where its timeline came from.
-            if state.running_histories > 0 && name.kind() != WalFileKind::TimelineHistory {
+            if !state.may_go_ahead(&name) {
                 state.queue.push_front(name);
                 return;
             }
@@ -284,8 +302,11 @@ impl Shared {
         let is_history = name.kind() == WalFileKind::TimelineHistory;
         state.running += 1;
         state.running_histories += usize::from(is_history);
-        let (place, name) = (Place { shared: Arc::clone(self), is_history }, name.clone());
+        let (shared, name) = (Arc::clone(self), name.clone());
         tokio::spawn(async move {
+            // Made here: a runtime that has ended drops the task at once, while
+            // the state is locked.
+            let place = Place { shared, is_history };
             let shared = &place.shared;
             let result = shared.pusher.push(&name, &shared.directory.join(name.as_str())).await;
             shared.note(&name, &result);
@@ -301,13 +322,27 @@ impl Shared {
         match result {
             Ok(_) => {
                 self.stored.fetch_add(1, Ordering::Relaxed);
-                state.store_failed = false;
-                state.sound = true;
+                if std::mem::take(&mut state.store_failed) {
+                    // What failed with the store need not wait.
+                    state.ahead.retain(|_, ahead| ahead.failed.is_none());
+                    state.rescan = true;
+                }
+                state.sound_on = match name.kind() {
+                    WalFileKind::Segment | WalFileKind::Partial => Some(name.timeline()),
+                    WalFileKind::TimelineHistory => None,
+                    WalFileKind::BackupHistory => state.sound_on,
+                };
                 state.conflicting.remove(name);
             }
             Err(error) => {
-                if error.kind() == ErrorKind::Conflict {
-                    state.conflicting.insert(name.clone());
+                match error.kind() {
+                    ErrorKind::Conflict => {
+                        state.conflicting.insert(name.clone());
+                    }
+                    ErrorKind::Corrupt | ErrorKind::Io if state.asked.as_ref() == Some(name) => {
+                        state.asked_is_bad = true;
+                    }
+                    _ => {}
                 }
                 state.store_failed |= is_of_store(error);
                 if let Some(ahead) = state.ahead.get_mut(name) {
@@ -343,13 +378,14 @@ impl Drop for Place {
 /// under any encoding. Names say nothing of their content: [`Pusher`] compares.
 ///
 /// # Errors
-/// Those of the store; it may be that it does not let us list.
-pub async fn archived_already(
+/// Those of the store.
+pub(super) async fn archived_already(
     store: &dyn ObjectStore,
     wal_directory: &Path,
 ) -> Result<HashSet<WalFileName>> {
-    let waiting: HashSet<WalFileName> =
-        ready_files(wal_directory, MOST_AHEAD)?.files.into_iter().collect();
+    // A directory without marks is none of a server: nothing waits there.
+    let waiting = ready_files(wal_directory, MOST_AHEAD).unwrap_or_default();
+    let waiting: HashSet<WalFileName> = waiting.files.into_iter().collect();
     let Some(first) = waiting.iter().min() else { return Ok(HashSet::new()) };
     let request = ListRequest {
         prefix: layout::wal(),

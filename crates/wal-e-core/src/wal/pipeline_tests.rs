@@ -93,22 +93,19 @@ async fn with_one_place_nothing_is_sent_ahead() {
 }
 
 #[tokio::test]
-async fn segments_wait_for_the_history_of_timelines() {
+async fn no_segment_accompanies_the_history_of_a_timeline() {
     let (store, wal) = (Store::new(MemoryStore::new()), WalDirectory::new());
-    let first = wal.ready_segment(1);
+    let (first, second) = (wal.ready_segment(1), wal.ready_segment(2));
     let history: WalFileName = "00000002.history".parse().unwrap();
     fs::write(wal.file(&history), "1\t0/3000000\tno recovery target specified\n").unwrap();
     wal.mark_ready(&history);
-    let slow = Fault::Delay(Duration::from_millis(300));
-    let store = store.with(Operation::Put, When::From(1), slow);
-    let pipeline = Arc::new(pipeline(&store, &wal, 4));
-    let pushing = tokio::spawn({
-        let (pipeline, name) = (Arc::clone(&pipeline), history.clone());
-        async move { pipeline.push(&name).await }
-    });
+    let pipeline = pipeline(&store, &wal, 4);
+    pipeline.push(&history).await.unwrap();
+    assert_eq!(pipeline.in_flight(), 0);
     wait_for_archived(&store, &[&history]).await;
-    pushing.await.unwrap().unwrap();
-    wait_for_archived(&store, &[&history, &first]).await;
+    wal.mark_done(&history);
+    pipeline.push(&first).await.unwrap();
+    wait_for_archived(&store, &[&history, &first, &second]).await;
 }
 
 #[tokio::test]
@@ -248,7 +245,8 @@ async fn finishing_waits_for_what_is_under_way_and_names_it() {
     let store = store.with(Operation::Put, When::From(1), slow);
     let pipeline = pipeline(&store, &wal, 4);
     pipeline.push(&names[0]).await.unwrap();
-    let mut ahead: Vec<_> = pipeline.finish().await.into_iter().map(|(name, _)| name).collect();
+    let mut ahead: Vec<_> =
+        pipeline.finish(Duration::from_secs(30)).await.into_iter().map(|(name, _)| name).collect();
     ahead.sort();
     assert!(ahead.len() >= 3, "{ahead:?}");
     wait_for_archived(&store, &[&names[0]].into_iter().chain(&ahead).collect::<Vec<_>>()).await;

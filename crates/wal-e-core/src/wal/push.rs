@@ -4,25 +4,29 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::READ_BYTES;
 use super::compare::compare_with_archived;
 use crate::codec::{Compression, Compressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
+use crate::owner;
 use crate::postgres::{SegmentSize, SystemIdentifier, WalFileKind, WalFileName, WalPageHeader};
 use crate::store::{Attributes, ObjectStore, PutMode, PutOutcome};
 use crate::tasks::blocking;
 use crate::transfer::{Upload, upload};
 
-/// How a WAL file is read, in bytes.
-const READ_BYTES: usize = 256 * 1024;
+/// How often the archive is asked in which other encodings it has WAL.
+const READ_ENCODINGS_EVERY: Duration = Duration::from_secs(60);
 
 /// A file of at most this size is compressed in memory, in one pass, and stored
 /// by one request: the segments of nearly every server.
@@ -56,8 +60,8 @@ pub struct Pushed {
 pub struct PushOptions {
     /// What they are compressed with.
     pub compression: Compression,
-    /// Other encodings under which the archive has WAL: a file that is there
-    /// under one of them is not stored a second time.
+    /// Other encodings in which the archive has WAL, as far as is known now: a
+    /// file that is there in one of them is not stored a second time.
     pub other_encodings: Vec<Encoding>,
     /// The cluster that they come from, when it is known: a segment of another
     /// one is refused.
@@ -65,7 +69,8 @@ pub struct PushOptions {
     /// The archive is asked for each file before it is sent: for a standby,
     /// whose files its primary has archived already.
     pub look_first: bool,
-    /// How many files are compressed at the same time.
+    /// How many files are compressed at the same time; of those larger than
+    /// 16 MB, which are sent while they are compressed, also how many are sent.
     pub compressors: usize,
 }
 
@@ -77,6 +82,9 @@ pub struct Pusher {
     /// Files that are in the archive already, as far as a listing tells.
     listed: HashSet<WalFileName>,
     compressors: Arc<Semaphore>,
+    other_encodings: Mutex<OtherEncodings>,
+    /// Bytes that were compressed.
+    compressed: Arc<AtomicU64>,
     cancel: CancellationToken,
     notices: Notices,
 }
@@ -93,7 +101,12 @@ impl Pusher {
         notices: Notices,
     ) -> Self {
         let compressors = Arc::new(Semaphore::new(options.compressors.max(1)));
-        Pusher { store, options, listed, compressors, cancel, notices }
+        let other_encodings = Mutex::new(OtherEncodings {
+            known: options.other_encodings.clone(),
+            read_at: Instant::now(),
+        });
+        let compressed = Arc::default();
+        Pusher { store, options, listed, compressors, other_encodings, compressed, cancel, notices }
     }
 
     /// Stores the WAL file at `path` under `name`, compressed, and returns once
@@ -112,7 +125,8 @@ impl Pusher {
     /// removes.
     pub async fn push(&self, name: &WalFileName, path: &Path) -> Result<Pushed> {
         let bytes_read = self.inspect(name, path).await?;
-        if let Some(encoding) = self.find(name).await? {
+        let others = self.other_encodings().await?;
+        if let Some(encoding) = self.find(name, &others).await? {
             let checksum = self.checksum(path, bytes_read).await?;
             compare_with_archived(&self.store, name, encoding, path, &checksum).await?;
             return Ok(Pushed { outcome: PushOutcome::AlreadyThere, bytes_read, bytes_stored: 0 });
@@ -123,6 +137,11 @@ impl Pusher {
         };
         match sent.outcome {
             PutOutcome::Stored => {
+                // Another writer may have stored it in another encoding meanwhile.
+                if let Some(encoding) = self.find_in(name, &others).await? {
+                    compare_with_archived(&self.store, name, encoding, path, &sent.checksum)
+                        .await?;
+                }
                 let outcome = PushOutcome::Stored;
                 Ok(Pushed { outcome, bytes_read, bytes_stored: sent.bytes })
             }
@@ -135,13 +154,13 @@ impl Pusher {
         }
     }
 
-    /// A number that grows as long as uploads move.
+    /// A number that grows as long as files are compressed or sent.
     pub fn activity(&self) -> u64 {
-        self.store.activity()
+        self.store.activity() + self.compressed.load(Ordering::Relaxed)
     }
 
-    /// Ends what is under way and leaves nothing of it; nothing can be stored
-    /// any more.
+    /// Ends what is under way; nothing more is begun. A request that had been sent
+    /// may still be carried out.
     pub fn cancel(&self) {
         self.cancel.cancel();
     }
@@ -184,11 +203,17 @@ impl Pusher {
 
     /// Under which encoding the archive has the file already, where that is
     /// likely enough to be worth a question.
-    async fn find(&self, name: &WalFileName) -> Result<Option<Encoding>> {
+    async fn find(&self, name: &WalFileName, others: &[Encoding]) -> Result<Option<Encoding>> {
         let own = self.options.compression.encoding();
-        let look = self.options.look_first || self.listed.contains(name);
-        let own = look.then_some(own);
-        for encoding in own.into_iter().chain(self.options.other_encodings.iter().copied()) {
+        let look_for_own = self.options.look_first || self.listed.contains(name);
+        if look_for_own && self.find_in(name, &[own]).await?.is_some() {
+            return Ok(Some(own));
+        }
+        self.find_in(name, others).await
+    }
+
+    async fn find_in(&self, name: &WalFileName, among: &[Encoding]) -> Result<Option<Encoding>> {
+        for &encoding in among {
             if self.store.head(&layout::wal_file(name, encoding)).await?.is_some() {
                 return Ok(Some(encoding));
             }
@@ -196,23 +221,45 @@ impl Pusher {
         Ok(None)
     }
 
+    /// The other encodings of the archive. Somebody may have begun to use one, so
+    /// they are asked for again now and then.
+    async fn other_encodings(&self) -> Result<Vec<Encoding>> {
+        let lock = || self.other_encodings.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut others = lock();
+            if others.read_at.elapsed() < READ_ENCODINGS_EVERY {
+                return Ok(others.known.clone());
+            }
+            // One file asks, the others go on.
+            others.read_at = Instant::now();
+        }
+        let mut known = owner::registered_wal_encodings(&*self.store).await?;
+        known.retain(|encoding| *encoding != self.options.compression.encoding());
+        lock().known.clone_from(&known);
+        Ok(known)
+    }
+
     /// The checksum that is kept with the object.
     async fn checksum(&self, path: &Path, bytes: u64) -> Result<String> {
         let path = path.to_owned();
-        blocking("reading a WAL file", move || copy(&path, bytes, io::sink()).map(|sum| sum.0))
-            .await
+        let compressed = Arc::clone(&self.compressed);
+        blocking("reading a WAL file", move || {
+            copy(&path, bytes, io::sink(), &compressed).map(|(checksum, _)| checksum)
+        })
+        .await
     }
 
     /// Compresses the file in memory and sends it by one request.
     async fn send_whole(&self, name: &WalFileName, path: &Path, bytes: u64) -> Result<Sent> {
         let place = Arc::clone(&self.compressors).acquire_owned().await;
         let (path, compression) = (path.to_owned(), self.options.compression);
+        let compressed = Arc::clone(&self.compressed);
         let compressing = blocking("compressing a WAL file", move || {
             // Given back when the work ends, not when somebody stops waiting for it.
             let _place = place;
             // Memory that is not written to is not used: the size is no waste.
             let room = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0) + READ_BYTES);
-            let (checksum, body) = compress(&path, bytes, compression, room)?;
+            let (checksum, body) = compress(&path, bytes, compression, room, &compressed)?;
             Ok((checksum, Bytes::from(body)))
         });
         let sending = async {
@@ -232,6 +279,7 @@ impl Pusher {
     /// Sends the file in parts while it is compressed. Its checksum has to be
     /// known before the first part is sent, so it is read twice.
     async fn send_in_parts(&self, name: &WalFileName, path: &Path, bytes: u64) -> Result<Sent> {
+        let _place = self.compressors.acquire().await;
         let checksum = self.checksum(path, bytes).await?;
         let compression = self.options.compression;
         let key = layout::wal_file(name, compression.encoding());
@@ -241,13 +289,20 @@ impl Pusher {
             ..Upload::create_only(key, self.cancel.clone())
         };
         let (path, before) = (path.to_owned(), checksum.clone());
+        let compressed = Arc::clone(&self.compressed);
         let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
-            let (after, _) = compress(&path, bytes, compression, writer)?;
+            let (after, _) = compress(&path, bytes, compression, writer, &compressed)?;
             if after == before { Ok(()) } else { Err(changed(&path)) }
         })
         .await?;
         Ok(Sent { outcome: uploaded.outcome, bytes: uploaded.bytes, checksum })
     }
+}
+
+#[derive(Debug)]
+struct OtherEncodings {
+    known: Vec<Encoding>,
+    read_at: Instant,
 }
 
 /// A file that was sent.
@@ -268,16 +323,22 @@ fn compress<W: Write>(
     bytes: u64,
     compression: Compression,
     sink: W,
+    progress: &AtomicU64,
 ) -> Result<(String, W)> {
     let lost = |source: io::Error| Error::from_io("could not compress WAL", source);
-    let (checksum, compressor) =
-        copy(path, bytes, Compressor::new(sink, compression).map_err(lost)?)?;
+    let compressor = Compressor::new(sink, compression).map_err(lost)?;
+    let (checksum, compressor) = copy(path, bytes, compressor, progress)?;
     Ok((checksum, compressor.finish().map_err(lost)?))
 }
 
 /// Copies the file, which has `bytes`, into `sink`; returns the checksum of its
-/// content, and `sink`.
-fn copy<W: Write>(path: &Path, bytes: u64, mut sink: W) -> Result<(String, W)> {
+/// content, and `sink`. `progress` counts the bytes.
+fn copy<W: Write>(
+    path: &Path,
+    bytes: u64,
+    mut sink: W,
+    progress: &AtomicU64,
+) -> Result<(String, W)> {
     let mut file = open(path)?;
     let mut state = Xxh3::new();
     let mut buffer = vec![0; READ_BYTES];
@@ -291,6 +352,7 @@ fn copy<W: Write>(path: &Path, bytes: u64, mut sink: W) -> Result<(String, W)> {
         sink.write_all(&buffer[..length])
             .map_err(|source| Error::from_io("could not compress WAL", source))?;
         copied += length as u64;
+        progress.fetch_add(length as u64, Ordering::Relaxed);
     }
     if copied != bytes {
         return Err(changed(path));

@@ -12,6 +12,9 @@ use crate::error::Result;
 use crate::layout::ObjectKey;
 use crate::store::{PutMode, PutOutcome};
 
+/// How much is written at once: small enough to see a slow disk move.
+const PIECE_BYTES: usize = 1024 * 1024;
+
 /// How the names of temporary files begin; listings leave them out.
 pub(super) const NAME_PREFIX: &str = ".wal-e-tmp-";
 
@@ -44,9 +47,15 @@ impl TemporaryFile {
         offset: u64,
         bytes: &[u8],
     ) -> Result<()> {
-        self.file
-            .write_all_at(bytes, offset)
-            .map_err(|error| root.refused("put", key, &self.path, &error))
+        let mut at = offset;
+        for piece in bytes.chunks(PIECE_BYTES) {
+            self.file
+                .write_all_at(piece, at)
+                .map_err(|error| root.refused("put", key, &self.path, &error))?;
+            at += piece.len() as u64;
+            root.activity.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Makes it the object: durable first, then visible, then durably visible.

@@ -1,6 +1,6 @@
 //! How long to go on trying, how long to wait in between, and what to say.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -60,7 +60,7 @@ impl Patience {
 
     /// The attempts of one call.
     pub(super) fn attempts<'a>(&self, speaker: &'a Speaker) -> Attempts<'a> {
-        Attempts { patience: *self, speaker, began: Instant::now(), failures: 0 }
+        Attempts { patience: *self, speaker, began: OnceLock::new(), failures: 0 }
     }
 
     /// The longest that may be waited after so many failures, the last of `kind`.
@@ -105,11 +105,18 @@ impl Speaker {
 pub(super) struct Attempts<'a> {
     patience: Patience,
     speaker: &'a Speaker,
-    began: Instant,
+    /// When the first attempt began: what it waited for its turn does not count.
+    began: OnceLock<Instant>,
     failures: u32,
 }
 
 impl Attempts<'_> {
+    /// Runs an attempt.
+    pub(super) async fn attempt<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        self.began.get_or_init(Instant::now);
+        call.await
+    }
+
     /// Whether an attempt of this call failed before; it may have done its work.
     pub(super) fn failed(&self) -> bool {
         self.failures > 0
@@ -124,7 +131,7 @@ impl Attempts<'_> {
             return Err(error);
         }
         self.failures += 1;
-        let elapsed = self.began.elapsed();
+        let elapsed = self.began.get_or_init(Instant::now).elapsed();
         let Some(left) = self.patience.give_up_after.checked_sub(elapsed).filter(|d| !d.is_zero())
         else {
             return Err(self.given_up(error, elapsed));

@@ -37,8 +37,10 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub(super) struct Payload {
     content: Bytes,
     progress: Arc<Progress>,
-    /// Counts the pieces of all uploads.
+    /// Counts the pieces of all uploads, without those that were sent in vain.
     activity: Arc<AtomicU64>,
+    /// Pieces of this content.
+    sent: Arc<AtomicU64>,
     signs: bool,
 }
 
@@ -59,7 +61,13 @@ impl Payload {
             moved_ms: AtomicU64::new(0),
             sending: AtomicBool::new(false),
         };
-        Payload { content, progress: Arc::new(progress), activity: Arc::clone(activity), signs }
+        Payload {
+            content,
+            progress: Arc::new(progress),
+            activity: Arc::clone(activity),
+            sent: Arc::default(),
+            signs,
+        }
     }
 
     pub(super) fn length(&self) -> i64 {
@@ -78,6 +86,7 @@ impl Payload {
             rest: self.content.clone(),
             progress: Arc::clone(&self.progress),
             activity: Arc::clone(&self.activity),
+            sent: Arc::clone(&self.sent),
         };
         ByteStream::new(SdkBody::from_body_1_x(pieces))
     }
@@ -99,11 +108,15 @@ impl Payload {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
             answer = upload => answer.map_err(|error| Failure::from_sdk(&error)),
             limit = self.progress.stands_still(limits) => Err(Failure::TooSlow(limit)),
+        };
+        if answer.is_err() {
+            self.activity.fetch_sub(self.sent.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         }
+        answer
     }
 }
 
@@ -136,6 +149,7 @@ struct Pieces {
     rest: Bytes,
     progress: Arc<Progress>,
     activity: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
 }
 
 impl Body for Pieces {
@@ -154,6 +168,7 @@ impl Body for Pieces {
         let piece = self.rest.split_to(length);
         self.progress.moved(!self.rest.is_empty());
         self.activity.fetch_add(1, Ordering::Relaxed);
+        self.sent.fetch_add(1, Ordering::Relaxed);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
@@ -214,6 +229,7 @@ mod tests {
                     rest: payload.content.clone(),
                     progress: Arc::clone(&payload.progress),
                     activity: Arc::default(),
+                    sent: Arc::default(),
                 };
                 assert_eq!(pieces.size_hint().exact(), Some(length as u64));
                 assert!(pieces.collect().await.unwrap().to_bytes() == content);

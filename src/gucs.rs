@@ -31,8 +31,8 @@ static COMPRESSION: GucSetting<Method> = GucSetting::<Method>::new(Method::Lz4);
 /// 0 is the method's own default. Which levels there are depends on the method, and
 /// a check of one setting cannot know what the other is about to become.
 static COMPRESSION_LEVEL: GucSetting<i32> = GucSetting::<i32>::new(0);
-/// WAL files in flight. Enough to fill a few hundred MB/s at 100 ms from the
-/// store; each holds at most 24 MB.
+/// WAL files that are sent at the same time. Enough for 80 segments a second at
+/// 100 ms from the store.
 static WAL_UPLOAD_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(8);
 /// Seconds. Long enough for a slow line, short enough that a request which
 /// stands still is tried again before anybody worries.
@@ -300,7 +300,7 @@ pub fn compression() -> Result<Compression> {
     })
 }
 
-/// How many WAL files are under way at the same time.
+/// How many WAL files are sent at the same time.
 pub fn wal_upload_concurrency() -> usize {
     usize::try_from(WAL_UPLOAD_CONCURRENCY.get()).unwrap_or(1)
 }

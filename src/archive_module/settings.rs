@@ -26,15 +26,15 @@ pub struct ArchiverSettings {
 /// As [`gucs::store_config`].
 pub fn current() -> Result<ArchiverSettings> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let concurrency = gucs::wal_upload_concurrency();
+    let uploads = gucs::wal_upload_concurrency();
     Ok(ArchiverSettings {
         store: gucs::store_config()?,
         archiving: Archiving {
             claimant: Some(server::claimant()),
             wal_directory: PathBuf::from(WAL_DIRECTORY),
             compression: gucs::compression()?,
-            concurrency,
-            compressors: processors.min(concurrency),
+            uploads,
+            compressors: processors.min(uploads),
             standby: server::in_recovery(),
         },
     })

@@ -35,14 +35,14 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
     if confirmed.take(&name) {
         return Ok(());
     }
-    let concurrency = usize::from(arguments.pool_size);
+    let uploads = usize::from(arguments.pool_size);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let archiving = Archiving {
         claimant: claimant(path),
         wal_directory: wal_directory.to_owned(),
         compression: arguments.compression.resolve(settings)?,
-        concurrency,
-        compressors: processors.min(concurrency),
+        uploads,
+        compressors: processors.min(uploads),
         standby: false,
     };
     run_small(async {

@@ -24,8 +24,8 @@ pub struct Archiving {
     pub wal_directory: PathBuf,
     /// What new files are compressed with.
     pub compression: Compression,
-    /// WAL files in flight.
-    pub concurrency: usize,
+    /// Files sent at the same time; with 1, none is sent ahead.
+    pub uploads: usize,
     /// Files compressed at the same time.
     pub compressors: usize,
     /// Whether the server is a standby, so that most files are in the archive already.
@@ -63,8 +63,9 @@ pub async fn open(
         other_encodings,
         system_identifier: archiving.claimant.as_ref().map(|claimant| claimant.system_identifier),
         look_first: archiving.standby,
+        uploads: archiving.uploads,
         compressors: archiving.compressors,
     };
     let pusher = Pusher::new(store, options, listed?, CancellationToken::new(), notices);
-    Ok(Pipeline::new(pusher, &archiving.wal_directory, archiving.concurrency))
+    Ok(Pipeline::new(pusher, &archiving.wal_directory))
 }

@@ -56,7 +56,8 @@ pub struct Pipeline {
 struct Shared {
     pusher: Pusher,
     directory: PathBuf,
-    concurrency: usize,
+    /// How many files may be under way.
+    places: usize,
     /// Files that were stored, or found stored, so far.
     stored: AtomicU64,
     /// Told whenever a file is no longer under way.
@@ -136,14 +137,14 @@ impl FileIdentity {
 }
 
 impl Pipeline {
-    /// Files of `wal_directory`, up to `concurrency` at a time, and the one that
-    /// the server asks for; with 1, none is sent ahead. Within a runtime.
-    pub fn new(pusher: Pusher, wal_directory: &Path, concurrency: usize) -> Self {
+    /// Files of `wal_directory`, as many at a time as `pusher` has room for, and
+    /// the one that the server asks for. Within a runtime.
+    pub fn new(pusher: Pusher, wal_directory: &Path) -> Self {
         Pipeline {
             shared: Arc::new(Shared {
+                places: pusher.under_way(),
                 pusher,
                 directory: wal_directory.to_owned(),
-                concurrency: concurrency.max(1),
                 stored: AtomicU64::new(0),
                 ended: Notify::new(),
                 state: Mutex::default(),
@@ -247,10 +248,10 @@ impl Shared {
     fn look_ahead(self: &Arc<Self>) {
         let mut state = self.lock();
         let mut scanned = false;
-        while self.concurrency > 1
+        while self.places > 1
             && !state.closed
             && !state.store_failed
-            && state.running < self.concurrency
+            && state.running < self.places
             && state.ahead.len() < MOST_AHEAD
         {
             let Some(name) = state.queue.pop_front() else {

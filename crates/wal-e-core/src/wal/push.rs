@@ -69,6 +69,8 @@ pub struct PushOptions {
     /// The archive is asked for each file before it is sent: for a standby,
     /// whose files its primary has archived already.
     pub look_first: bool,
+    /// How many files are sent at the same time.
+    pub uploads: usize,
     /// How many files are compressed at the same time; of those larger than
     /// 16 MB, which are sent while they are compressed, also how many are sent.
     pub compressors: usize,
@@ -82,6 +84,7 @@ pub struct Pusher {
     /// Files that are in the archive already, as far as a listing tells.
     listed: HashSet<WalFileName>,
     compressors: Arc<Semaphore>,
+    uploads: Semaphore,
     other_encodings: Mutex<OtherEncodings>,
     /// Bytes that were compressed.
     compressed: Arc<AtomicU64>,
@@ -101,12 +104,23 @@ impl Pusher {
         notices: Notices,
     ) -> Self {
         let compressors = Arc::new(Semaphore::new(options.compressors.max(1)));
+        let uploads = Semaphore::new(options.uploads.max(1));
         let other_encodings = Mutex::new(OtherEncodings {
             known: options.other_encodings.clone(),
             read_at: Instant::now(),
         });
         let compressed = Arc::default();
-        Pusher { store, options, listed, compressors, other_encodings, compressed, cancel, notices }
+        Pusher {
+            store,
+            options,
+            listed,
+            compressors,
+            uploads,
+            other_encodings,
+            compressed,
+            cancel,
+            notices,
+        }
     }
 
     /// Stores the WAL file at `path` under `name`, compressed, and returns once
@@ -151,6 +165,15 @@ impl Pusher {
                 let outcome = PushOutcome::AlreadyThere;
                 Ok(Pushed { outcome, bytes_read, bytes_stored: sent.bytes })
             }
+        }
+    }
+
+    /// How many files may be under way, so that some are compressed while others
+    /// wait for their answers; with one upload at a time, one.
+    pub fn under_way(&self) -> usize {
+        match self.options.uploads {
+            0 | 1 => 1,
+            uploads => uploads + self.options.compressors,
         }
     }
 
@@ -267,12 +290,14 @@ impl Pusher {
             let bytes = body.len() as u64;
             let key = layout::wal_file(name, self.options.compression.encoding());
             let attributes = attributes(&checksum);
+            let _upload = self.uploads.acquire().await;
             let outcome = self.store.put(&key, body, PutMode::CreateOnly, &attributes).await?;
             Ok(Sent { outcome, bytes, checksum })
         };
         tokio::select! {
-            sent = sending => sent,
+            biased;
             () = self.cancel.cancelled() => Err(Error::cancelled()),
+            sent = sending => sent,
         }
     }
 
@@ -281,6 +306,7 @@ impl Pusher {
     async fn send_in_parts(&self, name: &WalFileName, path: &Path, bytes: u64) -> Result<Sent> {
         let _place = self.compressors.acquire().await;
         let checksum = self.checksum(path, bytes).await?;
+        let _upload = self.uploads.acquire().await;
         let compression = self.options.compression;
         let key = layout::wal_file(name, compression.encoding());
         let request = Upload {

@@ -52,6 +52,7 @@ fn options() -> PushOptions {
         other_encodings: Vec::new(),
         system_identifier: Some(CLUSTER),
         look_first: false,
+        uploads: 1,
         compressors: 1,
     }
 }

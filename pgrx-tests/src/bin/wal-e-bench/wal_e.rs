@@ -72,6 +72,13 @@ impl Archiver for WalE {
 
     fn prepare(&mut self, cluster: &Cluster) {
         cluster.execute("CREATE EXTENSION IF NOT EXISTS wal_e");
+        // The cluster's own archive, as after the first segment of its life: an
+        // older one than those that wait.
+        let first = cluster.done_files().into_iter().next().expect("one was settled before");
+        let path = cluster.data_directory().join("pg_wal").join(first);
+        let mut command = wal_e(&self.archive);
+        command.args(["wal-push", "-p", "1"]).arg(path);
+        run_within(Duration::from_secs(60), &mut command).success();
     }
 
     fn watched(&self) -> Watched {

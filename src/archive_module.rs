@@ -183,7 +183,7 @@ impl Archiver {
         let opened = self.run(opening);
         let opened = opened.inspect_err(|failure| self.held_back.note_opening(settings, failure));
         let pipeline = Arc::new(opened?);
-        self.stop.note_success();
+        self.stop.note_opened();
         self.connection =
             Some(Connection { settings: settings.clone(), pipeline: Arc::clone(&pipeline) });
         Ok(pipeline)

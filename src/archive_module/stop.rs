@@ -3,8 +3,8 @@
 //! The stop waits for the archiver, which archives what is left, the segment of
 //! the shutdown checkpoint last. While the store answers it may take as long as
 //! it needs. A store that hangs must not hang the stop: when nothing moves for
-//! a few seconds, what is under way is given up, and so is all that follows. The files keep their
-//! `.ready` marks and are archived after the next start.
+//! a few seconds, what is under way is given up, and so is all that follows.
+//! The files keep their `.ready` marks and are archived after the next start.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -38,6 +38,12 @@ impl StopWatch {
     /// A file of this size is next.
     pub fn begin_file(&mut self, bytes: u64) {
         self.patience = PATIENCE + Duration::from_secs(bytes / BYTES_PER_SECOND);
+    }
+
+    /// The archive is open, and uploads are counted from zero.
+    pub fn note_opened(&mut self) {
+        self.since = None;
+        self.progress = 0;
     }
 
     /// A file is stored.

@@ -13,6 +13,11 @@ const SPEAK_EVERY: Duration = Duration::from_secs(60);
 /// shorter: a store that asks for fewer requests should see fewer.
 const FIRST_DELAY_WHEN_THROTTLED: Duration = Duration::from_secs(1);
 
+/// How long new keys are waited for where those that there are have expired: a
+/// rotation that lags. Somebody may be waiting, and this needs a person more
+/// often than not.
+const RENEWAL_TIME: Duration = Duration::from_secs(20);
+
 /// How long to go on trying what fails for a passing reason.
 ///
 /// The wait before the next attempt is drawn evenly from zero to a bound that
@@ -63,6 +68,14 @@ impl Patience {
         Attempts { patience: *self, speaker, began: OnceLock::new(), failures: 0 }
     }
 
+    /// How long to go on after this error.
+    fn give_up_after(&self, error: &Error) -> Duration {
+        match error.kind() {
+            ErrorKind::Unavailable | ErrorKind::Throttled => self.give_up_after,
+            _ => self.give_up_after.min(RENEWAL_TIME),
+        }
+    }
+
     /// The longest that may be waited after so many failures, the last of `kind`.
     fn delay_bound(&self, failures: u32, kind: ErrorKind) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
@@ -95,7 +108,7 @@ impl Speaker {
         self.notices.log(format!(
             "{}; trying again for up to {} s",
             error.message(),
-            patience.give_up_after.as_secs()
+            patience.give_up_after(error).as_secs()
         ));
     }
 }
@@ -132,8 +145,8 @@ impl Attempts<'_> {
         }
         self.failures += 1;
         let elapsed = self.began.get_or_init(Instant::now).elapsed();
-        let Some(left) = self.patience.give_up_after.checked_sub(elapsed).filter(|d| !d.is_zero())
-        else {
+        let give_up_after = self.patience.give_up_after(&error);
+        let Some(left) = give_up_after.checked_sub(elapsed).filter(|d| !d.is_zero()) else {
             return Err(self.given_up(error, elapsed));
         };
         self.speaker.retrying(&error, &self.patience);

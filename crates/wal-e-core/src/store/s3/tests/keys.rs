@@ -64,7 +64,7 @@ async fn an_expired_token_is_tried_again_until_there_is_another() {
     assert!(keys.len() >= 4, "{keys:?}");
     assert!(keys[..keys.len() - 1].iter().all(|key| key == "OLD"), "{keys:?}");
     assert_eq!(keys.last().unwrap(), "NEW");
-    assert!(queue.drain()[0].message.contains("400 ExpiredToken; trying again for up to 60 s"));
+    assert!(queue.drain()[0].message.contains("400 ExpiredToken; trying again for up to 20 s"));
 }
 
 #[tokio::test]

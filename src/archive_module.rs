@@ -27,7 +27,7 @@ use self::stop::StopWatch;
 use crate::archiver_stats;
 use crate::error::{Failure, Result};
 use crate::gucs;
-use crate::pg::interrupts;
+use crate::pg::{interrupts, server};
 use crate::runtime::{Runtime, Watch};
 use crate::server_log;
 
@@ -176,9 +176,10 @@ impl Archiver {
         }
         self.disconnect();
         let (wanted, notices) = (settings.clone(), self.notices.clone());
+        let claimant = server::claimant();
         let opening = async move {
             let store = store::open(&wanted.store, Patience::archiver(), notices.clone()).await?;
-            wal::open(store, &wanted.archiving, notices).await
+            wal::open(store, Some(&claimant), &wanted.archiving, notices).await
         };
         let opened = self.run(opening);
         let opened = opened.inspect_err(|failure| self.held_back.note_opening(settings, failure));

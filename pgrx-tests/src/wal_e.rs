@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::archive::Archive;
+use crate::cluster::Cluster;
 use crate::installation::wal_e_program;
 use crate::process::{Finished, ServerUser, run};
 
@@ -11,6 +12,17 @@ use crate::process::{Finished, ServerUser, run};
 pub fn wal_e(archive: &Archive) -> Command {
     let mut command = bare_wal_e();
     command.args(archive.program_options());
+    command
+}
+
+/// `wal-e backup-push` for this cluster.
+pub fn backup_push(cluster: &Cluster, archive: &Archive) -> Command {
+    let mut command = wal_e(archive);
+    command
+        .env("PGHOST", cluster.socket_directory())
+        .env("PGUSER", "postgres")
+        .arg("backup-push")
+        .arg(cluster.data_directory());
     command
 }
 

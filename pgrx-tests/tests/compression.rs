@@ -1,7 +1,6 @@
 //! Every compression, and changes from one to another in one archive.
 
 use std::fs;
-use std::process::Command;
 
 use wal_e_e2e::archive::{Archive, decompress};
 use wal_e_e2e::cluster::{Cluster, StopMode};
@@ -9,7 +8,7 @@ use wal_e_e2e::installation::{PgVersion, wal_e_program};
 use wal_e_e2e::process::run;
 use wal_e_e2e::restore::Restore;
 use wal_e_e2e::wait::wait_for;
-use wal_e_e2e::wal_e::wal_e;
+use wal_e_e2e::wal_e::{backup_push, wal_e};
 
 /// The content of an object, by the extension of its name, read with the
 /// libraries of the formats themselves.
@@ -199,17 +198,6 @@ fn settings_that_cannot_be_meant_are_refused_with_a_hint() {
     wait_for("the new method", || cluster.query_one("SHOW wal_e.compression") == "zstd");
     let backup = cluster.backup_push();
     assert_tars(&archive, &backup, ".zst");
-}
-
-/// `wal-e backup-push` for this cluster.
-fn backup_push(cluster: &Cluster, archive: &Archive) -> Command {
-    let mut command = wal_e(archive);
-    command
-        .env("PGHOST", cluster.socket_directory())
-        .env("PGUSER", "postgres")
-        .arg("backup-push")
-        .arg(cluster.data_directory());
-    command
 }
 
 #[test]

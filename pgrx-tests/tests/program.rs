@@ -1,7 +1,5 @@
 //! The program beside a server that does not load the extension.
 
-use std::process::Command;
-
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::fault_proxy::Fault;
@@ -9,7 +7,7 @@ use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::run;
 use wal_e_e2e::restore::Restore;
 use wal_e_e2e::s3_server::Refusal;
-use wal_e_e2e::wal_e::{archive_command, bare_wal_e, run_wal_e, wal_e};
+use wal_e_e2e::wal_e::{archive_command, backup_push, bare_wal_e, run_wal_e, wal_e};
 
 /// A cluster that archives with `wal-e wal-push` as its archive_command.
 fn cluster_with_archive_command(version: PgVersion, archive: &Archive) -> Cluster {
@@ -18,17 +16,6 @@ fn cluster_with_archive_command(version: PgVersion, archive: &Archive) -> Cluste
         .configuration("archive_mode = on")
         .configuration(format!("archive_command = '{command}'"))
         .start()
-}
-
-/// `wal-e backup-push` for this cluster.
-fn backup_push(cluster: &Cluster, archive: &Archive) -> Command {
-    let mut command = wal_e(archive);
-    command
-        .env("PGHOST", cluster.socket_directory())
-        .env("PGUSER", "postgres")
-        .arg("backup-push")
-        .arg(cluster.data_directory());
-    command
 }
 
 #[test]

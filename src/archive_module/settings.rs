@@ -25,16 +25,12 @@ pub struct ArchiverSettings {
 /// # Errors
 /// As [`gucs::store_config`].
 pub fn current() -> Result<ArchiverSettings> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let uploads = gucs::wal_upload_concurrency();
     Ok(ArchiverSettings {
         store: gucs::store_config()?,
         archiving: Archiving {
-            claimant: Some(server::claimant()),
             wal_directory: PathBuf::from(WAL_DIRECTORY),
             compression: gucs::compression()?,
-            uploads,
-            compressors: processors.min(uploads),
+            uploads: gucs::wal_upload_concurrency(),
             standby: server::in_recovery(),
         },
     })

@@ -3,16 +3,12 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use wal_e_core::base_backup::{self, BackupInfo};
-use wal_e_core::notice;
 use wal_e_core::store::{self, retry::Patience};
 
 use super::timestamp::timestamptz;
 use crate::error::Result;
 use crate::gucs;
-use crate::pg::interrupts;
 use crate::pg::lsn_datum::LsnDatum;
-use crate::runtime::{Runtime, Watch};
-use crate::server_log;
 
 /// The base backups of the configured prefix, oldest first.
 #[pg_extern]
@@ -63,21 +59,8 @@ fn wale_backup_list() -> Result<
 
 fn list() -> Result<Vec<BackupInfo>> {
     let config = gucs::store_config()?;
-    let (notices, queue) = notice::channel();
-    let runtime = Runtime::start()?;
-    let listed = runtime.run(
-        async move {
-            let store = store::open(&config, Patience::command(), notices).await?;
-            base_backup::list(&*store).await
-        },
-        || {
-            server_log::emit(&queue);
-            match interrupts::check() {
-                Ok(()) => Watch::Continue,
-                Err(failure) => Watch::GiveUp(failure),
-            }
-        },
-    );
-    server_log::emit(&queue);
-    listed
+    super::run(|notices| async move {
+        let store = store::open(&config, Patience::command(), notices).await?;
+        base_backup::list(&*store).await
+    })
 }

@@ -5,14 +5,11 @@ use std::time::{Duration, SystemTime};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use wal_e_core::check::{self, Check};
-use wal_e_core::notice;
 
 use crate::archiver_stats;
 use crate::error::{Failure, Result};
 use crate::gucs;
-use crate::pg::{interrupts, server, shared_memory};
-use crate::runtime::{Runtime, Watch};
-use crate::server_log;
+use crate::pg::{server, shared_memory};
 
 /// An archiver that works takes a file within seconds.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -135,18 +132,7 @@ fn prefix() -> Result<Vec<Check>> {
         Err(error) => return Ok(check::without_prefix(&error)),
     };
     let claimant = server::claimant();
-    let (notices, queue) = notice::channel();
-    let runtime = Runtime::start()?;
-    let rows =
-        runtime.run(async move { Ok(check::prefix(&config, &claimant, notices).await) }, || {
-            server_log::emit(&queue);
-            match interrupts::check() {
-                Ok(()) => Watch::Continue,
-                Err(failure) => Watch::GiveUp(failure),
-            }
-        });
-    server_log::emit(&queue);
-    rows
+    super::run(|notices| async move { Ok(check::prefix(&config, &claimant, notices).await) })
 }
 
 fn archiver() -> Check {

@@ -8,9 +8,31 @@ mod stat_archiver;
 mod timestamp;
 
 use pgrx::PgSqlErrorCode;
+use wal_e_core::notice::{self, Notices};
 
 use crate::error::{Failure, Result};
-use crate::pg::shared_memory;
+use crate::pg::{interrupts, shared_memory};
+use crate::runtime::{Runtime, Watch};
+use crate::server_log;
+
+/// Runs `work` of the core on threads of this backend, which meanwhile logs what it
+/// has to say and can be canceled.
+fn run<T, F>(work: impl FnOnce(Notices) -> F) -> Result<T>
+where
+    F: Future<Output = wal_e_core::Result<T>> + Send + 'static,
+    T: Send + 'static,
+{
+    let (notices, queue) = notice::channel();
+    let done = Runtime::start()?.run(work(notices), || {
+        server_log::emit(&queue);
+        match interrupts::check() {
+            Ok(()) => Watch::Continue,
+            Err(failure) => Watch::GiveUp(failure),
+        }
+    });
+    server_log::emit(&queue);
+    done
+}
 
 /// Base backups and statistics need the memory that only the postmaster can reserve.
 fn require_preloading() -> Result<()> {

@@ -35,21 +35,18 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
     if confirmed.take(&name) {
         return Ok(());
     }
-    let uploads = usize::from(arguments.pool_size);
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let claimant = claimant(path);
     let archiving = Archiving {
-        claimant: claimant(path),
         wal_directory: wal_directory.to_owned(),
         compression: arguments.compression.resolve(settings)?,
-        uploads,
-        compressors: processors.min(uploads),
+        uploads: usize::from(arguments.pool_size),
         standby: false,
     };
     run_small(async {
         let interrupt = Interrupt::listen(report)?;
         let opened = open(settings, report).await?;
         let pushing = async {
-            let opening = wal::open(opened.store, &archiving, opened.notices);
+            let opening = wal::open(opened.store, claimant.as_ref(), &archiving, opened.notices);
             let pipeline = interrupt.or_cancelled(opening).await?;
             let pushed = interrupt.or_cancelled(pipeline.push(&name)).await;
             match &pushed {

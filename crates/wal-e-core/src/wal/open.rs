@@ -16,34 +16,32 @@ use crate::store::ObjectStore;
 /// Which WAL is archived, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archiving {
-    /// The cluster; `None` when it is not known, as with a timeline history
-    /// file outside of a data directory. The owner of the archive is not
-    /// asked for then.
-    pub claimant: Option<Claimant>,
     /// Where the server keeps its WAL.
     pub wal_directory: PathBuf,
     /// What new files are compressed with.
     pub compression: Compression,
     /// Files sent at the same time; with 1, none is sent ahead.
     pub uploads: usize,
-    /// Files compressed at the same time.
-    pub compressors: usize,
     /// Whether the server is a standby, so that most files are in the archive already.
     pub standby: bool,
 }
 
 /// Makes sure that the archive is this cluster's, and finds out what it has.
+/// `claimant` is `None` when the cluster is not known, as with a timeline history
+/// file outside of a data directory; the owner of the archive is not asked for
+/// then.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Conflict`] when the archive belongs to another cluster, before
 /// anything is written; and the store's own kinds.
 pub async fn open(
     store: Arc<dyn ObjectStore>,
+    claimant: Option<&Claimant>,
     archiving: &Archiving,
     notices: Notices,
 ) -> Result<Pipeline> {
     let claim = async {
-        match &archiving.claimant {
+        match claimant {
             Some(claimant) => owner::claim(&*store, claimant).await,
             None => Ok(()),
         }
@@ -58,13 +56,14 @@ pub async fn open(
     claimed?;
     let encoding = archiving.compression.encoding();
     let other_encodings = owner::register_wal_encoding(&*store, encoding, registered?).await?;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let options = PushOptions {
         compression: archiving.compression,
         other_encodings,
-        system_identifier: archiving.claimant.as_ref().map(|claimant| claimant.system_identifier),
+        system_identifier: claimant.map(|claimant| claimant.system_identifier),
         look_first: archiving.standby,
         uploads: archiving.uploads,
-        compressors: archiving.compressors,
+        compressors: processors.min(archiving.uploads),
     };
     let pusher = Pusher::new(store, options, listed?, CancellationToken::new(), notices);
     Ok(Pipeline::new(pusher, &archiving.wal_directory))

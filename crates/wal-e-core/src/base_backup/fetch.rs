@@ -14,22 +14,16 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::list::{read_sentinel, resolve};
 use super::recovery::{self, RecoveryConfig};
+use super::stored::{StoredBackup, Tar};
 use super::target::Target;
 use super::unpack::{Unpacked, unpack};
-use crate::codec::Encoding;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{self, ObjectKey, TarKind};
 use crate::notice::Notices;
 use crate::postgres::tablespace_map;
-use crate::sentinel::{self, FilesMetadata};
-use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
+use crate::store::ObjectStore;
 use crate::tasks::{blocking, joined};
 use crate::transfer::download;
-
-/// The largest list of files that is read: some hundred bytes a file.
-const LARGEST_FILES_METADATA_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 
 /// Names of work, should it panic.
 const UNPACKING: &str = "unpacking a tar";
@@ -85,7 +79,7 @@ pub async fn fetch(
     cancel: CancellationToken,
 ) -> Result<Fetched> {
     let backup = tokio::select! {
-        found = Backup::find(&*store, &request.name) => found?,
+        found = StoredBackup::find(&*store, &request.name) => found?,
         () = cancel.cancelled() => return Err(Error::cancelled()),
     };
     progress.bytes_total.store(backup.bytes(), Ordering::Relaxed);
@@ -114,141 +108,6 @@ pub async fn fetch(
     }
 }
 
-/// What the store says of a backup.
-struct Backup {
-    name: String,
-    sentinel: sentinel::Sentinel,
-    files: FilesMetadata,
-    partitions: Vec<Tar>,
-    label: Option<Tar>,
-    control: Tar,
-}
-
-/// One tar of a backup, encoded as its own name says.
-#[derive(Clone)]
-struct Tar {
-    object: ObjectInfo,
-    encoding: Encoding,
-}
-
-impl Backup {
-    async fn find(store: &dyn ObjectStore, name: &str) -> Result<Self> {
-        let name = resolve(store, name).await?;
-        let sentinel = read_sentinel(store, &name).await?;
-        if let Some(parent) = &sentinel.delta_from {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!("base backup \"{name}\" is a delta of \"{parent}\""),
-            )
-            .with_detail("Delta backups cannot be restored by this version.")
-            .with_hint("Restore a full backup, or use WAL-G for this one."));
-        }
-        let files = read_files_metadata(store, &name, &sentinel).await?;
-        let request =
-            ListRequest { prefix: layout::tar_partitions(&name), ..ListRequest::default() };
-        let objects = list_all(store, &request).await?;
-        for tar in files.tar_file_sets.keys() {
-            let key = layout::tar_partition(&name, tar);
-            if !objects.iter().any(|object| object.key == key) {
-                return Err(missing(store, &name, &key));
-            }
-        }
-        let (mut partitions, mut label, mut control) = (Vec::new(), None, None);
-        for object in objects {
-            let (kind, encoding) = tar_of(store, &object.key)?;
-            let tar = Tar { object, encoding };
-            match kind {
-                TarKind::Partition => partitions.push(tar),
-                TarKind::PgControl => put_once(&mut control, tar, store)?,
-                TarKind::BackupLabel => put_once(&mut label, tar, store)?,
-            }
-        }
-        let control = control.ok_or_else(|| {
-            let encoding = partitions.first().map_or(Encoding::default(), |tar| tar.encoding);
-            let key = layout::tar_partition(&name, &layout::pg_control_file_name(encoding));
-            missing(store, &name, &key)
-        })?;
-        Ok(Backup { name, sentinel, files, partitions, label, control })
-    }
-
-    fn bytes(&self) -> u64 {
-        let own = self.label.iter().chain(std::iter::once(&self.control));
-        self.partitions.iter().chain(own).map(|tar| tar.object.size_bytes).sum()
-    }
-
-    /// The names of the files that a tar must hold.
-    fn expected(&self, tar: &Tar) -> Option<Vec<String>> {
-        let file_name = tar.object.key.as_str().rsplit('/').next()?;
-        self.files.tar_file_sets.get(file_name).cloned()
-    }
-}
-
-/// What a tar holds, and its encoding.
-fn tar_of(store: &dyn ObjectStore, key: &ObjectKey) -> Result<(TarKind, Encoding)> {
-    let url = store.url(key.as_str());
-    let Some((kind, encoding)) = layout::tar_of(key) else {
-        return Err(Error::new(
-            ErrorKind::Config,
-            format!("object \"{url}\" is among the tars of a base backup and is none"),
-        )
-        .with_hint("Move it elsewhere: only tars belong there."));
-    };
-    Ok((kind, encoding.readable(&url)?))
-}
-
-/// Of `pg_control` and the label there is one tar: of two, either may be stale.
-fn put_once(place: &mut Option<Tar>, tar: Tar, store: &dyn ObjectStore) -> Result<()> {
-    match place {
-        None => {
-            *place = Some(tar);
-            Ok(())
-        }
-        Some(other) => Err(Error::new(
-            ErrorKind::Corrupt,
-            format!(
-                "objects \"{}\" and \"{}\" are the same tar of a base backup in two encodings",
-                store.url(other.object.key.as_str()),
-                store.url(tar.object.key.as_str()),
-            ),
-        )
-        .with_hint("Restore another base backup; \"wal-e backup-list\" shows them.")),
-    }
-}
-
-fn missing(store: &dyn ObjectStore, backup: &str, key: &ObjectKey) -> Error {
-    Error::new(
-        ErrorKind::Corrupt,
-        format!(
-            "base backup \"{backup}\" is incomplete: there is no object \"{}\"",
-            store.url(key.as_str())
-        ),
-    )
-    .with_hint("Restore another base backup; \"wal-e backup-list\" shows them.")
-}
-
-/// Empty when the backup was made without one: then all that is stored is taken.
-async fn read_files_metadata(
-    store: &dyn ObjectStore,
-    backup: &str,
-    sentinel: &sentinel::Sentinel,
-) -> Result<FilesMetadata> {
-    let optional =
-        sentinel.files_metadata_disabled || sentinel.version.is_none_or(|version| version < 2);
-    let key = layout::files_metadata(backup);
-    let object = match store.get(&key, 0, None).await {
-        Err(error) if error.kind() == ErrorKind::NotFound && optional => {
-            return Ok(FilesMetadata::default());
-        }
-        // Without it, nobody would notice files that are missing.
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(missing(store, backup, &key));
-        }
-        result => result?,
-    };
-    let json = object.into_bytes(LARGEST_FILES_METADATA_BYTES).await?;
-    sentinel::parse(&store.url(key.as_str()), &json)
-}
-
 /// A fetch that has begun to write.
 struct Fetch {
     store: Arc<dyn ObjectStore>,
@@ -258,7 +117,7 @@ struct Fetch {
 }
 
 impl Fetch {
-    async fn run(&self, backup: &Backup, request: &FetchRequest) -> Result<Unpacked> {
+    async fn run(&self, backup: &StoredBackup, request: &FetchRequest) -> Result<Unpacked> {
         let mut all = self.fetch_partitions(backup, request.concurrency).await?;
         if let Some(label) = &backup.label {
             add(&mut all, self.fetch_tar(label, backup.expected(label)).await?);
@@ -283,7 +142,11 @@ impl Fetch {
         Ok(all)
     }
 
-    async fn fetch_partitions(&self, backup: &Backup, concurrency: usize) -> Result<Unpacked> {
+    async fn fetch_partitions(
+        &self,
+        backup: &StoredBackup,
+        concurrency: usize,
+    ) -> Result<Unpacked> {
         let slots = Arc::new(Semaphore::new(concurrency.max(1)));
         let mut tasks = JoinSet::new();
         for tar in backup.partitions.clone() {

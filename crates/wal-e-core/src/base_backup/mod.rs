@@ -2,10 +2,12 @@
 
 mod fetch;
 mod list;
+mod member;
 mod partition;
 mod progress;
 mod push;
 mod recovery;
+mod stored;
 mod tar_stream;
 mod target;
 mod unfinished;

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
+use super::member;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sentinel::TablespaceSpec;
 
@@ -79,22 +80,7 @@ impl Target {
     /// # Errors
     /// [`ErrorKind::Corrupt`] for a name that leads out of the target.
     pub fn place(&self, member: &Path) -> Result<PathBuf> {
-        let mut relative = PathBuf::new();
-        for component in member.components() {
-            match component {
-                Component::RootDir | Component::CurDir => {}
-                Component::Normal(name) => relative.push(name),
-                Component::ParentDir | Component::Prefix(_) => {
-                    return Err(Error::new(
-                        ErrorKind::Corrupt,
-                        format!(
-                            "tar member \"{}\" leads out of the data directory",
-                            member.display()
-                        ),
-                    ));
-                }
-            }
-        }
+        let relative = member::relative_path(member)?;
         // Written to the tablespace's own place, not through its link.
         if let Ok(inside) = relative.strip_prefix("pg_tblspc") {
             let mut components = inside.components();

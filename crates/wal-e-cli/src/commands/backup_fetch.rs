@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use wal_e_core::base_backup::{self, FetchProgress, FetchRequest, RecoveryConfig, RecoveryTarget};
+use wal_e_core::base_backup::{
+    self, FetchProgress, FetchRequest, RecoveryConfig, RecoveryTarget, TablespacePlaces,
+};
 use wal_e_core::{Error, Result};
 
 use super::{open, run_large};
@@ -30,8 +32,9 @@ pub fn run(
         name: arguments.name.clone(),
         directory: directory.clone(),
         concurrency: usize::from(arguments.pool_size),
-        tablespace_mapping: arguments.tablespace_mapping.clone(),
+        tablespaces: TablespacePlaces::Mapped(arguments.tablespace_mapping.clone()),
         recovery,
+        resume: false,
     };
     let fetched = run_large(async {
         let interrupt = Interrupt::listen(report)?;

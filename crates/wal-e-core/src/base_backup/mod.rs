@@ -1,13 +1,22 @@
 //! Base backups: taken, listed, fetched.
 
+mod chain;
+mod deferred;
 mod fetch;
+mod increment;
+mod journal;
 mod list;
 mod member;
 mod partition;
 mod progress;
 mod push;
 mod recovery;
+mod resume;
+mod selection;
 mod stored;
+mod syncing;
+mod tablespaces;
+mod tar_reader;
 mod tar_stream;
 mod target;
 mod unfinished;
@@ -23,4 +32,5 @@ pub(crate) use list::{newest_identified, stored};
 pub use progress::{Phase, Progress};
 pub use push::{BackupPush, BackupStart, BackupStop, PushOptions};
 pub use recovery::{RecoveryConfig, RecoveryTarget};
+pub use tablespaces::TablespacePlaces;
 pub use unfinished::Taker;

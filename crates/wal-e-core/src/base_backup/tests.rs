@@ -133,11 +133,12 @@ impl Fixture {
             name: name.to_owned(),
             directory: self.dir.path().join("restored"),
             concurrency: 3,
-            tablespace_mapping: vec![(
+            tablespaces: TablespacePlaces::Mapped(vec![(
                 self.dir.path().join("space"),
                 self.dir.path().join("restored_space"),
-            )],
+            )]),
             recovery: None,
+            resume: false,
         };
         let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());
         fetch(store, request, Arc::default(), notices, self.cancel.clone()).await

@@ -202,6 +202,27 @@ pub struct BackupFetch {
     )]
     pub tablespace_mapping: Vec<(PathBuf, PathBuf)>,
 
+    /// Restore the tablespaces where FILE says, a JSON object like the "Spec" of a
+    /// sentinel: {"tablespaces": ["16384"], "16384": {"loc": "/new/place"}}; those
+    /// that it does not name go where they were. With SOURCE, all of them do
+    #[arg(long, value_name = "FILE|SOURCE", conflicts_with = "tablespace_mapping")]
+    pub restore_spec: Option<String>,
+
+    /// Restore the tablespaces into DIR, as directories in pg_tblspc instead of
+    /// links; allow_in_place_tablespaces is set, as the server stops at them without
+    #[arg(long, conflicts_with_all = ["tablespace_mapping", "restore_spec"])]
+    pub blind_restore: bool,
+
+    /// Go on with a restore that was interrupted, given the same options: only what
+    /// is missing or damaged is fetched, and what is not of the backup is removed
+    #[arg(long)]
+    pub resume: bool,
+
+    /// Print an event a line, as JSON objects: "progress" each second, and at the
+    /// end "done" or "error"
+    #[arg(long)]
+    pub json: bool,
+
     #[command(flatten)]
     pub recovery: RecoveryOptions,
 }
@@ -320,6 +341,9 @@ mod tests {
             "backup-push /data -p 8 --cluster-read-rate-limit 1000000",
             "backup-push --pool-size 8 /data",
             "backup-fetch /data LATEST -p 16",
+            "backup-fetch /data LATEST --blind-restore",
+            "backup-fetch --restore-spec SOURCE /data LATEST",
+            "backup-fetch /data LATEST --restore-spec=/spec.json --resume --json",
             "backup-list --detail",
             "backup-list base_0000",
             "version",
@@ -351,6 +375,9 @@ mod tests {
             "backup-fetch /data LATEST --recovery-target-timeline 0",
             "backup-fetch /data LATEST --recovery-target-action promote",
             "backup-fetch /data LATEST --recovery-target-lsn 0/1 --recovery-target-action stop",
+            "backup-fetch /data LATEST --blind-restore --restore-spec SOURCE",
+            "backup-fetch /data LATEST --blind-restore -T /a=/b",
+            "backup-fetch /data LATEST --restore-spec SOURCE -T /a=/b",
             "backup-fetch /data LATEST --tablespace-mapping /a",
             "backup-fetch /data LATEST --tablespace-mapping /a=b",
             "backup-fetch /data LATEST --tablespace-mapping /a=/b=/c",

@@ -28,7 +28,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::notice::{Level as Loudness, Notices};
 use crate::store::ObjectStore;
 use crate::tasks::{blocking, joined};
-use crate::transfer::download;
+use crate::transfer::{download, download_ranges};
 
 /// Names of work, should it panic.
 const PREPARING: &str = "preparing directories";
@@ -343,14 +343,23 @@ impl Restore {
         Ok(unpacked)
     }
 
+    /// The bytes of a tar.
+    async fn open(&self, tar: &Tar) -> Result<Box<dyn Read + Send>> {
+        let key = &tar.object.key;
+        Ok(match self.store.gains_by_ranges() {
+            true => Box::new(download_ranges(Arc::clone(&self.store), key).await?),
+            false => Box::new(download(self.store.get(key, 0, None).await?)),
+        })
+    }
+
     async fn fetch_tar(&self, level: &Arc<Level>, tar: &Tar) -> Result<Unpacked> {
         let url = self.store.url(tar.object.key.as_str());
         let opened = tokio::select! {
-            opened = self.store.get(&tar.object.key, 0, None) => opened?,
+            opened = self.open(tar) => opened?,
             () = self.cancel.cancelled() => return Err(Error::cancelled()),
         };
         let reader = Counted {
-            inner: download(opened),
+            inner: opened,
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
         };

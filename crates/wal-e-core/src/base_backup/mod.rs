@@ -24,6 +24,8 @@ mod unpack;
 mod walk;
 
 #[cfg(test)]
+mod foreign_tests;
+#[cfg(test)]
 mod tests;
 
 pub use fetch::{FetchProgress, FetchRequest, Fetched, fetch};

@@ -8,6 +8,7 @@
 //! * [`disk_full`]: a disk without space, on demand.
 //! * [`archive`]: a prefix and the place behind it, seen without wal_e;
 //!   [`wal_comparison`] with what a server has.
+//! * [`foreign_archive`]: archives as WAL-G and WAL-E write them.
 //! * [`wal_e`], [`restore`]: the program, and clusters made with it.
 //! * [`process`], [`random`], [`scratch`], [`wait`]: children with a deadline,
 //!   moments, directories, polling.
@@ -23,6 +24,7 @@ pub mod cluster;
 pub mod disk_full;
 pub mod fault_proxy;
 pub mod fingerprint;
+pub mod foreign_archive;
 pub mod installation;
 pub mod moto;
 pub mod process;

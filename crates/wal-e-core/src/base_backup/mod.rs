@@ -1,6 +1,8 @@
 //! Base backups: taken, listed, fetched.
 
 mod fetch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod list;
 mod member;
 mod partition;

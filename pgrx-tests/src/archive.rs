@@ -169,6 +169,7 @@ impl Archive {
         match &self.place {
             Place::File { directory } => {
                 let path = directory.join(name);
+                create_parents(directory, &path);
                 // Written anew: an archived file may have been made read-only.
                 if path.exists() {
                     fs::remove_file(&path).expect("an archived file can be removed");
@@ -278,6 +279,14 @@ pub fn decompress(frame: &[u8]) -> Vec<u8> {
     let length = lzzzz::lz4f::decompress_to_vec(frame, &mut content).expect("it is an LZ4 frame");
     assert_eq!(length, content.len());
     content
+}
+
+/// Makes what is missing between `root` and `path`, owned by the server's user.
+fn create_parents(root: &Path, path: &Path) {
+    let parents: Vec<_> = path.ancestors().skip(1).take_while(|parent| *parent != root).collect();
+    for parent in parents.into_iter().rev().filter(|parent| !parent.exists()) {
+        ServerUser::get().create_directory(parent, 0o700);
+    }
 }
 
 fn collect_files(root: &Path, directory: &Path, names: &mut Vec<String>) {

@@ -8,6 +8,7 @@
 //! * [`disk_full`]: a disk without space, on demand.
 //! * [`archive`]: a prefix and the place behind it, seen without wal_e;
 //!   [`wal_comparison`] with what a server has.
+//! * [`made_backup`]: base backups that nobody should have written.
 //! * [`wal_e`], [`restore`]: the program, and clusters made with it.
 //! * [`process`], [`random`], [`scratch`], [`wait`]: children with a deadline,
 //!   moments, directories, polling.
@@ -24,6 +25,7 @@ pub mod disk_full;
 pub mod fault_proxy;
 pub mod fingerprint;
 pub mod installation;
+pub mod made_backup;
 pub mod moto;
 pub mod process;
 pub mod random;

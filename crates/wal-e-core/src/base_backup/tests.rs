@@ -214,7 +214,7 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[tokio::test]
 async fn a_backup_comes_back_file_by_file() {
-    for encoding in Encoding::ALL {
+    for encoding in Encoding::WRITABLE {
         let mut fixture = Fixture::new().await;
         fixture.compression = Compression::new(encoding, None).unwrap();
         assert_eq!(fixture.push().await.unwrap(), NAME);
@@ -247,7 +247,7 @@ async fn tars_that_cannot_be_read_are_told_before_anything_is_written() {
     let fixture = Fixture::new().await;
     fixture.push().await.unwrap();
     for (key, kind) in [
-        (layout::tar_partition(NAME, "part_009.tar.br"), ErrorKind::Config),
+        (layout::tar_partition(NAME, "part_009.tar.lz4.gpg"), ErrorKind::Config),
         (layout::tar_partition(NAME, "README"), ErrorKind::Config),
         (layout::tar_partition(NAME, "pg_control.tar.zst"), ErrorKind::Corrupt),
         (layout::tar_partition(NAME, "backup_label.tar"), ErrorKind::Corrupt),
@@ -392,7 +392,7 @@ async fn wal_counts_as_archived_in_any_encoding_that_can_be_read() {
     let fixture = Fixture::new().await;
     let last = layout::wal_file(&segments[1].parse().unwrap(), Encoding::Lz4);
     fixture.memory.delete(&last).await.unwrap();
-    let foreign = last.as_str().replace(".lz4", ".br");
+    let foreign = last.as_str().replace(".lz4", ".gpg");
     let key = layout::ObjectKey::from_listing(&foreign).unwrap();
     let put = fixture.memory.put(&key, "?".into(), PutMode::CreateOnly, &NO_ATTRIBUTES);
     let _ = put.await.unwrap();

@@ -61,10 +61,10 @@ async fn files_of_every_encoding_are_found_in_one_archive() {
     let fixture = Fixture::new();
     let names =
         ["0000000100000000000000A1", "0000000100000000000000A2", "0000000100000000000000A3"];
-    for (name, encoding) in names.into_iter().zip(Encoding::ALL) {
+    for (name, encoding) in names.into_iter().zip(Encoding::WRITABLE) {
         fixture.archive(name, encoding, &segment(encoding as u32 + 3)).await;
     }
-    for (name, encoding) in names.into_iter().zip(Encoding::ALL) {
+    for (name, encoding) in names.into_iter().zip(Encoding::WRITABLE) {
         let content = fixture.fetch(name).await.unwrap();
         assert!(content == segment(encoding as u32 + 3), "{encoding}");
     }
@@ -85,7 +85,7 @@ async fn a_file_as_lz4_takes_one_request() {
 async fn files_whose_names_begin_alike_are_not_confused() {
     let fixture = Fixture::new();
     for other in [format!("{SEGMENT}.partial"), format!("{SEGMENT}.00000028.backup")] {
-        for encoding in Encoding::ALL {
+        for encoding in Encoding::WRITABLE {
             fixture.archive(&other, encoding, &segment(3)).await;
         }
         let error = fixture.fetch(SEGMENT).await.unwrap_err();
@@ -107,7 +107,7 @@ async fn an_uncompressed_name_may_end_with_a_dot_as_wal_g_wrote_it() {
 #[tokio::test]
 async fn an_encoding_that_cannot_be_read_is_not_taken_for_the_end_of_the_wal() {
     let fixture = Fixture::new();
-    for extension in ["lzo", "lzma", "br", "gz"] {
+    for extension in ["gpg", "lz4.gpg", "lzo.gpg"] {
         let key = ObjectKey::from_listing(&format!("wal_005/{SEGMENT}.{extension}")).unwrap();
         fixture.put(&key, b"?".to_vec(), None).await;
         let error = fixture.fetch(SEGMENT).await.unwrap_err();
@@ -134,7 +134,7 @@ async fn what_is_not_there_is_told_from_an_archive_without_wal() {
 async fn a_damaged_object_of_any_encoding_never_becomes_a_file() {
     let whole = segment(7);
     let checksum = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&whole));
-    for encoding in Encoding::ALL {
+    for encoding in Encoding::WRITABLE {
         let fixture = Fixture::new();
         let key = layout::wal_file(&SEGMENT.parse().unwrap(), encoding);
         let stored = compress(&whole, encoding);

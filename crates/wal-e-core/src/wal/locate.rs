@@ -17,7 +17,8 @@ pub struct Located {
 
 /// Looks for a WAL file in every encoding, with one request that lists. An archive
 /// holds it in more than one after its compression was changed and the file pushed
-/// again; then one that can be read is taken, LZ4 before zstd before none.
+/// again; then one that can be read is taken, LZ4 before zstd before none before
+/// what only other programs write.
 pub async fn locate(store: &dyn ObjectStore, name: &WalFileName) -> Result<Option<Located>> {
     let request =
         ListRequest { prefix: layout::wal_file_beginning(name), ..ListRequest::default() };
@@ -29,6 +30,7 @@ pub async fn locate(store: &dyn ObjectStore, name: &WalFileName) -> Result<Optio
         StoredEncoding::Readable(Encoding::Lz4) => 0,
         StoredEncoding::Readable(Encoding::Zstd) => 1,
         StoredEncoding::Readable(Encoding::None) => 2,
-        StoredEncoding::Foreign(_) => 3,
+        StoredEncoding::Readable(_) => 3,
+        StoredEncoding::Foreign(_) => 4,
     }))
 }

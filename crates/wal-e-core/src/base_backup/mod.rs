@@ -2,6 +2,7 @@
 
 mod fetch;
 mod list;
+mod manifest;
 mod member;
 mod partition;
 mod progress;

@@ -4,6 +4,7 @@ mod fetch;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod list;
+mod manifest;
 mod member;
 mod partition;
 mod progress;

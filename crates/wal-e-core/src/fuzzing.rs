@@ -13,11 +13,12 @@ use crate::base_backup::fuzzing as base_backup;
 use crate::codec::{Decompressor, Encoding};
 use crate::layout::{self, ObjectKey};
 use crate::owner::Owner;
-use crate::postgres::{WalFileName, WalPageHeader, tablespace_map};
+use crate::postgres::{BackupManifest, WalFileName, WalPageHeader, tablespace_map};
 use crate::sentinel::{self, FilesMetadata, Metadata, Sentinel};
 
 /// Every function of this kind, by the name of its fuzz target and corpus.
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("backup_manifest", backup_manifest),
     ("decompressor", decompressor),
     ("json", json),
     ("member_name", member_name),
@@ -39,6 +40,18 @@ pub fn json(bytes: &[u8]) {
     let _ = sentinel::parse::<Metadata>("x", bytes);
     let _ = sentinel::parse::<FilesMetadata>("x", bytes);
     let _ = sentinel::parse::<Owner>("x", bytes);
+}
+
+/// `backup_manifest`. Its own checksum hides the rest from bytes that are made
+/// up, so the same is tried with the right one.
+pub fn backup_manifest(bytes: &[u8]) {
+    let mut bytes = bytes.to_vec();
+    BackupManifest::mend_checksum(&mut bytes);
+    let Ok(manifest) = BackupManifest::parse(&bytes) else { return };
+    let mut written = Vec::new();
+    manifest.write(&mut written).expect("a vector takes everything");
+    let again = BackupManifest::parse(&written);
+    assert_eq!(again.as_ref(), Ok(&manifest));
 }
 
 /// Keys, and what their names tell.

@@ -152,6 +152,16 @@ impl BackupManifest {
         })
     }
 
+    /// Makes the checksum at the end of `bytes` fit what is before it.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn mend_checksum(bytes: &mut Vec<u8>) {
+        if let Some(covered) = covered_by_checksum(bytes).map(<[u8]>::len) {
+            let sum = hex(&Sha256::digest(&bytes[..covered]));
+            bytes.truncate(covered);
+            bytes.extend_from_slice(format!("\"Manifest-Checksum\": \"{sum}\"}}\n").as_bytes());
+        }
+    }
+
     /// The file at `path`.
     pub fn file(&self, path: &str) -> Option<&ManifestFile> {
         self.files.iter().find(|file| file.path == path.as_bytes())

@@ -164,12 +164,12 @@ impl Archive {
         }
     }
 
-    /// Puts an object in place, replacing what may be there, behind the back of wal_e.
+    /// Puts an object in place, replacing what is there, behind the back of wal_e.
     pub fn replace_object(&self, name: &str, bytes: Vec<u8>) {
         match &self.place {
             Place::File { directory } => {
                 let path = directory.join(name);
-                make_parents(directory, &path);
+                create_parents(directory, &path);
                 // Written anew: an archived file may have been made read-only.
                 if path.exists() {
                     fs::remove_file(&path).expect("an archived file can be removed");
@@ -281,12 +281,11 @@ pub fn decompress(frame: &[u8]) -> Vec<u8> {
     content
 }
 
-/// Makes the directories between `root` and `path` that are missing.
-fn make_parents(root: &Path, path: &Path) {
-    let missing = path.ancestors().skip(1).take_while(|parent| *parent != root && !parent.exists());
-    let mut missing: Vec<&Path> = missing.collect();
-    while let Some(directory) = missing.pop() {
-        ServerUser::get().create_directory(directory, 0o700);
+/// Makes what is missing between `root` and `path`, owned by the server's user.
+fn create_parents(root: &Path, path: &Path) {
+    let parents: Vec<_> = path.ancestors().skip(1).take_while(|parent| *parent != root).collect();
+    for parent in parents.into_iter().rev().filter(|parent| !parent.exists()) {
+        ServerUser::get().create_directory(parent, 0o700);
     }
 }
 

@@ -9,6 +9,7 @@
 //! * [`archive`]: a prefix and the place behind it, seen without wal_e;
 //!   [`wal_comparison`] with what a server has.
 //! * [`foreign_archive`]: archives as WAL-G and WAL-E write them.
+//! * [`made_backup`]: base backups that nobody should have written.
 //! * [`wal_e`], [`restore`]: the program, and clusters made with it.
 //! * [`process`], [`random`], [`scratch`], [`wait`]: children with a deadline,
 //!   moments, directories, polling.
@@ -26,6 +27,7 @@ pub mod fault_proxy;
 pub mod fingerprint;
 pub mod foreign_archive;
 pub mod installation;
+pub mod made_backup;
 pub mod moto;
 pub mod process;
 pub mod random;

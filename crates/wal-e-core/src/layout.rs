@@ -156,6 +156,11 @@ pub fn files_metadata(backup: &str) -> ObjectKey {
     ObjectKey(format!("{BASE_BACKUPS}/{backup}/files_metadata.json"))
 }
 
+/// Size and checksum of each file of a backup, in PostgreSQL's own form.
+pub fn backup_manifest(backup: &str) -> ObjectKey {
+    ObjectKey(format!("{BASE_BACKUPS}/{backup}/backup_manifest"))
+}
+
 /// The beginning of the keys of a backup's tars.
 pub fn tar_partitions(backup: &str) -> String {
     format!("{BASE_BACKUPS}/{backup}/tar_partitions/")

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::manifest;
 use super::recovery::{self, RecoveryConfig};
 use super::stored::{StoredBackup, Tar};
 use super::target::Target;
@@ -95,7 +96,7 @@ pub async fn fetch(
     ));
     let fetch =
         Fetch { store, target: Arc::clone(&target), progress, cancel: cancel.child_token() };
-    match fetch.run(&backup, &request).await {
+    match fetch.run(&backup, &request, &notices).await {
         Ok(unpacked) => {
             Ok(Fetched { name: backup.name, bytes_written: unpacked.bytes, files: unpacked.files })
         }
@@ -117,7 +118,12 @@ struct Fetch {
 }
 
 impl Fetch {
-    async fn run(&self, backup: &StoredBackup, request: &FetchRequest) -> Result<Unpacked> {
+    async fn run(
+        &self,
+        backup: &StoredBackup,
+        request: &FetchRequest,
+        notices: &Notices,
+    ) -> Result<Unpacked> {
         let mut all = self.fetch_partitions(backup, request.concurrency).await?;
         if let Some(label) = &backup.label {
             add(&mut all, self.fetch_tar(label, backup.expected(label)).await?);
@@ -126,6 +132,8 @@ impl Fetch {
         // where replay begins, and open a database that is not consistent.
         self.require("backup_label", &backup.name)?;
         self.rewrite_tablespace_map()?;
+        let data_directory = self.target.data_directory();
+        manifest::place(&*self.store, &backup.name, data_directory, notices).await?;
         recovery::leave_out_old_settings(self.target.data_directory())?;
         if let Some(recovery) = &request.recovery {
             recovery.write(self.target.data_directory())?;

@@ -1,7 +1,10 @@
 //! Base backups: taken, listed, fetched.
 
 mod fetch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod list;
+mod manifest;
 mod member;
 mod partition;
 mod progress;

@@ -15,7 +15,9 @@ use crate::codec::{Compression, Compressor, Decompressor, Encoding};
 use crate::error::{ErrorKind, Result};
 use crate::layout;
 use crate::notice;
-use crate::postgres::{Lsn, SegmentSize, SystemIdentifier, TimelineId, WalFileName};
+use crate::postgres::{
+    BackupManifest, Lsn, SegmentSize, SystemIdentifier, TimelineId, WalFileName,
+};
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, list_all};
@@ -153,7 +155,9 @@ impl Fixture {
         let new_space = self.dir.path().join("restored_space");
         let map = format!("16384 {}\n", new_space.display());
         expected.insert("tablespace_map".into(), map.into());
-        let restored = files(&self.dir.path().join("restored"));
+        let mut restored = files(&self.dir.path().join("restored"));
+        let manifest = restored.remove("backup_manifest").unwrap();
+        is_listed(&manifest, &restored);
         assert_eq!(restored.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
         assert!(restored == expected, "contents differ");
         assert!(self.dir.path().join("restored/pg_wal").is_dir());
@@ -195,6 +199,21 @@ impl Fixture {
     async fn keys(&self) -> Vec<String> {
         let objects = list_all(&self.memory, &ListRequest::default()).await.unwrap();
         objects.into_iter().map(|object| object.key.to_string()).collect()
+    }
+}
+
+/// Asserts that a manifest lists exactly `files`, and the WAL of the backup.
+fn is_listed(manifest: &[u8], files: &BTreeMap<String, Vec<u8>>) {
+    let manifest = BackupManifest::parse(manifest).unwrap();
+    assert_eq!(manifest.system_identifier, None);
+    let range = manifest.wal_ranges[0];
+    assert_eq!((range.start_lsn, range.end_lsn), (Lsn(0x200_0028), Lsn(0x300_0100)));
+    assert_eq!((range.timeline, manifest.wal_ranges.len()), (TimelineId(1), 1));
+    assert_eq!(manifest.files.len(), files.len());
+    for (path, content) in files {
+        let listed = manifest.file(path).unwrap_or_else(|| panic!("{path} is not listed"));
+        assert_eq!(listed.size_bytes, content.len() as u64, "{path}");
+        assert_eq!(listed.crc32c, crc32c::crc32c(content), "{path}");
     }
 }
 
@@ -276,6 +295,7 @@ async fn the_objects_are_those_that_wal_g_reads() {
         format!("{own}/tar_partitions/backup_label.tar.lz4"),
         format!("{own}/metadata.json"),
         format!("{own}/files_metadata.json"),
+        format!("{own}/backup_manifest"),
         format!("{own}_backup_stop_sentinel.json"),
     ] {
         assert!(keys.contains(&key), "{key} is not in {keys:?}");

@@ -2,6 +2,7 @@
 //! server, no store and no clock.
 
 pub mod archive_status;
+pub mod backup_manifest;
 pub mod data_directory;
 pub mod lsn;
 pub mod page;
@@ -9,6 +10,7 @@ pub mod tablespace_map;
 pub mod wal_file;
 pub mod wal_page;
 
+pub use backup_manifest::{BackupManifest, ManifestFile, WalRange};
 pub use lsn::{Lsn, SystemIdentifier, TimelineId};
 pub use wal_file::{SegmentNumber, SegmentSize, WalFileKind, WalFileName, WalSegment};
 pub use wal_page::WalPageHeader;

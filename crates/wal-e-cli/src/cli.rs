@@ -144,6 +144,8 @@ pub enum Command {
     BackupFetch(BackupFetch),
     /// List the base backups that can be restored, oldest first
     BackupList(BackupList),
+    /// Read a base backup and its WAL back, to find out whether it could be restored
+    BackupVerify(BackupVerify),
     /// Archive one WAL file: archive_command = 'wal-e ... wal-push %p'
     WalPush(WalPush),
     /// Get one WAL file: restore_command = 'wal-e ... wal-fetch "%f" "%p"'
@@ -217,6 +219,21 @@ pub struct BackupList {
     pub detail: bool,
 
     /// Print a JSON array with every column
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BackupVerify {
+    /// Name of the backup, or LATEST
+    #[arg(value_name = "NAME|LATEST")]
+    pub name: String,
+
+    /// Objects in flight
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 4, value_parser = pool_size())]
+    pub pool_size: u16,
+
+    /// Print a JSON object with every check
     #[arg(long)]
     pub json: bool,
 }
@@ -345,6 +362,8 @@ mod tests {
             "backup-push /data -p 0",
             "backup-push /data --cluster-read-rate-limit 0",
             "backup-fetch /data",
+            "backup-verify",
+            "backup-verify LATEST -p 0",
             "backup-fetch /data LATEST --recovery-target-lsn 1 ",
             "backup-fetch /data LATEST --recovery-target-lsn 0/1 --recovery-target-name x",
             "backup-fetch /data LATEST --recovery-target-timeline newest",

@@ -30,7 +30,10 @@ pub const TABLE: &str = include_str!("exit_code_table.txt");
 /// The code for a command that failed.
 pub fn of_error(command: &Command, kind: ErrorKind) -> u8 {
     match (command, kind) {
-        (Command::WalFetch(_) | Command::BackupFetch(_), ErrorKind::NotFound) => NOT_FOUND,
+        (
+            Command::WalFetch(_) | Command::BackupFetch(_) | Command::BackupVerify(_),
+            ErrorKind::NotFound,
+        ) => NOT_FOUND,
         (Command::WalFetch(fetch), _) => undecided(Some(&fetch.destination)),
         _ => FAILURE,
     }
@@ -103,6 +106,9 @@ mod tests {
         let fetch = command(&["backup-fetch", "/data", "base_1"]);
         assert_eq!(of_error(&fetch, ErrorKind::NotFound), 74);
         assert_eq!(of_error(&fetch, ErrorKind::Corrupt), 1);
+        let verify = command(&["backup-verify", "base_1"]);
+        assert_eq!(of_error(&verify, ErrorKind::NotFound), 74);
+        assert_eq!(of_error(&verify, ErrorKind::Corrupt), 1);
     }
 
     #[test]

@@ -224,6 +224,12 @@ pub fn timeline_of_backup(name: &str) -> Option<TimelineId> {
     Some(TimelineId(timeline))
 }
 
+/// The WAL segment in a backup's name, in which the backup begins. `None` for a
+/// foreign name.
+pub fn start_segment_of_backup(name: &str) -> Option<WalFileName> {
+    name.strip_prefix("base_")?.get(..24)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +264,18 @@ mod tests {
                 let found = tar_of(&tar_partition("base_x", &file_name));
                 assert_eq!(found, Some((kind, StoredEncoding::Readable(encoding))), "{file_name}");
             }
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_backup_tells_its_first_segment() {
+        let segment: WalFileName = "0000000200000000000000A1".parse().unwrap();
+        for rest in ["", "_D_000000020000000000000099", "_00000040"] {
+            let name = format!("base_{segment}{rest}");
+            assert_eq!(start_segment_of_backup(&name), Some(segment.clone()));
+        }
+        for name in ["base_", "base_00000002", "backup_0000000200000000000000A1", "base_é"] {
+            assert_eq!(start_segment_of_backup(name), None);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Base backups: taken, listed, fetched.
+//! Base backups: taken, listed, verified, fetched.
 
 mod fetch;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -15,6 +15,7 @@ mod tar_stream;
 mod target;
 mod unfinished;
 mod unpack;
+mod verify;
 mod walk;
 
 #[cfg(test)]
@@ -27,3 +28,4 @@ pub use progress::{Phase, Progress};
 pub use push::{BackupPush, BackupStart, BackupStop, PushOptions};
 pub use recovery::{RecoveryConfig, RecoveryTarget};
 pub use unfinished::Taker;
+pub use verify::{Finding, Verified, VerifyProgress, VerifyRequest, verify};

@@ -57,7 +57,10 @@ pub async fn fetch(
 }
 
 /// The object of a WAL file, and its encoding.
-async fn open(store: &dyn ObjectStore, name: &WalFileName) -> Result<(ObjectReader, Encoding)> {
+pub(super) async fn open(
+    store: &dyn ObjectStore,
+    name: &WalFileName,
+) -> Result<(ObjectReader, Encoding)> {
     let likely = Encoding::default();
     let not_there = match store.get(&layout::wal_file(name, likely), 0, None).await {
         Err(error) if error.kind() == ErrorKind::NotFound => error,

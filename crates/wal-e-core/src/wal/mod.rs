@@ -7,6 +7,7 @@ mod locate;
 mod open;
 mod pipeline;
 mod push;
+mod verify;
 
 /// How files are read, in bytes.
 const READ_BYTES: usize = 256 * 1024;
@@ -14,7 +15,7 @@ const READ_BYTES: usize = 256 * 1024;
 #[cfg(test)]
 mod pipeline_tests;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 
@@ -24,3 +25,4 @@ pub use locate::{Located, locate};
 pub use open::{Archiving, open};
 pub use pipeline::{FileIdentity, Pipeline};
 pub use push::{PushOptions, PushOutcome, Pushed, Pusher};
+pub use verify::verify;

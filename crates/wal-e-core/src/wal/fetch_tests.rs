@@ -1,5 +1,4 @@
 use std::io::Write;
-use std::sync::Arc;
 
 use super::super::sample::{self, CLUSTER};
 use super::*;
@@ -60,7 +59,7 @@ impl Fixture {
         Ok(content)
     }
 
-    fn calls(&self) -> [usize; 3] {
+    fn calls(&self) -> [u64; 3] {
         [Operation::Get, Operation::List, Operation::Head].map(|op| self.store.calls(op))
     }
 }
@@ -228,8 +227,9 @@ async fn a_segment_of_another_place_or_cluster_never_becomes_a_file() {
     let error = fixture.fetch(SEGMENT).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.message().contains(SEGMENT), "{error}");
-    let verified = verify(&fixture.store, &SEGMENT.parse().unwrap(), Some(SystemIdentifier(5)));
-    assert_eq!(verified.await.unwrap_err().kind(), ErrorKind::Conflict);
+    let name = SEGMENT.parse().unwrap();
+    let verified = verify(&fixture.store, &name, fixture.options.system_identifier).await;
+    assert_eq!(verified.unwrap_err().kind(), ErrorKind::Conflict);
     fixture.options.system_identifier = None;
     fixture.fetch(SEGMENT).await.unwrap();
 }
@@ -253,8 +253,8 @@ async fn a_gap_is_not_the_end_of_the_wal() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let key = layout::wal_file(&SEGMENT.parse().unwrap(), Encoding::Zstd);
-        let put = late.put(&key, body.into(), PutMode::Replace, &Attributes::default());
-        let _ = put.await.unwrap();
+        let attributes = Attributes::default();
+        let _ = late.put(&key, body.into(), PutMode::Replace, &attributes).await.unwrap();
     });
     assert!(fixture.fetch(SEGMENT).await.unwrap() == segment(7));
 }
@@ -275,8 +275,8 @@ async fn a_cancelled_fetch_comes_back_and_leaves_nothing() {
     let body = CancellableBody { body: Box::new(Stuck), cancel: cancel.clone() };
     let mut fixture = Fixture::new();
     fixture.archive(SEGMENT, Encoding::None, &segment(7)).await;
-    let info = fixture.store.head(&layout::wal_file(&SEGMENT.parse().unwrap(), Encoding::None));
-    let info = info.await.unwrap().unwrap();
+    let key = layout::wal_file(&SEGMENT.parse().unwrap(), Encoding::None);
+    let info = fixture.store.head(&key).await.unwrap().unwrap();
     let reader = download(ObjectReader { info, body: Box::new(body) });
     let path = fixture.dir.path().join("x");
     let (created, seen) = (path.clone(), path.clone());

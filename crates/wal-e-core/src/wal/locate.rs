@@ -165,8 +165,8 @@ mod tests {
         let store = MemoryStore::with_page_size(2);
         for key in keys {
             let key = ObjectKey::from_listing(key).unwrap();
-            let put = store.put(&key, "x".into(), PutMode::Replace, &Attributes::default());
-            let _ = put.await.unwrap();
+            let attributes = Attributes::default();
+            let _ = store.put(&key, "x".into(), PutMode::Replace, &attributes).await.unwrap();
         }
         store
     }

@@ -55,8 +55,8 @@ impl Fixture {
         for number in numbers {
             let key = layout::wal_file(&name(number), Encoding::None);
             let body = segment(&name(number), number).into();
-            let put = self.store.put(&key, body, PutMode::Replace, &Attributes::default());
-            let _ = put.await.unwrap();
+            let attributes = Attributes::default();
+            let _ = self.store.put(&key, body, PutMode::Replace, &attributes).await.unwrap();
         }
     }
 
@@ -254,8 +254,8 @@ async fn a_damaged_object_is_left_to_the_server_to_ask_for() {
     let fixture = Fixture::new();
     fixture.archive([1, 2, 4, 5]).await;
     let key = layout::wal_file(&name(3), Encoding::None);
-    let put = fixture.store.put(&key, "?".into(), PutMode::Replace, &Attributes::default());
-    let _ = put.await.unwrap();
+    let attributes = Attributes::default();
+    let _ = fixture.store.put(&key, "?".into(), PutMode::Replace, &attributes).await.unwrap();
     fixture.note(1, 1);
     let helper = fixture.help();
     fixture.wait_for(2..=2).await;

@@ -19,6 +19,7 @@ mod backup_push;
 mod backup_verify;
 mod version;
 mod wal_fetch;
+mod wal_prefetch;
 mod wal_push;
 
 /// Runs the command of `cli`.
@@ -33,7 +34,8 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
         Command::BackupList(arguments) => Ok(backup_list::run(arguments, &settings, report)?),
         Command::BackupVerify(arguments) => backup_verify::run(arguments, &settings, report),
         Command::WalPush(arguments) => wal_push::run(arguments, &settings, report),
-        Command::WalFetch(arguments) => Ok(wal_fetch::run(arguments, &settings, report)?),
+        Command::WalFetch(arguments) => wal_fetch::run(arguments, &settings, report),
+        Command::WalPrefetch(arguments) => Ok(wal_prefetch::run(arguments, &settings, report)?),
         Command::Version => unreachable!("answered above"),
     }
 }

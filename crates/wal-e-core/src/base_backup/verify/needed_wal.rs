@@ -122,7 +122,7 @@ impl NeededWal<'_> {
 
 async fn read(verification: &Verification, sentinel: &Sentinel, name: &WalFileName) -> Result<u64> {
     let store = Arc::clone(&verification.store);
-    let read = wal::verify(store, name, sentinel.system_identifier).await;
+    let read = wal::verify(&*store, name, sentinel.system_identifier).await;
     verification.progress.segments_read.fetch_add(1, Ordering::Relaxed);
     read
 }

@@ -2,7 +2,10 @@
 //! is stored there that does not go through wal_e.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+
+use wal_e_core::codec::{Compression, Compressor};
 
 use crate::fault_proxy::FaultProxy;
 use crate::process::ServerUser;
@@ -169,6 +172,7 @@ impl Archive {
         match &self.place {
             Place::File { directory } => {
                 let path = directory.join(name);
+                create_parents(directory, &path);
                 // Written anew: an archived file may have been made read-only.
                 if path.exists() {
                     fs::remove_file(&path).expect("an archived file can be removed");
@@ -178,6 +182,19 @@ impl Archive {
             }
             Place::S3 { server, .. } => {
                 server.put_object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"), bytes);
+            }
+        }
+    }
+
+    /// Removes an object behind the back of wal_e.
+    pub fn remove_object(&self, name: &str) {
+        match &self.place {
+            Place::File { directory } => {
+                fs::remove_file(directory.join(name)).expect("an archived file can be removed");
+            }
+            Place::S3 { server, .. } => {
+                let removed = server.delete_object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"));
+                assert!(removed, "{name} is not there");
             }
         }
     }
@@ -271,6 +288,17 @@ impl Archive {
     }
 }
 
+/// The content as one LZ4 frame, as wal_e stores it.
+#[track_caller]
+pub fn compress(content: &[u8]) -> Vec<u8> {
+    let writer = Compressor::new(Vec::new(), Compression::default());
+    let written = writer.and_then(|mut writer| {
+        writer.write_all(content)?;
+        writer.finish()
+    });
+    written.expect("memory can be written")
+}
+
 /// The content of bytes that are exactly one LZ4 frame.
 #[track_caller]
 pub fn decompress(frame: &[u8]) -> Vec<u8> {
@@ -278,6 +306,14 @@ pub fn decompress(frame: &[u8]) -> Vec<u8> {
     let length = lzzzz::lz4f::decompress_to_vec(frame, &mut content).expect("it is an LZ4 frame");
     assert_eq!(length, content.len());
     content
+}
+
+/// Makes what is missing between `root` and `path`, owned by the server's user.
+fn create_parents(root: &Path, path: &Path) {
+    let parents: Vec<_> = path.ancestors().skip(1).take_while(|parent| *parent != root).collect();
+    for parent in parents.into_iter().rev().filter(|parent| !parent.exists()) {
+        ServerUser::get().create_directory(parent, 0o700);
+    }
 }
 
 fn collect_files(root: &Path, directory: &Path, names: &mut Vec<String>) {

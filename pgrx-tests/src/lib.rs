@@ -2,12 +2,14 @@
 //!
 //! * [`installation`]: PostgreSQL with wal_e installed, in a private copy.
 //! * [`cluster`]: a throw-away server; [`archiving`], [`base_backup`],
-//!   [`fingerprint`], [`standby`], [`witness`] and [`workload`] are more of what
-//!   can be done with it.
+//!   [`fingerprint`], [`prefetch`], [`standby`], [`witness`] and [`workload`] are more
+//!   of what can be done with it.
 //! * [`s3_server`], [`fault_proxy`], [`moto`]: S3, where things go wrong on demand.
 //! * [`disk_full`]: a disk without space, on demand.
 //! * [`archive`]: a prefix and the place behind it, seen without wal_e;
 //!   [`wal_comparison`] with what a server has.
+//! * [`foreign_archive`]: archives as WAL-G and WAL-E write them.
+//! * [`made_backup`]: base backups that nobody should have written.
 //! * [`wal_e`], [`restore`]: the program, and clusters made with it.
 //! * [`process`], [`random`], [`scratch`], [`wait`]: children with a deadline,
 //!   moments, directories, polling.
@@ -23,8 +25,11 @@ pub mod cluster;
 pub mod disk_full;
 pub mod fault_proxy;
 pub mod fingerprint;
+pub mod foreign_archive;
 pub mod installation;
+pub mod made_backup;
 pub mod moto;
+pub mod prefetch;
 pub mod process;
 pub mod random;
 pub mod restore;

@@ -66,11 +66,7 @@ impl Restore {
     /// The program, not yet run.
     pub fn command(&self, archive: &Archive) -> Command {
         let mut command = wal_e(archive);
-        command
-            .arg("backup-fetch")
-            .arg(self.target())
-            .arg(&self.backup)
-            .args(&self.options);
+        command.arg("backup-fetch").arg(self.target()).arg(&self.backup).args(&self.options);
         command
     }
 
@@ -85,8 +81,16 @@ impl Restore {
     /// archived WAL, set up here as a user does it by hand.
     #[track_caller]
     pub fn fetch(self, archive: &Archive) -> Cluster {
+        self.fetch_with(archive, |_| ())
+    }
+
+    /// As [`fetch`](Self::fetch), where `prepare` puts into the fetched data directory what
+    /// the backup lacks and a server needs.
+    #[track_caller]
+    pub fn fetch_with(self, archive: &Archive, prepare: impl FnOnce(&Path)) -> Cluster {
         self.run(archive).success();
         let data = self.target();
+        prepare(&data);
         if !self.options.iter().any(|option| option.starts_with("--recovery-target")) {
             let signal = data.join("recovery.signal");
             fs::write(&signal, "").expect("a file of the data directory can be written");

@@ -77,7 +77,7 @@ pub fn wal_encoding(encoding: Encoding) -> ObjectKey {
 
 /// The encoding that a listed key of [`wal_encodings`] stands for.
 pub fn encoding_of_mark(key: &ObjectKey) -> Option<Encoding> {
-    key.0.strip_prefix(OWN)?.strip_prefix("/wal_encodings/")?.parse().ok()
+    Encoding::from_name(key.0.strip_prefix(OWN)?.strip_prefix("/wal_encodings/")?)
 }
 
 /// The WAL file that a listed key holds, and how it is encoded; `None` for what
@@ -87,8 +87,12 @@ pub fn wal_file_of(key: &ObjectKey) -> Option<(WalFileName, StoredEncoding)> {
     if let Ok(name) = file.parse() {
         return Some((name, StoredEncoding::Readable(Encoding::None)));
     }
-    let end = file.rfind('.')?;
-    Some((file[..end].parse().ok()?, StoredEncoding::from_suffix(&file[end..])?))
+    // Names of WAL files have dots, too.
+    let ends = file.rmatch_indices('.').map(|(end, _)| end);
+    ends.take(2).find_map(|end| {
+        let (name, suffix) = file.split_at(end);
+        Some((name.parse().ok()?, StoredEncoding::from_suffix(suffix)?))
+    })
 }
 
 /// What sorts before the key of a WAL file in any encoding, and after those of
@@ -150,6 +154,11 @@ pub fn metadata(backup: &str) -> ObjectKey {
 /// What each file of a backup was when it was read, and which tar holds it.
 pub fn files_metadata(backup: &str) -> ObjectKey {
     ObjectKey(format!("{BASE_BACKUPS}/{backup}/files_metadata.json"))
+}
+
+/// Size and checksum of each file of a backup, in PostgreSQL's own form.
+pub fn backup_manifest(backup: &str) -> ObjectKey {
+    ObjectKey(format!("{BASE_BACKUPS}/{backup}/backup_manifest"))
 }
 
 /// The beginning of the keys of a backup's tars.
@@ -226,6 +235,12 @@ pub fn wal_e_start_of_backup(name: &str) -> Option<(&str, &str)> {
     sound.then_some((segment, offset))
 }
 
+/// The WAL segment in a backup's name, in which the backup begins. `None` for a
+/// foreign name.
+pub fn start_segment_of_backup(name: &str) -> Option<WalFileName> {
+    name.strip_prefix("base_")?.get(..24)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,11 +256,17 @@ mod tests {
             (Encoding::Lz4, "wal_005/0000000100000000000000A1.lz4", "part_001.tar.lz4"),
             (Encoding::Zstd, "wal_005/0000000100000000000000A1.zst", "part_001.tar.zst"),
             (Encoding::None, "wal_005/0000000100000000000000A1", "part_001.tar"),
+            (Encoding::Lzop, "wal_005/0000000100000000000000A1.lzo", "part_001.tar.lzo"),
+            (Encoding::Lzma, "wal_005/0000000100000000000000A1.lzma", "part_001.tar.lzma"),
+            (Encoding::Brotli, "wal_005/0000000100000000000000A1.br", "part_001.tar.br"),
+            (Encoding::Gzip, "wal_005/0000000100000000000000A1.gz", "part_001.tar.gz"),
         ] {
             assert_eq!(wal_file(&name, encoding).as_str(), wal);
             assert_eq!(partition_file_name(1, encoding), tar);
-            let found = encoding_of_wal_file(&key(wal), &name);
-            assert_eq!(found, Some(StoredEncoding::Readable(encoding)));
+            let readable = StoredEncoding::Readable(encoding);
+            assert_eq!(encoding_of_wal_file(&key(wal), &name), Some(readable));
+            assert_eq!(wal_file_of(&key(wal)), Some((name.clone(), readable)));
+            assert_eq!(encoding_of_mark(&wal_encoding(encoding)), Some(encoding));
             for (file_name, kind) in [
                 (partition_file_name(1234, encoding), TarKind::Partition),
                 (pg_control_file_name(encoding), TarKind::PgControl),
@@ -258,21 +279,39 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_a_backup_tells_its_first_segment() {
+        let segment: WalFileName = "0000000200000000000000A1".parse().unwrap();
+        for rest in ["", "_D_000000020000000000000099", "_00000040"] {
+            let name = format!("base_{segment}{rest}");
+            assert_eq!(start_segment_of_backup(&name), Some(segment.clone()));
+        }
+        for name in ["base_", "base_00000002", "backup_0000000200000000000000A1", "base_é"] {
+            assert_eq!(start_segment_of_backup(name), None);
+        }
+    }
+
+    #[test]
     fn names_of_other_programs_are_recognised() {
         let name: WalFileName = "0000000100000000000000A1".parse().unwrap();
         let of =
             |suffix: &str| encoding_of_wal_file(&key(&format!("wal_005/{name}{suffix}")), &name);
         assert_eq!(of("."), Some(StoredEncoding::Readable(Encoding::None)));
-        assert_eq!(of(".lzo"), Some(StoredEncoding::Foreign("lzo")));
-        assert_eq!(of(".br"), Some(StoredEncoding::Foreign("br")));
+        let encrypted = StoredEncoding::Foreign("gpg");
+        for suffix in [".gpg", ".lz4.gpg", ".lzo.gpg"] {
+            assert_eq!(of(suffix), Some(encrypted), "{suffix}");
+            let found = wal_file_of(&key(&format!("wal_005/{name}{suffix}")));
+            assert_eq!(found, Some((name.clone(), encrypted)), "{suffix}");
+        }
         let others = [".partial", ".partial.lz4", ".00000028.backup.zst", "_delta.lz4", ".json"];
-        for suffix in others.into_iter().chain([".lz4.lz4", ".lz4.wal-e-tmp", "0.lz4"]) {
+        let more = [".lz4.lz4", ".lz4.wal-e-tmp", "0.lz4", ".gpg.lz4", ".x.gpg", ".gpg.gpg"];
+        for suffix in others.into_iter().chain(more) {
             assert_eq!(of(suffix), None, "{suffix}");
         }
         assert_eq!(encoding_of_wal_file(&key("basebackups_005/x.lz4"), &name), None);
         let tar = |file_name: &str| tar_of(&tar_partition("base_x", file_name));
-        let foreign = Some((TarKind::Partition, StoredEncoding::Foreign("lzo")));
-        assert_eq!(tar("part_00000000.tar.lzo"), foreign);
+        let lzop = Some((TarKind::Partition, StoredEncoding::Readable(Encoding::Lzop)));
+        assert_eq!(tar("part_00000000.tar.lzo"), lzop);
+        assert_eq!(tar("part_001.tar.lz4.gpg"), Some((TarKind::Partition, encrypted)));
         let uncompressed = Some((TarKind::PgControl, StoredEncoding::Readable(Encoding::None)));
         assert_eq!(tar("pg_control.tar."), uncompressed);
         for file_name in ["part_001.tar.xyz", "part_001.lz4", "README"] {

@@ -29,6 +29,8 @@ pub mod check;
 pub mod codec;
 pub mod config;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod layout;
 pub mod notice;
 pub mod owner;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::chain::{Chain, Level};
 use super::deferred::{CONTROL_FILE, Deferred};
 use super::journal::{self, DoneTar, Journal, Subject};
+use super::manifest;
 use super::recovery::{self, RecoveryConfig};
 use super::resume::{self, Interrupted};
 use super::selection::Selection;
@@ -245,6 +246,8 @@ impl Restore {
         if !self.sink.deferred.has_control() {
             return Err(lacks(&tip.backup, CONTROL_FILE));
         }
+        let data_directory = self.sink.target.data_directory();
+        manifest::place(&*self.store, &tip.backup.name, data_directory, &self.notices).await?;
         let (this, request) = (self.clone(), request.clone());
         let control = blocking(SYNCING, move || this.finish(&request)).await?;
         add(&mut all, &Unpacked { files: 1, bytes: control, ..Unpacked::default() });

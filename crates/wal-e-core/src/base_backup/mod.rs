@@ -1,11 +1,14 @@
-//! Base backups: taken, listed, fetched.
+//! Base backups: taken, listed, verified, fetched.
 
 mod chain;
 mod deferred;
 mod fetch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod increment;
 mod journal;
 mod list;
+mod manifest;
 mod member;
 mod partition;
 mod progress;
@@ -21,6 +24,7 @@ mod tar_stream;
 mod target;
 mod unfinished;
 mod unpack;
+mod verify;
 mod walk;
 
 #[cfg(test)]
@@ -36,3 +40,4 @@ pub use push::{BackupPush, BackupStart, BackupStop, PushOptions};
 pub use recovery::{RecoveryConfig, RecoveryTarget};
 pub use tablespaces::TablespacePlaces;
 pub use unfinished::Taker;
+pub use verify::{Finding, Verified, VerifyProgress, VerifyRequest, verify};

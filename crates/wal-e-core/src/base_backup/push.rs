@@ -6,13 +6,13 @@
 //! then `pg_backup_stop`, then [`BackupPush::finish`].
 //!
 //! The order of the objects is a promise: tar partitions, `pg_control`, (stop),
-//! label and tablespace map, the WAL in the archive, metadata, and last the
-//! sentinel. Whatever fails before it leaves no backup, only garbage under the
+//! label and tablespace map, the WAL in the archive, metadata and manifest, and
+//! last the sentinel. Whatever fails before it leaves no backup, only garbage under the
 //! backup's name.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::tar_stream::{Source, TarStream, member_name};
+use super::tar_stream::{Source, StoredFile, TarStream, member_name};
 use super::unfinished::{Note, Taker};
 use super::walk::{self, Entry, Listing};
 use super::{Phase, Progress, partition};
@@ -32,7 +32,10 @@ use crate::codec::{Compression, Compressor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::{Level, Notices};
-use crate::postgres::{Lsn, SegmentSize, SystemIdentifier, TimelineId, WalFileName, WalSegment};
+use crate::postgres::{
+    BackupManifest, Lsn, ManifestFile, SegmentSize, SystemIdentifier, TimelineId, WalFileName,
+    WalRange, WalSegment,
+};
 use crate::rate_limit::RateLimit;
 use crate::sentinel::{
     self, FileMetadata, FilesMetadata, Sentinel, TablespacePlace, TablespaceSpec,
@@ -106,6 +109,7 @@ pub struct BackupPush {
     cancel: CancellationToken,
     tablespaces: BTreeMap<u32, PathBuf>,
     files: FilesMetadata,
+    manifest: Vec<ManifestFile>,
     stored_bytes: u64,
 }
 
@@ -113,7 +117,17 @@ pub struct BackupPush {
 struct Partition {
     file_name: String,
     stored_bytes: u64,
-    files: Vec<(String, FileMetadata)>,
+    files: Vec<(String, StoredFile)>,
+}
+
+/// A member of one of the small tars.
+struct SmallFile {
+    /// Below the data directory.
+    path: &'static str,
+    /// In the tar.
+    name: String,
+    modified: OffsetDateTime,
+    content: Vec<u8>,
 }
 
 impl BackupPush {
@@ -177,6 +191,7 @@ impl BackupPush {
             cancel,
             tablespaces: BTreeMap::new(),
             files: FilesMetadata::default(),
+            manifest: Vec::new(),
             stored_bytes: 0,
         })
     }
@@ -208,39 +223,33 @@ impl BackupPush {
         self.progress.partitions_total.store(partitions.len() as u64, Ordering::Relaxed);
         self.push_partitions(directories, partitions).await?;
 
-        let control = self.read_control_file()?;
-        let control_name = member_name(CONTROL_FILE);
-        let mtime = self.modified(CONTROL_FILE)?;
+        let control = SmallFile {
+            path: CONTROL_FILE,
+            name: member_name(CONTROL_FILE),
+            modified: self.modified(CONTROL_FILE)?,
+            content: self.read_control_file()?,
+        };
         let file_name = layout::pg_control_file_name(self.options.compression.encoding());
-        let uploaded =
-            self.push_small_tar(file_name.clone(), vec![(control_name.clone(), control)]).await?;
-        self.record(Partition {
-            file_name,
-            stored_bytes: uploaded,
-            files: vec![(
-                control_name,
-                FileMetadata { mtime: sentinel::format_time(mtime), ..FileMetadata::default() },
-            )],
-        });
-        Ok(())
+        self.push_small_tar(file_name, vec![control]).await
     }
 
     /// After `pg_backup_stop`: label, metadata, all WAL in the archive, and last
     /// the sentinel. Returns the backup's name.
     pub async fn finish(mut self, stop: BackupStop) -> Result<String> {
         self.progress.set_phase(Phase::WaitingForWal);
-        let label = vec![
-            (BACKUP_LABEL.to_owned(), stop.backup_label.into_bytes()),
-            (TABLESPACE_MAP.to_owned(), stop.tablespace_map.into_bytes()),
-        ];
-        let now = sentinel::format_time(OffsetDateTime::now_utc());
-        let names = [BACKUP_LABEL, TABLESPACE_MAP];
-        let files = names.map(|name| {
-            (name.to_owned(), FileMetadata { mtime: now.clone(), ..FileMetadata::default() })
+        let modified = OffsetDateTime::now_utc();
+        let files = [
+            (BACKUP_LABEL, stop.backup_label.into_bytes()),
+            (TABLESPACE_MAP, stop.tablespace_map.into_bytes()),
+        ]
+        .map(|(path, content)| SmallFile {
+            path,
+            name: path.to_owned(),
+            modified,
+            content,
         });
         let file_name = layout::backup_label_file_name(self.options.compression.encoding());
-        let stored_bytes = self.push_small_tar(file_name.clone(), label).await?;
-        self.record(Partition { file_name, stored_bytes, files: files.into() });
+        self.push_small_tar(file_name, files.into()).await?;
         self.wait_for_wal(stop.stop_lsn).await?;
 
         self.progress.set_phase(Phase::Finishing);
@@ -248,6 +257,7 @@ impl BackupPush {
         self.put_json(&layout::metadata(&self.name), sentinel::to_json(&sentinel.metadata()))
             .await?;
         self.push_files_metadata().await?;
+        self.push_manifest(stop.stop_lsn).await?;
         self.put_json(&layout::sentinel(&self.name), sentinel::to_json(&sentinel)).await?;
         // An upload that began and whose answer was lost is known to the store only.
         let own = layout::backup_directory(&self.name);
@@ -322,7 +332,10 @@ impl BackupPush {
         self.progress.bytes_uploaded.store(self.stored_bytes, Ordering::Relaxed);
         let names = partition.files.iter().map(|(name, _)| name.clone()).collect();
         self.files.tar_file_sets.insert(partition.file_name, names);
-        self.files.files.extend(partition.files);
+        for (name, StoredFile { metadata, manifest }) in partition.files {
+            self.files.files.insert(name, metadata);
+            self.manifest.push(manifest);
+        }
     }
 
     /// The server replaces `pg_control` in place, so one read may see half of
@@ -352,35 +365,63 @@ impl BackupPush {
             .map_err(|error| Error::file("stat file", &path, &error))
     }
 
-    async fn push_small_tar(
-        &self,
-        file_name: String,
-        members: Vec<(String, Vec<u8>)>,
-    ) -> Result<u64> {
+    async fn push_small_tar(&mut self, file_name: String, files: Vec<SmallFile>) -> Result<()> {
         let key = layout::tar_partition(&self.name, &file_name);
-        let mtime = OffsetDateTime::now_utc().unix_timestamp();
         let compression = self.options.compression;
-        let request = Upload::create_only(key, self.cancel.clone());
+        let request = Upload::create_only(key.clone(), self.cancel.clone());
         let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
             write_tar(writer, compression, |tar| {
-                for (name, content) in &members {
-                    tar.content(name, 0o600, mtime, content)?;
+                for SmallFile { name, modified, content, .. } in &files {
+                    tar.content(name, 0o600, modified.unix_timestamp(), content)?;
                 }
                 Ok(())
-            })
+            })?;
+            Ok(files)
         })
         .await?;
-        stored(&*self.store, &layout::tar_partition(&self.name, &file_name), &uploaded)?;
-        Ok(uploaded.bytes)
+        stored(&*self.store, &key, &uploaded)?;
+        let files = uploaded.value.into_iter().map(|file| {
+            let mtime = sentinel::format_time(file.modified);
+            let metadata = FileMetadata { mtime, ..FileMetadata::default() };
+            let manifest = ManifestFile::of_content(file.path, &file.content, file.modified);
+            (file.name, StoredFile { metadata, manifest })
+        });
+        let files = files.collect();
+        self.record(Partition { file_name, stored_bytes: uploaded.bytes, files });
+        Ok(())
     }
 
     async fn push_files_metadata(&mut self) -> Result<()> {
-        let key = layout::files_metadata(&self.name);
-        let request = Upload::create_only(key.clone(), self.cancel.clone());
         let files = std::mem::take(&mut self.files);
+        self.push_list(layout::files_metadata(&self.name), move |writer| {
+            serde_json::to_writer(writer, &files).map_err(io::Error::from)
+        })
+        .await
+    }
+
+    async fn push_manifest(&mut self, stop_lsn: Lsn) -> Result<()> {
+        let BackupStart { timeline, start_lsn, pg_version, system_identifier, .. } = self.start;
+        let mut files = std::mem::take(&mut self.manifest);
+        files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        // A promotion in between would have failed pg_backup_stop.
+        let range = WalRange { timeline, start_lsn, end_lsn: stop_lsn };
+        let manifest = BackupManifest::new(pg_version, system_identifier, files, vec![range]);
+        self.push_list(layout::backup_manifest(&self.name), move |writer| manifest.write(writer))
+            .await
+    }
+
+    /// Stores what has a line for each file.
+    async fn push_list(
+        &self,
+        key: layout::ObjectKey,
+        write: impl FnOnce(&mut io::BufWriter<&mut PartWriter>) -> io::Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let request = Upload::create_only(key.clone(), self.cancel.clone());
         let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
-            serde_json::to_writer(io::BufWriter::new(writer), &files)
-                .map_err(|error| Error::from_io("could not write file list", error.into()))
+            let mut buffered = io::BufWriter::new(writer);
+            write(&mut buffered)
+                .and_then(|()| buffered.flush())
+                .map_err(|error| Error::from_io("could not write file list", error))
         })
         .await?;
         stored(&*self.store, &key, &uploaded)
@@ -543,8 +584,8 @@ async fn push_partition(
                 tar.directory(directory)?;
             }
             for file in &files {
-                if let Some(metadata) = tar.file(&data_directory, file, &source)? {
-                    found.push((member_name(&file.path), metadata));
+                if let Some(stored) = tar.file(&data_directory, file, &source)? {
+                    found.push((member_name(&file.path), stored));
                 }
             }
             Ok(())

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::Progress;
@@ -14,7 +15,7 @@ use super::walk::Entry;
 use crate::error::{Error, Result};
 use crate::notice::Notices;
 use crate::postgres::page::{self, Page};
-use crate::postgres::{BLOCK_SIZE, Lsn, data_directory};
+use crate::postgres::{BLOCK_SIZE, Lsn, ManifestFile, data_directory};
 use crate::rate_limit::RateLimit;
 use crate::sentinel::{CorruptBlocks, FileMetadata, format_time};
 
@@ -48,6 +49,15 @@ pub struct Source {
 /// The name of a member in WAL-G's form: `/` and the path below the data directory.
 pub fn member_name(path: &str) -> String {
     format!("/{path}")
+}
+
+/// A file as it went into a tar.
+#[derive(Debug, PartialEq)]
+pub struct StoredFile {
+    /// For `files_metadata.json`.
+    pub metadata: FileMetadata,
+    /// For the backup manifest.
+    pub manifest: ManifestFile,
 }
 
 /// Writes a tar of a cluster's files.
@@ -91,7 +101,7 @@ impl<W: Write> TarStream<W> {
         data_directory: &Path,
         entry: &Entry,
         source: &Source,
-    ) -> Result<Option<FileMetadata>> {
+    ) -> Result<Option<StoredFile>> {
         let path = data_directory.join(&entry.path);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -107,6 +117,7 @@ impl<W: Write> TarStream<W> {
             position: 0,
             buffer: Vec::new(),
             served: 0,
+            crc32c: 0,
             check: PageCheck::new(&entry.path, source.verify_before),
             source,
         };
@@ -118,10 +129,20 @@ impl<W: Write> TarStream<W> {
             metadata.mtime(),
             &mut reader,
         )?;
-        Ok(Some(FileMetadata {
-            mtime: format_time(mtime.into()),
-            corrupt_blocks: reader.check.and_then(|check| check.corrupt),
-            ..FileMetadata::default()
+        // A time before 1970 or after the year 9999 is a mistake of some clock.
+        let modified = OffsetDateTime::from_unix_timestamp(metadata.mtime().max(0));
+        Ok(Some(StoredFile {
+            manifest: ManifestFile {
+                path: entry.path.as_bytes().to_vec(),
+                size_bytes: metadata.len(),
+                modified: modified.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+                crc32c: reader.crc32c,
+            },
+            metadata: FileMetadata {
+                mtime: format_time(mtime.into()),
+                corrupt_blocks: reader.check.and_then(|check| check.corrupt),
+                ..FileMetadata::default()
+            },
         }))
     }
 
@@ -180,6 +201,8 @@ struct ClusterFile<'a> {
     buffer: Vec<u8>,
     /// How much of `buffer` has been handed on.
     served: usize,
+    /// Of what the tar gets, up to `position`.
+    crc32c: u32,
     check: Option<PageCheck>,
     source: &'a Source,
 }
@@ -202,6 +225,7 @@ impl ClusterFile<'_> {
             let read = &self.buffer[..length];
             check.verify(self.file, read, self.position, self.path, self.source);
         }
+        self.crc32c = crc32c::crc32c_append(self.crc32c, &self.buffer);
         self.served = 0;
         self.position += wanted as u64;
         self.source.progress.bytes_read.fetch_add(wanted as u64, Ordering::Relaxed);
@@ -372,11 +396,13 @@ mod tests {
             position: 0,
             buffer: Vec::new(),
             served: 0,
+            crc32c: 0,
             check: None,
             source: &source,
         };
         let mut content = Vec::new();
         reader.read_to_end(&mut content).unwrap();
+        assert_eq!(reader.crc32c, crc32c::crc32c(&content));
         content
     }
 
@@ -406,11 +432,13 @@ mod tests {
         let mut stream = TarStream::new(Vec::new());
         let file = stream.file(dir.path(), &entry("base/5/16384.1"), &source).unwrap().unwrap();
         assert_eq!(
-            file.corrupt_blocks,
+            file.metadata.corrupt_blocks,
             Some(CorruptBlocks { corrupt_blocks_count: 2, some_corrupt_blocks: vec![0, 2] })
         );
         let other = stream.file(dir.path(), &entry("base/5/PG_VERSION"), &source).unwrap().unwrap();
-        assert_eq!(other.corrupt_blocks, None);
+        assert_eq!(other.metadata.corrupt_blocks, None);
+        assert_eq!(other.manifest.size_bytes, content.len() as u64);
+        assert_eq!(other.manifest.crc32c, crc32c::crc32c(&content));
         let warnings = queue.drain();
         assert_eq!(warnings.len(), 2);
         assert!(

@@ -15,7 +15,9 @@ use crate::codec::{Compression, Compressor, Decompressor, Encoding};
 use crate::error::{ErrorKind, Result};
 use crate::layout;
 use crate::notice;
-use crate::postgres::{Lsn, SegmentSize, SystemIdentifier, TimelineId, WalFileName};
+use crate::postgres::{
+    BackupManifest, Lsn, SegmentSize, SystemIdentifier, TimelineId, WalFileName,
+};
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, list_all};
@@ -165,7 +167,9 @@ impl Fixture {
         let new_space = self.dir.path().join("restored_space");
         let map = format!("16384 {}\n", new_space.display());
         expected.insert("tablespace_map".into(), map.into());
-        let restored = files(&self.dir.path().join("restored"));
+        let mut restored = files(&self.dir.path().join("restored"));
+        let manifest = restored.remove("backup_manifest").unwrap();
+        is_listed(&manifest, &restored);
         assert_eq!(restored.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
         assert!(restored == expected, "contents differ");
         assert!(self.dir.path().join("restored/pg_wal").is_dir());
@@ -210,6 +214,21 @@ impl Fixture {
     }
 }
 
+/// Asserts that a manifest lists exactly `files`, and the WAL of the backup.
+fn is_listed(manifest: &[u8], files: &BTreeMap<String, Vec<u8>>) {
+    let manifest = BackupManifest::parse(manifest).unwrap();
+    assert_eq!(manifest.system_identifier, None);
+    let range = manifest.wal_ranges[0];
+    assert_eq!((range.start_lsn, range.end_lsn), (Lsn(0x200_0028), Lsn(0x300_0100)));
+    assert_eq!((range.timeline, manifest.wal_ranges.len()), (TimelineId(1), 1));
+    assert_eq!(manifest.files.len(), files.len());
+    for (path, content) in files {
+        let listed = manifest.file(path).unwrap_or_else(|| panic!("{path} is not listed"));
+        assert_eq!(listed.size_bytes, content.len() as u64, "{path}");
+        assert_eq!(listed.crc32c, crc32c::crc32c(content), "{path}");
+    }
+}
+
 /// Every file below `root` with its content, links followed.
 fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     walkdir::WalkDir::new(root)
@@ -226,7 +245,7 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[tokio::test]
 async fn a_backup_comes_back_file_by_file() {
-    for encoding in Encoding::ALL {
+    for encoding in Encoding::WRITABLE {
         let mut fixture = Fixture::new().await;
         fixture.compression = Compression::new(encoding, None).unwrap();
         assert_eq!(fixture.push().await.unwrap(), NAME);
@@ -259,7 +278,7 @@ async fn tars_that_cannot_be_read_are_told_before_anything_is_written() {
     let fixture = Fixture::new().await;
     fixture.push().await.unwrap();
     for (key, kind) in [
-        (layout::tar_partition(NAME, "part_009.tar.br"), ErrorKind::Config),
+        (layout::tar_partition(NAME, "part_009.tar.lz4.gpg"), ErrorKind::Config),
         (layout::tar_partition(NAME, "README"), ErrorKind::Config),
         (layout::tar_partition(NAME, "pg_control.tar.zst"), ErrorKind::Corrupt),
         (layout::tar_partition(NAME, "backup_label.tar"), ErrorKind::Corrupt),
@@ -288,6 +307,7 @@ async fn the_objects_are_those_that_wal_g_reads() {
         format!("{own}/tar_partitions/backup_label.tar.lz4"),
         format!("{own}/metadata.json"),
         format!("{own}/files_metadata.json"),
+        format!("{own}/backup_manifest"),
         format!("{own}_backup_stop_sentinel.json"),
     ] {
         assert!(keys.contains(&key), "{key} is not in {keys:?}");
@@ -404,7 +424,7 @@ async fn wal_counts_as_archived_in_any_encoding_that_can_be_read() {
     let fixture = Fixture::new().await;
     let last = layout::wal_file(&segments[1].parse().unwrap(), Encoding::Lz4);
     fixture.memory.delete(&last).await.unwrap();
-    let foreign = last.as_str().replace(".lz4", ".br");
+    let foreign = last.as_str().replace(".lz4", ".gpg");
     let key = layout::ObjectKey::from_listing(&foreign).unwrap();
     let put = fixture.memory.put(&key, "?".into(), PutMode::CreateOnly, &NO_ATTRIBUTES);
     let _ = put.await.unwrap();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use super::Encoding;
+use super::encoding::not_written;
 use super::lz4::Lz4Writer;
 use super::sink::FirstError;
 use super::zstd::ZstdWriter;
@@ -13,8 +14,17 @@ use crate::error::{Error, ErrorKind, Result};
 /// default level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Compression {
-    encoding: Encoding,
+    method: Method,
     level: i32,
+}
+
+/// What there is a writer for: a [`Compression`] of anything else cannot be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Method {
+    #[default]
+    Lz4,
+    Zstd,
+    None,
 }
 
 impl Compression {
@@ -29,18 +39,28 @@ impl Compression {
     /// compressor, and level 3 of zstd.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a level that the method does not have.
+    /// [`ErrorKind::Config`] for a level that the method does not have, and for an
+    /// encoding that is read only.
     pub fn new(encoding: Encoding, level: Option<i32>) -> Result<Self> {
         let level = level.unwrap_or(0);
-        let (levels, hint) = match encoding {
-            Encoding::Lz4 => {
-                (-5..=12, "The levels of lz4 are -5 to 12; 0, its default, is the fast compressor.")
+        let (method, levels, hint) = match encoding {
+            Encoding::Lz4 => (
+                Method::Lz4,
+                -5..=12,
+                "The levels of lz4 are -5 to 12; 0, its default, is the fast compressor.",
+            ),
+            Encoding::Zstd => {
+                (Method::Zstd, 0..=22, "The levels of zstd are 1 to 22; 0 is its default, 3.")
             }
-            Encoding::Zstd => (0..=22, "The levels of zstd are 1 to 22; 0 is its default, 3."),
-            Encoding::None => (0..=0, "Leave the level at 0 when nothing is compressed."),
+            Encoding::None => {
+                (Method::None, 0..=0, "Leave the level at 0 when nothing is compressed.")
+            }
+            Encoding::Lzop | Encoding::Lzma | Encoding::Brotli | Encoding::Gzip => {
+                return Err(not_written(&encoding.to_string()));
+            }
         };
         if levels.contains(&level) {
-            return Ok(Compression { encoding, level });
+            return Ok(Compression { method, level });
         }
         Err(Error::new(
             ErrorKind::Config,
@@ -51,7 +71,11 @@ impl Compression {
 
     /// How what is written will be encoded.
     pub fn encoding(self) -> Encoding {
-        self.encoding
+        match self.method {
+            Method::Lz4 => Encoding::Lz4,
+            Method::Zstd => Encoding::Zstd,
+            Method::None => Encoding::None,
+        }
     }
 
     /// The level; 0 is the method's own default.
@@ -63,8 +87,8 @@ impl Compression {
 impl fmt::Display for Compression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.level {
-            0 => self.encoding.fmt(f),
-            level => write!(f, "{}, level {level}", self.encoding),
+            0 => self.encoding().fmt(f),
+            level => write!(f, "{}, level {level}", self.encoding()),
         }
     }
 }
@@ -87,10 +111,10 @@ impl<W: Write> Compressor<W> {
     /// Compresses into `inner` as `compression` says.
     pub fn new(inner: W, compression: Compression) -> io::Result<Self> {
         let level = compression.level;
-        Ok(Compressor(match compression.encoding {
-            Encoding::Lz4 => Writer::Lz4(Lz4Writer::new(inner, level)?),
-            Encoding::Zstd => Writer::Zstd(ZstdWriter::new(inner, level)?),
-            Encoding::None => Writer::None(FirstError::new(inner)),
+        Ok(Compressor(match compression.method {
+            Method::Lz4 => Writer::Lz4(Lz4Writer::new(inner, level)?),
+            Method::Zstd => Writer::Zstd(ZstdWriter::new(inner, level)?),
+            Method::None => Writer::None(FirstError::new(inner)),
         }))
     }
 

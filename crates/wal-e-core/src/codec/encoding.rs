@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How the bytes of an object are encoded.
+/// How the bytes of an object are encoded. All can be read; what is written has one
+/// of [`Encoding::WRITABLE`], which [`Compression`](super::Compression) sees to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Encoding {
     /// One LZ4 frame.
@@ -15,11 +16,30 @@ pub enum Encoding {
     Zstd,
     /// The bytes as they are.
     None,
+    /// What the program `lzop` writes, as WAL-E used it.
+    Lzop,
+    /// The `.lzma` format, as WAL-G writes it.
+    Lzma,
+    /// One brotli stream, as WAL-G writes it.
+    Brotli,
+    /// A gzip file, which WAL-G reads.
+    Gzip,
 }
 
 impl Encoding {
-    /// Every encoding.
-    pub const ALL: [Encoding; 3] = [Encoding::Lz4, Encoding::Zstd, Encoding::None];
+    /// Every encoding that can be read.
+    pub const ALL: [Encoding; 7] = [
+        Encoding::Lz4,
+        Encoding::Zstd,
+        Encoding::None,
+        Encoding::Lzop,
+        Encoding::Lzma,
+        Encoding::Brotli,
+        Encoding::Gzip,
+    ];
+
+    /// Those that are written, too.
+    pub const WRITABLE: [Encoding; 3] = [Encoding::Lz4, Encoding::Zstd, Encoding::None];
 
     /// What the name of an object ends with, after a dot; `None` when nothing
     /// is added to the name.
@@ -28,6 +48,27 @@ impl Encoding {
             Encoding::Lz4 => Some("lz4"),
             Encoding::Zstd => Some("zst"),
             Encoding::None => None,
+            Encoding::Lzop => Some("lzo"),
+            Encoding::Lzma => Some("lzma"),
+            Encoding::Brotli => Some("br"),
+            Encoding::Gzip => Some("gz"),
+        }
+    }
+
+    /// The encoding of this name, as [`Display`](fmt::Display) writes it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|encoding| encoding.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Encoding::Lz4 => "lz4",
+            Encoding::Zstd => "zstd",
+            Encoding::None => "none",
+            Encoding::Lzop => "lzop",
+            Encoding::Lzma => "lzma",
+            Encoding::Brotli => "brotli",
+            Encoding::Gzip => "gzip",
         }
     }
 
@@ -49,30 +90,34 @@ impl Encoding {
 /// The name of the method, as settings have it.
 impl fmt::Display for Encoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Encoding::Lz4 => "lz4",
-            Encoding::Zstd => "zstd",
-            Encoding::None => "none",
-        })
+        f.write_str(self.name())
     }
 }
 
+/// The method of a setting: only what can be written.
 impl FromStr for Encoding {
     type Err = Error;
 
     fn from_str(method: &str) -> Result<Self> {
-        let known = Self::ALL.into_iter().find(|encoding| encoding.to_string() == method);
-        known.ok_or_else(|| {
-            let message = match method {
-                "lzma" | "brotli" | "lzo" | "lzop" | "gzip" => {
-                    format!("compression method \"{method}\" is not supported")
-                }
-                _ => format!("invalid compression method \"{method}\""),
-            };
-            Error::new(ErrorKind::Config, message)
-                .with_hint("The methods are \"lz4\", \"zstd\" and \"none\".")
-        })
+        match Self::from_name(method) {
+            Some(encoding) if Self::WRITABLE.contains(&encoding) => Ok(encoding),
+            Some(_) => Err(not_written(method)),
+            None if method == "lzo" => Err(not_written(method)),
+            None => Err(Error::new(
+                ErrorKind::Config,
+                format!("invalid compression method \"{method}\""),
+            )
+            .with_hint(METHODS)),
+        }
     }
+}
+
+const METHODS: &str = "The methods are \"lz4\", \"zstd\" and \"none\".";
+
+/// The error for a method that is read only.
+pub(super) fn not_written(method: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("compression method \"{method}\" is not supported"))
+        .with_hint(METHODS)
 }
 
 /// The encoding that the name of a stored object tells.
@@ -84,8 +129,9 @@ pub enum StoredEncoding {
     Foreign(&'static str),
 }
 
-/// What WAL-G and WAL-E write beside what is read here.
-const FOREIGN: [&str; 5] = ["lzo", "lzma", "br", "gz", "gpg"];
+/// What is encrypted and says so by its name; most of what WAL-G and WAL-E encrypt
+/// does not.
+const ENCRYPTED: &str = "gpg";
 
 impl StoredEncoding {
     /// What follows a name tells: nothing, a dot, or a dot and an extension that
@@ -99,8 +145,13 @@ impl StoredEncoding {
         if let Some(encoding) = Encoding::from_extension(extension) {
             return Some(StoredEncoding::Readable(encoding));
         }
-        let foreign = FOREIGN.into_iter().find(|foreign| *foreign == extension);
-        foreign.map(StoredEncoding::Foreign)
+        // The encryption is around the compression: `.lz4.gpg`.
+        let inner = match extension.rsplit_once('.') {
+            Some((inner, ENCRYPTED)) => Some(inner),
+            _ => (extension == ENCRYPTED).then_some(""),
+        };
+        let known = inner.and_then(Encoding::from_extension).is_some();
+        known.then_some(StoredEncoding::Foreign(ENCRYPTED))
     }
 
     /// The encoding, if it can be read; `url` names the object in the error.
@@ -114,10 +165,10 @@ impl StoredEncoding {
             StoredEncoding::Foreign(extension) => Err(Error::new(
                 ErrorKind::Config,
                 format!(
-                    "object \"{url}\" cannot be read: its encoding \"{extension}\" is not supported"
+                    "object \"{url}\" cannot be read: its name ends with \".{extension}\", as those of encrypted objects do"
                 ),
             )
-            .with_hint("Read it with the program that wrote it, WAL-G or WAL-E.")),
+            .with_hint("Decrypt it with the program that wrote it, or with gpg, and store what comes out under the name without that ending.")),
         }
     }
 }

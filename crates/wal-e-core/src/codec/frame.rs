@@ -78,9 +78,6 @@ impl<R: Read> FrameReader<R> {
 
     /// The error for an input that ended in the middle of a frame.
     pub(super) fn truncated(&self) -> Error {
-        if self.bytes == 0 {
-            return Error::new(ErrorKind::Corrupt, "the object is empty");
-        }
         Error::new(
             ErrorKind::Corrupt,
             format!("the LZ4 frame is truncated after {} bytes", self.bytes),

@@ -10,6 +10,7 @@ use lzzzz::lz4f::{
     WriteCompressor,
 };
 
+use super::beginning::Beginning;
 use super::decompressor::as_corrupt;
 use super::frame::FrameReader;
 use super::sink::FirstError;
@@ -57,11 +58,11 @@ impl<W: Write> Lz4Writer<W> {
 
 /// Decompresses LZ4 frames.
 pub(super) struct Lz4Reader<R: Read> {
-    decompressor: BufReadDecompressor<'static, BufReader<FrameReader<R>>>,
+    decompressor: BufReadDecompressor<'static, BufReader<FrameReader<Beginning<R>>>>,
 }
 
 impl<R: Read> Lz4Reader<R> {
-    pub(super) fn new(inner: R) -> io::Result<Self> {
+    pub(super) fn new(inner: Beginning<R>) -> io::Result<Self> {
         let frames = BufReader::with_capacity(BLOCK_BYTES, FrameReader::new(inner));
         Ok(Lz4Reader { decompressor: BufReadDecompressor::new(frames)? })
     }
@@ -75,7 +76,7 @@ impl<R: Read> Lz4Reader<R> {
             // it does not, it has no words for it.
             Ok(0) if !frames.is_complete() => Err(frames.truncated().into()),
             Err(_) if frames.is_truncated() => Err(frames.truncated().into()),
-            result => result.map_err(|error| as_corrupt("LZ4", error)),
+            result => result.map_err(|error| as_corrupt("LZ4 frame", error)),
         }
     }
 }

@@ -1,23 +1,38 @@
 //! How the bytes of objects are encoded: as one LZ4 frame, as one zstd frame,
-//! or as they are.
+//! or as they are; and, in what WAL-G and WAL-E wrote, as `lzop`, `.lzma`, brotli
+//! or gzip have it.
 //!
 //! [`Compressor`] writes as a [`Compression`] says; [`Decompressor`] reads what
 //! an [`Encoding`] says, which an object tells by the extension of its name.
-//! Both frames end with a checksum of their content. Bytes that are stored as
-//! they are have none of their own: only what is kept beside them (the
-//! attributes of a WAL object, the sums of a tar's headers) can tell damage.
+//! LZ4, zstd and gzip end with a checksum of their content, and `lzop` has one in
+//! each block unless it was told to leave it out. `.lzma` and brotli have none:
+//! damage may go unnoticed there as long as something can be decoded, as it may
+//! in bytes that are stored as they are. There only what is known otherwise can
+//! tell: the attributes, header and size of a WAL file, the structure and the
+//! sums of a tar.
+//!
+//! An object that is encrypted is not decrypted here, but said to be so where its
+//! first bytes tell.
 
+mod beginning;
+mod brotli;
 mod compression;
 mod decompressor;
 mod encoding;
 mod frame;
+mod gzip;
 mod lz4;
+mod lzma;
+mod lzop;
+mod single_stream;
 mod sink;
 mod zstd;
 
 #[cfg(test)]
+mod foreign_tests;
+#[cfg(test)]
 mod tests;
 
 pub use compression::{Compression, Compressor};
-pub use decompressor::Decompressor;
+pub use decompressor::{Decompressor, named};
 pub use encoding::{Encoding, StoredEncoding};

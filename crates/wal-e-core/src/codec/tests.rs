@@ -27,24 +27,24 @@ fn compress(data: &[u8], compression: Compression) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-fn decompress(data: &[u8], encoding: Encoding) -> io::Result<Vec<u8>> {
+pub(super) fn decompress(data: &[u8], encoding: Encoding) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();
     Decompressor::new(data, encoding)?.read_to_end(&mut all)?;
     Ok(all)
 }
 
-fn corrupt(data: &[u8], encoding: Encoding) -> Error {
+pub(super) fn corrupt(data: &[u8], encoding: Encoding) -> Error {
     let error = Error::from_io("", decompress(data, encoding).unwrap_err());
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     error
 }
 
-fn sample(length: usize) -> Vec<u8> {
+pub(super) fn sample(length: usize) -> Vec<u8> {
     (0..length).map(|n| (n / 7 % 251) as u8).collect()
 }
 
 /// Bytes that do not compress.
-fn noise(length: usize) -> Vec<u8> {
+pub(super) fn noise(length: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -275,13 +275,26 @@ fn a_small_object_that_does_not_fit_is_an_error_at_the_end() {
 #[test]
 fn methods_and_levels_are_checked() {
     for encoding in Encoding::ALL {
-        assert_eq!(encoding.to_string().parse::<Encoding>().unwrap(), encoding);
+        assert_eq!(Encoding::from_name(&encoding.to_string()), Some(encoding));
         assert_eq!(
             Encoding::from_extension(encoding.extension().unwrap_or_default()),
             Some(encoding)
         );
+        let parsed = encoding.to_string().parse::<Encoding>();
+        let compression = Compression::new(encoding, None);
+        if Encoding::WRITABLE.contains(&encoding) {
+            assert_eq!(parsed.unwrap(), encoding);
+            assert_eq!(compression.unwrap().encoding(), encoding);
+        } else {
+            assert_eq!(parsed.unwrap_err(), compression.unwrap_err());
+        }
     }
-    for method in ["", "LZ4", "zst", "lzma", "brotli", "gzip"] {
+    for method in ["lzo", "lzop", "lzma", "brotli", "gzip"] {
+        let error = method.parse::<Encoding>().unwrap_err();
+        let message = format!("compression method \"{method}\" is not supported");
+        assert_eq!(error.message(), message);
+    }
+    for method in ["", "LZ4", "zst", "br", "lzma", "brotli", "gzip"] {
         let error = method.parse::<Encoding>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.hint().is_some() && error.message().contains(method));

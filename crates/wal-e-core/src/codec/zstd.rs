@@ -8,9 +8,12 @@ use std::io::{self, BufReader, Read, Write};
 
 use zstd::stream::{raw, zio};
 
-use super::decompressor::as_corrupt;
+use super::beginning::Beginning;
+use super::decompressor::{as_corrupt, truncated};
 use super::sink::FirstError;
-use crate::error::{Error, ErrorKind};
+
+/// What errors call it.
+const FRAME: &str = "zstd frame";
 
 /// Compressed bytes on their way out or in.
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -68,15 +71,14 @@ impl<W: Write> ZstdWriter<W> {
 
 /// Decompresses zstd frames.
 pub(super) struct ZstdReader<R: Read> {
-    reader: zio::Reader<BufReader<Counted<R>>, raw::Decoder<'static>>,
+    reader: zio::Reader<BufReader<Beginning<R>>, raw::Decoder<'static>>,
 }
 
 impl<R: Read> ZstdReader<R> {
-    pub(super) fn new(inner: R) -> io::Result<Self> {
+    pub(super) fn new(inner: Beginning<R>) -> io::Result<Self> {
         let mut decoder = raw::Decoder::new()?;
         decoder.set_parameter(raw::DParameter::WindowLogMax(READ_WINDOW_LOG_MAX))?;
-        let counted = Counted { inner, bytes: 0 };
-        let buffered = BufReader::with_capacity(BUFFER_BYTES, counted);
+        let buffered = BufReader::with_capacity(BUFFER_BYTES, inner);
         Ok(ZstdReader { reader: zio::Reader::new(buffered, decoder) })
     }
 
@@ -84,27 +86,9 @@ impl<R: Read> ZstdReader<R> {
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.reader.read(buffer).map_err(|error| {
             if error.kind() != io::ErrorKind::UnexpectedEof {
-                return as_corrupt("zstd", error);
+                return as_corrupt(FRAME, error);
             }
-            let message = match self.reader.reader().get_ref().bytes {
-                0 => "the object is empty".to_owned(),
-                bytes => format!("the zstd frame is truncated after {bytes} bytes"),
-            };
-            Error::new(ErrorKind::Corrupt, message).into()
+            truncated(FRAME, self.reader.reader().get_ref().bytes())
         })
-    }
-}
-
-/// Counts, so that an error can say where the input ended.
-struct Counted<R> {
-    inner: R,
-    bytes: u64,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.bytes += length as u64;
-        Ok(length)
     }
 }

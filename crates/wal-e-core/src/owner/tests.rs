@@ -180,11 +180,16 @@ async fn wal_of_another_tool_is_found_by_its_names() {
         "000000010000000000000001",
         "000000010000000000000002.partial.zst",
         "000000010000000000000003.br",
+        "000000010000000000000004.lzo",
+        "000000010000000000000005.lz4.gpg",
         "notes.lz4",
     ] {
         put_wal(&store, name).await;
     }
-    assert_eq!(register(&store, Encoding::Lz4).await.unwrap(), [Encoding::None, Encoding::Zstd]);
+    assert_eq!(
+        register(&store, Encoding::Lz4).await.unwrap(),
+        [Encoding::Brotli, Encoding::Lzop, Encoding::None, Encoding::Zstd]
+    );
 }
 
 #[tokio::test]

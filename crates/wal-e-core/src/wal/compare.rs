@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::READ_BYTES;
-use crate::codec::{Decompressor, Encoding};
+use crate::codec::{Decompressor, Encoding, named};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::WalFileName;
@@ -67,7 +67,7 @@ pub(super) async fn compare_with_archived(
 fn damaged(url: &str, source: io::Error) -> Error {
     let error = Error::from_io("could not decompress", source);
     if error.kind() != ErrorKind::Corrupt {
-        return error;
+        return named(url, error);
     }
     Error::new(ErrorKind::Corrupt, format!("archived object \"{url}\" is damaged"))
         .with_detail(format!("It cannot be compared with the new file: {}.", error.message()))

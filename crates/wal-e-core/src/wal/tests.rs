@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::sample::{self, CLUSTER};
-use super::{PushOptions, PushOutcome, Pushed, Pusher, fetch};
+use super::{FetchOptions, KeyEnding, PushOptions, PushOutcome, Pushed, Pusher};
 use crate::codec::{Compression, Encoding};
 use crate::error::{ErrorKind, Result};
 use crate::layout;
@@ -55,6 +55,18 @@ fn options() -> PushOptions {
         uploads: 1,
         compressors: 1,
     }
+}
+
+/// The size of the file that was fetched.
+async fn fetch(store: Arc<dyn ObjectStore>, name: &WalFileName, destination: &Path) -> Result<u64> {
+    let options = FetchOptions {
+        system_identifier: Some(CLUSTER),
+        likely: KeyEnding::default(),
+        gap_patience: None,
+        notices: notice::channel().0,
+        cancel: CancellationToken::new(),
+    };
+    Ok(super::fetch(&*store, name, destination, &options).await?.bytes)
 }
 
 async fn push_with(
@@ -229,6 +241,27 @@ async fn an_archive_that_has_the_file_in_another_encoding_gets_no_second_one() {
     let error = push_with(fixture.store(), also, &name(SEGMENT), &different).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!(fixture.store.calls(Operation::Put), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_another_program_stored_gets_no_second_one() {
+    let fixture = Fixture::new();
+    let (segment, different) = (fixture.segment(7), fixture.segment(8));
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::copy(&mut fs::File::open(&segment).unwrap(), &mut gzip).unwrap();
+    let key = layout::wal_file(&name(SEGMENT), Encoding::Gzip);
+    let body = gzip.finish().unwrap().into();
+    let none = Attributes::default();
+    let _ = fixture.store.put(&key, body, PutMode::CreateOnly, &none).await.unwrap();
+    let other_encodings =
+        crate::owner::register_wal_encoding(&*fixture.store(), Encoding::Lz4, Vec::new())
+            .await
+            .unwrap();
+    let also = PushOptions { other_encodings, ..options() };
+    let again = push_with(fixture.store(), also.clone(), &name(SEGMENT), &segment).await.unwrap();
+    assert_eq!(again.outcome, PushOutcome::AlreadyThere);
+    let error = push_with(fixture.store(), also, &name(SEGMENT), &different).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
 }
 
 #[tokio::test]

@@ -1,0 +1,146 @@
+//! What is done with bytes that somebody else may have written: a function for
+//! each parser, to be called with anything.
+//!
+//! None may panic, run away with memory or time, or write outside of where it
+//! should; and what a parser accepts, it has to mean. `fuzz/` calls these
+//! functions with bytes that a fuzzer makes up (`make fuzz`), the unit test
+//! below with those that are kept in `fuzz/corpus/`.
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::base_backup::fuzzing as base_backup;
+use crate::codec::{Decompressor, Encoding};
+use crate::layout::{self, ObjectKey};
+use crate::owner::Owner;
+use crate::postgres::{BackupManifest, WalFileName, WalPageHeader, tablespace_map};
+use crate::sentinel::{self, FilesMetadata, Metadata, Sentinel};
+
+/// Every function of this kind, by the name of its fuzz target and corpus.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("backup_manifest", backup_manifest),
+    ("decompressor", decompressor),
+    ("increment", increment),
+    ("json", json),
+    ("member_name", member_name),
+    ("names", names),
+    ("tablespace_map", tablespace_maps),
+    ("tar", tar),
+    ("wal_page", wal_page),
+];
+
+/// How much a decoder is let out of a few bytes: as much as shows that it streams.
+const MOST_DECODED_BYTES: u64 = 8 << 20;
+
+/// The JSON objects of a prefix.
+pub fn json(bytes: &[u8]) {
+    if let Ok(sentinel) = sentinel::parse::<Sentinel>("x", bytes) {
+        let again = sentinel::parse::<Sentinel>("x", &sentinel::to_json(&sentinel));
+        assert!(again.is_ok(), "what was read can be written and read: {sentinel:?}");
+    }
+    let _ = sentinel::parse::<Metadata>("x", bytes);
+    let _ = sentinel::parse::<FilesMetadata>("x", bytes);
+    let _ = sentinel::parse::<Owner>("x", bytes);
+}
+
+/// `backup_manifest`. Its own checksum hides the rest from bytes that are made
+/// up, so the same is tried with the right one.
+pub fn backup_manifest(bytes: &[u8]) {
+    let mut bytes = bytes.to_vec();
+    BackupManifest::mend_checksum(&mut bytes);
+    let Ok(manifest) = BackupManifest::parse(&bytes) else { return };
+    let mut written = Vec::new();
+    manifest.write(&mut written).expect("a vector takes everything");
+    let again = BackupManifest::parse(&written);
+    assert_eq!(again.as_ref(), Ok(&manifest));
+}
+
+/// Keys, and what their names tell.
+pub fn names(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(name) = text.parse::<WalFileName>() {
+        assert_eq!(name.to_string(), text);
+        for encoding in Encoding::ALL {
+            let found = layout::wal_file_of(&layout::wal_file(&name, encoding));
+            assert!(found.is_some_and(|(found, _)| found == name), "{name} as {encoding}");
+        }
+    }
+    if let Some(key) = ObjectKey::from_listing(text) {
+        assert!(Path::new(key.as_str()).components().count() > 0);
+        let _ = layout::wal_file_of(&key);
+        let _ = layout::tar_of(&key);
+        let _ = layout::encoding_of_mark(&key);
+        if let Some(backup) = layout::backup_of_sentinel(&key) {
+            assert_eq!(layout::sentinel(backup), key);
+        }
+    }
+    let _ = layout::timeline_of_backup(text);
+}
+
+/// A tar member's name never leads out of the target.
+pub fn member_name(bytes: &[u8]) {
+    base_backup::member_name(bytes);
+}
+
+/// `tablespace_map`.
+pub fn tablespace_maps(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(tablespaces) = tablespace_map::parse(text) {
+        let again = tablespace_map::parse(&tablespace_map::format(&tablespaces));
+        assert_eq!(again.ok().as_ref(), Some(&tablespaces));
+    }
+}
+
+/// The first page of a WAL segment.
+pub fn wal_page(bytes: &[u8]) {
+    let Some(header) = WalPageHeader::parse(bytes) else { return };
+    for name in ["000000010000000000000001", "0000000100000000000000FF.partial"] {
+        let name = name.parse().expect("it is the name of a segment");
+        let _ = header.check(&name, 16 << 20);
+        let _ = header.check(&name, bytes.len() as u64);
+    }
+}
+
+/// Every decoder; the first byte chooses one.
+pub fn decompressor(bytes: &[u8]) {
+    let Some((choice, bytes)) = bytes.split_first() else { return };
+    let encoding = Encoding::ALL[usize::from(*choice) % Encoding::ALL.len()];
+    let Ok(decoder) = Decompressor::new(bytes, encoding) else { return };
+    let _ = std::io::copy(&mut decoder.take(MOST_DECODED_BYTES), &mut std::io::sink());
+}
+
+/// The changed pages of a file in a delta backup.
+pub fn increment(bytes: &[u8]) {
+    base_backup::increment(bytes);
+}
+
+/// A tar of a base backup, unpacked: it must write nowhere but into its target.
+pub fn tar(bytes: &[u8]) {
+    base_backup::tar(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_corpus_of_each_target_passes() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+        for (name, target) in TARGETS {
+            let folder = corpus.join(name);
+            let files: Vec<_> = std::fs::read_dir(&folder)
+                .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+                .map(|entry| entry.unwrap().path())
+                .collect();
+            assert!(!files.is_empty(), "{} is empty", folder.display());
+            for file in files {
+                target(&std::fs::read(file).unwrap());
+            }
+        }
+        let targets = corpus.join("../fuzz_targets");
+        for entry in std::fs::read_dir(targets).unwrap() {
+            let target = entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned();
+            assert!(TARGETS.iter().any(|(name, _)| *name == target), "{target} is not in the list");
+        }
+    }
+}

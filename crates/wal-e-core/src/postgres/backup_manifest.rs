@@ -1,0 +1,432 @@
+//! `backup_manifest`: every file of a base backup with its size and checksum,
+//! and the WAL that it needs; what `pg_verifybackup` reads.
+//!
+//! PostgreSQL documents the format as "Backup Manifest Format"
+//! (<https://www.postgresql.org/docs/current/backup-manifest-format.html>); what
+//! it leaves open is as its server writes it (`src/backend/backup/backup_manifest.c`).
+//! Version 1 is that of PostgreSQL up to 16, version 2 that of 17 and later, which
+//! names the cluster. The manifest's own checksum covers all lines before its last.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use sha2::{Digest, Sha256};
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
+
+use super::{Lsn, SystemIdentifier, TimelineId};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The first `server_version_num` whose manifests have version 2.
+const SECOND_VERSION_SINCE: u32 = 170_000;
+
+/// How times are written; always in GMT.
+const TIME: &[BorrowedFormatItem<'static>] =
+    format_description!("[year]-[month]-[day] [hour]:[minute]:[second] GMT");
+
+/// The one algorithm that wal_e writes and reads; PostgreSQL's own default.
+const ALGORITHM: &str = "CRC32C";
+
+/// A backup manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupManifest {
+    /// The cluster; only in manifests of PostgreSQL 17 and later.
+    pub system_identifier: Option<SystemIdentifier>,
+    /// Every file but WAL and the manifest itself.
+    pub files: Vec<ManifestFile>,
+    /// The WAL that makes the backup consistent.
+    pub wal_ranges: Vec<WalRange>,
+}
+
+/// One file of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestFile {
+    /// Below the data directory, `/` between components; a tablespace's files are
+    /// below `pg_tblspc/<oid>`. Names on disk need not be text.
+    pub path: Vec<u8>,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// When it was last changed; whole seconds are kept.
+    pub modified: OffsetDateTime,
+    /// CRC-32C of its content.
+    pub crc32c: u32,
+}
+
+impl ManifestFile {
+    /// A file with content at hand.
+    pub fn of_content(path: &str, content: &[u8], modified: OffsetDateTime) -> Self {
+        ManifestFile {
+            path: path.as_bytes().to_vec(),
+            size_bytes: content.len() as u64,
+            modified,
+            crc32c: crc32c::crc32c(content),
+        }
+    }
+}
+
+/// WAL of one timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WalRange {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// Where replay begins.
+    pub start_lsn: Lsn,
+    /// Where the backup is consistent.
+    pub end_lsn: Lsn,
+}
+
+impl BackupManifest {
+    /// A manifest in the version that PostgreSQL of `pg_version`
+    /// (`server_version_num`) writes and its `pg_verifybackup` reads.
+    pub fn new(
+        pg_version: u32,
+        system_identifier: SystemIdentifier,
+        files: Vec<ManifestFile>,
+        wal_ranges: Vec<WalRange>,
+    ) -> Self {
+        let named = pg_version >= SECOND_VERSION_SINCE;
+        BackupManifest { system_identifier: named.then_some(system_identifier), files, wal_ranges }
+    }
+
+    /// Writes it, in many small pieces.
+    pub fn write(&self, out: impl Write) -> io::Result<()> {
+        let mut out = Summed { inner: out, sum: Sha256::new() };
+        match self.system_identifier {
+            None => write!(out, "{{ \"PostgreSQL-Backup-Manifest-Version\": 1,\n\"Files\": [")?,
+            Some(identifier) => write!(
+                out,
+                "{{ \"PostgreSQL-Backup-Manifest-Version\": 2,\n\"System-Identifier\": {identifier},\n\"Files\": ["
+            )?,
+        }
+        for (index, file) in self.files.iter().enumerate() {
+            out.write_all(if index == 0 { b"\n" } else { b",\n" })?;
+            write_file(&mut out, file)?;
+        }
+        write!(out, "\n],\n\"WAL-Ranges\": [\n")?;
+        for (index, range) in self.wal_ranges.iter().enumerate() {
+            let WalRange { timeline, start_lsn, end_lsn } = range;
+            let separator = if index == 0 { "" } else { ",\n" };
+            write!(
+                out,
+                "{separator}{{ \"Timeline\": {timeline}, \"Start-LSN\": \"{start_lsn}\", \"End-LSN\": \"{end_lsn}\" }}"
+            )?;
+        }
+        write!(out, "\n],\n")?;
+        let Summed { inner: mut out, sum } = out;
+        writeln!(out, "\"Manifest-Checksum\": \"{}\"}}", hex(&sum.finalize()))
+    }
+
+    /// Reads a manifest and checks its own checksum. The caller limits its size.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when it is damaged, or of a form that PostgreSQL and
+    /// wal_e do not write.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let damaged = |what: String| {
+            Error::new(ErrorKind::Corrupt, format!("the backup manifest is damaged: {what}"))
+        };
+        let raw: RawManifest<'_> =
+            serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+        let covered = covered_by_checksum(bytes)
+            .ok_or_else(|| damaged("it does not end with a line of its own checksum".to_owned()))?;
+        let computed = hex(&Sha256::digest(covered));
+        if !raw.checksum.eq_ignore_ascii_case(&computed) {
+            return Err(damaged(format!(
+                "it has the checksum {computed}, not {} as it says itself",
+                raw.checksum
+            )));
+        }
+        match (raw.version, raw.system_identifier) {
+            (1, None) | (2, Some(_)) => {}
+            (version, _) => return Err(damaged(format!("its version {version} is unknown"))),
+        }
+        let wal_ranges: Option<Vec<WalRange>> =
+            raw.wal_ranges.iter().map(RawRange::parsed).collect();
+        Ok(BackupManifest {
+            system_identifier: raw.system_identifier.map(SystemIdentifier),
+            files: raw.files,
+            wal_ranges: wal_ranges.ok_or_else(|| damaged("a WAL range is no range".to_owned()))?,
+        })
+    }
+
+    /// Makes the checksum at the end of `bytes` fit what is before it.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn mend_checksum(bytes: &mut Vec<u8>) {
+        if let Some(covered) = covered_by_checksum(bytes).map(<[u8]>::len) {
+            let sum = hex(&Sha256::digest(&bytes[..covered]));
+            bytes.truncate(covered);
+            bytes.extend_from_slice(format!("\"Manifest-Checksum\": \"{sum}\"}}\n").as_bytes());
+        }
+    }
+
+    /// The file at `path`.
+    pub fn file(&self, path: &str) -> Option<&ManifestFile> {
+        self.files.iter().find(|file| file.path == path.as_bytes())
+    }
+
+    /// Puts `file` in the place of what is listed at `path`; `None` takes it out.
+    pub fn replace(&mut self, path: &str, file: Option<ManifestFile>) {
+        self.files.retain(|listed| listed.path != path.as_bytes());
+        self.files.extend(file);
+    }
+}
+
+fn write_file(out: &mut impl Write, file: &ManifestFile) -> io::Result<()> {
+    match std::str::from_utf8(&file.path) {
+        Ok(path) => {
+            write!(out, "{{ \"Path\": ")?;
+            serde_json::to_writer(&mut *out, path)?;
+        }
+        Err(_) => write!(out, "{{ \"Encoded-Path\": \"{}\"", hex(&file.path))?,
+    }
+    let modified = file.modified.to_offset(time::UtcOffset::UTC);
+    let modified = modified.format(TIME).map_err(io::Error::other)?;
+    // PostgreSQL writes the checksum's bytes as they lie in memory.
+    let checksum = hex(&file.crc32c.to_ne_bytes());
+    write!(
+        out,
+        ", \"Size\": {}, \"Last-Modified\": \"{modified}\", \"Checksum-Algorithm\": \"{ALGORITHM}\", \"Checksum\": \"{checksum}\" }}",
+        file.size_bytes
+    )
+}
+
+/// All lines but the last, which must be ended, too.
+fn covered_by_checksum(bytes: &[u8]) -> Option<&[u8]> {
+    let lines = bytes.strip_suffix(b"\n")?;
+    let end = lines.iter().rposition(|byte| *byte == b'\n')?;
+    bytes.get(..=end)
+}
+
+/// Sums up what passes.
+struct Summed<W> {
+    inner: W,
+    sum: Sha256,
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.inner.write(bytes)?;
+        self.sum.update(&bytes[..length]);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let byte = |[high, low]: &[u8; 2]| u8::try_from(digit(*high)? << 4 | digit(*low)?).ok();
+    if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
+}
+
+#[derive(Deserialize)]
+struct RawManifest<'a> {
+    #[serde(rename = "PostgreSQL-Backup-Manifest-Version")]
+    version: u32,
+    #[serde(rename = "System-Identifier")]
+    system_identifier: Option<u64>,
+    #[serde(rename = "Files")]
+    files: Vec<ManifestFile>,
+    #[serde(rename = "WAL-Ranges", borrow)]
+    wal_ranges: Vec<RawRange<'a>>,
+    #[serde(rename = "Manifest-Checksum", borrow)]
+    checksum: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct RawRange<'a> {
+    #[serde(rename = "Timeline")]
+    timeline: u32,
+    #[serde(rename = "Start-LSN", borrow)]
+    start_lsn: Cow<'a, str>,
+    #[serde(rename = "End-LSN", borrow)]
+    end_lsn: Cow<'a, str>,
+}
+
+impl RawRange<'_> {
+    fn parsed(&self) -> Option<WalRange> {
+        Some(WalRange {
+            timeline: TimelineId(self.timeline),
+            start_lsn: self.start_lsn.parse().ok()?,
+            end_lsn: self.end_lsn.parse().ok()?,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct RawFile<'a> {
+    #[serde(rename = "Path")]
+    path: Option<String>,
+    #[serde(rename = "Encoded-Path")]
+    encoded_path: Option<String>,
+    #[serde(rename = "Size")]
+    size: u64,
+    #[serde(rename = "Last-Modified", borrow)]
+    modified: Cow<'a, str>,
+    #[serde(rename = "Checksum-Algorithm", borrow)]
+    algorithm: Cow<'a, str>,
+    #[serde(rename = "Checksum", borrow)]
+    checksum: Cow<'a, str>,
+}
+
+impl RawFile<'_> {
+    fn parsed(self) -> Result<ManifestFile, &'static str> {
+        let path = match (self.path, self.encoded_path) {
+            (Some(path), None) => path.into_bytes(),
+            (None, Some(encoded)) => {
+                from_hex(&encoded).ok_or("an encoded path is not hexadecimal")?
+            }
+            _ => return Err("a file has no path, or two"),
+        };
+        if self.algorithm != ALGORITHM {
+            return Err("a file's checksum is not CRC32C");
+        }
+        let checksum = from_hex(&self.checksum).and_then(|bytes| bytes.try_into().ok());
+        let modified = PrimitiveDateTime::parse(&self.modified, TIME)
+            .map_err(|_| "a file's time is malformed")?;
+        Ok(ManifestFile {
+            path,
+            size_bytes: self.size,
+            modified: modified.assume_utc(),
+            crc32c: u32::from_ne_bytes(checksum.ok_or("a checksum has not eight digits")?),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for ManifestFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        RawFile::deserialize(deserializer)?.parsed().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use time::macros::datetime;
+
+    use super::*;
+
+    fn file(path: &[u8]) -> ManifestFile {
+        ManifestFile {
+            path: path.to_vec(),
+            size_bytes: 4,
+            modified: datetime!(2026-01-02 03:04:05 UTC),
+            crc32c: u32::from_ne_bytes([0x12, 0x34, 0xab, 0xcd]),
+        }
+    }
+
+    fn manifest(pg_version: u32) -> BackupManifest {
+        let range =
+            WalRange { timeline: TimelineId(3), start_lsn: Lsn(0x28), end_lsn: Lsn(1 << 32) };
+        BackupManifest::new(
+            pg_version,
+            SystemIdentifier(u64::MAX),
+            vec![file(b"base/5/\"odd\"\n"), file(b"base/5/\xff")],
+            vec![range],
+        )
+    }
+
+    fn written(manifest: &BackupManifest) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        manifest.write(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_manifest_is_written_as_postgresql_writes_it() {
+        let expected = "{ \"PostgreSQL-Backup-Manifest-Version\": 2,\n\
+            \"System-Identifier\": 18446744073709551615,\n\
+            \"Files\": [\n\
+            { \"Path\": \"base/5/\\\"odd\\\"\\n\", \"Size\": 4, \"Last-Modified\": \"2026-01-02 03:04:05 GMT\", \
+            \"Checksum-Algorithm\": \"CRC32C\", \"Checksum\": \"1234abcd\" },\n\
+            { \"Encoded-Path\": \"626173652f352fff\", \"Size\": 4, \"Last-Modified\": \"2026-01-02 03:04:05 GMT\", \
+            \"Checksum-Algorithm\": \"CRC32C\", \"Checksum\": \"1234abcd\" }\n\
+            ],\n\
+            \"WAL-Ranges\": [\n\
+            { \"Timeline\": 3, \"Start-LSN\": \"0/28\", \"End-LSN\": \"1/0\" }\n\
+            ],\n";
+        let sum = hex(&Sha256::digest(expected));
+        let text = String::from_utf8(written(&manifest(170_000))).unwrap();
+        assert_eq!(text, format!("{expected}\"Manifest-Checksum\": \"{sum}\"}}\n"));
+
+        let old = String::from_utf8(written(&manifest(160_004))).unwrap();
+        assert!(old.starts_with("{ \"PostgreSQL-Backup-Manifest-Version\": 1,\n\"Files\": [\n"));
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for pg_version in [150_000, 180_000] {
+            let manifest = manifest(pg_version);
+            assert_eq!(BackupManifest::parse(&written(&manifest)).unwrap(), manifest);
+        }
+        let empty = BackupManifest { files: vec![], wal_ranges: vec![], system_identifier: None };
+        assert_eq!(BackupManifest::parse(&written(&empty)).unwrap(), empty);
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_taken_out() {
+        let mut manifest = manifest(180_000);
+        let new = ManifestFile::of_content("tablespace_map", b"", datetime!(2026-01-01 0:00 UTC));
+        assert_eq!((new.size_bytes, new.crc32c), (0, 0));
+        manifest.replace("tablespace_map", Some(new.clone()));
+        manifest.replace("tablespace_map", Some(new.clone()));
+        assert_eq!(manifest.file("tablespace_map"), Some(&new));
+        assert_eq!(manifest.files.len(), 3);
+        manifest.replace("tablespace_map", None);
+        assert_eq!(manifest.files.len(), 2);
+    }
+
+    #[test]
+    fn every_changed_byte_is_noticed() {
+        let whole = written(&manifest(180_000));
+        for position in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[position] ^= 1;
+            let Err(error) = BackupManifest::parse(&damaged) else {
+                panic!("byte {position} was changed unnoticed");
+            };
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+            assert!(BackupManifest::parse(&whole[..position]).is_err());
+        }
+    }
+
+    #[test]
+    fn foreign_forms_are_refused() {
+        let whole = String::from_utf8(written(&manifest(180_000))).unwrap();
+        let (body, _) = whole.split_once("\"Manifest-Checksum\"").unwrap();
+        for (old, new) in [
+            ("\"CRC32C\"", "\"SHA224\""),
+            ("\"1234abcd\"", "\"1234abcd00\""),
+            ("\"1234abcd\"", "\"1234abc\""),
+            ("\"1234abcd\"", "\"+1234abc\""),
+            ("2026-01-02", "2026-13-02"),
+            ("\"626173", "\"x26173"),
+            ("Version\": 2", "Version\": 3"),
+            ("Version\": 2", "Version\": 1"),
+            ("\"0/28\"", "\"28\""),
+            ("\"Encoded-Path\"", "\"Other-Path\""),
+        ] {
+            let body = body.replace(old, new);
+            let sum = hex(&Sha256::digest(&body));
+            let text = format!("{body}\"Manifest-Checksum\": \"{sum}\"}}\n");
+            assert!(BackupManifest::parse(text.as_bytes()).is_err(), "{old} {new}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = BackupManifest::parse(&bytes);
+        }
+    }
+}

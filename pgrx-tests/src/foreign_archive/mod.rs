@@ -1,0 +1,23 @@
+//! Archives as WAL-G and WAL-E write them, made without wal_e.
+//!
+//! A [`Source`] is a server whose WAL is collected by `cp`; a [`Snapshot`] is a
+//! copy of its files, taken between `pg_backup_start` and `pg_backup_stop`.
+//! [`WalG`] and [`WalE`] make the objects of a base backup of it: tars by Python's
+//! `tarfile`, compressed with the command line programs ([`Codec`]), names and
+//! JSON by the facts about their formats. [`increment`] makes the changed pages of
+//! delta backups.
+
+mod codec;
+pub mod increment;
+mod snapshot;
+mod source;
+mod tar;
+mod wal_e;
+mod wal_g;
+
+pub use codec::Codec;
+pub use snapshot::{Entry, Snapshot};
+pub use source::{Source, assert_sound, recover};
+pub use tar::TarFormat;
+pub use wal_e::WalE;
+pub use wal_g::{Backup, WalG};

@@ -1,0 +1,107 @@
+//! A server whose archive another program keeps, and what became of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::archive::Archive;
+use crate::cluster::{Cluster, StopMode};
+use crate::fingerprint::Fingerprint;
+use crate::installation::PgVersion;
+use crate::process::ServerUser;
+use crate::restore::Restore;
+
+use super::{Codec, Snapshot};
+
+/// A running server that archives its WAL by `cp`.
+pub struct Source {
+    /// The server.
+    pub cluster: Cluster,
+    wal: PathBuf,
+    // Removed last.
+    _scratch: crate::scratch::Scratch,
+}
+
+impl Source {
+    /// Starts a server with some tables.
+    #[track_caller]
+    pub fn start() -> Source {
+        let scratch = crate::scratch::Scratch::new();
+        let wal = scratch.create("wal");
+        let cluster = Cluster::build(PgVersion::V15)
+            .configuration("archive_mode = on")
+            .configuration(format!("archive_command = 'cp \"%p\" \"{}/%f\"'", wal.display()))
+            .start();
+        cluster.execute(
+            "CREATE TABLE steady AS SELECT i, md5(i::text) FROM generate_series(1, 20000) i; \
+             CREATE TABLE changing AS SELECT i, md5(i::text) FROM generate_series(1, 20000) i; \
+             CREATE INDEX ON changing (i)",
+        );
+        Source { cluster, wal, _scratch: scratch }
+    }
+
+    /// Copies the files of the server in backup mode.
+    #[track_caller]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.cluster)
+    }
+
+    /// Puts all WAL until now into `archive`.
+    #[track_caller]
+    pub fn archive_wal(&self, archive: &Archive, codec: Codec) {
+        self.cluster.archive_current_wal();
+        for entry in fs::read_dir(&self.wal).expect("the WAL can be listed").flatten() {
+            let name = entry.file_name().into_string().expect("a name in UTF-8");
+            let object = format!("wal_005/{name}{}", codec.suffix());
+            if archive.object(&object).is_none() {
+                let content = fs::read(entry.path()).expect("a WAL file can be read");
+                archive.replace_object(&object, codec.compress(&content));
+            }
+        }
+    }
+
+    /// What the tables hold.
+    #[track_caller]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.cluster.fingerprint()
+    }
+}
+
+/// Fetches a backup, has `prepare` add to the data directory what it lacks, and
+/// recovers. The server does not archive: its settings are the source's.
+#[track_caller]
+pub fn recover(archive: &Archive, restore: Restore, prepare: impl FnOnce(&Path)) -> Cluster {
+    let mut cluster = restore.fetch_with(archive, prepare);
+    cluster.configure("archive_mode = off");
+    cluster.start();
+    cluster.wait_for_end_of_recovery();
+    cluster
+}
+
+/// Asserts that a restored cluster has the data of `expected`, and that its heaps,
+/// indexes and page checksums are sound. Stops it.
+#[track_caller]
+pub fn assert_sound(cluster: &mut Cluster, expected: &Fingerprint) {
+    assert_eq!(&cluster.fingerprint(), expected);
+    if cluster.installation().has_extension("amcheck") {
+        cluster.amcheck();
+    }
+    cluster.execute("CREATE TABLE after_restore AS SELECT 1 AS one");
+    assert!(cluster.has_sound_permissions());
+    cluster.stop(StopMode::Fast);
+    cluster.check_page_checksums().success();
+}
+
+impl Source {
+    /// Writes a file that is not PostgreSQL's into the data directory.
+    pub fn write_extra_file(&self, path: &str, content: &str) {
+        let path = self.cluster.data_directory().join(path);
+        let parent = path.parent().expect("a file has a parent");
+        fs::create_dir_all(parent).expect("a directory can be made");
+        fs::write(&path, content).expect("a file can be written");
+        let mut own = path.as_path();
+        while own != self.cluster.data_directory() {
+            ServerUser::get().own(own);
+            own = own.parent().expect("it lies below the data directory");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Archives of WAL-E become servers.
+
+use std::fs;
+use std::path::Path;
+
+use wal_e_e2e::archive::Archive;
+use wal_e_e2e::cluster::Cluster;
+use wal_e_e2e::foreign_archive::{Codec, Source, TarFormat, WalE, assert_sound, recover};
+use wal_e_e2e::installation::PgVersion;
+use wal_e_e2e::process::ServerUser;
+use wal_e_e2e::restore::Restore;
+
+/// WAL-E leaves the files of configuration out: whoever restores has them elsewhere.
+const CONFIGURATION: [&str; 3] = ["postgresql.conf", "pg_hba.conf", "pg_ident.conf"];
+
+fn bring_configuration(source: &Cluster, data: &Path) {
+    for name in CONFIGURATION {
+        let target = data.join(name);
+        assert!(!target.exists(), "{name} is in the backup");
+        fs::copy(source.data_directory().join(name), &target).expect("it can be copied");
+        ServerUser::get().own(&target);
+    }
+}
+
+fn a_backup_comes_back(format: TarFormat, archive: &Archive) {
+    let source = Source::start();
+    let location = source.cluster.create_tablespace("extra");
+    source.cluster.execute(
+        "CREATE TABLE elsewhere TABLESPACE extra AS SELECT generate_series(1, 5000) i; \
+         CREATE INDEX ON elsewhere (i) TABLESPACE extra",
+    );
+    let long = format!("notes/{}/{}", "d".repeat(120), "f".repeat(150));
+    source.write_extra_file(&long, "kept");
+    let name = WalE(format).push(archive, &source.snapshot());
+    source.cluster.execute("DELETE FROM elsewhere WHERE i % 2 = 0; CREATE TABLE after_backup ()");
+    source.archive_wal(archive, Codec::Lzop);
+    let expected = source.fingerprint();
+    assert!(
+        archive.objects().iter().any(|object| object.ends_with("part_00000001.tar.lzo")),
+        "the backup has several tars"
+    );
+    for backup in ["LATEST", &name] {
+        let restore = Restore::of(PgVersion::V15, backup).tablespace(&location, "moved");
+        let moved = restore.scratch().path().join("moved");
+        let mut restored =
+            recover(archive, restore, |data| bring_configuration(&source.cluster, data));
+        let kept = fs::read_to_string(restored.data_directory().join(&long));
+        assert_eq!(kept.expect("the file is there"), "kept");
+        assert_eq!(
+            restored.query_one(
+                "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'extra'"
+            ),
+            moved.display().to_string()
+        );
+        assert_sound(&mut restored, &expected);
+    }
+}
+
+#[test]
+fn a_backup_with_gnu_tars_comes_back() {
+    a_backup_comes_back(TarFormat::Gnu, &Archive::file());
+}
+
+#[test]
+fn a_backup_with_pax_tars_comes_back() {
+    a_backup_comes_back(TarFormat::Pax, &Archive::s3());
+}
+
+#[test]
+fn a_cluster_without_tablespaces_comes_back() {
+    let source = Source::start();
+    let archive = Archive::file();
+    WalE(TarFormat::Pax).push(&archive, &source.snapshot());
+    source.archive_wal(&archive, Codec::Lzop);
+    let restore = Restore::latest(PgVersion::V15);
+    let mut restored =
+        recover(&archive, restore, |data| bring_configuration(&source.cluster, data));
+    assert_sound(&mut restored, &source.fingerprint());
+}

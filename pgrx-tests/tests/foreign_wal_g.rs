@@ -1,0 +1,209 @@
+//! Archives of WAL-G become servers.
+
+use std::fs;
+
+use wal_e_e2e::archive::Archive;
+use wal_e_e2e::cluster::StopMode;
+use wal_e_e2e::fingerprint::Fingerprint;
+use wal_e_e2e::foreign_archive::{Backup, Codec, Source, WalG, assert_sound, recover};
+use wal_e_e2e::installation::PgVersion;
+use wal_e_e2e::restore::Restore;
+use wal_e_e2e::wal_e::run_wal_e;
+
+fn restore_of(backup: &str) -> Restore {
+    Restore::of(PgVersion::V15, backup)
+}
+
+/// Fetches the newest backup, recovers to the end of the WAL and looks at all of it.
+#[track_caller]
+fn comes_back(archive: &Archive, expected: &Fingerprint) {
+    let mut restored = recover(archive, restore_of("LATEST"), |_| ());
+    assert_sound(&mut restored, expected);
+}
+
+#[test]
+fn a_full_backup_of_every_codec_comes_back() {
+    let source = Source::start();
+    let snapshot = source.snapshot();
+    source.cluster.execute("DELETE FROM changing WHERE i % 3 = 0");
+    let expected = source.fingerprint();
+    for codec in Codec::WAL_G {
+        let archive = match codec {
+            Codec::Zstd => Archive::s3(),
+            _ => Archive::file(),
+        };
+        WalG::new(codec).push(&archive, &snapshot);
+        source.archive_wal(&archive, codec);
+        assert!(
+            archive.objects().iter().any(|name| name.contains("part_002.tar")),
+            "the backup has several tars"
+        );
+        comes_back(&archive, &expected);
+    }
+}
+
+#[test]
+fn a_backup_without_files_metadata_comes_back_with_tablespaces_and_long_names() {
+    let source = Source::start();
+    let location = source.cluster.create_tablespace("extra");
+    source.cluster.execute(
+        "CREATE TABLE elsewhere TABLESPACE extra AS SELECT generate_series(1, 5000) i; \
+         CREATE INDEX ON elsewhere (i) TABLESPACE extra",
+    );
+    let long = format!("notes/{}/{}", "d".repeat(120), "f".repeat(150));
+    source.write_extra_file(&long, "kept");
+    let snapshot = source.snapshot();
+    let expected = source.fingerprint();
+    for options in [WalG::new(Codec::Lzma), WalG::new(Codec::Lz4).without_files_metadata()] {
+        let archive = Archive::file();
+        options.push(&archive, &snapshot);
+        source.archive_wal(&archive, Codec::Lz4);
+        let restore = restore_of("LATEST").tablespace(&location, "moved");
+        let moved = restore.scratch().path().join("moved");
+        let mut restored = recover(&archive, restore, |_| ());
+        let kept = fs::read_to_string(restored.data_directory().join(&long));
+        assert_eq!(kept.expect("the file is there"), "kept");
+        assert_eq!(
+            restored.query_one(
+                "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'extra'"
+            ),
+            moved.display().to_string()
+        );
+        assert_sound(&mut restored, &expected);
+    }
+}
+
+#[test]
+fn a_backup_over_the_replication_protocol_comes_back() {
+    let source = Source::start();
+    let location = source.cluster.create_tablespace("extra");
+    source.cluster.execute("CREATE TABLE elsewhere TABLESPACE extra AS SELECT 1 i");
+    let archive = Archive::file();
+    WalG::new(Codec::Brotli).remote().push(&archive, &source.snapshot());
+    source.archive_wal(&archive, Codec::Brotli);
+    let restore = restore_of("LATEST").tablespace(&location, "moved");
+    let mut restored = recover(&archive, restore, |_| ());
+    assert_sound(&mut restored, &source.fingerprint());
+}
+
+#[test]
+fn names_that_end_with_a_dot_and_sentinels_that_have_everything_are_read() {
+    let source = Source::start();
+    let snapshot = source.snapshot();
+    let expected = source.fingerprint();
+    for (options, codec) in [
+        (WalG::new(Codec::NoneWithDot), Codec::NoneWithDot),
+        (WalG::new(Codec::Lz4).first_version(), Codec::Lz4),
+    ] {
+        let archive = Archive::file();
+        options.push(&archive, &snapshot);
+        source.archive_wal(&archive, codec);
+        comes_back(&archive, &expected);
+    }
+}
+
+/// Changes a table, grows and shrinks one, drops one and makes one.
+fn change(source: &Source, round: u32) {
+    source.cluster.execute(&format!(
+        "UPDATE changing SET md5 = md5 || '.' WHERE i % 50 = {round}; \
+         CREATE TABLE round_{round} AS SELECT i, md5(i::text) FROM generate_series(1, 3000) i; \
+         DROP TABLE IF EXISTS round_{previous}; \
+         INSERT INTO growing SELECT i, {round} FROM generate_series(1, 5000) i; \
+         DELETE FROM shrinking WHERE i > {keep}",
+        previous = round - 1,
+        keep = 10_000 - 4_000 * round,
+    ));
+    // Gives the end of the file back to the file system.
+    source.cluster.execute("VACUUM shrinking");
+}
+
+/// A full backup and two deltas: each comes back as the server was then, and from
+/// each one the end of the WAL can be reached.
+fn a_chain_of_deltas_comes_back(options: WalG, codec: Codec) {
+    let source = Source::start();
+    source.cluster.execute(
+        "CREATE TABLE growing AS SELECT i, 0 AS round FROM generate_series(1, 100) i; \
+         CREATE TABLE shrinking AS SELECT i, md5(i::text) FROM generate_series(1, 10000) i",
+    );
+    let archive = Archive::file();
+    let mut chain: Vec<(Backup, Fingerprint)> = Vec::new();
+    for round in 0..3 {
+        if round > 0 {
+            change(&source, round);
+        }
+        let snapshot = source.snapshot();
+        let backup = match chain.last() {
+            None => options.push(&archive, &snapshot),
+            Some((parent, _)) => options.push_delta(&archive, &snapshot, parent),
+        };
+        chain.push((backup, source.fingerprint()));
+    }
+    source.archive_wal(&archive, codec);
+    if archive.object(&format!("basebackups_005/{}/files_metadata.json", chain[2].0.name)).is_some()
+    {
+        let files = archive.backup_json(&chain[2].0.name, "files_metadata.json")["Files"].clone();
+        let files = files.as_object().expect("an object");
+        for mark in ["IsIncremented", "IsSkipped"] {
+            assert!(files.values().any(|file| file[mark] == true), "no file is {mark}");
+        }
+    }
+    for (backup, expected) in &chain {
+        let mut restored = recover(&archive, restore_of(&backup.name), |data| {
+            let settings = "recovery_target = 'immediate'\nrecovery_target_action = 'promote'\n";
+            let path = data.join("postgresql.auto.conf");
+            let before = fs::read_to_string(&path).expect("the file is in the backup");
+            fs::write(&path, before + settings).expect("the file can be written");
+        });
+        assert_sound(&mut restored, expected);
+    }
+    source.cluster.execute("INSERT INTO growing VALUES (-1, -1)");
+    let end = source.fingerprint();
+    source.archive_wal(&archive, codec);
+    for (backup, _) in chain.iter().skip(1) {
+        let mut restored = recover(&archive, restore_of(&backup.name), |_| ());
+        assert_eq!(restored.fingerprint(), end);
+        restored.stop(StopMode::Fast);
+    }
+}
+
+#[test]
+fn a_chain_of_deltas_comes_back_at_every_link() {
+    a_chain_of_deltas_comes_back(WalG::new(Codec::Lz4), Codec::Lz4);
+}
+
+#[test]
+fn a_chain_of_deltas_of_the_first_version_comes_back_at_every_link() {
+    a_chain_of_deltas_comes_back(WalG::new(Codec::Zstd).first_version(), Codec::Zstd);
+}
+
+#[test]
+fn wal_of_several_codecs_in_one_archive_is_replayed() {
+    let source = Source::start();
+    let archive = Archive::file();
+    WalG::new(Codec::Lz4).push(&archive, &source.snapshot());
+    for codec in [Codec::Lzop, Codec::Gzip, Codec::NoneWithDot, Codec::Brotli, Codec::Lzma] {
+        source.cluster.execute("UPDATE changing SET md5 = md5 || '+' WHERE i % 7 = 0");
+        source.archive_wal(&archive, codec);
+    }
+    comes_back(&archive, &source.fingerprint());
+}
+
+#[test]
+fn an_encrypted_object_is_said_to_be_one() {
+    let archive = Archive::file();
+    let wal = "000000010000000000000001";
+    // How gpg begins what is encrypted for a key of RSA.
+    let message =
+        b"\x85\x01\x0C\x03\xAD\x0F\x32\x11\x9E\x55\x21\x60\x01\x08\x00 and so on".to_vec();
+    for codec in [Codec::Lz4, Codec::Lzop, Codec::Zstd, Codec::Brotli] {
+        let object = format!("wal_005/{wal}{}", codec.suffix());
+        archive.replace_object(&object, message.clone());
+        let target = archive.scratch().path().join("fetched");
+        let path = target.display().to_string();
+        let finished = run_wal_e(&archive, ["wal-fetch", wal, &path]);
+        assert!(!finished.status.success(), "{finished}");
+        assert!(finished.stderr.contains("OpenPGP"), "{finished}");
+        assert!(!target.exists());
+        fs::remove_file(archive.directory().join(&object)).expect("an object can be removed");
+    }
+}

@@ -17,7 +17,7 @@ const READ_BYTES: usize = 256 * 1024;
 #[cfg(test)]
 mod pipeline_tests;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 

@@ -10,7 +10,7 @@ use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::fault_proxy::Fault;
 use wal_e_e2e::installation::PgVersion;
-use wal_e_e2e::process::{ServerUser, send_signal};
+use wal_e_e2e::process::{ServerUser, is_running, send_signal};
 use wal_e_e2e::restore::{Restore, restore_command};
 use wal_e_e2e::wait::wait_for;
 
@@ -86,9 +86,10 @@ fn segments_are_fetched_ahead(version: PgVersion) {
     let used = there.iter().filter(|(_, counts)| counts.0 > 0).count();
     // The last segment is read twice, and the helper and the first call may meet.
     assert!(used >= SEGMENTS as usize && asked <= used + 3, "{asked} requests for {used} files");
-    // Never beyond the end: the one after the last, and not again and again.
+    // The helper learns by one answer where the end is, while at most three others
+    // are under way, and does not ask again; the server does, two or three times.
     let missed: usize = absent.iter().map(|(_, counts)| counts.1).sum();
-    assert!(absent.len() <= 2 && missed <= 6, "{absent:?}");
+    assert!(absent.len() <= 4 && missed <= 7, "{absent:?}");
 }
 
 #[test]
@@ -152,17 +153,17 @@ fn a_killed_helper_is_replaced_and_nothing_stays() {
     let archive = Archive::s3();
     write_archive(PgVersion::V15, &archive);
     let mut cluster = restored(PgVersion::V15, &archive);
-    archive.proxy().set(Fault::Delay(Duration::from_millis(100)));
+    archive.proxy().set(Fault::Delay(Duration::from_millis(300)));
     cluster.spawn();
-    let mut killed = 0;
     for _ in 0..3 {
         cluster.wait_for_prefetched_segment();
-        for pid in cluster.prefetch_helpers() {
+        let helpers = cluster.prefetch_helpers();
+        assert!(!helpers.is_empty(), "it was killed by nobody");
+        for pid in helpers {
             send_signal(pid, libc::SIGKILL);
-            killed += 1;
+            wait_for("the end of a killed helper", || !is_running(pid));
         }
     }
-    assert!(killed >= 3);
     archive.proxy().set(Fault::None);
     assert_recovered(&cluster);
 }

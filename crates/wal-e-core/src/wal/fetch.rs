@@ -173,8 +173,11 @@ async fn read(
                 return Err(gap(store, name, &later));
             }
             (Some(_), Some(patience)) => {
-                let pause = tokio::time::sleep(LOOK_AGAIN_AFTER.min(patience));
-                or_cancelled(&options.cancel, async { Ok(pause.await) }).await?;
+                let pause = async {
+                    tokio::time::sleep(LOOK_AGAIN_AFTER.min(patience)).await;
+                    Ok(())
+                };
+                or_cancelled(&options.cancel, pause).await?;
             }
             _ if seen.has_wal => return Err(not_there(store, name)),
             _ => return Err(no_wal(store)),

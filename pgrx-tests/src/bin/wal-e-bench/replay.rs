@@ -26,7 +26,7 @@ use crate::options::Options;
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// After a checkpoint WAL has whole pages again, as on a busy server.
-const SEGMENTS_PER_CHECKPOINT: usize = 64;
+const SEGMENTS_PER_CHECKPOINT: usize = 16;
 
 /// As a production server would have it where it matters for replay.
 const SERVER: [&str; 7] = [

@@ -26,6 +26,11 @@ impl Restore {
         Restore::of(version, "LATEST")
     }
 
+    /// Fetches the newest backup from which the target can be reached, and sets recovery up.
+    pub fn auto(version: PgVersion) -> Restore {
+        Restore::of(version, "AUTO")
+    }
+
     /// Fetches the backup `name`.
     pub fn of(version: PgVersion, name: &str) -> Restore {
         let scratch = Scratch::new();
@@ -36,6 +41,12 @@ impl Restore {
     pub fn option(mut self, name: &str, value: impl Into<String>) -> Restore {
         self.options.push(name.to_owned());
         self.options.push(value.into());
+        self
+    }
+
+    /// An option without a value.
+    pub fn flag(mut self, name: &str) -> Restore {
+        self.options.push(name.to_owned());
         self
     }
 
@@ -73,7 +84,9 @@ impl Restore {
     pub fn fetch(self, archive: &Archive) -> Cluster {
         self.run(archive).success();
         let data = self.target();
-        if !self.options.iter().any(|option| option.starts_with("--recovery-target")) {
+        let sets_up =
+            |option: &String| option.starts_with("--recovery-target") || option == "--standby";
+        if self.backup != "AUTO" && !self.options.iter().any(sets_up) {
             let signal = data.join("recovery.signal");
             fs::write(&signal, "").expect("a file of the data directory can be written");
             ServerUser::get().own(&signal);

@@ -65,6 +65,9 @@ fn the_functions_are_the_documented_ones_and_nobody_may_call_them_unasked() {
                 ["wale_backup_push(label text DEFAULT 'wal_e'::text, fast boolean DEFAULT true, \
                   permanent boolean DEFAULT false, wait boolean DEFAULT true)"],
                 ["wale_check()"],
+                ["wale_restore_plan(target_time timestamp with time zone DEFAULT NULL::timestamp \
+                  with time zone, target_lsn pg_lsn DEFAULT NULL::pg_lsn, target_name text \
+                  DEFAULT NULL::text)"],
                 ["wale_stat_archiver()"],
             ]
         );

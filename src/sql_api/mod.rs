@@ -4,6 +4,7 @@
 mod backup_list;
 mod backup_push;
 mod check;
+mod restore_plan;
 mod stat_archiver;
 mod timestamp;
 

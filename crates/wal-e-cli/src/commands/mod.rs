@@ -16,6 +16,7 @@ use crate::variables::Place;
 mod backup_fetch;
 mod backup_list;
 mod backup_push;
+mod restore_plan;
 mod version;
 mod wal_fetch;
 mod wal_push;
@@ -30,6 +31,7 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
         Command::BackupPush(arguments) => backup_push::run(arguments, &settings, report),
         Command::BackupFetch(arguments) => backup_fetch::run(arguments, &settings, report),
         Command::BackupList(arguments) => Ok(backup_list::run(arguments, &settings, report)?),
+        Command::RestorePlan(arguments) => restore_plan::run(arguments, &settings, report),
         Command::WalPush(arguments) => wal_push::run(arguments, &settings, report),
         Command::WalFetch(arguments) => Ok(wal_fetch::run(arguments, &settings, report)?),
         Command::Version => unreachable!("answered above"),
@@ -37,7 +39,7 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
 }
 
 /// The store, and the end where it says what is worth saying.
-struct Opened {
+pub(super) struct Opened {
     store: Arc<dyn ObjectStore>,
     notices: Notices,
     queue: NoticeQueue,

@@ -19,8 +19,8 @@ mod tests;
 
 pub use fetch::{FetchProgress, FetchRequest, Fetched, fetch};
 pub use list::{BackupInfo, list};
-pub(crate) use list::{newest_identified, stored};
+pub(crate) use list::{list_sound, newest_identified, stored};
 pub use progress::{Phase, Progress};
 pub use push::{BackupPush, BackupStart, BackupStop, PushOptions};
-pub use recovery::{RecoveryConfig, RecoveryTarget};
+pub use recovery::RecoveryConfig;
 pub use unfinished::Taker;

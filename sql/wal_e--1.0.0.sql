@@ -115,6 +115,31 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 18;
 COMMENT ON FUNCTION wale_check() IS
 'everything that can be wrong with a set-up, each with its mend; ok is null for what could not be checked or is a matter of choice';
 
+CREATE FUNCTION wale_restore_plan(
+    target_time timestamptz DEFAULT NULL,
+    target_lsn pg_lsn DEFAULT NULL,
+    target_name text DEFAULT NULL,
+    OUT reachable boolean,
+    OUT backup_name text,
+    OUT timelines bigint[],
+    OUT first_segment text,
+    OUT last_segment text,
+    OUT wal_segments bigint,
+    OUT wal_bytes bigint,
+    OUT backup_bytes bigint,
+    OUT consistent_lsn pg_lsn,
+    OUT reached_lsn pg_lsn,
+    OUT reached_time timestamptz,
+    OUT notes text,
+    OUT reason text,
+    OUT nearest text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_restore_plan_wrapper'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1;
+
+COMMENT ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text) IS
+'one row: which base backup and which WAL a restore to the target would need; or the reason why it is impossible, and the nearest targets that are not';
+
 -- Who may call them is a matter of GRANT.
 REVOKE EXECUTE ON FUNCTION wale_backup_push(text, boolean, boolean, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_list() FROM PUBLIC;
@@ -123,6 +148,7 @@ REVOKE EXECUTE ON FUNCTION wale_backup_cancel() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_verify(text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_stat_archiver() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_check() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text) FROM PUBLIC;
 
 -- A view calls its functions with the rights of whoever reads it.
 GRANT EXECUTE ON FUNCTION wale_stat_archiver() TO pg_monitor;

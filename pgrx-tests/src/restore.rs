@@ -27,6 +27,11 @@ impl Restore {
         Restore::of(version, "LATEST")
     }
 
+    /// Fetches the newest backup from which the target can be reached, and sets recovery up.
+    pub fn auto(version: PgVersion) -> Restore {
+        Restore::of(version, "AUTO")
+    }
+
     /// Fetches the backup `name`.
     pub fn of(version: PgVersion, name: &str) -> Restore {
         let scratch = Scratch::new();
@@ -91,7 +96,9 @@ impl Restore {
         self.run(archive).success();
         let data = self.target();
         prepare(&data);
-        if !self.options.iter().any(|option| option.starts_with("--recovery-target")) {
+        let sets_up =
+            |option: &String| option.starts_with("--recovery-target") || option == "--standby";
+        if self.backup != "AUTO" && !self.options.iter().any(sets_up) {
             let signal = data.join("recovery.signal");
             fs::write(&signal, "").expect("a file of the data directory can be written");
             ServerUser::get().own(&signal);

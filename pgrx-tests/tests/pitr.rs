@@ -96,9 +96,15 @@ fn a_target_that_the_archive_does_not_reach_opens_no_server() {
     cluster.execute("CREATE TABLE t (id int)");
     cluster.backup_push();
     cluster.stop(StopMode::Fast);
-    let mut restored = Restore::latest(PgVersion::V15)
-        .option("--recovery-target-time", "2100-01-01 00:00:00+00")
-        .fetch(&archive);
+    let time = "2100-01-01 00:00:00+00";
+    let restore = Restore::latest(PgVersion::V15).option("--recovery-target-time", time);
+    let refused = restore.run(&archive).failure(1);
+    assert!(refused.contains("lies behind the end of the archive"), "{refused}");
+    assert!(!restore.target().exists(), "something was written");
+
+    // Nor does a server that was set up by hand.
+    let mut restored = Restore::latest(PgVersion::V15).fetch(&archive);
+    restored.configure(&format!("recovery_target_time = '{time}'"));
     restored.spawn();
     restored.wait_for_log("recovery ended before configured recovery target was reached");
     wait_for("the server to end", || !restored.is_running());

@@ -1,14 +1,14 @@
 //! An LSN as a value of the SQL type `pg_lsn`.
 
-use pgrx::callconv::{BoxRet, FcInfo};
-use pgrx::datum::{Datum, IntoDatum};
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::datum::{Datum, FromDatum, IntoDatum};
 use pgrx::pg_sys;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
 use wal_e_core::postgres::Lsn;
 
-/// A `pg_lsn` for a result column.
+/// A `pg_lsn`, as a result column or an argument.
 #[derive(Debug, Clone, Copy)]
 pub struct LsnDatum(pub Lsn);
 
@@ -20,6 +20,24 @@ impl IntoDatum for LsnDatum {
 
     fn type_oid() -> pg_sys::Oid {
         pg_sys::PG_LSNOID
+    }
+}
+
+impl FromDatum for LsnDatum {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _type_oid: pg_sys::Oid,
+    ) -> Option<Self> {
+        (!is_null).then(|| LsnDatum(Lsn(datum.value() as u64)))
+    }
+}
+
+// SAFETY: the datum of a pg_lsn is the number itself.
+unsafe impl<'fcx> ArgAbi<'fcx> for LsnDatum {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: the SQL declares this argument as pg_lsn.
+        unsafe { arg.unbox_arg_using_from_datum() }.expect("a null is never unboxed")
     }
 }
 

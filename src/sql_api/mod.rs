@@ -5,6 +5,7 @@ mod backup_list;
 mod backup_push;
 mod backup_verify;
 mod check;
+mod restore_plan;
 mod stat_archiver;
 mod timestamp;
 mod worker_wait;

@@ -12,7 +12,7 @@ use crate::exit_code;
 
 mod recovery_options;
 
-pub use recovery_options::RecoveryOptions;
+pub use recovery_options::{RecoveryOptions, TargetOptions};
 
 /// Continuous archiving, base backups and point-in-time recovery for PostgreSQL.
 #[derive(Debug, Parser)]
@@ -146,6 +146,8 @@ pub enum Command {
     BackupList(BackupList),
     /// Read a base backup and its WAL back, to find out whether it could be restored
     BackupVerify(BackupVerify),
+    /// Say what a restore would need and reach, or why it is impossible
+    RestorePlan(RestorePlan),
     /// Archive one WAL file: archive_command = 'wal-e ... wal-push %p'
     WalPush(WalPush),
     /// Get one WAL file: restore_command = 'wal-e ... wal-fetch "%f" "%p"'
@@ -193,8 +195,8 @@ pub struct BackupFetch {
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
 
-    /// Name of the backup, or LATEST
-    #[arg(value_name = "NAME|LATEST")]
+    /// Name of the backup; LATEST; or AUTO for the newest from which the target can be reached
+    #[arg(value_name = "NAME|LATEST|AUTO")]
     pub name: String,
 
     /// Tar partitions in flight
@@ -258,6 +260,20 @@ pub struct BackupVerify {
     pub pool_size: u16,
 
     /// Print a JSON object with every check
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RestorePlan {
+    /// Name of the backup; LATEST; or AUTO for the newest from which the target can be reached
+    #[arg(value_name = "NAME|LATEST|AUTO", default_value = "AUTO")]
+    pub name: String,
+
+    #[command(flatten)]
+    pub target: TargetOptions,
+
+    /// Print a JSON object
     #[arg(long)]
     pub json: bool,
 }
@@ -352,7 +368,8 @@ fn tablespace_mapping(text: &str) -> Result<(PathBuf, PathBuf), String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use wal_e_core::postgres::Lsn;
+    use wal_e_core::postgres::{Lsn, TimelineId};
+    use wal_e_core::recovery::{RecoveryTarget, TargetTimeline};
 
     use super::*;
 
@@ -425,6 +442,14 @@ mod tests {
             "backup-fetch /data LATEST --recovery-target-lsn 0/1 --recovery-target-name x",
             "backup-fetch /data LATEST --recovery-target-timeline newest",
             "backup-fetch /data LATEST --recovery-target-timeline 0",
+            "backup-fetch /data LATEST --recovery-target-xid 2",
+            "backup-fetch /data LATEST --recovery-target-xid x",
+            "backup-fetch /data LATEST --recovery-target-time 2026-11-23T12:00:00",
+            "backup-fetch /data LATEST --recovery-target-time now",
+            "backup-fetch /data LATEST --standby --recovery-target-lsn 0/1",
+            "backup-fetch /data LATEST --standby --recovery-target-action promote",
+            "restore-plan --recovery-target-lsn 0/1 --recovery-target-xid 5",
+            "restore-plan --recovery-target-action promote",
             "backup-fetch /data LATEST --recovery-target-action promote",
             "backup-fetch /data LATEST --recovery-target-lsn 0/1 --recovery-target-action stop",
             "backup-fetch /data LATEST --blind-restore --restore-spec SOURCE",
@@ -448,10 +473,30 @@ mod tests {
         let line = "backup-fetch /data LATEST --recovery-target-lsn 16/B374D848 \
                     --recovery-target-action promote --recovery-target-timeline 0x1F -T /a\\=b=/c -T /d=/e";
         let Command::BackupFetch(fetch) = parse(line).unwrap().command else { panic!("{line}") };
-        assert_eq!(fetch.recovery.recovery_target_lsn, Some(Lsn(0x16_B374_D848)));
+        let expected = RecoveryTarget::Lsn(Lsn(0x16_B374_D848));
+        assert_eq!(fetch.recovery.target.target(), Some(expected));
         assert_eq!(fetch.recovery.recovery_target_action.as_deref(), Some("promote"));
-        assert_eq!(fetch.recovery.recovery_target_timeline.as_deref(), Some("0x1F"));
+        let timeline = TargetTimeline::Number(TimelineId(31));
+        assert_eq!(fetch.recovery.target.recovery_target_timeline, Some(timeline));
         let mapping = [("/a=b", "/c"), ("/d", "/e")].map(|(a, b)| (a.into(), b.into()));
         assert_eq!(fetch.tablespace_mapping, mapping);
+        let line = "backup-fetch /data AUTO --standby --recovery-target-timeline current";
+        let Command::BackupFetch(fetch) = parse(line).unwrap().command else { panic!("{line}") };
+        assert!(fetch.recovery.standby && fetch.recovery.target.target().is_none());
+    }
+
+    #[test]
+    fn a_plan_takes_the_targets_of_a_restore() {
+        let target = |line: &str| match parse(line).unwrap().command {
+            Command::RestorePlan(plan) => (plan.name, plan.target.target()),
+            _ => panic!("{line}"),
+        };
+        assert_eq!(target("restore-plan"), ("AUTO".to_owned(), None));
+        let (name, time) = target("restore-plan LATEST --recovery-target-time 2026-11-23T13:00+01");
+        assert_eq!(name, "LATEST");
+        assert_eq!(time.unwrap().to_string(), "time \"2026-11-23 12:00:00+00\"");
+        // With an epoch before it, as pg_current_xact_id() prints it.
+        let (_, xid) = target("restore-plan --recovery-target-xid 4294968027");
+        assert_eq!(xid, Some(RecoveryTarget::Xid(731)));
     }
 }

@@ -125,6 +125,11 @@ pub fn wal() -> String {
     format!("{WAL}/")
 }
 
+/// The beginning of the keys of all WAL files of a timeline.
+pub fn wal_of_timeline(timeline: TimelineId) -> String {
+    format!("{WAL}/{:08X}", timeline.0)
+}
+
 /// The beginning of the keys of all base backups.
 pub fn base_backups() -> String {
     format!("{BASE_BACKUPS}/")

@@ -16,6 +16,7 @@
 //! * [`store`]: where objects live: `s3://`, `file://`, memory.
 //! * [`codec`]: how bytes are compressed; [`transfer`]: between blocking streams and stores.
 //! * [`wal`] and [`base_backup`]: the order of steps.
+//! * [`recovery`]: which backup and which WAL a target needs, and whether they are there.
 //! * [`archiving`]: how far it is; [`check`]: whether a prefix can be used.
 //!
 //! Nothing here knows of pgrx, reads the environment, prints, keeps global
@@ -36,6 +37,7 @@ pub mod notice;
 pub mod owner;
 pub mod postgres;
 pub mod rate_limit;
+pub mod recovery;
 pub mod sentinel;
 pub mod store;
 mod tasks;

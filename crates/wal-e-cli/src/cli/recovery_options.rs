@@ -1,15 +1,17 @@
 //! The options that say how far a restored cluster recovers.
 
 use clap::Args;
+use wal_e_core::Error;
 use wal_e_core::postgres::Lsn;
+use wal_e_core::recovery::{RecoveryTarget, TargetTime, TargetTimeline};
 
-/// Any of these makes backup-fetch write recovery.signal and the settings of recovery.
+/// Where recovery ends: the same for a plan and for a restore.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Recovery (with any of these, recovery is set up in DIR)")]
-pub struct RecoveryOptions {
-    /// Recover to this time, as PostgreSQL reads it: '2026-01-31 12:00:00+00'
-    #[arg(long, value_name = "TIME", group = "target", value_parser = not_empty)]
-    pub recovery_target_time: Option<String>,
+#[command(next_help_heading = "How far to recover")]
+pub struct TargetOptions {
+    /// Recover to this time, with its offset from UTC: '2026-01-31 12:00:00+00'
+    #[arg(long, value_name = "TIME", group = "target", value_parser = time)]
+    pub recovery_target_time: Option<TargetTime>,
 
     /// Recover to this LSN
     #[arg(long, value_name = "LSN", group = "target", value_parser = lsn)]
@@ -19,26 +21,57 @@ pub struct RecoveryOptions {
     #[arg(long, value_name = "NAME", group = "target", value_parser = restore_point)]
     pub recovery_target_name: Option<String>,
 
+    /// Recover to the end of this transaction
+    #[arg(long, value_name = "XID", group = "target", value_parser = transaction)]
+    pub recovery_target_xid: Option<u32>,
+
+    /// Recover along this timeline: a number, latest (the default) or current
+    #[arg(long, value_name = "TIMELINE", value_parser = timeline)]
+    pub recovery_target_timeline: Option<TargetTimeline>,
+}
+
+impl TargetOptions {
+    /// The one target that was given.
+    pub fn target(&self) -> Option<RecoveryTarget> {
+        let time = self.recovery_target_time.map(RecoveryTarget::Time);
+        let lsn = self.recovery_target_lsn.map(RecoveryTarget::Lsn);
+        let name = self.recovery_target_name.clone().map(RecoveryTarget::Name);
+        let xid = self.recovery_target_xid.map(RecoveryTarget::Xid);
+        time.or(lsn).or(name).or(xid)
+    }
+}
+
+/// Any of these makes backup-fetch write a signal file and the settings of recovery.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Recovery (with any of these, or AUTO, recovery is set up in DIR)")]
+pub struct RecoveryOptions {
+    #[command(flatten)]
+    pub target: TargetOptions,
+
     /// What to do at the target: pause (PostgreSQL's default), promote or shutdown
     #[arg(long, value_name = "ACTION", requires = "target", value_parser = ["pause", "promote", "shutdown"])]
     pub recovery_target_action: Option<String>,
 
-    /// Recover along this timeline: a number, latest or current
-    #[arg(long, value_name = "TIMELINE", value_parser = target_timeline)]
-    pub recovery_target_timeline: Option<String>,
+    /// Make a standby, which goes on for as long as there is WAL
+    #[arg(long, conflicts_with_all = ["target", "recovery_target_action"])]
+    pub standby: bool,
+}
+
+fn time(text: &str) -> Result<TargetTime, String> {
+    text.parse().map_err(in_one_line)
 }
 
 fn lsn(text: &str) -> Result<Lsn, String> {
-    text.parse().map_err(|error: wal_e_core::Error| {
-        [Some(error.message()), error.hint()].into_iter().flatten().collect::<Vec<_>>().join(". ")
-    })
+    text.parse().map_err(in_one_line)
 }
 
-fn not_empty(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() || text.contains('\n') {
-        return Err("it must be one line that is not empty".to_owned());
-    }
-    Ok(text.to_owned())
+fn timeline(text: &str) -> Result<TargetTimeline, String> {
+    text.parse().map_err(in_one_line)
+}
+
+fn in_one_line(error: Error) -> String {
+    let parts = [Some(error.message()), error.detail(), error.hint()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(". ").replace(".. ", ". ")
 }
 
 /// PostgreSQL 15, `src/backend/access/transam/xlogrecovery.c`,
@@ -47,17 +80,15 @@ fn restore_point(text: &str) -> Result<String, String> {
     if text.len() > 63 {
         return Err("the name of a restore point has at most 63 bytes".to_owned());
     }
-    not_empty(text)
+    if text.trim().is_empty() || text.contains('\n') {
+        return Err("it must be one line that is not empty".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
-fn target_timeline(text: &str) -> Result<String, String> {
-    let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(hexadecimal) => u32::from_str_radix(hexadecimal, 16),
-        None => text.parse(),
-    };
-    match (text, number) {
-        ("latest" | "current", _) => Ok(text.to_owned()),
-        (_, Ok(1..)) => Ok(text.to_owned()),
-        _ => Err("a timeline is a number from 1, \"latest\" or \"current\"".to_owned()),
-    }
+/// As `pg_current_xact_id()` prints it, or without its epoch. Numbers below 3 are
+/// never given to transactions.
+fn transaction(text: &str) -> Result<u32, String> {
+    let low = text.parse::<u64>().ok().and_then(|number| u32::try_from(number & 0xFFFF_FFFF).ok());
+    low.filter(|number| *number >= 3).ok_or_else(|| "a transaction is a number from 3".to_owned())
 }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wal_e_core::base_backup::{
-    self, FetchProgress, FetchRequest, RecoveryConfig, RecoveryTarget, TablespacePlaces,
+    self, FetchProgress, FetchRequest, RecoveryConfig, TablespacePlaces,
 };
 use wal_e_core::{Error, Result};
 
-use super::{open, run_large};
-use crate::cli::{self, RecoveryOptions};
+use super::{open, restore_plan, run_large};
+use crate::cli;
 use crate::interrupt::{Failure, Interrupt};
 use crate::report::{Report, print_result};
 use crate::restore_command;
@@ -41,9 +41,9 @@ fn restore(
     let restore_command = restore_command::build(settings)?;
     let directory = std::path::absolute(&arguments.directory)
         .map_err(|source| Error::file("make an absolute path of", &arguments.directory, &source))?;
-    let recovery = recovery_config(&arguments.recovery, &restore_command);
+    let recovery = recovery_config(arguments, &restore_command);
     let set_up = recovery.is_some();
-    let request = FetchRequest {
+    let mut request = FetchRequest {
         name: arguments.name.clone(),
         directory: directory.clone(),
         concurrency: usize::from(arguments.pool_size),
@@ -51,10 +51,15 @@ fn restore(
         recovery,
         resume: arguments.resume,
     };
-    let fetched = run_large(async {
+    let (fetched, doubt) = run_large(async {
         let interrupt = Interrupt::listen(report)?;
         let opened = interrupt.or_cancelled(open(settings, report)).await;
         let opened = opened.map_err(|error| interrupt.failure(error))?;
+        // Whether the target can be reached is known before a byte is written.
+        let planned = restore_plan::before_fetch(&opened, arguments, set_up, report);
+        let planned = interrupt.or_cancelled(planned).await;
+        let (name, doubt) = planned.map_err(|error| interrupt.failure(error))?;
+        request.name = name;
         let progress = Arc::new(FetchProgress::default());
         let counters = Arc::clone(&progress);
         let token = interrupt.token();
@@ -64,7 +69,7 @@ fn restore(
             true => report.attend_events(&opened.queue, || pace.event(), fetch).await,
             false => report.attend(&opened.queue, || pace.describe(), fetch).await,
         };
-        fetched.map_err(|error| interrupt.failure(error))
+        Ok::<_, Failure>((fetched.map_err(|error| interrupt.failure(error))?, doubt))
     })??;
     report.log(&format!(
         "base backup {} is restored into \"{}\": {} in {} files",
@@ -74,6 +79,9 @@ fn restore(
         fetched.files,
     ));
     report.hint(&next_steps(&directory, &restore_command, set_up, settings.credentials));
+    if let Some(doubt) = doubt {
+        report.warning(&doubt);
+    }
     Ok(print_result(&match arguments.json {
         true => Event::of_result(&fetched, &directory).line(),
         false => format!("{}\n", fetched.name),
@@ -94,18 +102,21 @@ fn tablespace_places(arguments: &cli::BackupFetch) -> Result<TablespacePlaces> {
     }
 }
 
-/// Recovery is set up as soon as anything is said about it.
-fn recovery_config(options: &RecoveryOptions, restore_command: &str) -> Option<RecoveryConfig> {
-    let time = options.recovery_target_time.clone().map(RecoveryTarget::Time);
-    let lsn = options.recovery_target_lsn.map(RecoveryTarget::Lsn);
-    let name = options.recovery_target_name.clone().map(RecoveryTarget::Name);
-    let target = time.or(lsn).or(name);
-    let target_timeline = options.recovery_target_timeline.clone();
-    (target.is_some() || target_timeline.is_some()).then(|| RecoveryConfig {
+/// Recovery is set up as soon as anything is said about it; AUTO says that it is wanted.
+fn recovery_config(arguments: &cli::BackupFetch, restore_command: &str) -> Option<RecoveryConfig> {
+    let options = &arguments.recovery;
+    let target = options.target.target();
+    let target_timeline = options.target.recovery_target_timeline;
+    let wanted = target.is_some()
+        || target_timeline.is_some()
+        || options.standby
+        || arguments.name == "AUTO";
+    wanted.then(|| RecoveryConfig {
         restore_command: restore_command.to_owned(),
         target,
         target_action: options.recovery_target_action.clone(),
         target_timeline,
+        standby: options.standby,
     })
 }
 
@@ -118,7 +129,7 @@ fn next_steps(
     let shown = directory.display();
     let mut text = if set_up {
         format!(
-            "recovery.signal and postgresql.auto.conf in \"{shown}\" are set up; start the server to recover"
+            "recovery is set up in \"{shown}\" (postgresql.auto.conf and a signal file); start the server to recover"
         )
     } else {
         format!(
@@ -175,24 +186,31 @@ fn is_owned_by_root(directory: &Path) -> bool {
 mod tests {
     use clap::Parser;
     use wal_e_core::postgres::Lsn;
+    use wal_e_core::recovery::{RecoveryTarget, TargetTimeline};
 
     use super::*;
 
     #[test]
     fn recovery_is_set_up_only_when_something_is_said_about_it() {
-        let none = RecoveryOptions::default();
-        assert!(recovery_config(&none, "c").is_none());
-
-        let lsn = RecoveryOptions { recovery_target_lsn: Some(Lsn(9)), ..none.clone() };
-        let config = recovery_config(&lsn, "c").unwrap();
-        assert!(matches!(config.target, Some(RecoveryTarget::Lsn(Lsn(9)))));
-        assert_eq!((config.restore_command.as_str(), config.target_timeline), ("c", None));
-
-        let latest = Some("latest".to_owned());
-        let timeline = RecoveryOptions { recovery_target_timeline: latest.clone(), ..none };
-        let config = recovery_config(&timeline, "c").unwrap();
-        assert!(config.target.is_none());
-        assert_eq!(config.target_timeline, latest);
+        let config = |line: &str| {
+            let words = ["wal-e", "backup-fetch", "/data"].into_iter().chain(line.split(' '));
+            match cli::Cli::try_parse_from(words).unwrap().command {
+                cli::Command::BackupFetch(arguments) => recovery_config(&arguments, "c"),
+                _ => panic!("{line}"),
+            }
+        };
+        assert!(config("LATEST").is_none());
+        assert!(config("base_1").is_none());
+        let lsn = config("LATEST --recovery-target-lsn 0/9").unwrap();
+        assert_eq!(lsn.target, Some(RecoveryTarget::Lsn(Lsn(9))));
+        assert_eq!((lsn.restore_command.as_str(), lsn.target_timeline), ("c", None));
+        let timeline = config("LATEST --recovery-target-timeline latest").unwrap();
+        assert_eq!(
+            (timeline.target, timeline.target_timeline),
+            (None, Some(TargetTimeline::Latest))
+        );
+        assert!(config("LATEST --standby").unwrap().standby);
+        assert!(!config("AUTO").unwrap().standby);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
+use crate::notice::Notices;
 use crate::postgres::{Lsn, SystemIdentifier, TimelineId};
 use crate::sentinel::{self, Metadata, Sentinel};
 use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
@@ -63,6 +64,30 @@ pub async fn list(store: &dyn ObjectStore) -> Result<Vec<BackupInfo>> {
         .try_filter_map(async |backup| Ok(backup))
         .try_collect()
         .await?;
+    backups.sort_by(|a, b| (a.stored_at, &a.name).cmp(&(b.stored_at, &b.name)));
+    Ok(backups)
+}
+
+/// All base backups whose sentinel can be read, oldest first. A damaged one is
+/// said to be so, and does not keep anybody from restoring another.
+pub(crate) async fn list_sound(
+    store: &dyn ObjectStore,
+    notices: &Notices,
+) -> Result<Vec<BackupInfo>> {
+    let sentinels = sentinels(store).await?;
+    let mut described = stream::iter(sentinels)
+        .map(|(name, timeline, object)| describe(store, name, timeline, object))
+        .buffer_unordered(READ_AT_ONCE);
+    let mut backups = Vec::new();
+    while let Some(backup) = described.next().await {
+        match backup {
+            Ok(backup) => backups.extend(backup),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                notices.warning(format!("a base backup is left out: {error}"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
     backups.sort_by(|a, b| (a.stored_at, &a.name).cmp(&(b.stored_at, &b.name)));
     Ok(backups)
 }

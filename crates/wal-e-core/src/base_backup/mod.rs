@@ -34,10 +34,10 @@ mod tests;
 
 pub use fetch::{FetchProgress, FetchRequest, Fetched, fetch};
 pub use list::{BackupInfo, list};
-pub(crate) use list::{newest_identified, stored};
+pub(crate) use list::{list_sound, newest_identified, stored};
 pub use progress::{Phase, Progress};
 pub use push::{BackupPush, BackupStart, BackupStop, PushOptions};
-pub use recovery::{RecoveryConfig, RecoveryTarget};
+pub use recovery::RecoveryConfig;
 pub use tablespaces::TablespacePlaces;
 pub use unfinished::Taker;
 pub use verify::{Finding, Verified, VerifyProgress, VerifyRequest, verify};

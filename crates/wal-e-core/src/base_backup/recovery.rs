@@ -5,18 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::postgres::Lsn;
-
-/// Where recovery should end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RecoveryTarget {
-    /// A time, as PostgreSQL reads it.
-    Time(String),
-    /// An LSN.
-    Lsn(Lsn),
-    /// A name made by `pg_create_restore_point`.
-    Name(String),
-}
+use crate::recovery::{RecoveryTarget, TargetTimeline};
 
 /// The settings that a restored cluster recovers with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,12 +18,14 @@ pub struct RecoveryConfig {
     /// PostgreSQL's default, `pause`.
     pub target_action: Option<String>,
     /// `recovery_target_timeline`; `None` means PostgreSQL's default, `latest`.
-    pub target_timeline: Option<String>,
+    pub target_timeline: Option<TargetTimeline>,
+    /// Whether the cluster becomes a standby, which waits for more WAL.
+    pub standby: bool,
 }
 
 impl RecoveryConfig {
     /// Adds the settings to `postgresql.auto.conf` of a restored data directory,
-    /// where they win over all others, and makes `recovery.signal`.
+    /// where they win over all others, and makes `recovery.signal` or `standby.signal`.
     pub(super) fn write(&self, data_directory: &Path) -> Result<()> {
         let path = data_directory.join("postgresql.auto.conf");
         OpenOptions::new()
@@ -46,7 +37,8 @@ impl RecoveryConfig {
                 file.sync_all()
             })
             .map_err(|error| Error::file("write file", &path, &error))?;
-        let path = data_directory.join("recovery.signal");
+        let signal = if self.standby { "standby.signal" } else { "recovery.signal" };
+        let path = data_directory.join(signal);
         fs::File::create(&path)
             .and_then(|file| file.sync_all())
             .map_err(|error| Error::file("write file", &path, &error))
@@ -60,14 +52,15 @@ impl RecoveryConfig {
         set("restore_command", &self.restore_command);
         match &self.target {
             None => {}
-            Some(RecoveryTarget::Time(time)) => set("recovery_target_time", time),
+            Some(RecoveryTarget::Time(time)) => set("recovery_target_time", &time.to_string()),
             Some(RecoveryTarget::Lsn(lsn)) => set("recovery_target_lsn", &lsn.to_string()),
             Some(RecoveryTarget::Name(name)) => set("recovery_target_name", name),
+            Some(RecoveryTarget::Xid(xid)) => set("recovery_target_xid", &xid.to_string()),
         }
         if let Some(action) = &self.target_action {
             set("recovery_target_action", action);
         }
-        set("recovery_target_timeline", self.target_timeline.as_deref().unwrap_or("latest"));
+        set("recovery_target_timeline", &self.target_timeline.unwrap_or_default().to_string());
         lines
     }
 }
@@ -107,6 +100,7 @@ fn quote(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::{Lsn, TimelineId};
 
     #[test]
     fn the_target_of_an_earlier_restore_is_left_out() {
@@ -133,7 +127,8 @@ mod tests {
             restore_command: r#"wal-e --file-prefix='/it''s\here' wal-fetch "%f" "%p""#.to_owned(),
             target: Some(RecoveryTarget::Lsn(Lsn(0x300_0000))),
             target_action: Some("promote".to_owned()),
-            target_timeline: Some("2".to_owned()),
+            target_timeline: Some(TargetTimeline::Number(TimelineId(2))),
+            standby: false,
         };
         config.write(dir.path()).unwrap();
         let text = fs::read_to_string(&path).unwrap();
@@ -142,5 +137,48 @@ mod tests {
         assert!(text.contains("\nrecovery_target_lsn = '0/3000000'\n"));
         assert!(text.contains("\nrecovery_target_timeline = '2'\n"));
         assert!(dir.path().join("recovery.signal").exists());
+        assert!(!dir.path().join("standby.signal").exists());
+    }
+
+    #[test]
+    fn every_target_has_its_setting() {
+        let time = "2026-11-23 13:00:00.5+01".parse().unwrap();
+        for (target, setting) in [
+            (RecoveryTarget::Time(time), "recovery_target_time = '2026-11-23 12:00:00.5+00'"),
+            (RecoveryTarget::Lsn(Lsn(0x16_0000_0028)), "recovery_target_lsn = '16/28'"),
+            (RecoveryTarget::Name("it's".to_owned()), "recovery_target_name = 'it''s'"),
+            (RecoveryTarget::Xid(731), "recovery_target_xid = '731'"),
+        ] {
+            let config = RecoveryConfig {
+                restore_command: "x".to_owned(),
+                target: Some(target),
+                target_action: None,
+                target_timeline: None,
+                standby: false,
+            };
+            let settings = config.settings();
+            assert!(settings.contains(&format!("\n{setting}\n")), "{settings}");
+            assert!(settings.contains("\nrecovery_target_timeline = 'latest'\n"), "{settings}");
+        }
+    }
+
+    #[test]
+    fn a_standby_has_a_signal_of_its_own_and_no_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = RecoveryConfig {
+            restore_command: "x".to_owned(),
+            target: None,
+            target_action: None,
+            target_timeline: None,
+            standby: true,
+        };
+        config.write(dir.path()).unwrap();
+        assert!(dir.path().join("standby.signal").exists());
+        assert!(!dir.path().join("recovery.signal").exists());
+        let text = fs::read_to_string(dir.path().join("postgresql.auto.conf")).unwrap();
+        assert!(
+            text.contains("restore_command = 'x'\n") && !text.contains("recovery_target_time ="),
+            "{text}"
+        );
     }
 }

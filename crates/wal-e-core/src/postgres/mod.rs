@@ -9,15 +9,23 @@ pub mod data_directory;
 pub mod lsn;
 pub mod page;
 pub mod tablespace_map;
+pub mod timeline_history;
 pub mod wal_file;
 pub mod wal_page;
+pub mod wal_reader;
+pub mod wal_record;
+#[cfg(test)]
+pub(crate) mod wal_sample;
 
 pub use backup_label::BackupLabel;
 pub use backup_manifest::{BackupManifest, ManifestFile, WalRange};
 pub use control_file::ControlFile;
 pub use lsn::{Lsn, SystemIdentifier, TimelineId};
+pub use timeline_history::{TimelineHistory, TimelineRange};
 pub use wal_file::{SegmentNumber, SegmentSize, WalFileKind, WalFileName, WalSegment};
 pub use wal_page::WalPageHeader;
+pub use wal_reader::{WalEnd, WalReader};
+pub use wal_record::{RecordKind, WalRecord};
 
 /// The block size of tables and indexes that this build reads, in bytes
 /// (PostgreSQL's default; `BLCKSZ`).

@@ -36,6 +36,9 @@ impl SegmentSize {
     /// What `initdb` chooses by default.
     pub const DEFAULT: SegmentSize = SegmentSize(16 * 1024 * 1024);
 
+    /// The smallest that PostgreSQL allows.
+    pub const SMALLEST: SegmentSize = SegmentSize(1 << 20);
+
     /// The largest that PostgreSQL allows.
     pub const LARGEST: SegmentSize = SegmentSize(1 << 30);
 
@@ -148,6 +151,11 @@ impl WalFileName {
     /// The name of a whole segment.
     pub fn segment(segment: WalSegment, size: SegmentSize) -> Self {
         WalFileName(segment.file_name(size))
+    }
+
+    /// The name of the history file of a timeline.
+    pub fn history(timeline: TimelineId) -> Self {
+        WalFileName(format!("{:08X}.history", timeline.0))
     }
 }
 

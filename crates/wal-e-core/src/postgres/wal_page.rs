@@ -55,13 +55,18 @@ impl WalPageHeader {
         })
     }
 
+    /// Whether PostgreSQL has used, or may use, this magic number for WAL.
+    pub(super) fn is_magic(magic: u16) -> bool {
+        MAGIC_HIGH_BYTES.contains(&magic.to_be_bytes()[0])
+    }
+
     /// Checks that a file of `file_bytes` bytes that begins with this header is
     /// the segment, whole or partial, that `name` says.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`], with what was found and what should be there.
     pub fn check(&self, name: &WalFileName, file_bytes: u64) -> Result<()> {
-        if !MAGIC_HIGH_BYTES.contains(&self.magic.to_be_bytes()[0]) {
+        if !Self::is_magic(self.magic) {
             let known: Vec<String> = KNOWN_MAGICS
                 .iter()
                 .map(|(magic, version)| format!("0x{magic:04X} (PostgreSQL {version})"))

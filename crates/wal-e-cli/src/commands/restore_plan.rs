@@ -1,0 +1,292 @@
+//! `wal-e restore-plan [NAME|LATEST|AUTO]`: what a restore would need and reach, or
+//! why it is impossible; and the same question before `backup-fetch` writes anything.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use wal_e_core::postgres::TimelineRange;
+use wal_e_core::recovery::{
+    self, BackupChoice, Nearest, Outcome, PlanRequest, Refusal, RestorePlan, format_time,
+};
+use wal_e_core::{ErrorKind, Result};
+
+use super::{Opened, open, run_large};
+use crate::cli;
+use crate::interrupt::{Failure, Interrupt};
+use crate::report::{Report, print_result};
+use crate::settings::Settings;
+use crate::table::{align, size};
+
+pub fn run(
+    arguments: &cli::RestorePlan,
+    settings: &Settings,
+    report: &Arc<Report>,
+) -> Result<(), Failure> {
+    let request = PlanRequest {
+        backup: BackupChoice::from(arguments.name.as_str()),
+        target: arguments.target.target(),
+        timeline: arguments.target.recovery_target_timeline,
+        standby: false,
+    };
+    let outcome = run_large(async {
+        let interrupt = Interrupt::listen(report)?;
+        let planned = interrupt.or_cancelled(async {
+            let opened = open(settings, report).await?;
+            plan(&opened, &request, report).await
+        });
+        planned.await.map_err(|error| interrupt.failure(error))
+    })??;
+    if arguments.json {
+        let mut text = match &outcome {
+            Outcome::Reachable(plan) => plan_as_json(plan),
+            Outcome::Refused(refusal) => refusal_as_json(refusal),
+        }
+        .to_string();
+        text.push('\n');
+        print_result(&text)?;
+    }
+    let plan = outcome.into_plan()?;
+    if !arguments.json {
+        print_result(&align(&rows(&plan)))?;
+    }
+    Ok(())
+}
+
+/// The backup that is to be fetched, once it is known that the target can be
+/// reached from it, and what there is to doubt. Without recovery options, `set_up`
+/// is false and nothing is refused.
+pub async fn before_fetch(
+    opened: &Opened,
+    arguments: &cli::BackupFetch,
+    set_up: bool,
+    report: &Report,
+) -> Result<(String, Option<String>)> {
+    let options = &arguments.recovery;
+    let request = PlanRequest {
+        backup: BackupChoice::from(arguments.name.as_str()),
+        target: options.target.target(),
+        timeline: options.target.recovery_target_timeline,
+        standby: options.standby,
+    };
+    let outcome = plan(opened, &request, report).await;
+    if set_up {
+        let plan = outcome?.into_plan()?;
+        report.log(&summary(&plan));
+        for note in &plan.notes {
+            report.warning(note.trim_end_matches('.'));
+        }
+        return Ok((plan.backup.name, None));
+    }
+    let doubt = match outcome {
+        Ok(Outcome::Reachable(_)) => None,
+        Ok(Outcome::Refused(refusal)) => Some(refusal.explanation()),
+        // Only the backup itself is asked for, which is there or not.
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Config) => {
+            Some(format!("whether its WAL is there could not be found out: {error}"))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    Ok((arguments.name.clone(), doubt.map(|doubt| doubt.trim_end_matches('.').to_owned())))
+}
+
+async fn plan(opened: &Opened, request: &PlanRequest, report: &Report) -> Result<Outcome> {
+    let planning = recovery::plan(Arc::clone(&opened.store), request, opened.notices.clone());
+    report.attend(&opened.queue, || None, planning).await
+}
+
+/// One line for the log of a restore.
+fn summary(plan: &RestorePlan) -> String {
+    let wal = match plan.wal_segments {
+        1 => format!("WAL segment {}", plan.first_segment),
+        count => {
+            format!("{count} WAL segments, {} to {}", plan.first_segment, plan.last_segment)
+        }
+    };
+    format!("recovery to {} is possible: base backup {} and {wal}", goal(plan), plan.backup.name)
+}
+
+fn goal(plan: &RestorePlan) -> String {
+    match &plan.target {
+        Some(target) => target.to_string(),
+        None => "the end of the archive".to_owned(),
+    }
+}
+
+fn rows(plan: &RestorePlan) -> Vec<Vec<String>> {
+    let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "size unknown".to_owned(), size);
+    let mut rows = vec![
+        ("recovery to", goal(plan)),
+        (
+            "base backup",
+            format!("{} ({})", plan.backup_chain.join(", on top of "), bytes(plan.backup_bytes)),
+        ),
+        ("timelines", plan.timelines.iter().map(timeline).collect::<Vec<_>>().join(", ")),
+        (
+            "WAL",
+            format!(
+                "{} to {} ({} segments, {})",
+                plan.first_segment,
+                plan.last_segment,
+                plan.wal_segments,
+                size(plan.wal_bytes)
+            ),
+        ),
+        ("consistent at", format!("LSN {}", plan.consistent_lsn)),
+    ];
+    if let Some(lsn) = plan.reached_lsn {
+        rows.push(("replays up to", format!("LSN {lsn}")));
+    }
+    if let Some(time) = plan.reached_time {
+        rows.push(("last transaction", format_time(time)));
+    }
+    rows.extend(plan.notes.iter().map(|note| ("note", note.clone())));
+    rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
+}
+
+fn timeline(range: &TimelineRange) -> String {
+    let from = format!("{} from LSN {}", range.timeline, range.begin);
+    match range.end {
+        Some(end) => format!("{from} to {end}"),
+        None => from,
+    }
+}
+
+/// The columns of `wale_restore_plan()`, and more. Sizes are in bytes.
+fn plan_as_json(plan: &RestorePlan) -> Value {
+    let timelines: Vec<Value> = plan
+        .timelines
+        .iter()
+        .map(|range| {
+            json!({
+                "timeline": range.timeline.0,
+                "begin_lsn": range.begin.to_string(),
+                "end_lsn": range.end.map(|end| end.to_string()),
+            })
+        })
+        .collect();
+    json!({
+        "reachable": true,
+        "backup_name": plan.backup.name,
+        "backup_chain": plan.backup_chain,
+        "backup_bytes": plan.backup_bytes,
+        "timeline": plan.timeline.0,
+        "timelines": timelines,
+        "first_segment": plan.first_segment,
+        "last_segment": plan.last_segment,
+        "wal_segments": plan.wal_segments,
+        "wal_bytes": plan.wal_bytes,
+        "consistent_lsn": plan.consistent_lsn.to_string(),
+        "reached_lsn": plan.reached_lsn.map(|lsn| lsn.to_string()),
+        "reached_time": plan.reached_time.and_then(rfc3339),
+        "notes": plan.notes,
+    })
+}
+
+fn refusal_as_json(refusal: &Refusal) -> Value {
+    let nearest: Vec<Value> = refusal.nearest.iter().map(nearest_as_json).collect();
+    json!({
+        "reachable": false,
+        "reason": refusal.reason,
+        "detail": refusal.detail,
+        "nearest": nearest,
+        "hint": refusal.hint(),
+    })
+}
+
+fn nearest_as_json(nearest: &Nearest) -> Value {
+    json!({
+        "lsn": nearest.lsn.map(|lsn| lsn.to_string()),
+        "time": nearest.time.and_then(rfc3339),
+        "description": nearest.description,
+    })
+}
+
+fn rfc3339(time: OffsetDateTime) -> Option<String> {
+    time.to_offset(time::UtcOffset::UTC).format(&Rfc3339).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+    use wal_e_core::base_backup::BackupInfo;
+    use wal_e_core::postgres::{Lsn, TimelineId};
+    use wal_e_core::recovery::RecoveryTarget;
+
+    use super::*;
+
+    fn example() -> RestorePlan {
+        let name = "base_000000010000000000000002";
+        RestorePlan {
+            backup: BackupInfo {
+                name: name.to_owned(),
+                stored_at: datetime!(2026-01-02 03:10:00 UTC),
+                delta_from: None,
+                start_time: None,
+                finish_time: None,
+                timeline: TimelineId(1),
+                start_lsn: None,
+                stop_lsn: None,
+                pg_version: None,
+                system_identifier: None,
+                uncompressed_bytes: None,
+                compressed_bytes: None,
+                permanent: false,
+                hostname: None,
+                data_directory: None,
+            },
+            backup_chain: vec![name.to_owned()],
+            backup_bytes: Some(20 << 20),
+            target: Some(RecoveryTarget::Xid(731)),
+            timeline: TimelineId(2),
+            timelines: vec![
+                TimelineRange {
+                    timeline: TimelineId(1),
+                    begin: Lsn(0x200_0028),
+                    end: Some(Lsn(0x400_0000)),
+                },
+                TimelineRange { timeline: TimelineId(2), begin: Lsn(0x400_0000), end: None },
+            ],
+            first_segment: "000000010000000000000002".to_owned(),
+            last_segment: "000000020000000000000004".to_owned(),
+            wal_segments: 3,
+            wal_bytes: 1 << 20,
+            consistent_lsn: Lsn(0x200_0100),
+            reached_lsn: Some(Lsn(0x400_0120)),
+            reached_time: Some(datetime!(2026-01-02 04:00:00.5 UTC)),
+            notes: vec!["A note.".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_plan_is_a_table_of_facts() {
+        assert_eq!(
+            align(&rows(&example())),
+            "recovery to       transaction 731\n\
+             base backup       base_000000010000000000000002 (20 MB)\n\
+             timelines         1 from LSN 0/2000028 to 0/4000000, 2 from LSN 0/4000000\n\
+             WAL               000000010000000000000002 to 000000020000000000000004 (3 segments, 1024 kB)\n\
+             consistent at     LSN 0/2000100\n\
+             replays up to     LSN 0/4000120\n\
+             last transaction  2026-01-02 04:00:00.5+00\n\
+             note              A note.\n"
+        );
+        assert_eq!(
+            summary(&example()),
+            "recovery to transaction 731 is possible: base backup base_000000010000000000000002 and 3 WAL segments, 000000010000000000000002 to 000000020000000000000004"
+        );
+    }
+
+    #[test]
+    fn json_has_the_same_facts() {
+        let plan = plan_as_json(&example());
+        assert_eq!(plan["reachable"], true);
+        assert_eq!(plan["timelines"][0]["end_lsn"], "0/4000000");
+        assert_eq!(plan["timelines"][1]["end_lsn"], Value::Null);
+        assert_eq!(plan["wal_segments"], 3);
+        assert_eq!(plan["reached_time"], "2026-01-02T04:00:00.5Z");
+        assert_eq!(plan["notes"], json!(["A note."]));
+    }
+}

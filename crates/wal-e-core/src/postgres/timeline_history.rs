@@ -1,0 +1,208 @@
+//! Where a timeline came from.
+//!
+//! PostgreSQL 15, `src/backend/access/transam/timeline.c` (`readTimeLineHistory`,
+//! `tliOfPointInHistory`): a history file has a line for each ancestor, oldest
+//! first: its number, the LSN at which it was left, and the reason for people.
+
+use super::{Lsn, TimelineId};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The largest history that is read: some ten thousand switches.
+pub const LARGEST_HISTORY_BYTES: u64 = 1 << 20;
+
+/// A timeline and its ancestors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimelineHistory {
+    timeline: TimelineId,
+    /// Oldest first, each with the LSN at which it was left.
+    ancestors: Vec<(TimelineId, Lsn)>,
+}
+
+/// The part of the log that a timeline contributes to the history of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimelineRange {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// Where its part begins; 0/0 for the oldest.
+    pub begin: Lsn,
+    /// The LSN at which it was left: the first that is not its own. `None` for the
+    /// timeline whose history it is.
+    pub end: Option<Lsn>,
+}
+
+impl TimelineRange {
+    /// Whether the byte at `lsn` is of this part.
+    pub fn contains(&self, lsn: Lsn) -> bool {
+        self.begin <= lsn && self.end.is_none_or(|end| lsn < end)
+    }
+}
+
+impl TimelineHistory {
+    /// A timeline of which no ancestor is known, as timeline 1.
+    pub fn without_ancestors(timeline: TimelineId) -> Self {
+        TimelineHistory { timeline, ancestors: Vec::new() }
+    }
+
+    /// Reads the history file of `timeline`; `file` names it in errors.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] for what PostgreSQL would not read either, and for a
+    /// file of more than [`LARGEST_HISTORY_BYTES`].
+    pub fn parse(file: &str, timeline: TimelineId, content: &[u8]) -> Result<Self> {
+        let damaged = |detail: String| {
+            Error::new(ErrorKind::Corrupt, format!("timeline history file \"{file}\" is damaged"))
+                .with_detail(detail)
+        };
+        if content.len() as u64 > LARGEST_HISTORY_BYTES {
+            return Err(damaged(format!("It has {} bytes.", content.len())));
+        }
+        let text = std::str::from_utf8(content).map(str::to_owned).unwrap_or_else(|_| {
+            // The reason may hold the name of a restore point in any encoding.
+            content.iter().map(|byte| char::from(*byte)).collect()
+        });
+        let mut ancestors: Vec<(TimelineId, Lsn)> = Vec::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim_start();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (parent, switch) = parse_line(line).ok_or_else(|| {
+                damaged(format!("Line {number} has no timeline and LSN at its beginning."))
+            })?;
+            if let Some((before, left)) = ancestors.last() {
+                if parent <= *before {
+                    return Err(damaged(format!(
+                        "Line {number} is about timeline {parent}, which does not come after timeline {before}."
+                    )));
+                }
+                if switch < *left {
+                    return Err(damaged(format!(
+                        "Line {number} says that timeline {parent} was left at {switch}, before timeline {before} was, at {left}."
+                    )));
+                }
+            }
+            ancestors.push((parent, switch));
+        }
+        if let Some((parent, _)) = ancestors.last().filter(|(parent, _)| *parent >= timeline) {
+            return Err(damaged(format!(
+                "It says that timeline {parent} is an ancestor of timeline {timeline}."
+            )));
+        }
+        Ok(TimelineHistory { timeline, ancestors })
+    }
+
+    /// The timeline whose history it is.
+    pub fn timeline(&self) -> TimelineId {
+        self.timeline
+    }
+
+    /// The parts of the log, oldest first; together they are all of it.
+    pub fn ranges(&self) -> Vec<TimelineRange> {
+        let ends = self.ancestors.iter().map(|(timeline, end)| (*timeline, Some(*end)));
+        let mut begin = Lsn(0);
+        ends.chain(std::iter::once((self.timeline, None)))
+            .map(|(timeline, end)| {
+                let range = TimelineRange { timeline, begin, end };
+                begin = end.unwrap_or(begin);
+                range
+            })
+            .collect()
+    }
+
+    /// The timeline that the byte at `lsn` was written on.
+    pub fn timeline_at(&self, lsn: Lsn) -> TimelineId {
+        let left_later = self.ancestors.iter().find(|(_, end)| lsn < *end);
+        left_later.map_or(self.timeline, |(timeline, _)| *timeline)
+    }
+
+    /// The part of the log that `timeline` contributes; `None` when it is no ancestor.
+    pub fn range_of(&self, timeline: TimelineId) -> Option<TimelineRange> {
+        self.ranges().into_iter().find(|range| range.timeline == timeline)
+    }
+}
+
+/// `1\t0/3000000\treason`.
+fn parse_line(line: &str) -> Option<(TimelineId, Lsn)> {
+    let mut words = line.split_ascii_whitespace();
+    let timeline = words.next()?;
+    let sound = timeline.bytes().all(|byte| byte.is_ascii_digit());
+    let timeline = timeline.parse().ok().filter(|number| sound && *number > 0)?;
+    Some((TimelineId(timeline), words.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "00000005.history";
+
+    fn parse(text: &str) -> Result<TimelineHistory> {
+        TimelineHistory::parse(FILE, TimelineId(5), text.as_bytes())
+    }
+
+    #[test]
+    fn a_history_has_the_ranges_of_its_ancestors() {
+        let text = "1\t0/3000148\tbefore 2026-11-23 12:00:00+00\n\n# by hand\n \
+                    3\t0/5000000\tno recovery target specified\n";
+        let history = parse(text).unwrap();
+        let range = |timeline, begin, end: Option<u64>| TimelineRange {
+            timeline: TimelineId(timeline),
+            begin: Lsn(begin),
+            end: end.map(Lsn),
+        };
+        assert_eq!(
+            history.ranges(),
+            [
+                range(1, 0, Some(0x300_0148)),
+                range(3, 0x300_0148, Some(0x500_0000)),
+                range(5, 0x500_0000, None)
+            ]
+        );
+        for (lsn, timeline) in
+            [(0, 1), (0x300_0147, 1), (0x300_0148, 3), (0x4FF_FFFF, 3), (0x500_0000, 5)]
+        {
+            assert_eq!(history.timeline_at(Lsn(lsn)), TimelineId(timeline), "{lsn:X}");
+            let range = history.range_of(TimelineId(timeline)).unwrap();
+            assert!(range.contains(Lsn(lsn)), "{lsn:X}");
+        }
+        assert_eq!(history.range_of(TimelineId(2)), None);
+    }
+
+    #[test]
+    fn timeline_1_has_no_history_file() {
+        let history = TimelineHistory::without_ancestors(TimelineId(1));
+        assert_eq!(history.timeline_at(Lsn(u64::MAX)), TimelineId(1));
+        assert_eq!(history.ranges().len(), 1);
+    }
+
+    #[test]
+    fn a_reason_may_be_in_any_encoding_or_missing() {
+        let history =
+            TimelineHistory::parse(FILE, TimelineId(5), b"1\t0/3000148\tat \xFC\n2 0/4000000");
+        assert_eq!(history.unwrap().ranges().len(), 3);
+    }
+
+    #[test]
+    fn a_damaged_history_is_told_by_file_and_line() {
+        for (text, complaint) in [
+            ("x", "Line 1"),
+            ("1", "Line 1"),
+            ("1\t3000148", "Line 1"),
+            ("0\t0/3000148", "Line 1"),
+            ("-1\t0/3000148", "Line 1"),
+            ("4294967296\t0/3000148", "Line 1"),
+            ("2\t0/3000148\n1\t0/4000000", "Line 2"),
+            ("2\t0/3000148\n2\t0/4000000", "Line 2"),
+            ("1\t0/3000148\n\n2\t0/2000000", "Line 3"),
+            ("5\t0/3000148", "timeline 5 is an ancestor"),
+            ("6\t0/3000148", "timeline 6 is an ancestor"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert!(error.message().contains(FILE), "{error}");
+            assert!(error.detail().unwrap().contains(complaint), "{text}: {error:?}");
+        }
+        let long = "# x\n".repeat(300_000);
+        assert!(parse(&long).unwrap_err().detail().unwrap().contains("1200000 bytes"));
+    }
+}

@@ -1,0 +1,360 @@
+//! The records of a stream of WAL segments, in bounded memory.
+//!
+//! PostgreSQL 15, `src/backend/access/transam/xlogreader.c`
+//! (`XLogDecodeNextRecord`, `XLogReaderValidatePageHeader`, `ValidXLogRecord`) and
+//! `src/include/access/xlog_internal.h` (page headers). Where the server would
+//! find no further record, neither does [`WalReader`].
+
+use std::mem;
+
+use super::wal_page::WalPageHeader;
+use super::wal_record::{
+    HEADER_BYTES, KEPT_BYTES, LARGEST_RECORD_BYTES, RecordHeader, RecordKind, WalRecord,
+};
+use super::{Lsn, SegmentSize};
+
+/// `SizeOfXLogShortPHD`, `SizeOfXLogLongPHD`.
+const SHORT_HEADER_BYTES: usize = 24;
+const LONG_HEADER_BYTES: usize = 40;
+
+/// Flags of a page header.
+const FIRST_IS_CONTRECORD: u16 = 0x0001;
+const LONG_HEADER: u16 = 0x0002;
+const FIRST_IS_OVERWRITE_CONTRECORD: u16 = 0x0008;
+
+/// Records begin at multiples of this.
+const ALIGNMENT: u64 = 8;
+
+/// Why there is no further record, as the server would see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WalEnd {
+    /// Where the record that is none begins, or the page.
+    pub lsn: Lsn,
+    /// What is there instead; fits after a colon.
+    pub reason: String,
+}
+
+/// Reads records from the bytes of consecutive segments, which are handed in as
+/// they come ([`feed`](Self::feed)). Records of up to 1 GB pass through: of those
+/// that do not matter only the checksum is computed.
+#[derive(Debug)]
+pub struct WalReader {
+    segment_size: SegmentSize,
+    page_bytes: u64,
+    /// Of the next byte.
+    position: Lsn,
+    magic: u16,
+    /// As much as has come of the page header that stands at the position.
+    page_header: Vec<u8>,
+    state: State,
+    /// The start of the record before, once one was read.
+    previous: Option<Lsn>,
+    ended: Option<WalEnd>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// So many bytes belong to a record that began before the first segment.
+    Foreign(u64),
+    /// Between two records.
+    Between,
+    /// In a record.
+    Record(Box<Partial>),
+    /// After a switch: the rest of the segment is empty.
+    Skipping,
+}
+
+/// A record of which not all bytes have come.
+#[derive(Debug)]
+struct Partial {
+    start: Lsn,
+    header: [u8; HEADER_BYTES],
+    /// Bytes that have come, the header's included.
+    bytes: u64,
+    total: Option<u64>,
+    parsed: Option<RecordHeader>,
+    crc: u32,
+    data: Vec<u8>,
+}
+
+impl WalReader {
+    /// A reader whose first byte is the first of the segment that begins at `start`.
+    pub fn new(start: Lsn, segment_size: SegmentSize) -> Self {
+        WalReader {
+            segment_size,
+            page_bytes: super::BLOCK_SIZE as u64,
+            position: start,
+            magic: 0,
+            page_header: Vec::with_capacity(LONG_HEADER_BYTES),
+            state: State::Foreign(0),
+            previous: None,
+            ended: None,
+        }
+    }
+
+    /// Takes the next bytes and hands each record that they complete to `record`,
+    /// in order. Once the WAL has ended, further bytes are ignored.
+    pub fn feed(&mut self, mut bytes: &[u8], record: &mut dyn FnMut(WalRecord)) {
+        while !bytes.is_empty() && self.ended.is_none() {
+            match self.step(bytes, record) {
+                Ok(taken) => {
+                    bytes = &bytes[taken..];
+                    match self.position.0.checked_add(taken as u64) {
+                        Some(position) => self.position = Lsn(position),
+                        None => self.ended = Some(self.end("the log cannot be that long")),
+                    }
+                }
+                Err(end) => self.ended = Some(end),
+            }
+        }
+    }
+
+    /// Why there are no more records; `None` as long as there may be some.
+    pub fn ended(&self) -> Option<&WalEnd> {
+        self.ended.as_ref()
+    }
+
+    /// Whether a record has begun that goes on in the next segment and that may
+    /// be one of those that [`RecordKind`] tells apart.
+    pub fn waits_for_record_that_matters(&self) -> bool {
+        match &self.state {
+            State::Record(partial) => partial.parsed.is_none_or(|header| header.matters()),
+            _ => false,
+        }
+    }
+
+    fn end(&self, reason: impl Into<String>) -> WalEnd {
+        let lsn = match &self.state {
+            State::Record(partial) => partial.start,
+            _ => self.position,
+        };
+        WalEnd { lsn, reason: reason.into() }
+    }
+
+    /// Deals with some of `bytes`, which are not empty, and says with how many.
+    fn step(&mut self, bytes: &[u8], record: &mut dyn FnMut(WalRecord)) -> Result<usize, WalEnd> {
+        let in_segment = self.position.0 % self.segment_size.bytes();
+        if matches!(self.state, State::Skipping) && in_segment == 0 {
+            self.state = State::Between;
+        }
+        if let State::Skipping = self.state {
+            // The pages after a switch are empty, but for their headers.
+            return Ok(at_most(self.segment_size.bytes() - in_segment, bytes));
+        }
+        let in_page = self.position.0 % self.page_bytes;
+        if in_page == 0 || !self.page_header.is_empty() {
+            return self.take_page_header(bytes);
+        }
+        let available = &bytes[..at_most(self.page_bytes - in_page, bytes)];
+        match &mut self.state {
+            State::Foreign(0) => {
+                self.state = State::Between;
+                Ok(0)
+            }
+            State::Foreign(rest) => {
+                let taken = at_most(*rest, available);
+                *rest -= taken as u64;
+                Ok(taken)
+            }
+            State::Between => {
+                let padding = (ALIGNMENT - self.position.0 % ALIGNMENT) % ALIGNMENT;
+                if padding > 0 {
+                    return Ok(at_most(padding, available));
+                }
+                self.state = State::Record(Box::new(Partial::new(self.position)));
+                Ok(0)
+            }
+            State::Record(partial) => {
+                let taken = match partial.take(available, self.previous) {
+                    Ok(taken) => taken,
+                    Err(reason) => return Err(self.end(reason)),
+                };
+                if partial.is_complete() {
+                    self.complete(taken, record)?;
+                }
+                Ok(taken)
+            }
+            State::Skipping => Ok(0),
+        }
+    }
+
+    /// The record in `state` has all its bytes, the last `taken` of which are not
+    /// yet counted in `position`.
+    fn complete(&mut self, taken: usize, record: &mut dyn FnMut(WalRecord)) -> Result<(), WalEnd> {
+        let State::Record(partial) = mem::replace(&mut self.state, State::Between) else {
+            return Ok(());
+        };
+        let header = RecordHeader::parse(&partial.header);
+        if partial.crc() != header.crc {
+            let reason = "the checksum of the record is wrong".to_owned();
+            return Err(WalEnd { lsn: partial.start, reason });
+        }
+        self.previous = Some(partial.start);
+        let end = self.position.0.saturating_add(taken as u64);
+        let end = end.checked_next_multiple_of(ALIGNMENT).unwrap_or(end);
+        let kind = RecordKind::read(&header, &partial.data, self.magic);
+        record(WalRecord { start: partial.start, end: Lsn(end), kind });
+        if header.is_switch() {
+            self.state = State::Skipping;
+        }
+        Ok(())
+    }
+
+    fn take_page_header(&mut self, bytes: &[u8]) -> Result<usize, WalEnd> {
+        let have = self.page_header.len();
+        let flags = self.page_header.get(2..4).map_or(0, |bytes| half(bytes, 0));
+        let long = have >= SHORT_HEADER_BYTES && flags & LONG_HEADER != 0;
+        let wanted = if long { LONG_HEADER_BYTES } else { SHORT_HEADER_BYTES };
+        let taken = bytes.len().min(wanted - have);
+        self.page_header.extend_from_slice(&bytes[..taken]);
+        if self.page_header.len() == wanted {
+            let flags = half(&self.page_header, 2);
+            if long || flags & LONG_HEADER == 0 {
+                let header = mem::take(&mut self.page_header);
+                let page = Lsn(self.position.0.saturating_sub(have as u64));
+                self.begin_page(page, flags, &header)?;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Checks a page header, and finds out how the page goes on.
+    fn begin_page(&mut self, page: Lsn, flags: u16, header: &[u8]) -> Result<(), WalEnd> {
+        let invalid = |reason: String| WalEnd { lsn: page, reason };
+        let magic = half(header, 0);
+        if !WalPageHeader::is_magic(magic) {
+            return Err(invalid(format!("a page begins with 0x{magic:04X}, which is no WAL")));
+        }
+        let mut address = [0; 8];
+        address.copy_from_slice(&header[8..16]);
+        let address = Lsn(u64::from_ne_bytes(address));
+        if address != page {
+            return Err(invalid(format!("a page says that it is the one of LSN {address}")));
+        }
+        let first = page.0.is_multiple_of(self.segment_size.bytes());
+        if first != (flags & LONG_HEADER != 0) {
+            return Err(invalid(format!("a page has the flags 0x{flags:04X}")));
+        }
+        if first {
+            let (segment, block) = (full(header, 32), full(header, 36));
+            if u64::from(segment) != self.segment_size.bytes() {
+                return Err(invalid(format!("a page says that segments have {segment} bytes")));
+            }
+            if !block.is_power_of_two() || !(1024..=65536).contains(&block) {
+                return Err(invalid(format!("a page says that pages have {block} bytes")));
+            }
+            self.page_bytes = u64::from(block);
+        }
+        self.magic = magic;
+        let rest = u64::from(full(header, 16));
+        let continued = flags & FIRST_IS_CONTRECORD != 0;
+        match &self.state {
+            State::Record(_) if flags & FIRST_IS_OVERWRITE_CONTRECORD != 0 => {
+                // The server died while it wrote the record, and went on without.
+                self.previous = None;
+                self.state = State::Between;
+            }
+            State::Record(partial) => {
+                // Where the total is not known, the header itself is cut: not even
+                // its first word can be, because records are aligned.
+                let expected = partial.total.map(|total| total - partial.bytes);
+                if !continued || expected != Some(rest) {
+                    return Err(self.end("the record does not go on in the next page"));
+                }
+            }
+            // Only before the first record: the rest of one that began earlier.
+            State::Foreign(left) if continued && (*left == 0 || *left == rest) => {
+                self.state = State::Foreign(rest);
+            }
+            State::Foreign(left) if *left > 0 && flags & FIRST_IS_OVERWRITE_CONTRECORD == 0 => {
+                return Err(invalid("the record before does not go on in this page".to_owned()));
+            }
+            State::Foreign(_) => self.state = State::Between,
+            State::Between if continued => {
+                return Err(invalid("a page goes on with a record that did not begin".to_owned()));
+            }
+            State::Between | State::Skipping => {}
+        }
+        Ok(())
+    }
+}
+
+impl Partial {
+    fn new(start: Lsn) -> Self {
+        Partial {
+            start,
+            header: [0; HEADER_BYTES],
+            bytes: 0,
+            total: None,
+            parsed: None,
+            crc: 0,
+            data: Vec::new(),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.total == Some(self.bytes)
+    }
+
+    /// Takes what of `available` belongs to the record, and says how much that is.
+    fn take(&mut self, available: &[u8], previous: Option<Lsn>) -> Result<usize, String> {
+        if let Some(header) = self.parsed {
+            let rest = u64::from(header.total_bytes) - self.bytes;
+            let taken = at_most(rest, available);
+            let bytes = &available[..taken];
+            self.crc = crc32c::crc32c_append(self.crc, bytes);
+            if header.matters() {
+                let room = KEPT_BYTES - self.data.len().min(KEPT_BYTES);
+                self.data.extend_from_slice(&bytes[..taken.min(room)]);
+            }
+            self.bytes += taken as u64;
+            return Ok(taken);
+        }
+        let have = usize::try_from(self.bytes).unwrap_or(HEADER_BYTES).min(HEADER_BYTES);
+        let taken = available.len().min(HEADER_BYTES - have);
+        self.header[have..have + taken].copy_from_slice(&available[..taken]);
+        self.bytes += taken as u64;
+        if self.bytes >= 4 {
+            let total = full(&self.header, 0);
+            if total == 0 {
+                return Err("there is no further record".to_owned());
+            }
+            if total < HEADER_BYTES as u32 || total > LARGEST_RECORD_BYTES {
+                return Err(format!("a record says that it has {total} bytes"));
+            }
+            self.total = Some(u64::from(total));
+        }
+        if self.bytes == HEADER_BYTES as u64 {
+            let header = RecordHeader::parse(&self.header);
+            if previous.is_some_and(|previous| previous != header.previous) {
+                return Err(format!("a record says that it follows LSN {}", header.previous));
+            }
+            self.parsed = Some(header);
+        }
+        Ok(taken)
+    }
+
+    /// The checksum covers the data first, then the header up to the checksum.
+    fn crc(&self) -> u32 {
+        crc32c::crc32c_append(self.crc, &self.header[..HEADER_BYTES - 4])
+    }
+}
+
+/// How many of `bytes` there are up to `limit`.
+fn at_most(limit: u64, bytes: &[u8]) -> usize {
+    usize::try_from(limit).map_or(bytes.len(), |limit| limit.min(bytes.len()))
+}
+
+/// The two bytes at `at`, which lies in `bytes`.
+fn half(bytes: &[u8], at: usize) -> u16 {
+    u16::from_ne_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// The four bytes at `at`, which lies in `bytes`.
+fn full(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+#[cfg(test)]
+#[path = "wal_reader_tests.rs"]
+mod tests;

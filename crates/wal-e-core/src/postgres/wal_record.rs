@@ -1,0 +1,328 @@
+//! What a WAL record says that matters for choosing how far to recover: ends of
+//! transactions, restore points, the end of a base backup.
+//!
+//! PostgreSQL 15 to 18, `src/include/access/xlogrecord.h` (header and data
+//! headers), `src/include/access/xact.h` and `src/backend/access/rmgrdesc/xactdesc.c`
+//! (what a commit or an abort holds), `src/include/access/xlog_internal.h`
+//! (`xl_restore_point`). Numbers are in the byte order of the machine.
+
+use time::{Duration, OffsetDateTime};
+
+use super::Lsn;
+
+/// `SizeOfXLogRecord`.
+pub(super) const HEADER_BYTES: usize = 24;
+
+/// `XLogRecordMaxSize` of PostgreSQL 16 and later, rounded up.
+pub(super) const LARGEST_RECORD_BYTES: u32 = 1 << 30;
+
+/// How much of a record is looked at. Only a commit that drops hundreds of
+/// thousands of tables at once is larger.
+pub(super) const KEPT_BYTES: usize = 16 << 20;
+
+/// `RM_XLOG_ID`, `RM_XACT_ID`.
+const RMGR_XLOG: u8 = 0;
+const RMGR_XACT: u8 = 1;
+
+/// Values of `xl_info` of `RM_XLOG_ID`, without the low bits.
+const XLOG_SWITCH: u8 = 0x40;
+const XLOG_BACKUP_END: u8 = 0x50;
+const XLOG_RESTORE_POINT: u8 = 0x70;
+
+/// Values of `xl_info` of `RM_XACT_ID`.
+const XACT_OPERATIONS: u8 = 0x70;
+const XACT_COMMIT: u8 = 0x00;
+const XACT_ABORT: u8 = 0x20;
+const XACT_COMMIT_PREPARED: u8 = 0x30;
+const XACT_ABORT_PREPARED: u8 = 0x40;
+const XACT_HAS_INFO: u8 = 0x80;
+
+/// `XACT_XINFO_HAS_*`: which parts follow the time of a commit or an abort.
+const HAS_DBINFO: u32 = 1 << 0;
+const HAS_SUBXACTS: u32 = 1 << 1;
+const HAS_RELATIONS: u32 = 1 << 2;
+const HAS_INVALIDATIONS: u32 = 1 << 3;
+const HAS_TWOPHASE: u32 = 1 << 4;
+const HAS_DROPPED_STATS: u32 = 1 << 8;
+
+/// `XLOG_PAGE_MAGIC` of PostgreSQL 17. Later, an item of dropped statistics has
+/// 16 bytes instead of 12.
+const MAGIC_17: u16 = 0xD116;
+
+/// Ids of data headers that stand for no block.
+const DATA_SHORT: u8 = 255;
+const DATA_LONG: u8 = 254;
+const ORIGIN: u8 = 253;
+const TOPLEVEL_XID: u8 = 252;
+
+/// The fields of `XLogRecord` that are of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RecordHeader {
+    pub(super) total_bytes: u32,
+    pub(super) xid: u32,
+    pub(super) previous: Lsn,
+    pub(super) info: u8,
+    pub(super) rmgr: u8,
+    pub(super) crc: u32,
+}
+
+impl RecordHeader {
+    pub(super) fn parse(bytes: &[u8; HEADER_BYTES]) -> Self {
+        let word = |at: usize| {
+            u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        let mut previous = [0; 8];
+        previous.copy_from_slice(&bytes[8..16]);
+        RecordHeader {
+            total_bytes: word(0),
+            xid: word(4),
+            previous: Lsn(u64::from_ne_bytes(previous)),
+            info: bytes[16],
+            rmgr: bytes[17],
+            crc: word(20),
+        }
+    }
+
+    /// Whether the rest of the segment is empty after this record.
+    pub(super) fn is_switch(&self) -> bool {
+        self.rmgr == RMGR_XLOG && self.info & 0xF0 == XLOG_SWITCH
+    }
+
+    /// Whether [`RecordKind::read`] looks at the record's data.
+    pub(super) fn matters(&self) -> bool {
+        match self.rmgr {
+            RMGR_XLOG => matches!(self.info & 0xF0, XLOG_RESTORE_POINT | XLOG_BACKUP_END),
+            RMGR_XACT => matches!(
+                self.info & XACT_OPERATIONS,
+                XACT_COMMIT | XACT_ABORT | XACT_COMMIT_PREPARED | XACT_ABORT_PREPARED
+            ),
+            _ => false,
+        }
+    }
+}
+
+/// One WAL record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WalRecord {
+    /// Where it begins.
+    pub start: Lsn,
+    /// The byte after it, rounded up as the next record's start is.
+    pub end: Lsn,
+    /// What it says.
+    pub kind: RecordKind,
+}
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordKind {
+    /// The end of a transaction, also of a prepared one: a commit or an abort.
+    /// PostgreSQL stops at either for a target time or transaction.
+    TransactionEnd {
+        /// The transaction; `None` when a record of more than 16 MB does not tell.
+        xid: Option<u32>,
+        /// When, by the server's clock.
+        time: OffsetDateTime,
+        /// Whether it was a commit.
+        committed: bool,
+    },
+    /// `pg_create_restore_point()`.
+    RestorePoint {
+        /// Its name.
+        name: String,
+        /// When, by the server's clock.
+        time: OffsetDateTime,
+    },
+    /// The end of a base backup.
+    BackupEnd {
+        /// The start LSN of that backup.
+        start: Lsn,
+    },
+    /// Anything else.
+    Other,
+}
+
+impl RecordKind {
+    /// Reads the data of a record, or as much of it as was kept. `magic` is that
+    /// of the page where the record ends.
+    pub(super) fn read(header: &RecordHeader, data: &[u8], magic: u16) -> Self {
+        let read = || {
+            let data = main_data(data)?;
+            match (header.rmgr, header.info & 0xF0) {
+                (RMGR_XACT, _) => transaction_end(header, data, magic),
+                (RMGR_XLOG, XLOG_RESTORE_POINT) => restore_point(data),
+                (RMGR_XLOG, XLOG_BACKUP_END) => {
+                    let start = u64::from_ne_bytes(*data.first_chunk()?);
+                    Some(RecordKind::BackupEnd { start: Lsn(start) })
+                }
+                _ => None,
+            }
+        };
+        if header.matters() { read().unwrap_or(RecordKind::Other) } else { RecordKind::Other }
+    }
+}
+
+/// What follows the data headers. These records refer to no block.
+fn main_data(mut data: &[u8]) -> Option<&[u8]> {
+    loop {
+        let (&id, rest) = data.split_first()?;
+        data = match id {
+            ORIGIN => rest.get(2..)?,
+            TOPLEVEL_XID => rest.get(4..)?,
+            DATA_SHORT => return rest.get(1..),
+            DATA_LONG => return rest.get(4..),
+            _ => return None,
+        };
+    }
+}
+
+fn transaction_end(header: &RecordHeader, data: &[u8], magic: u16) -> Option<RecordKind> {
+    let operation = header.info & XACT_OPERATIONS;
+    let time = timestamp(data)?;
+    let prepared = matches!(operation, XACT_COMMIT_PREPARED | XACT_ABORT_PREPARED);
+    let has_info = header.info & XACT_HAS_INFO != 0;
+    let xid = if prepared {
+        // The record itself carries the number of the session's own transaction, if any.
+        data.get(8..).filter(|_| has_info).and_then(|rest| prepared_xid(rest, magic))
+    } else {
+        Some(header.xid)
+    };
+    let committed = matches!(operation, XACT_COMMIT | XACT_COMMIT_PREPARED);
+    Some(RecordKind::TransactionEnd { xid, time, committed })
+}
+
+/// The transaction of a record about a prepared one: `data` begins with `xl_xact_xinfo`.
+fn prepared_xid(data: &[u8], magic: u16) -> Option<u32> {
+    let (parts, mut rest) = word(data)?;
+    if parts & HAS_DBINFO != 0 {
+        rest = rest.get(8..)?;
+    }
+    let stats_item_bytes = if magic > MAGIC_17 { 16 } else { 12 };
+    for (part, item_bytes) in [
+        (HAS_SUBXACTS, 4),
+        (HAS_RELATIONS, 12),
+        (HAS_DROPPED_STATS, stats_item_bytes),
+        (HAS_INVALIDATIONS, 16),
+    ] {
+        if parts & part != 0 {
+            let (count, items) = word(rest)?;
+            rest = items.get(usize::try_from(count).ok()?.checked_mul(item_bytes)?..)?;
+        }
+    }
+    if parts & HAS_TWOPHASE == 0 {
+        return None;
+    }
+    word(rest).map(|(xid, _)| xid)
+}
+
+/// `xl_restore_point`: a time, and a name of up to 64 bytes with its zero.
+fn restore_point(data: &[u8]) -> Option<RecordKind> {
+    let time = timestamp(data)?;
+    let name = data.get(8..)?;
+    let name = name.get(..64).unwrap_or(name);
+    let name = name.split(|byte| *byte == 0).next()?;
+    Some(RecordKind::RestorePoint { name: String::from_utf8_lossy(name).into_owned(), time })
+}
+
+fn word(data: &[u8]) -> Option<(u32, &[u8])> {
+    let (word, rest) = data.split_first_chunk()?;
+    Some((u32::from_ne_bytes(*word), rest))
+}
+
+/// The `TimestampTz` at the beginning of `data`: microseconds since 2000.
+fn timestamp(data: &[u8]) -> Option<OffsetDateTime> {
+    let microseconds = i64::from_ne_bytes(*data.first_chunk()?);
+    POSTGRES_EPOCH.checked_add(Duration::microseconds(microseconds))
+}
+
+/// Where `TimestampTz` counts from.
+const POSTGRES_EPOCH: OffsetDateTime = time::macros::datetime!(2000-01-01 00:00:00 UTC);
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOON: OffsetDateTime = datetime!(2026-11-23 12:00:00.123456 UTC);
+
+    fn header(rmgr: u8, info: u8) -> RecordHeader {
+        RecordHeader { total_bytes: 0, xid: 700, previous: Lsn(0), info, rmgr, crc: 0 }
+    }
+
+    fn noon() -> [u8; 8] {
+        let microseconds = (NOON - POSTGRES_EPOCH).whole_microseconds();
+        i64::try_from(microseconds).unwrap().to_ne_bytes()
+    }
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    #[test]
+    fn an_ordinary_commit_tells_its_time_and_transaction() {
+        let mut data = vec![ORIGIN, 1, 0, TOPLEVEL_XID, 1, 2, 3, 4, DATA_SHORT, 8];
+        data.extend(noon());
+        let kind = RecordKind::read(&header(RMGR_XACT, XACT_COMMIT), &data, 0xD110);
+        let expected = RecordKind::TransactionEnd { xid: Some(700), time: NOON, committed: true };
+        assert_eq!(kind, expected);
+        let kind = RecordKind::read(&header(RMGR_XACT, XACT_ABORT), &data, 0xD110);
+        assert!(matches!(kind, RecordKind::TransactionEnd { committed: false, .. }));
+    }
+
+    #[test]
+    fn a_prepared_transaction_is_found_behind_all_other_parts() {
+        for (magic, stats_words) in [(0xD110_u16, 3), (MAGIC_17, 3), (0xD118, 4)] {
+            let mut data = vec![DATA_LONG, 0, 0, 0, 0];
+            data.extend(noon());
+            data.extend(words(&[0x11F, 1, 2])); // all parts; database, tablespace
+            data.extend(words(&[2, 701, 702])); // subtransactions
+            data.extend(words(&[1, 1, 2, 3])); // relations
+            data.extend(words(&[1]));
+            data.extend(words(&vec![9; stats_words]));
+            data.extend(words(&[2, 1, 1, 1, 1, 2, 2, 2, 2])); // invalidations
+            data.extend(words(&[4242]));
+            let info = XACT_COMMIT_PREPARED | XACT_HAS_INFO;
+            let kind = RecordKind::read(&header(RMGR_XACT, info), &data, magic);
+            let expected =
+                RecordKind::TransactionEnd { xid: Some(4242), time: NOON, committed: true };
+            assert_eq!(kind, expected);
+            // Cut anywhere, it is never another number.
+            for length in 13..data.len() {
+                let kind = RecordKind::read(&header(RMGR_XACT, info), &data[..length], magic);
+                let expected =
+                    RecordKind::TransactionEnd { xid: None, time: NOON, committed: true };
+                assert_eq!(kind, expected, "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_restore_point_and_the_end_of_a_backup_are_read() {
+        let mut data = vec![DATA_SHORT, 72];
+        data.extend(noon());
+        data.extend(b"before the mistake");
+        data.resize(74, 0);
+        let kind = RecordKind::read(&header(RMGR_XLOG, XLOG_RESTORE_POINT), &data, 0xD110);
+        let name = "before the mistake".to_owned();
+        assert_eq!(kind, RecordKind::RestorePoint { name, time: NOON });
+        let mut data = vec![DATA_SHORT, 8];
+        data.extend(0x200_0028_u64.to_ne_bytes());
+        let kind = RecordKind::read(&header(RMGR_XLOG, XLOG_BACKUP_END), &data, 0xD110);
+        assert_eq!(kind, RecordKind::BackupEnd { start: Lsn(0x200_0028) });
+    }
+
+    #[test]
+    fn what_makes_no_sense_says_nothing() {
+        for data in [&[][..], &[0], &[255], &[255, 8, 1], &[254, 1, 2], &[253, 1], &[252, 1, 1]] {
+            for info in 0..=255 {
+                for rmgr in [RMGR_XLOG, RMGR_XACT, 2] {
+                    let kind = RecordKind::read(&header(rmgr, info), data, 0xD118);
+                    assert_eq!(kind, RecordKind::Other);
+                }
+            }
+        }
+        let mut far = vec![DATA_SHORT, 8];
+        far.extend(i64::MIN.to_ne_bytes());
+        assert_eq!(RecordKind::read(&header(RMGR_XACT, 0), &far, 0xD110), RecordKind::Other);
+    }
+}

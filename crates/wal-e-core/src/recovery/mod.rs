@@ -1,0 +1,34 @@
+//! How far a restore can go: which base backup, which timelines and which WAL a
+//! recovery target needs, and whether the archive has all of it.
+//!
+//! A server finds out while it recovers, and then it is late: it stops at a
+//! missing segment as if the WAL ended there, and with no target opens a database
+//! that lacks data. [`plan`] finds out before anything is written. It follows the
+//! server step by step: the timeline that it will choose, the file that it will
+//! ask for at each position, the record at which it will stop.
+//!
+//! * `target`: what can be asked for.
+//! * `wal_inventory`: which segments the archive has.
+//! * `branch`: the segments of one history of timelines, up to the first that is
+//!   missing.
+//! * `wal_source`: archived WAL, read for what its records say.
+//! * `backups`: base backups as starting points.
+//! * `plan`, `reach`: the answer for one base backup, and among several.
+//! * `refusal`: why not, and what can be reached instead.
+
+mod backups;
+mod branch;
+mod plan;
+mod reach;
+mod refusal;
+mod target;
+mod wal_inventory;
+mod wal_source;
+
+#[cfg(test)]
+mod plan_tests;
+
+pub use backups::BackupChoice;
+pub use plan::{Outcome, PlanRequest, RestorePlan, plan};
+pub use refusal::{Nearest, Refusal};
+pub use target::{RecoveryTarget, TargetTime, TargetTimeline, format_time};

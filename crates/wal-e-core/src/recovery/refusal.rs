@@ -1,0 +1,104 @@
+//! Why a target cannot be reached, and what can be reached instead.
+
+use time::OffsetDateTime;
+
+use crate::error::{Error, ErrorKind};
+use crate::postgres::Lsn;
+
+/// A target near the one asked for that can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nearest {
+    /// The target LSN, where there is one to give.
+    pub lsn: Option<Lsn>,
+    /// The time that belongs to it.
+    pub time: Option<OffsetDateTime>,
+    /// In words, without a full stop.
+    pub description: String,
+}
+
+/// What a refusal means for another base backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// This base backup cannot be restored at all.
+    Unusable,
+    /// It is not on the history of the timeline.
+    OffBranch,
+    /// The target lies before its end.
+    TooEarly,
+    /// No other base backup would do better.
+    Target,
+}
+
+/// The answer that recovery to a target is impossible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub(super) cause: Cause,
+    /// Why: a message as of an error.
+    pub reason: String,
+    /// Facts behind it: whole sentences.
+    pub detail: Option<String>,
+    /// The nearest targets that can be reached.
+    pub nearest: Vec<Nearest>,
+    /// What else can be done: whole sentences.
+    pub advice: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn new(cause: Cause, reason: impl Into<String>) -> Self {
+        let (detail, nearest, advice) = (None, Vec::new(), None);
+        Refusal { cause, reason: reason.into(), detail, nearest, advice }
+    }
+
+    pub(super) fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    pub(super) fn with_nearest(mut self, nearest: impl IntoIterator<Item = Nearest>) -> Self {
+        self.nearest.extend(nearest);
+        self
+    }
+
+    pub(super) fn with_advice(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    /// The reason with the facts behind it, as one text.
+    pub fn explanation(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{}: {detail}", self.reason),
+            None => self.reason.clone(),
+        }
+    }
+
+    /// What can be reached instead and what else can be done; `None` when there is nothing.
+    pub fn hint(&self) -> Option<String> {
+        let targets: Vec<&str> =
+            self.nearest.iter().map(|nearest| nearest.description.as_str()).collect();
+        let nearest = match targets.as_slice() {
+            [] => None,
+            [one] => Some(format!("The nearest reachable target is {one}.")),
+            several => {
+                Some(format!("The nearest reachable targets are {}.", several.join("; and ")))
+            }
+        };
+        let parts: Vec<String> = nearest.into_iter().chain(self.advice.clone()).collect();
+        (!parts.is_empty()).then(|| parts.join(" "))
+    }
+}
+
+/// [`ErrorKind::Config`]: another target can be reached.
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        let hint = refusal.hint();
+        let mut error = Error::new(ErrorKind::Config, refusal.reason);
+        if let Some(detail) = refusal.detail {
+            error = error.with_detail(detail);
+        }
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Archived WAL, read for what its records say.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt};
+use time::OffsetDateTime;
+
+use super::branch::Chain;
+use crate::codec::{Decompressor, Encoding};
+use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::timeline_history::LARGEST_HISTORY_BYTES;
+use crate::postgres::{
+    Lsn, RecordKind, SegmentSize, TimelineHistory, TimelineId, WalEnd, WalFileName, WalPageHeader,
+    WalReader, WalRecord, WalSegment,
+};
+use crate::store::ObjectStore;
+use crate::tasks::blocking;
+use crate::transfer::{DownloadReader, download};
+use crate::wal;
+
+/// Segments that are opened ahead of the one that is being read.
+const OPENED_AHEAD: usize = 2;
+
+/// Name of work, should it panic.
+const READING: &str = "reading archived WAL";
+
+/// The end of a transaction, or another record that was looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point {
+    /// Where the record begins.
+    pub start: Lsn,
+    /// The byte after it.
+    pub end: Lsn,
+    /// When it was written; `None` for records that do not tell.
+    pub time: Option<OffsetDateTime>,
+}
+
+/// What one segment says of transactions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// Where its last record begins.
+    pub last_start: Option<Lsn>,
+    /// Its last transaction.
+    pub last: Option<Point>,
+    /// The last transaction before the first one that ended after the target time.
+    pub last_before: Option<Point>,
+    /// The first transaction that ended after the target time.
+    pub first_after: Option<Point>,
+    /// Why it has no further record, when that is not its end.
+    pub ended: Option<WalEnd>,
+}
+
+/// A record to look for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goal {
+    /// A restore point of this name.
+    RestorePoint(String),
+    /// The end of this transaction.
+    Transaction(u32),
+    /// The end of the base backup that began at this LSN.
+    BackupEnd(Lsn),
+    /// The end of any transaction.
+    AnyTransaction,
+}
+
+impl Goal {
+    fn time_if_met(&self, kind: &RecordKind) -> Option<Option<OffsetDateTime>> {
+        match (self, kind) {
+            (Goal::RestorePoint(wanted), RecordKind::RestorePoint { name, time }) => {
+                (wanted == name).then_some(Some(*time))
+            }
+            (Goal::Transaction(wanted), RecordKind::TransactionEnd { xid, time, .. }) => {
+                (Some(*wanted) == *xid).then_some(Some(*time))
+            }
+            (Goal::BackupEnd(wanted), RecordKind::BackupEnd { start }) => {
+                (wanted == start).then_some(None)
+            }
+            (Goal::AnyTransaction, RecordKind::TransactionEnd { time, .. }) => Some(Some(*time)),
+            _ => None,
+        }
+    }
+}
+
+/// What became of a search.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The first record that was looked for.
+    Here(Point),
+    /// There is none in all that was read.
+    Nowhere,
+    /// There is none up to here, where the WAL of this segment ends too early.
+    Broken(WalSegment, WalEnd),
+}
+
+/// Reads archived segments, and remembers what they said.
+#[derive(Debug)]
+pub struct WalSource {
+    store: Arc<dyn ObjectStore>,
+    size: SegmentSize,
+    /// Of [`Summary`].
+    target: Option<OffsetDateTime>,
+    summaries: HashMap<(WalSegment, Option<Lsn>), Summary>,
+}
+
+impl WalSource {
+    /// Reads segments of this size. [`Summary`] tells transactions up to `target`
+    /// from later ones.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        size: SegmentSize,
+        target: Option<OffsetDateTime>,
+    ) -> Self {
+        WalSource { store, size, target, summaries: HashMap::new() }
+    }
+
+    /// What the segment at `index` of a chain says. A record that begins in it and
+    /// ends in the next one is its own.
+    ///
+    /// # Errors
+    /// Those of the store, and [`ErrorKind::Corrupt`] for a damaged object.
+    pub async fn summary(&mut self, chain: &Chain, index: u64) -> Result<Summary> {
+        let Some(segment) = chain.segment(index) else { return Ok(Summary::default()) };
+        let limit = chain.limit(index);
+        if let Some(known) = self.summaries.get(&(segment, limit)) {
+            return Ok(known.clone());
+        }
+        let boundary = segment.number.end_lsn(self.size);
+        let visitor = Summarizer {
+            target: self.target,
+            limit: limit.unwrap_or(boundary).min(boundary),
+            done: None,
+            summary: Summary::default(),
+        };
+        let reader = WalReader::new(segment.number.start_lsn(self.size), self.size);
+        let opened = open(&*self.store, segment, self.size).await?;
+        let (reader, mut visitor) = read(opened, reader, visitor).await?;
+        let ended = reader.ended().cloned();
+        if reader.waits_for_record_that_matters()
+            && let Some(next) = chain.segment(index + 1)
+        {
+            visitor.done = Some(false);
+            let opened = open(&*self.store, next, self.size).await?;
+            (_, visitor) = read(opened, reader, visitor).await?;
+        }
+        let summary = Summary { ended, ..visitor.summary };
+        self.summaries.insert((segment, limit), summary.clone());
+        Ok(summary)
+    }
+
+    /// Looks for the first record that begins at `from` or later, in the segments of
+    /// these indexes.
+    ///
+    /// # Errors
+    /// Those of the store, and [`ErrorKind::Corrupt`] for a damaged object.
+    pub async fn find(
+        &self,
+        chain: &Chain,
+        indexes: RangeInclusive<u64>,
+        from: Lsn,
+        goal: Goal,
+    ) -> Result<Found> {
+        let Some(first) = chain.segment(*indexes.start()) else { return Ok(Found::Nowhere) };
+        let last_index = chain.len().saturating_sub(1);
+        let segments = indexes.filter_map(|index| Some((index, chain.segment(index)?)));
+        let store = &*self.store;
+        let mut opened = stream::iter(segments)
+            .map(|(index, segment)| async move {
+                Ok::<_, Error>((index, segment, open(store, segment, self.size).await?))
+            })
+            .buffered(OPENED_AHEAD);
+        let mut reader = WalReader::new(first.number.start_lsn(self.size), self.size);
+        let mut visitor = Searcher { goal, from, until: Lsn(u64::MAX), found: None };
+        while let Some(next) = opened.next().await {
+            let (index, segment, object) = next?;
+            visitor.until = chain.limit(index).unwrap_or(Lsn(u64::MAX));
+            (reader, visitor) = read(object, reader, visitor).await?;
+            if let Some(point) = visitor.found {
+                return Ok(Found::Here(point));
+            }
+            if let Some(end) = reader.ended() {
+                // The last segment may end anywhere, and a tail does.
+                return Ok(match index == last_index {
+                    true => Found::Nowhere,
+                    false => Found::Broken(segment, end.clone()),
+                });
+            }
+        }
+        Ok(Found::Nowhere)
+    }
+}
+
+/// The size of segments, out of the header of one. `None` when the archive does
+/// not have it.
+///
+/// # Errors
+/// Those of the store, and [`ErrorKind::Corrupt`] for a damaged object.
+pub async fn segment_size(
+    store: &dyn ObjectStore,
+    name: &WalFileName,
+) -> Result<Option<SegmentSize>> {
+    let Some(opened) = open_file(store, name).await? else { return Ok(None) };
+    let url = opened.url.clone();
+    let start = read_at_most(opened, WalPageHeader::LENGTH as u64).await?;
+    let size = WalPageHeader::parse(&start)
+        .and_then(|header| SegmentSize::new(u64::from(header.segment_bytes)));
+    size.map(Some)
+        .ok_or_else(|| damaged(&url, "it does not begin with the page header of a WAL segment"))
+}
+
+/// The history of a timeline, if the archive has its file.
+///
+/// # Errors
+/// Those of the store, and [`ErrorKind::Corrupt`] for a damaged object.
+pub async fn history(
+    store: &dyn ObjectStore,
+    timeline: TimelineId,
+) -> Result<Option<TimelineHistory>> {
+    let name = WalFileName::history(timeline);
+    let Some(opened) = open_file(store, &name).await? else { return Ok(None) };
+    let content = read_at_most(opened, LARGEST_HISTORY_BYTES + 1).await?;
+    TimelineHistory::parse(name.as_str(), timeline, &content).map(Some)
+}
+
+/// An archived file that is being read.
+struct Opened {
+    url: String,
+    encoding: Encoding,
+    reader: DownloadReader,
+}
+
+async fn open(store: &dyn ObjectStore, segment: WalSegment, size: SegmentSize) -> Result<Opened> {
+    let name = WalFileName::segment(segment, size);
+    open_file(store, &name).await?.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Conflict,
+            format!("WAL segment \"{name}\" has just been removed from the archive"),
+        )
+        .with_hint("Try again once nothing is being deleted.")
+    })
+}
+
+async fn open_file(store: &dyn ObjectStore, name: &WalFileName) -> Result<Option<Opened>> {
+    let Some(located) = wal::locate(store, name).await? else { return Ok(None) };
+    let url = store.url(located.key.as_str());
+    let encoding = located.encoding.readable(&url)?;
+    let reader = download(store.get(&located.key, 0, None).await?);
+    Ok(Some(Opened { url, encoding, reader }))
+}
+
+async fn read_at_most(opened: Opened, limit: u64) -> Result<Vec<u8>> {
+    blocking(READING, move || {
+        let mut content = Vec::new();
+        Decompressor::new(opened.reader, opened.encoding)
+            .and_then(|reader| reader.take(limit).read_to_end(&mut content))
+            .map_err(|source| read_failed(&opened.url, source))?;
+        Ok(content)
+    })
+    .await
+}
+
+/// Whoever looks at records.
+trait Visitor: Send + 'static {
+    fn visit(&mut self, record: WalRecord);
+    /// Whether it has seen enough.
+    fn is_done(&self) -> bool;
+}
+
+/// Reads a segment until its end, the end of the WAL, or enough was seen.
+async fn read<V: Visitor>(
+    opened: Opened,
+    mut reader: WalReader,
+    mut visitor: V,
+) -> Result<(WalReader, V)> {
+    blocking(READING, move || {
+        let failed = |source| read_failed(&opened.url, source);
+        let mut content = Decompressor::new(opened.reader, opened.encoding).map_err(failed)?;
+        let mut buffer = vec![0; 256 * 1024];
+        while reader.ended().is_none() && !visitor.is_done() {
+            let length = content.read(&mut buffer).map_err(failed)?;
+            if length == 0 {
+                break;
+            }
+            reader.feed(&buffer[..length], &mut |record| visitor.visit(record));
+        }
+        Ok((reader, visitor))
+    })
+    .await
+}
+
+fn read_failed(url: &str, source: std::io::Error) -> Error {
+    let error = Error::from_io(format!("could not read object \"{url}\""), source);
+    if error.kind() == ErrorKind::Corrupt { damaged(url, error.message()) } else { error }
+}
+
+fn damaged(url: &str, what: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("archived object \"{url}\" is damaged: {what}"))
+        .with_hint("Restore it from a copy of the archive, or recover to a moment before it.")
+}
+
+struct Summarizer {
+    target: Option<OffsetDateTime>,
+    /// Records that begin here or later are of no interest.
+    limit: Lsn,
+    /// In the next segment: whether the record that was waited for has come.
+    done: Option<bool>,
+    summary: Summary,
+}
+
+impl Visitor for Summarizer {
+    fn visit(&mut self, record: WalRecord) {
+        if let Some(done) = &mut self.done {
+            *done = true;
+        }
+        if record.start >= self.limit {
+            return;
+        }
+        self.summary.last_start = Some(record.start);
+        let RecordKind::TransactionEnd { time, .. } = record.kind else { return };
+        let point = Point { start: record.start, end: record.end, time: Some(time) };
+        self.summary.last = Some(point);
+        if self.summary.first_after.is_none() {
+            match self.target {
+                Some(target) if time > target => self.summary.first_after = Some(point),
+                _ => self.summary.last_before = Some(point),
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.done == Some(true)
+    }
+}
+
+struct Searcher {
+    goal: Goal,
+    from: Lsn,
+    until: Lsn,
+    found: Option<Point>,
+}
+
+impl Visitor for Searcher {
+    fn visit(&mut self, record: WalRecord) {
+        if self.found.is_some() || record.start < self.from || record.start >= self.until {
+            return;
+        }
+        if let Some(time) = self.goal.time_if_met(&record.kind) {
+            self.found = Some(Point { start: record.start, end: record.end, time });
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.found.is_some()
+    }
+}

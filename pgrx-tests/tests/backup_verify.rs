@@ -61,7 +61,7 @@ impl Verified {
         let rows = self.rows();
         assert!(rows.len() > 10 && rows.iter().all(|row| row[1] == "t"), "{rows:#?}");
         let said = run_wal_e(&self.archive, ["backup-verify", &self.name]).success();
-        let summary = format!("base backup {} is sound", self.name);
+        let summary = format!("base backup {} is sound;", self.name);
         assert!(said.starts_with(&summary) && said.lines().count() == 1, "{said}");
     }
 
@@ -80,12 +80,25 @@ impl Verified {
         assert!(finished.stdout.contains("is damaged"), "{finished}");
     }
 
-    /// Damages an object, looks whether that is found, and mends it.
+    /// Damages an object, looks whether it is named, and mends it.
     #[track_caller]
     fn assert_damage_found(&self, check: &str, object: &str, damage: impl FnOnce(&Archive, &str)) {
+        self.assert_found_at(object, check, object, damage);
+    }
+
+    /// Damages `object`, looks whether `named` is told to be other than it should
+    /// be, and mends the object.
+    #[track_caller]
+    fn assert_found_at(
+        &self,
+        named: &str,
+        check: &str,
+        object: &str,
+        damage: impl FnOnce(&Archive, &str),
+    ) {
         let whole = self.archive.object(object);
         damage(&self.archive, object);
-        self.assert_found(check, object);
+        self.assert_found(check, named);
         match whole {
             Some(bytes) => self.archive.replace_object(object, bytes),
             None => self.archive.remove_object(object),
@@ -133,7 +146,7 @@ fn each_damage_is_told_with_its_object() {
         let list = verified.object("files_metadata.json");
         verified.assert_damage_found("files_metadata", &list, Archive::truncate_object);
         verified.assert_damage_found("files_metadata", &list, Archive::remove_object);
-        verified.assert_damage_found("file_list", &list, |archive, object| {
+        verified.assert_found_at(&part, "file_list", &list, |archive, object| {
             let json = archive.object(object).expect("it is there");
             let json = String::from_utf8(json).expect("JSON is UTF-8");
             let json = json.replace("\"/PG_VERSION\"", "\"/PG_OTHER\"");
@@ -158,8 +171,8 @@ fn each_damage_is_told_with_its_object() {
         verified.assert_damage_found("backup_label", &label, take_from_other);
         let metadata = verified.object("metadata.json");
         verified.assert_damage_found("metadata", &metadata, take_from_other);
-        verified.assert_damage_found("checksums", &control, take_from_other);
-        verified.assert_damage_found("file_list", &list, |archive, object| {
+        verified.assert_damage_found("pg_control", &control, take_from_other);
+        verified.assert_found_at(&part, "file_list", &list, |archive, object| {
             take_from_other(archive, object);
             // The lists of two backups of one cluster may happen to be the same.
             let json = String::from_utf8(archive.object(object).expect("it is there"));

@@ -159,7 +159,9 @@ fn push(request: &Request, wait: bool) -> Result<String> {
         worker,
         generation,
         is_active,
-        request_cancel: |generation| drop(backup_slot::request_cancel(Some(generation))),
+        request_cancel: |generation| {
+            backup_slot::request_cancel(Some(generation));
+        },
         end_abandoned: backup_slot::end_abandoned,
         canceled: Failure::canceled,
         lost,

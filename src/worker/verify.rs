@@ -53,7 +53,7 @@ fn log(verified: &Verified) {
     }
     let outcome = match verified.failures() {
         0 => "found sound".to_owned(),
-        failures => format!("found damaged: {failures} checks failed"),
+        failures => format!("found damaged (failures: {failures})"),
     };
     server_log::log(&format!("base backup \"{name}\" was verified and {outcome}"), None);
 }

@@ -40,7 +40,7 @@ pub fn run(
             ErrorKind::Corrupt,
             format!("base backup \"{}\" is damaged", verified.name),
         )
-        .with_detail(format!("Checks that failed: {failures}."))
+        .with_detail(format!("Failures: {failures}."))
         .with_hint("Take a new base backup, and find out what happened to this one.")
         .into()),
     }
@@ -68,7 +68,7 @@ fn text(verified: &Verified) -> String {
     };
     let read = if sizes.is_empty() { String::new() } else { format!(" ({})", sizes.join("; ")) };
     text.push_str(&format!(
-        "base backup {} is {outcome}: {} checks passed, {} failed{read}\n",
+        "base backup {} is {outcome}; checks passed: {}, failures: {}{read}\n",
         verified.name,
         passed.len(),
         verified.failures(),
@@ -129,7 +129,7 @@ mod tests {
             text(&verified()),
             "unknown: manifest: not checked: there is none\n\
              failed: wal: object \"file:///a/x\" is damaged\n\
-             base backup base_1 is damaged: 1 checks passed, 1 failed (2 tars)\n"
+             base backup base_1 is damaged; checks passed: 1, failures: 1 (2 tars)\n"
         );
     }
 

@@ -4,8 +4,11 @@
 //! between versions, but its beginning does not, its last field is the CRC-32C of
 //! all before it, and the sizes of blocks and segments follow a number that is
 //! always the same. Numbers are in the byte order of the machine.
+//!
+//! A file that ends with its own CRC has the same CRC-32C whatever else is in it:
+//! a backup manifest does not tell one sound control file from another.
 
-use super::{SegmentSize, SystemIdentifier};
+use super::{Lsn, SegmentSize, SystemIdentifier};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The size of the file in bytes (`PG_CONTROL_FILE_SIZE`).
@@ -17,6 +20,9 @@ const LARGEST_STRUCT_BYTES: usize = 512;
 
 /// No version's struct was smaller than this: it holds a checkpoint.
 const SMALLEST_STRUCT_BYTES: usize = 128;
+
+/// Where `checkPoint` is, behind identifier, versions, state and time.
+const CHECKPOINT: usize = 32;
 
 /// `FLOATFORMAT_VALUE`, which shows how the machine stores numbers.
 const FLOAT_FORMAT: f64 = 1_234_567.0;
@@ -31,6 +37,8 @@ pub struct ControlFile {
     pub system_identifier: SystemIdentifier,
     /// `pg_control_version`: the layout of the file.
     pub layout_version: u32,
+    /// `checkPoint`: the record of the last checkpoint.
+    pub checkpoint_lsn: Lsn,
     /// Size of the cluster's WAL segments, when it could be made out.
     pub segment_size: Option<SegmentSize>,
 }
@@ -55,13 +63,16 @@ impl ControlFile {
             .ok_or_else(|| damaged("its CRC does not fit what it contains".to_owned()))?;
         let system_identifier = number(content, 0).map(u64::from_ne_bytes);
         let layout_version = number(content, 8).map(u32::from_ne_bytes);
-        let (Some(system_identifier), Some(layout_version)) = (system_identifier, layout_version)
+        let checkpoint = number(content, CHECKPOINT).map(u64::from_ne_bytes);
+        let (Some(system_identifier), Some(layout_version), Some(checkpoint)) =
+            (system_identifier, layout_version, checkpoint)
         else {
             return Err(damaged("it is too short".to_owned()));
         };
         Ok(ControlFile {
             system_identifier: SystemIdentifier(system_identifier),
             layout_version,
+            checkpoint_lsn: Lsn(checkpoint),
             segment_size: segment_size(content),
         })
     }
@@ -95,12 +106,13 @@ fn number<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
 
 /// A control file in PostgreSQL 15's layout, for tests.
 #[cfg(test)]
-pub fn sample(system_identifier: SystemIdentifier, segment_bytes: u32) -> Vec<u8> {
+pub fn sample(system_identifier: SystemIdentifier, segment_bytes: u32, checkpoint: Lsn) -> Vec<u8> {
     let mut bytes = vec![0; FILE_BYTES];
     let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
     put(0, &system_identifier.0.to_ne_bytes());
     put(8, &1300_u32.to_ne_bytes());
     put(16, &6_u32.to_ne_bytes());
+    put(CHECKPOINT, &checkpoint.0.to_ne_bytes());
     put(208, &FLOAT_FORMAT.to_ne_bytes());
     put(208 + FLOAT_FORMAT_TO_SEGMENT_SIZE, &segment_bytes.to_ne_bytes());
     let crc = crc32c::crc32c(&bytes[..288]);
@@ -118,17 +130,17 @@ mod tests {
 
     #[test]
     fn a_sound_control_file_tells_cluster_and_segment_size() {
-        let control = ControlFile::parse(&sample(CLUSTER, 64 << 20)).unwrap();
+        let control = ControlFile::parse(&sample(CLUSTER, 64 << 20, Lsn(9))).unwrap();
         assert_eq!(control.system_identifier, CLUSTER);
-        assert_eq!(control.layout_version, 1300);
+        assert_eq!((control.layout_version, control.checkpoint_lsn), (1300, Lsn(9)));
         assert_eq!(control.segment_size, SegmentSize::new(64 << 20));
-        let odd = ControlFile::parse(&sample(CLUSTER, 3)).unwrap();
+        let odd = ControlFile::parse(&sample(CLUSTER, 3, Lsn(9))).unwrap();
         assert_eq!(odd.segment_size, None);
     }
 
     #[test]
     fn every_changed_byte_up_to_the_crc_is_noticed() {
-        let whole = sample(CLUSTER, 16 << 20);
+        let whole = sample(CLUSTER, 16 << 20, Lsn(9));
         for position in 0..292 {
             let mut damaged = whole.clone();
             damaged[position] ^= 0x10;

@@ -34,8 +34,8 @@ impl ClusterFiles {
         sentinel: &Sentinel,
         report: &mut Report,
     ) -> Option<SegmentSize> {
-        let control = self.control(directory, sentinel, report);
-        self.label(name, directory, sentinel, report);
+        let label = self.label(name, directory, sentinel, report);
+        let control = self.control(directory, sentinel, label.as_ref(), report);
         self.tablespace_map(directory, sentinel, report);
         control.and_then(|control| control.segment_size)
     }
@@ -64,6 +64,7 @@ impl ClusterFiles {
         &self,
         directory: &str,
         sentinel: &Sentinel,
+        label: Option<&BackupLabel>,
         report: &mut Report,
     ) -> Option<ControlFile> {
         const CHECK: &str = report::PG_CONTROL;
@@ -76,27 +77,43 @@ impl ClusterFiles {
             }
         };
         let found = control.system_identifier;
-        match sentinel.system_identifier {
-            Some(expected) if expected != found => report.failed(
-                CHECK,
-                &file.url,
-                format_args!(
-                    "its pg_control has system identifier {found}; the sentinel says {expected}"
-                ),
-            ),
-            _ => report.passed(CHECK, format!("its CRC is right; system identifier {found}")),
+        if let Some(expected) = sentinel.system_identifier
+            && expected != found
+        {
+            let what = format!(
+                "its pg_control has system identifier {found}; the sentinel says {expected}"
+            );
+            report.failed(CHECK, &file.url, what);
         }
+        // It was read while the backup was under way.
+        let checkpoint = control.checkpoint_lsn;
+        let too_old = label.is_some_and(|label| checkpoint < label.checkpoint_lsn);
+        let too_new = sentinel.finish_lsn.is_some_and(|stop| checkpoint >= stop);
+        if too_old || too_new {
+            let when = if too_old { "before" } else { "after" };
+            let what = format!(
+                "its pg_control is of another time: its checkpoint at LSN {checkpoint} was {when} this backup"
+            );
+            report.failed(CHECK, &file.url, what);
+        }
+        report.passed(CHECK, format!("its CRC is right; system identifier {found}"));
         Some(control)
     }
 
-    fn label(&self, name: &str, directory: &str, sentinel: &Sentinel, report: &mut Report) {
+    fn label(
+        &self,
+        name: &str,
+        directory: &str,
+        sentinel: &Sentinel,
+        report: &mut Report,
+    ) -> Option<BackupLabel> {
         const CHECK: &str = report::BACKUP_LABEL;
-        let Some(file) = self.required("backup_label", CHECK, directory, report) else { return };
+        let file = self.required("backup_label", CHECK, directory, report)?;
         let label = match text(file).and_then(BackupLabel::parse) {
             Ok(label) => label,
             Err(error) => {
                 report.failed_with(CHECK, &file.url, &error);
-                return;
+                return None;
             }
         };
         let found = label.start_lsn;
@@ -124,6 +141,7 @@ impl ClusterFiles {
             report.failed(CHECK, &file.url, "its label has a checkpoint before its start LSN");
         }
         report.passed(CHECK, format!("begins at LSN {found}"));
+        Some(label)
     }
 
     /// The map leads to the places that the sentinel says, and to one for each

@@ -51,7 +51,7 @@ impl Fixture {
                 .unwrap();
         }
         fs::write(data.join("PG_VERSION"), "15\n").unwrap();
-        let control = control_file::sample(CLUSTER, SEGMENT_BYTES as u32);
+        let control = control_file::sample(CLUSTER, SEGMENT_BYTES as u32, Lsn(0x20_0060));
         fs::write(data.join("global/pg_control"), control).unwrap();
         let memory = MemoryStore::with_page_size(3);
         let store = FaultyStore::new(memory.clone());
@@ -315,12 +315,25 @@ async fn the_files_that_a_server_reads_first_are_looked_into() {
     fixture.memory.delete(&tar).await.unwrap();
     fixture.assert_fails(&["tars", "checksums", "pg_control"], "pg_control.tar.lz4").await;
 
+    // One of the same cluster at another time is as sound, and has the same CRC.
+    for checkpoint in [Lsn(0x10_0060), Lsn(0x50_0060)] {
+        let fixture = Fixture::new().await;
+        let other = control_file::sample(CLUSTER, SEGMENT_BYTES as u32, checkpoint);
+        let tar = fixture.tar("pg_control");
+        fixture
+            .change_content(&tar, |content| {
+                content[512..512 + other.len()].copy_from_slice(&other);
+            })
+            .await;
+        fixture.assert_fails(&["pg_control"], "pg_control.tar.lz4").await;
+    }
+
     for (old, new) in [
         ("0/200028", "0/200029"),
         ("file 000000010000000000000002", "file 000000010000000000000003"),
         ("TIMELINE: 1", "TIMELINE: 2"),
         ("START WAL", "WHERE WAL"),
-        ("LOCATION: 0/200060", "LOCATION: 0/100060"),
+        ("LOCATION: 0/200060", "LOCATION: 0/200020"),
     ] {
         let fixture = Fixture::new().await;
         let tar = fixture.tar("backup_label");

@@ -60,6 +60,18 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION wale_backup_cancel() IS
 'stops the running base backup and waits until it has cleaned up; false when none was running';
 
+CREATE FUNCTION wale_backup_verify(
+    backup_name text DEFAULT 'LATEST',
+    OUT check_name text,
+    OUT ok boolean,
+    OUT detail text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_backup_verify_wrapper'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 12;
+
+COMMENT ON FUNCTION wale_backup_verify(text) IS
+'reads a base backup and the WAL that it needs back: a row for each kind of check that was passed and for each failure; ok is null for what could not be checked';
+
 CREATE FUNCTION wale_stat_archiver(
     OUT archived_count bigint,
     OUT failed_count bigint,
@@ -108,6 +120,7 @@ REVOKE EXECUTE ON FUNCTION wale_backup_push(text, boolean, boolean, boolean) FRO
 REVOKE EXECUTE ON FUNCTION wale_backup_list() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_progress() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_cancel() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_backup_verify(text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_stat_archiver() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_check() FROM PUBLIC;
 

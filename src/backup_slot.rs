@@ -15,44 +15,21 @@ use time::macros::format_description;
 use wal_e_core::base_backup::{Phase, Progress};
 
 use crate::error::{Failure, Result};
-use crate::pg::{interrupts, server, shared_memory, signals};
+use crate::pg::shared_memory;
 use crate::shared_values::{FixedText, SharedFailure, SharedTime};
+use crate::tenancy::{Attached, State, Tenancy};
 
 /// The longest label that `pg_backup_start` takes, in bytes (`MAXPGPATH`).
 pub const MAX_LABEL_BYTES: usize = 1024;
 
-/// What the slot's backup is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum State {
-    /// There has been none since the server was started.
-    Idle,
-    /// It is meant to begin, or goes on.
-    Active,
-    /// It is complete.
-    Done,
-    /// It ended without a sentinel.
-    Failed,
-}
-
 /// The slot, as it lies in shared memory: plain bytes, valid in every process.
 #[derive(Debug, Clone, Copy)]
 pub struct Slot {
-    /// Counts the backups since the server was started.
-    generation: u64,
-    state: State,
+    tenancy: Tenancy,
     /// `pg_backup_start` has returned.
     in_backup_mode: bool,
-    cancel_requested: bool,
     fast: bool,
     permanent: bool,
-    /// The backend that asked for the backup and waits for its end, or 0.
-    waiter_pid: i32,
-    /// The backend that asked for it.
-    requester_pid: i32,
-    /// 0 until the worker has attached.
-    worker_pid: i32,
-    database: pg_sys::Oid,
     label: FixedText<MAX_LABEL_BYTES>,
     name: FixedText<64>,
     started_at: SharedTime,
@@ -83,16 +60,10 @@ pub struct Counters {
 impl Default for Slot {
     fn default() -> Self {
         Slot {
-            generation: 0,
-            state: State::Idle,
+            tenancy: Tenancy::NONE,
             in_backup_mode: false,
-            cancel_requested: false,
             fast: false,
             permanent: false,
-            waiter_pid: 0,
-            requester_pid: 0,
-            worker_pid: 0,
-            database: pg_sys::InvalidOid,
             label: FixedText::EMPTY,
             name: FixedText::EMPTY,
             started_at: SharedTime::NONE,
@@ -151,19 +122,8 @@ pub enum Status {
 }
 
 impl Slot {
-    /// Whether a process still works on an active backup. The worker itself
-    /// ends the slot when it ends; this catches one that was never started. A
-    /// worker that has just attached is not yet known as a process of the
-    /// server; whoever asked for it waits for it.
-    fn is_occupied(&self) -> bool {
-        self.state == State::Active
-            && [self.worker_pid, self.requester_pid]
-                .into_iter()
-                .any(|pid| pid != 0 && interrupts::is_server_process(pid))
-    }
-
     fn view(&self) -> Option<View> {
-        let status = match self.state {
+        let status = match self.tenancy.state() {
             State::Idle => return None,
             State::Active => Status::Active(self.phase),
             State::Done => Status::Done,
@@ -171,7 +131,7 @@ impl Slot {
         };
         Some(View {
             name: self.name.get(),
-            worker_pid: (self.worker_pid != 0).then_some(self.worker_pid),
+            worker_pid: self.tenancy.worker_pid(),
             in_backup_mode: self.in_backup_mode,
             status,
             counters: self.counters,
@@ -183,18 +143,12 @@ impl Slot {
 
     fn end(&mut self, outcome: &Result<String>) {
         match outcome {
-            Ok(name) => {
-                self.state = State::Done;
-                self.name = FixedText::new(name);
-            }
-            Err(failure) => {
-                self.state = State::Failed;
-                self.failure = SharedFailure::new(failure);
-            }
+            Ok(name) => self.name = FixedText::new(name),
+            Err(failure) => self.failure = SharedFailure::new(failure),
         }
+        self.tenancy.end(outcome.is_ok());
         self.ended_at = SharedTime::now();
         self.in_backup_mode = false;
-        self.worker_pid = 0;
     }
 }
 
@@ -205,31 +159,26 @@ impl Slot {
 /// # Errors
 /// When a backup is running: `object_in_use`.
 pub fn reserve(request: &Request, waits: bool) -> Result<u64> {
-    let pid = server::current_pid();
     let occupant = shared_memory::update_slot(|slot| {
-        if slot.is_occupied() {
+        if slot.tenancy.is_occupied() {
             return Err(*slot);
         }
         *slot = Slot {
-            generation: slot.generation + 1,
-            state: State::Active,
+            tenancy: slot.tenancy.next(waits, request.database),
             fast: request.fast,
             permanent: request.permanent,
-            waiter_pid: if waits { pid } else { 0 },
-            requester_pid: pid,
-            database: request.database,
             label: FixedText::new(&request.label),
             started_at: SharedTime::now(),
             ..Slot::default()
         };
-        Ok(slot.generation)
+        Ok(slot.tenancy.generation())
     });
     occupant.map_err(|slot| {
         let name = slot.name.get().map_or_else(
             || "a base backup that has no name yet".to_owned(),
             |name| format!("base backup \"{name}\""),
         );
-        let pid = if slot.worker_pid != 0 { slot.worker_pid } else { slot.requester_pid };
+        let pid = slot.tenancy.pid();
         let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
         let since = slot.started_at.get().and_then(|time| time.format(format).ok());
         let since = since.unwrap_or_default();
@@ -244,23 +193,19 @@ pub fn reserve(request: &Request, waits: bool) -> Result<u64> {
 /// The worker's first act. `None` when the slot is not the one that it was
 /// started for, or nobody wants the backup any more.
 pub fn attach(generation: u64) -> Option<Request> {
-    let pid = server::current_pid();
-    shared_memory::update_slot(|slot| {
-        if slot.generation != generation || slot.state != State::Active || slot.worker_pid != 0 {
-            return None;
-        }
-        if slot.cancel_requested {
+    shared_memory::update_slot(|slot| match slot.tenancy.attach(generation) {
+        Attached::Welcome => Some(*slot),
+        Attached::Unwanted => {
             slot.end(&Err(Failure::canceled()));
-            return None;
+            None
         }
-        slot.worker_pid = pid;
-        Some(*slot)
+        Attached::Refused => None,
     })
     .map(|slot| Request {
         label: slot.label.get().unwrap_or_default(),
         fast: slot.fast,
         permanent: slot.permanent,
-        database: slot.database,
+        database: slot.tenancy.database(),
     })
 }
 
@@ -295,9 +240,7 @@ pub fn publish(progress: &Progress) {
 /// Whether somebody wants this worker's backup to stop: by
 /// `wale_backup_cancel()`, or by going away while it should wait.
 pub fn is_unwanted() -> bool {
-    let slot = shared_memory::read_slot();
-    slot.cancel_requested
-        || (slot.waiter_pid != 0 && !interrupts::is_server_process(slot.waiter_pid))
+    shared_memory::read_slot().tenancy.is_unwanted()
 }
 
 /// The worker's last act: the outcome of the backup.
@@ -310,8 +253,7 @@ pub fn end(outcome: &Result<String>) {
 pub fn end_abandoned(generation: u64, failure: Failure) {
     let outcome = Err(failure);
     shared_memory::update_slot(|slot| {
-        let gone = slot.worker_pid == 0 || !interrupts::is_server_process(slot.worker_pid);
-        if slot.generation == generation && slot.state == State::Active && gone {
+        if slot.tenancy.is_abandoned(generation) {
             slot.end(&outcome);
         }
     });
@@ -320,17 +262,7 @@ pub fn end_abandoned(generation: u64, failure: Failure) {
 /// Asks for the running backup of `generation`, or whichever runs, to stop.
 /// Returns its generation, or `None` when none is running.
 pub fn request_cancel(generation: Option<u64>) -> Option<u64> {
-    shared_memory::update_slot(|slot| {
-        if !slot.is_occupied() || generation.is_some_and(|wanted| wanted != slot.generation) {
-            return None;
-        }
-        slot.cancel_requested = true;
-        // Under the lock: the worker takes it before it ends, so that the pid
-        // is still its own. It may be waiting for a checkpoint inside
-        // pg_backup_start, where only a signal reaches it.
-        signals::cancel_process(slot.worker_pid);
-        Some(slot.generation)
-    })
+    shared_memory::update_slot(|slot| slot.tenancy.request_cancel(generation))
 }
 
 /// The running or last backup.
@@ -341,5 +273,5 @@ pub fn view() -> Option<View> {
 /// The backup of a generation; `None` when another one has taken the slot.
 pub fn view_of(generation: u64) -> Option<View> {
     let slot = shared_memory::read_slot();
-    (slot.generation == generation).then(|| slot.view()).flatten()
+    (slot.tenancy.generation() == generation).then(|| slot.view()).flatten()
 }

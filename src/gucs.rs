@@ -184,7 +184,7 @@ pub fn register() {
         1,
         64,
         GucFlags::empty(),
-        c"Tar partitions that a base backup uploads at the same time.",
+        c"Tar partitions that a base backup uploads, or a verification reads, at the same time.",
         c"",
     );
     number(
@@ -305,6 +305,11 @@ pub fn wal_upload_concurrency() -> usize {
     usize::try_from(WAL_UPLOAD_CONCURRENCY.get()).unwrap_or(1)
 }
 
+/// Tar partitions of a base backup in flight.
+pub fn backup_concurrency() -> usize {
+    usize::try_from(BACKUP_CONCURRENCY.get()).unwrap_or(1)
+}
+
 /// How a base backup is taken, as configured now.
 ///
 /// # Errors
@@ -312,7 +317,7 @@ pub fn wal_upload_concurrency() -> usize {
 pub fn backup_options() -> Result<PushOptions> {
     let rate_limit = u64::try_from(BACKUP_READ_RATE_LIMIT.get()).unwrap_or(0) * 1024;
     Ok(PushOptions {
-        concurrency: usize::try_from(BACKUP_CONCURRENCY.get()).unwrap_or(1),
+        concurrency: backup_concurrency(),
         tar_size_threshold_bytes: u64::try_from(TAR_SIZE_THRESHOLD.get()).unwrap_or(1024) << 20,
         compression: compression()?,
         read_rate_limit_bytes_per_second: (rate_limit > 0).then_some(rate_limit),

@@ -2,7 +2,10 @@
 //! is stored there that does not go through wal_e.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+
+use wal_e_core::codec::{Compression, Compressor};
 
 use crate::fault_proxy::FaultProxy;
 use crate::process::ServerUser;
@@ -183,6 +186,19 @@ impl Archive {
         }
     }
 
+    /// Removes an object behind the back of wal_e.
+    pub fn remove_object(&self, name: &str) {
+        match &self.place {
+            Place::File { directory } => {
+                fs::remove_file(directory.join(name)).expect("an archived file can be removed");
+            }
+            Place::S3 { server, .. } => {
+                let removed = server.delete_object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"));
+                assert!(removed, "{name} is not there");
+            }
+        }
+    }
+
     /// Flips bits in the middle of an object.
     pub fn corrupt_object(&self, name: &str) {
         match &self.place {
@@ -270,6 +286,17 @@ impl Archive {
             Place::S3 { server, .. } => server.open_multipart_uploads(BUCKET),
         }
     }
+}
+
+/// The content as one LZ4 frame, as wal_e stores it.
+#[track_caller]
+pub fn compress(content: &[u8]) -> Vec<u8> {
+    let writer = Compressor::new(Vec::new(), Compression::default());
+    let written = writer.and_then(|mut writer| {
+        writer.write_all(content)?;
+        writer.finish()
+    });
+    written.expect("memory can be written")
 }
 
 /// The content of bytes that are exactly one LZ4 frame.

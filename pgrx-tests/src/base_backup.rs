@@ -13,6 +13,9 @@ use crate::wait::wait_for;
 /// for pg_stat_activity.
 pub const BACKUP_WORKER: &str = "wal_e%backup%";
 
+/// The backend type of the worker that verifies one.
+pub const VERIFY_WORKER: &str = "wal_e verification";
+
 impl ClusterBuilder {
     /// The configuration of a cluster that archives to `archive` with wal_e.
     pub fn archiving_to(self, archive: &Archive) -> Self {
@@ -37,10 +40,20 @@ impl Cluster {
 
     /// Takes a base backup in a session of its own.
     pub fn backup_push_in_background(&self) -> BackgroundBackup {
+        self.in_background("SELECT wale_backup_push()")
+    }
+
+    /// Verifies the latest base backup in a session of its own; the result is how
+    /// many checks failed.
+    pub fn backup_verify_in_background(&self) -> BackgroundBackup {
+        self.in_background("SELECT count(*) FROM wale_backup_verify() WHERE NOT ok")
+    }
+
+    fn in_background(&self, sql: &'static str) -> BackgroundBackup {
         let mut client = self.client();
         let cancel = client.cancel_token();
         let session = thread::spawn(move || {
-            let answer = rows(&mut client, "SELECT wale_backup_push()");
+            let answer = rows(&mut client, sql);
             answer.map(|rows| rows[0][0].clone().unwrap_or_default())
         });
         BackgroundBackup { cancel, session }
@@ -82,7 +95,7 @@ impl Cluster {
     }
 }
 
-/// A `wale_backup_push()` under way.
+/// A `wale_backup_push()` or `wale_backup_verify()` under way.
 pub struct BackgroundBackup {
     cancel: CancelToken,
     session: JoinHandle<Result<String, postgres::Error>>,
@@ -99,7 +112,7 @@ impl BackgroundBackup {
         self.session.is_finished()
     }
 
-    /// Waits for the end and hands out the name, or the error.
+    /// Waits for the end and hands out what the query returned, or the error.
     #[track_caller]
     pub fn result(self) -> Result<String, postgres::Error> {
         self.session.join().expect("the session's thread does not panic")
@@ -109,7 +122,7 @@ impl BackgroundBackup {
     #[track_caller]
     pub fn failure(self) -> SqlFailure {
         match self.result() {
-            Ok(name) => panic!("the backup {name} was taken although it must not be"),
+            Ok(result) => panic!("the query returned {result} although it must not"),
             Err(error) => SqlFailure::of(&error),
         }
     }

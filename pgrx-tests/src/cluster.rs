@@ -247,7 +247,7 @@ impl Cluster {
 
     /// Starts the server and does not wait for anything.
     pub fn spawn(&mut self) {
-        assert!(self.postmaster.is_none(), "the server runs already");
+        assert!(!self.is_running(), "the server runs already");
         let log = OpenOptions::new()
             .create(true)
             .append(true)

@@ -15,6 +15,8 @@ use std::sync::OnceLock;
 use crate::process::{ServerUser, run};
 use crate::scratch::keep_directories;
 
+mod elf;
+
 /// A major version of PostgreSQL that the tests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PgVersion {
@@ -134,6 +136,7 @@ impl Installation {
             share: staged(&share),
             libraries: staged(&libraries),
         };
+        elf::make_dynamic_section_writable(&installation.bin.join("pg_verifybackup"));
         installation.install(&library);
         installation
     }

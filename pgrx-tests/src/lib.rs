@@ -2,8 +2,8 @@
 //!
 //! * [`installation`]: PostgreSQL with wal_e installed, in a private copy.
 //! * [`cluster`]: a throw-away server; [`archiving`], [`base_backup`],
-//!   [`fingerprint`], [`standby`], [`witness`] and [`workload`] are more of what
-//!   can be done with it.
+//!   [`fingerprint`], [`prefetch`], [`standby`], [`witness`] and [`workload`] are more
+//!   of what can be done with it.
 //! * [`s3_server`], [`fault_proxy`], [`moto`]: S3, where things go wrong on demand.
 //! * [`disk_full`]: a disk without space, on demand.
 //! * [`archive`]: a prefix and the place behind it, seen without wal_e;
@@ -29,6 +29,7 @@ pub mod foreign_archive;
 pub mod installation;
 pub mod made_backup;
 pub mod moto;
+pub mod prefetch;
 pub mod process;
 pub mod random;
 pub mod restore;

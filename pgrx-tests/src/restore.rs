@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::archive::Archive;
 use crate::cluster::Cluster;
@@ -39,6 +40,12 @@ impl Restore {
         self
     }
 
+    /// An option without a value.
+    pub fn flag(mut self, name: &str) -> Restore {
+        self.options.push(name.to_owned());
+        self
+    }
+
     /// Puts the tablespace that was at `location` into a directory of the restored cluster's
     /// scratch named `name`.
     pub fn tablespace(self, location: &Path, name: &str) -> Restore {
@@ -56,13 +63,16 @@ impl Restore {
         &self.scratch
     }
 
+    /// The program, not yet run.
+    pub fn command(&self, archive: &Archive) -> Command {
+        let mut command = wal_e(archive);
+        command.arg("backup-fetch").arg(self.target()).arg(&self.backup).args(&self.options);
+        command
+    }
+
     /// Runs the program; it may fail.
     pub fn run(&self, archive: &Archive) -> Finished {
-        run(wal_e(archive)
-            .arg("backup-fetch")
-            .arg(self.target())
-            .arg(&self.backup)
-            .args(&self.options))
+        run(&mut self.command(archive))
     }
 
     /// Fetches the backup, and hands out the cluster, which is not yet started.
@@ -89,6 +99,12 @@ impl Restore {
         let cluster = Cluster::adopt(self.version, self.scratch, data);
         cluster.configure(&format!("restore_command = '{}'", restore_command(archive)));
         cluster
+    }
+
+    /// The cluster that was fetched, with nothing set up.
+    pub fn adopt(self) -> Cluster {
+        let data = self.target();
+        Cluster::adopt(self.version, self.scratch, data)
     }
 
     /// Fetches the backup, starts the cluster and waits until recovery is over.

@@ -64,6 +64,7 @@ fn the_functions_are_the_documented_ones_and_nobody_may_call_them_unasked() {
                 ["wale_backup_progress()"],
                 ["wale_backup_push(label text DEFAULT 'wal_e'::text, fast boolean DEFAULT true, \
                   permanent boolean DEFAULT false, wait boolean DEFAULT true)"],
+                ["wale_backup_verify(backup_name text DEFAULT 'LATEST'::text)"],
                 ["wale_check()"],
                 ["wale_stat_archiver()"],
             ]

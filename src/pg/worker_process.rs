@@ -1,4 +1,4 @@
-//! The frame of a backup worker's process: its entry, its connection, its end.
+//! The frame of a worker's process: its entry, its connection, its end.
 
 use std::panic::AssertUnwindSafe;
 
@@ -13,7 +13,14 @@ use crate::worker;
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn wale_backup_worker_main(argument: pg_sys::Datum) {
-    worker::main(argument.value() as u64);
+    worker::take_backup(argument.value() as u64);
+}
+
+/// The same for a worker that verifies a backup.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn wale_verify_worker_main(argument: pg_sys::Datum) {
+    worker::verify_backup(argument.value() as u64);
 }
 
 /// Calls [`worker::publish_outcome`] when this process ends in whatever orderly

@@ -1,8 +1,5 @@
 //! `wale_backup_push()`, `wale_backup_progress()`, `wale_backup_cancel()`.
 
-use std::time::{Duration, Instant};
-
-use pgrx::bgworkers::{BackgroundWorkerStatus, DynamicBackgroundWorker};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use time::OffsetDateTime;
@@ -10,16 +7,13 @@ use wal_e_core::base_backup::Phase;
 
 use super::require_preloading;
 use super::timestamp::timestamptz;
+use super::worker_wait::{StartedWorker, wait_for_end};
 use crate::backup_slot::{self, MAX_LABEL_BYTES, Request, Status, View};
 use crate::error::{Failure, Result};
 use crate::gucs;
 use crate::pg::{interrupts, server};
-use crate::runtime::TICK;
 use crate::server_log;
 use crate::worker;
-
-/// How long a canceled caller waits for the worker to clean up.
-const CLEANUP_TIME: Duration = Duration::from_secs(10);
 
 /// Takes a base backup in a background worker and returns its name. With
 /// `wait => false` it returns as soon as the backup has begun.
@@ -100,8 +94,8 @@ fn wale_backup_progress() -> Result<
 fn wale_backup_cancel() -> Result<bool, ErrorReport> {
     require_preloading()?;
     let Some(generation) = backup_slot::request_cancel(None) else { return Ok(false) };
-    let ended = wait_for_end(generation, interrupts::check)?;
-    match ended.map(|view| view.status) {
+    wait_for_end(|| is_active(generation), interrupts::check)?;
+    match backup_slot::view_of(generation).map(|view| view.status) {
         Some(Status::Active(_)) => Err(Failure::new(
             PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
             "the base backup was told to stop, but has not ended yet",
@@ -158,45 +152,35 @@ fn check_requirements(label: &str) -> Result<()> {
 
 fn push(request: &Request, wait: bool) -> Result<String> {
     let generation = backup_slot::reserve(request, wait)?;
-    let worker = worker::start(generation).inspect_err(|failure| {
+    let worker = worker::start(&worker::BACKUP, generation).inspect_err(|failure| {
         backup_slot::end_abandoned(generation, failure.clone());
     })?;
-    loop {
+    let started = StartedWorker {
+        worker,
+        generation,
+        is_active,
+        request_cancel: |generation| drop(backup_slot::request_cancel(Some(generation))),
+        end_abandoned: backup_slot::end_abandoned,
+        canceled: Failure::canceled,
+        lost,
+    };
+    started.wait(|| {
         let Some(view) = backup_slot::view_of(generation) else { return Err(lost()) };
         match view.status {
             Status::Done => {
                 warn_of_corrupt_pages(&view);
-                return view.name.ok_or_else(lost);
+                view.name.ok_or_else(lost).map(Some)
             }
-            Status::Failed(failure) => return Err(failure),
-            Status::Active(_) => {}
+            Status::Failed(failure) => Err(failure),
+            Status::Active(_) if !wait && view.in_backup_mode => Ok(view.name),
+            Status::Active(_) => Ok(None),
         }
-        if !wait
-            && view.in_backup_mode
-            && let Some(name) = view.name
-        {
-            return Ok(name);
-        }
-        if interrupts::stop_requested() {
-            backup_slot::request_cancel(Some(generation));
-            wait_for_end(generation, || Ok(()))?;
-            backup_slot::end_abandoned(generation, Failure::canceled());
-            // The request to stop, in PostgreSQL's own words.
-            interrupts::check()?;
-            return Err(Failure::canceled());
-        }
-        if let Err(failure) = interrupts::check() {
-            // A request that came just now, after the look above.
-            backup_slot::request_cancel(Some(generation));
-            return Err(failure);
-        }
-        if has_ended(&worker) {
-            // Without an outcome, unless it came in the meantime.
-            backup_slot::end_abandoned(generation, lost());
-        } else {
-            interrupts::wait_on_latch(TICK);
-        }
-    }
+    })
+}
+
+fn is_active(generation: u64) -> bool {
+    let view = backup_slot::view_of(generation);
+    view.is_some_and(|view| matches!(view.status, Status::Active(_)))
 }
 
 /// The worker's warnings go to the server log; the caller is told of them.
@@ -213,27 +197,6 @@ fn warn_of_corrupt_pages(view: &View) {
             .with_hint("Their files and blocks are in the server log and in the backup's files_metadata.json."),
         );
     }
-}
-
-/// Waits until the backup of this generation has ended, at most
-/// [`CLEANUP_TIME`], and returns what became of it, if it is still known.
-fn wait_for_end(generation: u64, check: impl Fn() -> Result<()>) -> Result<Option<View>> {
-    let deadline = Instant::now() + CLEANUP_TIME;
-    loop {
-        let Some(view) = backup_slot::view_of(generation) else { return Ok(None) };
-        if !matches!(view.status, Status::Active(_)) || Instant::now() >= deadline {
-            return Ok(Some(view));
-        }
-        check()?;
-        interrupts::wait_on_latch(TICK);
-    }
-}
-
-fn has_ended(worker: &DynamicBackgroundWorker) -> bool {
-    matches!(
-        worker.pid(),
-        Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied)
-    )
 }
 
 fn lost() -> Failure {

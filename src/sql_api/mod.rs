@@ -3,9 +3,11 @@
 
 mod backup_list;
 mod backup_push;
+mod backup_verify;
 mod check;
 mod stat_archiver;
 mod timestamp;
+mod worker_wait;
 
 use pgrx::PgSqlErrorCode;
 use wal_e_core::notice::{self, Notices};

@@ -1,22 +1,23 @@
 //! One base backup, step by step, on the worker's main thread.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgrx::PgSqlErrorCode;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use wal_e_core::base_backup::{BackupPush, BackupStart, Progress, Taker};
-use wal_e_core::notice::{self, NoticeQueue};
+use wal_e_core::notice;
 use wal_e_core::owner;
 use wal_e_core::store::{self, retry::Patience};
 
 use super::session;
+use super::watcher::Watcher;
 use crate::backup_slot::{self, Request};
 use crate::error::{Failure, Result};
 use crate::gucs;
-use crate::pg::{interrupts, server};
-use crate::runtime::{Runtime, Watch};
+use crate::pg::server;
+use crate::runtime::Runtime;
 use crate::server_log;
 
 /// How long the core may take to abort its uploads after a request to stop.
@@ -33,7 +34,11 @@ pub fn take(request: &Request) -> Result<String> {
     let progress = Arc::new(Progress::default());
     let cancel = CancellationToken::new();
     let mut watcher = Watcher {
-        progress: Arc::clone(&progress),
+        publish: {
+            let progress = Arc::clone(&progress);
+            move || backup_slot::publish(&progress)
+        },
+        is_unwanted: backup_slot::is_unwanted,
         queue,
         cancel: cancel.clone(),
         stop_seen: None,
@@ -91,61 +96,7 @@ pub fn take(request: &Request) -> Result<String> {
     let stop = session::backup_stop()?;
     let stop_lsn = stop.stop_lsn;
     let name = watcher.run(&runtime, push.finish(stop))?;
-    backup_slot::publish(&watcher.progress);
+    (watcher.publish)();
     server_log::log(&format!("base backup \"{name}\" completed at {stop_lsn}"), None);
     Ok(name)
-}
-
-/// What the main thread does while the core works.
-struct Watcher {
-    progress: Arc<Progress>,
-    queue: NoticeQueue,
-    cancel: CancellationToken,
-    stop_seen: Option<Instant>,
-    /// How long the work may go on after a request to stop.
-    patience: Duration,
-}
-
-impl Watcher {
-    fn run<T: Send + 'static>(
-        &mut self,
-        runtime: &Runtime,
-        work: impl Future<Output = wal_e_core::Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        let result = runtime.run(work, || self.look_around());
-        server_log::emit(&self.queue);
-        result
-    }
-
-    fn look_around(&mut self) -> Watch {
-        server_log::emit(&self.queue);
-        backup_slot::publish(&self.progress);
-        let stop = interrupts::stop_requested()
-            || backup_slot::is_unwanted()
-            || !interrupts::postmaster_is_alive();
-        if !stop && self.stop_seen.is_none() {
-            return match interrupts::check() {
-                Ok(()) => Watch::Continue,
-                // A request that came just now, after the look above.
-                Err(_) => {
-                    self.stop_seen = Some(Instant::now());
-                    self.cancel.cancel();
-                    Watch::Continue
-                }
-            };
-        }
-        let since = *self.stop_seen.get_or_insert_with(Instant::now);
-        self.cancel.cancel();
-        if since.elapsed() < self.patience {
-            return Watch::Continue;
-        }
-        let failure = Failure::canceled();
-        Watch::GiveUp(match self.patience {
-            Duration::ZERO => failure,
-            patience => failure.with_detail(format!(
-                "The store did not answer within {} seconds. Uploads in parts may be left in it.",
-                patience.as_secs()
-            )),
-        })
-    }
 }

@@ -1,36 +1,63 @@
-//! The background worker that takes one base backup.
+//! The background workers: one takes a base backup, one verifies a backup.
 //!
-//! It holds the session that `pg_backup_start` needs, so that ending its
+//! The former holds the session that `pg_backup_start` needs, so that ending its
 //! process, however it ends, ends backup mode.
 
 mod backup;
 mod session;
+mod verify;
+mod watcher;
 
-use std::cell::RefCell;
+use std::cell::Cell;
 
 use pgrx::PgSqlErrorCode;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker};
 use pgrx::datum::IntoDatum;
 
-use crate::backup_slot;
 use crate::error::{Failure, Result};
 use crate::pg::{server, signals, worker_process};
 use crate::server_log;
+use crate::{backup_slot, verify_slot};
 
-thread_local! {
-    /// What [`publish_outcome`] writes into the slot when the process ends.
-    static OUTCOME: RefCell<Option<Result<String>>> = const { RefCell::new(None) };
+/// A kind of worker.
+#[derive(Debug)]
+pub struct Kind {
+    /// Its name and type, as `pg_stat_activity` shows it.
+    name: &'static str,
+    /// Where its process begins.
+    function: &'static str,
+    /// What it is there for, in messages.
+    purpose: &'static str,
 }
 
-/// Asks the postmaster for a worker for this generation of the slot.
+/// Takes one base backup.
+pub const BACKUP: Kind = Kind {
+    name: "wal_e base backup",
+    function: "wale_backup_worker_main",
+    purpose: "the base backup",
+};
+
+/// Verifies one base backup.
+pub const VERIFICATION: Kind = Kind {
+    name: "wal_e verification",
+    function: "wale_verify_worker_main",
+    purpose: "the verification of a base backup",
+};
+
+thread_local! {
+    /// Writes the outcome into the slot when the process ends, if nobody has yet.
+    static AT_EXIT: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+}
+
+/// Asks the postmaster for a worker for this generation of its slot.
 ///
 /// # Errors
 /// `configuration_limit_exceeded` when all places for workers are taken.
-pub fn start(generation: u64) -> Result<DynamicBackgroundWorker> {
-    BackgroundWorkerBuilder::new("wal_e base backup")
-        .set_type("wal_e base backup")
+pub fn start(kind: &Kind, generation: u64) -> Result<DynamicBackgroundWorker> {
+    BackgroundWorkerBuilder::new(kind.name)
+        .set_type(kind.name)
         .set_library("wal_e")
-        .set_function("wale_backup_worker_main")
+        .set_function(kind.function)
         .enable_spi_access()
         .set_start_time(BgWorkerStartTime::ConsistentState)
         .set_restart_time(None)
@@ -40,50 +67,88 @@ pub fn start(generation: u64) -> Result<DynamicBackgroundWorker> {
         .map_err(|_| {
             Failure::new(
                 PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-                "could not start a background worker for the base backup",
+                format!("could not start a background worker for {}", kind.purpose),
             )
             .with_hint("You might need to increase \"max_worker_processes\".")
         })
 }
 
-/// The worker, from its start to its end.
-pub fn main(generation: u64) {
+/// The worker that takes a backup, from its start to its end.
+pub fn take_backup(generation: u64) {
     signals::install_worker_handlers();
     let Some(request) = backup_slot::attach(generation) else { return };
-    worker_process::publish_outcome_at_exit();
+    publish_at_exit(|| {
+        backup_slot::end(&Err(match backup_slot::is_unwanted() {
+            true => Failure::canceled(),
+            false => ended_unexpectedly(&BACKUP),
+        }));
+    });
     worker_process::connect(request.database);
     worker_process::show_activity(c"taking a base backup");
 
-    let outcome = backup::take(&request).map_err(|failure| match failure.is_canceled() {
-        // In one wording, wherever the request was noticed.
-        true => Failure { detail: failure.detail, ..Failure::canceled() },
-        false => failure,
+    let outcome = in_one_wording(backup::take(&request), Failure::canceled());
+    log_failure("base backup failed", &outcome);
+    publish_at_exit(move || backup_slot::end(&outcome));
+}
+
+/// The worker that verifies a backup, from its start to its end.
+pub fn verify_backup(generation: u64) {
+    signals::install_worker_handlers();
+    let Some(request) = verify_slot::attach(generation) else { return };
+    publish_at_exit(|| {
+        verify_slot::end(&Err(match verify_slot::is_unwanted() {
+            true => Failure::verification_canceled(),
+            false => ended_unexpectedly(&VERIFICATION),
+        }));
     });
-    match &outcome {
+    worker_process::connect(request.database);
+    worker_process::show_activity(c"verifying a base backup");
+
+    let outcome = in_one_wording(verify::verify(&request), Failure::verification_canceled());
+    log_failure("verification of a base backup failed", &outcome);
+    publish_at_exit(move || verify_slot::end(&outcome));
+}
+
+/// Writes the outcome into the slot, where whoever waits finds it. When the process
+/// ends.
+pub fn publish_outcome() {
+    if let Some(publish) = AT_EXIT.take() {
+        publish();
+    }
+}
+
+/// Replaces what the process does at its end.
+fn publish_at_exit(publish: impl FnOnce() + 'static) {
+    if AT_EXIT.replace(Some(Box::new(publish))).is_none() {
+        worker_process::publish_outcome_at_exit();
+    }
+}
+
+/// A request to stop reads the same wherever it was noticed.
+fn in_one_wording<T>(outcome: Result<T>, canceled: Failure) -> Result<T> {
+    outcome.map_err(|failure| match failure.is_canceled() {
+        true => Failure { detail: failure.detail, ..canceled },
+        false => failure,
+    })
+}
+
+fn log_failure<T>(what: &str, outcome: &Result<T>) {
+    match outcome {
         Ok(_) => {}
         Err(failure) if failure.is_canceled() => {
             server_log::log(&failure.message, failure.detail.as_deref());
         }
         Err(failure) => server_log::warn(&Failure {
-            message: format!("base backup failed: {}", failure.message),
+            message: format!("{what}: {}", failure.message),
             ..failure.clone()
         }),
     }
-    OUTCOME.set(Some(outcome));
 }
 
-/// Writes the outcome into the slot, where whoever waits finds it.
-pub fn publish_outcome() {
-    let outcome = OUTCOME.take().unwrap_or_else(|| {
-        Err(if backup_slot::is_unwanted() {
-            Failure::canceled()
-        } else {
-            Failure::new(
-                PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN,
-                "the background worker of the base backup ended unexpectedly",
-            )
-            .with_hint("See the server log for the reason.")
-        })
-    });
-    backup_slot::end(&outcome);
+fn ended_unexpectedly(kind: &Kind) -> Failure {
+    Failure::new(
+        PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN,
+        format!("the background worker of {} ended unexpectedly", kind.purpose),
+    )
+    .with_hint("See the server log for the reason.")
 }

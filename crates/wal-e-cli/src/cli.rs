@@ -144,10 +144,15 @@ pub enum Command {
     BackupFetch(BackupFetch),
     /// List the base backups that can be restored, oldest first
     BackupList(BackupList),
+    /// Read a base backup and its WAL back, to find out whether it could be restored
+    BackupVerify(BackupVerify),
     /// Archive one WAL file: archive_command = 'wal-e ... wal-push %p'
     WalPush(WalPush),
     /// Get one WAL file: restore_command = 'wal-e ... wal-fetch "%f" "%p"'
     WalFetch(WalFetch),
+    /// Fetch the WAL after SEGMENT ahead of a server that recovers; started by wal-fetch
+    #[command(hide = true)]
+    WalPrefetch(WalPrefetch),
     /// Print the version
     Version,
 }
@@ -202,6 +207,27 @@ pub struct BackupFetch {
     )]
     pub tablespace_mapping: Vec<(PathBuf, PathBuf)>,
 
+    /// Restore the tablespaces where FILE says, a JSON object like the "Spec" of a
+    /// sentinel: {"tablespaces": ["16384"], "16384": {"loc": "/new/place"}}; those
+    /// that it does not name go where they were. With SOURCE, all of them do
+    #[arg(long, value_name = "FILE|SOURCE", conflicts_with = "tablespace_mapping")]
+    pub restore_spec: Option<String>,
+
+    /// Restore the tablespaces into DIR, as directories in pg_tblspc instead of
+    /// links; allow_in_place_tablespaces is set, as the server stops at them without
+    #[arg(long, conflicts_with_all = ["tablespace_mapping", "restore_spec"])]
+    pub blind_restore: bool,
+
+    /// Go on with a restore that was interrupted, given the same options: only what
+    /// is missing or damaged is fetched, and what is not of the backup is removed
+    #[arg(long)]
+    pub resume: bool,
+
+    /// Print an event a line, as JSON objects: "progress" each second, and at the
+    /// end "done" or "error"
+    #[arg(long)]
+    pub json: bool,
+
     #[command(flatten)]
     pub recovery: RecoveryOptions,
 }
@@ -217,6 +243,21 @@ pub struct BackupList {
     pub detail: bool,
 
     /// Print a JSON array with every column
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BackupVerify {
+    /// Name of the backup, or LATEST
+    #[arg(value_name = "NAME|LATEST")]
+    pub name: String,
+
+    /// Objects in flight
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 4, value_parser = pool_size())]
+    pub pool_size: u16,
+
+    /// Print a JSON object with every check
     #[arg(long)]
     pub json: bool,
 }
@@ -246,9 +287,38 @@ pub struct WalFetch {
     #[arg(value_name = "DEST")]
     pub destination: PathBuf,
 
-    /// Accepted as in WAL-E; one call gets one file
-    #[arg(short = 'p', long, value_name = "N", hide = true)]
-    pub prefetch: Option<u32>,
+    /// WAL segments to fetch ahead, into pg_wal/.wal-e/prefetch, when a server
+    /// that recovers runs this. With 0, none
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 8, value_parser = depth())]
+    pub prefetch: u16,
+
+    /// Take a segment that is missing for the end of the WAL also where the
+    /// archive has later ones. Recovery ends there, without what came after
+    #[arg(long)]
+    pub end_at_gap: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct WalPrefetch {
+    /// Directory of the server's WAL (pg_wal)
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+
+    /// The last WAL segment that the server has got
+    #[arg(value_name = "SEGMENT")]
+    pub segment: String,
+
+    /// WAL segments to fetch ahead
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 8, value_parser = depth())]
+    pub pool_size: u16,
+
+    /// End with this process
+    #[arg(long, value_name = "PID")]
+    pub server: Option<u32>,
+}
+
+fn depth() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(0..=256)
 }
 
 fn pool_size() -> clap::builder::RangedI64ValueParser<u16> {
@@ -317,9 +387,13 @@ mod tests {
             "wal-push --pool-size=32 pg_wal/0000000100000016000000B3",
             "--file-prefix file://localhost/b wal-fetch -p 0 0000000100000016000000B3 dest",
             "wal-fetch --prefetch=8 0000000100000016000000B3 dest",
+            "wal-prefetch pg_wal 0000000100000016000000B3",
             "backup-push /data -p 8 --cluster-read-rate-limit 1000000",
             "backup-push --pool-size 8 /data",
             "backup-fetch /data LATEST -p 16",
+            "backup-fetch /data LATEST --blind-restore",
+            "backup-fetch --restore-spec SOURCE /data LATEST",
+            "backup-fetch /data LATEST --restore-spec=/spec.json --resume --json",
             "backup-list --detail",
             "backup-list base_0000",
             "version",
@@ -345,16 +419,22 @@ mod tests {
             "backup-push /data -p 0",
             "backup-push /data --cluster-read-rate-limit 0",
             "backup-fetch /data",
+            "backup-verify",
+            "backup-verify LATEST -p 0",
             "backup-fetch /data LATEST --recovery-target-lsn 1 ",
             "backup-fetch /data LATEST --recovery-target-lsn 0/1 --recovery-target-name x",
             "backup-fetch /data LATEST --recovery-target-timeline newest",
             "backup-fetch /data LATEST --recovery-target-timeline 0",
             "backup-fetch /data LATEST --recovery-target-action promote",
             "backup-fetch /data LATEST --recovery-target-lsn 0/1 --recovery-target-action stop",
+            "backup-fetch /data LATEST --blind-restore --restore-spec SOURCE",
+            "backup-fetch /data LATEST --blind-restore -T /a=/b",
+            "backup-fetch /data LATEST --restore-spec SOURCE -T /a=/b",
             "backup-fetch /data LATEST --tablespace-mapping /a",
             "backup-fetch /data LATEST --tablespace-mapping /a=b",
             "backup-fetch /data LATEST --tablespace-mapping /a=/b=/c",
             "wal-fetch 0000000100000016000000B3",
+            "wal-fetch -p 257 0000000100000016000000B3 dest",
             "--s3-timeout 0 backup-list",
             "--s3-timeout 3601 backup-list",
             "--s3-timeout 1min backup-list",

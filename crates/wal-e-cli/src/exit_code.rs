@@ -30,7 +30,10 @@ pub const TABLE: &str = include_str!("exit_code_table.txt");
 /// The code for a command that failed.
 pub fn of_error(command: &Command, kind: ErrorKind) -> u8 {
     match (command, kind) {
-        (Command::WalFetch(_) | Command::BackupFetch(_), ErrorKind::NotFound) => NOT_FOUND,
+        (
+            Command::WalFetch(_) | Command::BackupFetch(_) | Command::BackupVerify(_),
+            ErrorKind::NotFound,
+        ) => NOT_FOUND,
         (Command::WalFetch(fetch), _) => undecided(Some(&fetch.destination)),
         _ => FAILURE,
     }
@@ -46,11 +49,15 @@ pub fn of_signal(signal: Interrupted) -> u8 {
 /// The server runs `restore_command` in its data directory, and `destination`
 /// (`%p`) lies in `pg_wal` below it; one of the two finds `standby.signal`.
 pub fn undecided(destination: Option<&Path>) -> u8 {
+    if is_beside_standby_signal(destination) { UNDECIDED_STANDBY } else { UNDECIDED_RECOVERY }
+}
+
+/// Whether the server that wants a file at `destination` is a standby.
+pub fn is_beside_standby_signal(destination: Option<&Path>) -> bool {
     let data_directory = destination.and_then(Path::parent).and_then(Path::parent);
-    let standby = std::iter::once(Path::new("."))
+    std::iter::once(Path::new("."))
         .chain(data_directory)
-        .any(|directory| directory.join("standby.signal").exists());
-    if standby { UNDECIDED_STANDBY } else { UNDECIDED_RECOVERY }
+        .any(|directory| directory.join("standby.signal").exists())
 }
 
 #[cfg(test)]
@@ -103,6 +110,9 @@ mod tests {
         let fetch = command(&["backup-fetch", "/data", "base_1"]);
         assert_eq!(of_error(&fetch, ErrorKind::NotFound), 74);
         assert_eq!(of_error(&fetch, ErrorKind::Corrupt), 1);
+        let verify = command(&["backup-verify", "base_1"]);
+        assert_eq!(of_error(&verify, ErrorKind::NotFound), 74);
+        assert_eq!(of_error(&verify, ErrorKind::Corrupt), 1);
     }
 
     #[test]

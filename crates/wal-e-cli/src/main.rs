@@ -22,6 +22,7 @@ mod compression;
 mod endpoint;
 mod exit_code;
 mod interrupt;
+mod recovering_server;
 mod report;
 mod restore_command;
 mod server;

@@ -15,6 +15,9 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often progress is said where there is no terminal to draw it on.
 const PROGRESS_LINE_EVERY: Duration = Duration::from_secs(30);
 
+/// How often progress is printed for programs.
+const EVENT_EVERY: Duration = Duration::from_secs(1);
+
 /// A line of progress that wrapped could not be erased; terminals have at least 80 columns.
 const PROGRESS_COLUMNS: usize = 79;
 
@@ -86,6 +89,31 @@ impl Report {
                 if let Some(line) = progress() {
                     self.log(&line);
                 }
+            }
+        }
+    }
+
+    /// As [`Report::attend`], with progress as lines on standard output, for programs.
+    pub async fn attend_events<T>(
+        &self,
+        notices: &NoticeQueue,
+        progress: impl Fn() -> Option<String>,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut work = std::pin::pin!(work);
+        let mut tick = tokio::time::interval(EVENT_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                output = &mut work => {
+                    self.notices(notices);
+                    return output;
+                }
+                _ = tick.tick() => self.notices(notices),
+            }
+            if let Some(event) = progress() {
+                // A reader that went away is told by the result that it does not get.
+                let _ = print_result(&event);
             }
         }
     }

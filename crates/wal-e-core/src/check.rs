@@ -63,14 +63,7 @@ impl Check {
 
     /// It is not, as `error` says; `hint` serves where the error has none.
     pub fn of_error(name: &'static str, error: &Error, hint: &str) -> Self {
-        Check::failed(name, text_of(error), error.hint().unwrap_or(hint))
-    }
-}
-
-fn text_of(error: &Error) -> String {
-    match error.detail() {
-        Some(detail) => format!("{}: {detail}", error.message()),
-        None => error.message().to_owned(),
+        Check::failed(name, error.message_and_detail(), error.hint().unwrap_or(hint))
     }
 }
 
@@ -422,7 +415,7 @@ async fn deleted(rows: &mut Rows, store: &dyn ObjectStore, key: &ObjectKey) {
             ok: None,
             detail: format!(
                 "deletion is not allowed, and the object of this check stays: {}",
-                text_of(&denied)
+                denied.message_and_detail()
             ),
             hint: Some(
                 "Archiving and backups do not need it; removing old ones does, from wherever that is done."

@@ -123,6 +123,14 @@ impl Error {
         self.hint.as_deref()
     }
 
+    /// Both in one line, for a list of findings.
+    pub fn message_and_detail(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{}: {detail}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// Whether the same call may succeed later with nothing changed.
     pub fn is_transient(&self) -> bool {
         self.may_pass || matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Throttled)

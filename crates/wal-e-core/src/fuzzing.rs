@@ -20,6 +20,7 @@ use crate::sentinel::{self, FilesMetadata, Metadata, Sentinel};
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("backup_manifest", backup_manifest),
     ("decompressor", decompressor),
+    ("increment", increment),
     ("json", json),
     ("member_name", member_name),
     ("names", names),
@@ -106,6 +107,11 @@ pub fn decompressor(bytes: &[u8]) {
     let encoding = Encoding::ALL[usize::from(*choice) % Encoding::ALL.len()];
     let Ok(decoder) = Decompressor::new(bytes, encoding) else { return };
     let _ = std::io::copy(&mut decoder.take(MOST_DECODED_BYTES), &mut std::io::sink());
+}
+
+/// The changed pages of a file in a delta backup.
+pub fn increment(bytes: &[u8]) {
+    base_backup::increment(bytes);
 }
 
 /// A tar of a base backup, unpacked: it must write nowhere but into its target.

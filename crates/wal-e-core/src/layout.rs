@@ -224,6 +224,23 @@ pub fn timeline_of_backup(name: &str) -> Option<TimelineId> {
     Some(TimelineId(timeline))
 }
 
+/// The segment and the offset, in decimal digits, in the name of a backup that
+/// WAL-E made: `base_<24 hex digits>_<8 digits>`.
+pub fn wal_e_start_of_backup(name: &str) -> Option<(&str, &str)> {
+    timeline_of_backup(name)?;
+    let (segment, offset) = name.strip_prefix("base_")?.split_once('_')?;
+    let sound = segment.len() == 24
+        && offset.len() == 8
+        && offset.bytes().all(|byte| byte.is_ascii_digit());
+    sound.then_some((segment, offset))
+}
+
+/// The WAL segment in a backup's name, in which the backup begins. `None` for a
+/// foreign name.
+pub fn start_segment_of_backup(name: &str) -> Option<WalFileName> {
+    name.strip_prefix("base_")?.get(..24)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,6 +279,18 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_a_backup_tells_its_first_segment() {
+        let segment: WalFileName = "0000000200000000000000A1".parse().unwrap();
+        for rest in ["", "_D_000000020000000000000099", "_00000040"] {
+            let name = format!("base_{segment}{rest}");
+            assert_eq!(start_segment_of_backup(&name), Some(segment.clone()));
+        }
+        for name in ["base_", "base_00000002", "backup_0000000200000000000000A1", "base_é"] {
+            assert_eq!(start_segment_of_backup(name), None);
+        }
+    }
+
+    #[test]
     fn names_of_other_programs_are_recognised() {
         let name: WalFileName = "0000000100000000000000A1".parse().unwrap();
         let of =
@@ -287,6 +316,22 @@ mod tests {
         assert_eq!(tar("pg_control.tar."), uncompressed);
         for file_name in ["part_001.tar.xyz", "part_001.lz4", "README"] {
             assert_eq!(tar(file_name), None, "{file_name}");
+        }
+    }
+
+    #[test]
+    fn names_that_wal_e_gave_tell_where_the_backup_begins() {
+        let name = "base_000000010000DD170000000C_00743784";
+        let start = Some(("000000010000DD170000000C", "00743784"));
+        assert_eq!(wal_e_start_of_backup(name), start);
+        for name in [
+            "base_000000010000DD170000000C",
+            "base_000000010000DD170000000C_D_000000010000DD170000000B",
+            "base_000000010000DD170000000C_0074378F",
+            "base_000000010000DD170000000_00743784",
+            "000000010000DD170000000C_00743784",
+        ] {
+            assert_eq!(wal_e_start_of_backup(name), None, "{name}");
         }
     }
 }

@@ -14,13 +14,17 @@ use time::format_description::well_known::Rfc3339;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{Lsn, SystemIdentifier};
 
+mod reading;
+
+pub(crate) use reading::lsn_of_wal_e;
+
 /// How WAL-G says that its times are formatted.
 const DATE_FORMAT: &str = "%Y-%m-%dT%H:%M:%S.%fZ";
 
-/// A sentinel of version 2. Every field is optional when it is read: older
-/// versions of WAL-G wrote fewer.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+/// A sentinel: written in version 2, read in every form that WAL-G and WAL-E
+/// wrote. Every field is optional when it is read.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct Sentinel {
     /// Start LSN.
     #[serde(rename = "LSN")]
@@ -44,6 +48,9 @@ pub struct Sentinel {
     /// Name of the backup that a delta builds on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delta_from: Option<String>,
+    /// Start LSN of the backup that a delta builds on.
+    #[serde(rename = "DeltaLSN", skip_serializing_if = "Option::is_none")]
+    pub delta_lsn: Option<Lsn>,
     /// There is no `files_metadata.json`, by choice.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub files_metadata_disabled: bool,
@@ -63,6 +70,12 @@ pub struct Sentinel {
     pub data_dir: Option<String>,
     /// As of the time it was taken; `metadata.json` decides.
     pub is_permanent: bool,
+    /// What `files_metadata.json` says since: WAL-G 1 kept it here.
+    #[serde(skip)]
+    pub inline_files: FilesMetadata,
+    /// WAL-E wrote it.
+    #[serde(skip)]
+    pub is_wal_e: bool,
 }
 
 /// `metadata.json`.
@@ -113,12 +126,11 @@ impl Sentinel {
 
 /// Where the tablespaces were: `base_prefix` and, under its OID, each one's
 /// place and link.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct TablespaceSpec {
     /// The data directory.
     pub base_prefix: String,
     /// OIDs, as text.
-    #[serde(default)]
     pub tablespaces: Vec<String>,
     /// Each OID's place.
     #[serde(flatten)]
@@ -131,6 +143,7 @@ pub struct TablespacePlace {
     /// Absolute path.
     pub loc: String,
     /// Its link below the data directory: `pg_tblspc/16384`.
+    #[serde(default)]
     pub link: String,
 }
 
@@ -138,9 +151,12 @@ pub struct TablespacePlace {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct FilesMetadata {
-    /// Every regular file, by its name in the tar.
+    /// Every regular file, by its name in the tar; WAL-G lists directories, too.
+    #[serde(deserialize_with = "reading::nullable")]
     pub files: BTreeMap<String, FileMetadata>,
-    /// Which tar holds which files.
+    /// Which tar holds which files. WAL-G also lists files here that vanished
+    /// before they were read, and that no tar holds.
+    #[serde(deserialize_with = "reading::nullable_sets")]
     pub tar_file_sets: BTreeMap<String, Vec<String>>,
 }
 
@@ -156,7 +172,7 @@ pub struct FileMetadata {
     #[serde(rename = "MTime")]
     pub mtime: String,
     /// Pages with a wrong checksum.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "reading::if_sound")]
     pub corrupt_blocks: Option<CorruptBlocks>,
     /// Rows changed since the statistics were reset; not collected.
     pub updates_count: u64,

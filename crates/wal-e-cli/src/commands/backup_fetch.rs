@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
-use wal_e_core::base_backup::{self, FetchProgress, FetchRequest, RecoveryConfig, RecoveryTarget};
+use wal_e_core::base_backup::{
+    self, FetchProgress, FetchRequest, RecoveryConfig, RecoveryTarget, TablespacePlaces,
+};
 use wal_e_core::{Error, Result};
 
 use super::{open, run_large};
@@ -14,9 +15,25 @@ use crate::interrupt::{Failure, Interrupt};
 use crate::report::{Report, print_result};
 use crate::restore_command;
 use crate::settings::{CredentialPlace, Settings};
-use crate::table::{percentage, size};
+use crate::table::size;
+
+mod progress;
+
+use progress::{Event, Pace};
 
 pub fn run(
+    arguments: &cli::BackupFetch,
+    settings: &Settings,
+    report: &Arc<Report>,
+) -> Result<(), Failure> {
+    let result = restore(arguments, settings, report);
+    if let (true, Err(failure)) = (arguments.json, &result) {
+        print_result(&Event::of_failure(failure).line())?;
+    }
+    result
+}
+
+fn restore(
     arguments: &cli::BackupFetch,
     settings: &Settings,
     report: &Arc<Report>,
@@ -30,8 +47,9 @@ pub fn run(
         name: arguments.name.clone(),
         directory: directory.clone(),
         concurrency: usize::from(arguments.pool_size),
-        tablespace_mapping: arguments.tablespace_mapping.clone(),
+        tablespaces: tablespace_places(arguments)?,
         recovery,
+        resume: arguments.resume,
     };
     let fetched = run_large(async {
         let interrupt = Interrupt::listen(report)?;
@@ -41,7 +59,11 @@ pub fn run(
         let counters = Arc::clone(&progress);
         let token = interrupt.token();
         let fetch = base_backup::fetch(opened.store, request, counters, opened.notices, token);
-        let fetched = report.attend(&opened.queue, || describe(&progress), fetch).await;
+        let pace = Pace::new(progress);
+        let fetched = match arguments.json {
+            true => report.attend_events(&opened.queue, || pace.event(), fetch).await,
+            false => report.attend(&opened.queue, || pace.describe(), fetch).await,
+        };
         fetched.map_err(|error| interrupt.failure(error))
     })??;
     report.log(&format!(
@@ -52,7 +74,24 @@ pub fn run(
         fetched.files,
     ));
     report.hint(&next_steps(&directory, &restore_command, set_up, settings.credentials));
-    Ok(print_result(&format!("{}\n", fetched.name))?)
+    Ok(print_result(&match arguments.json {
+        true => Event::of_result(&fetched, &directory).line(),
+        false => format!("{}\n", fetched.name),
+    })?)
+}
+
+/// Where the tablespaces go.
+fn tablespace_places(arguments: &cli::BackupFetch) -> Result<TablespacePlaces> {
+    match arguments.restore_spec.as_deref() {
+        _ if arguments.blind_restore => Ok(TablespacePlaces::InPlace),
+        None => Ok(TablespacePlaces::Mapped(arguments.tablespace_mapping.clone())),
+        Some("SOURCE") => Ok(TablespacePlaces::default()),
+        Some(file) => {
+            let json = std::fs::read(file)
+                .map_err(|source| Error::file("read file", Path::new(file), &source))?;
+            TablespacePlaces::from_specification(file, &json)
+        }
+    }
 }
 
 /// Recovery is set up as soon as anything is said about it.
@@ -132,16 +171,9 @@ fn is_owned_by_root(directory: &Path) -> bool {
     std::fs::metadata(directory).is_ok_and(|metadata| metadata.uid() == 0)
 }
 
-fn describe(progress: &FetchProgress) -> Option<String> {
-    let fetched = progress.bytes_fetched.load(Relaxed);
-    let total = progress.bytes_total.load(Relaxed);
-    (total > 0).then(|| {
-        format!("fetched {} of {} ({})", size(fetched), size(total), percentage(fetched, total))
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
     use wal_e_core::postgres::Lsn;
 
     use super::*;
@@ -190,11 +222,24 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_told_once_the_size_is_known() {
-        let progress = FetchProgress::default();
-        assert_eq!(describe(&progress), None);
-        progress.bytes_total.store(200 << 20, Relaxed);
-        progress.bytes_fetched.store(50 << 20, Relaxed);
-        assert_eq!(describe(&progress).as_deref(), Some("fetched 50 MB of 200 MB (25 %)"));
+    fn tablespaces_go_where_the_options_say() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let place = |options: &str| {
+            let words = ["wal-e", "backup-fetch", "/data", "LATEST"];
+            let words = words.into_iter().chain(options.split_whitespace());
+            match cli::Cli::try_parse_from(words).unwrap().command {
+                cli::Command::BackupFetch(arguments) => tablespace_places(&arguments),
+                _ => panic!("{options}"),
+            }
+        };
+        assert_eq!(place("").unwrap(), TablespacePlaces::default());
+        assert_eq!(place("--restore-spec SOURCE").unwrap(), TablespacePlaces::default());
+        assert_eq!(place("--blind-restore").unwrap(), TablespacePlaces::InPlace);
+        let given = format!("--restore-spec {}", file.path().display());
+        assert!(place(&given).is_err(), "an empty file is no specification");
+        std::fs::write(file.path(), r#"{"tablespaces": ["5"], "5": {"loc": "/x"}}"#).unwrap();
+        let expected = std::collections::BTreeMap::from([(5, PathBuf::from("/x"))]);
+        assert_eq!(place(&given).unwrap(), TablespacePlaces::Given(expected));
+        assert!(place("--restore-spec /no/such/file").is_err());
     }
 }

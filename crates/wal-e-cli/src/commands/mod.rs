@@ -16,8 +16,10 @@ use crate::variables::Place;
 mod backup_fetch;
 mod backup_list;
 mod backup_push;
+mod backup_verify;
 mod version;
 mod wal_fetch;
+mod wal_prefetch;
 mod wal_push;
 
 /// Runs the command of `cli`.
@@ -30,8 +32,10 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
         Command::BackupPush(arguments) => backup_push::run(arguments, &settings, report),
         Command::BackupFetch(arguments) => backup_fetch::run(arguments, &settings, report),
         Command::BackupList(arguments) => Ok(backup_list::run(arguments, &settings, report)?),
+        Command::BackupVerify(arguments) => backup_verify::run(arguments, &settings, report),
         Command::WalPush(arguments) => wal_push::run(arguments, &settings, report),
-        Command::WalFetch(arguments) => Ok(wal_fetch::run(arguments, &settings, report)?),
+        Command::WalFetch(arguments) => wal_fetch::run(arguments, &settings, report),
+        Command::WalPrefetch(arguments) => Ok(wal_prefetch::run(arguments, &settings, report)?),
         Command::Version => unreachable!("answered above"),
     }
 }

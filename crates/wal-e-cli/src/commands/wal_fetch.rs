@@ -1,19 +1,169 @@
-//! `wal-e wal-fetch NAME DEST`: one WAL file out of the archive.
+//! `wal-e wal-fetch NAME DEST`: one WAL file out of the archive, or out of what was
+//! fetched ahead.
 
-use wal_e_core::postgres::WalFileName;
-use wal_e_core::{Result, wal};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::{open, run_small};
+use wal_e_core::postgres::{SegmentSize, SystemIdentifier, WalFileKind, WalFileName};
+use wal_e_core::store::{self, retry::Patience};
+use wal_e_core::wal::{self, FetchOptions, Fetched, KeyEnding, Position, PrefetchDirectory, Taken};
+use wal_e_core::{Error, Result, notice};
+
+use super::run_small;
+use super::wal_push::identity;
 use crate::cli::WalFetch;
+use crate::exit_code::is_beside_standby_signal;
+use crate::interrupt::{Failure, Interrupt};
+use crate::recovering_server::{self, ServerProcess};
 use crate::report::Report;
 use crate::settings::Settings;
 
-pub fn run(arguments: &WalFetch, settings: &Settings, report: &Report) -> Result<()> {
+/// The name under which a server wants each segment that it replays.
+const NAME_FOR_SERVER: &str = "RECOVERYXLOG";
+
+/// How long a segment may be missing while the archive has later ones. Archiving
+/// sends several at a time, and one of them may be tried again.
+const GAP_PATIENCE: Duration = Duration::from_secs(5);
+
+pub fn run(arguments: &WalFetch, settings: &Settings, report: &Arc<Report>) -> Result<(), Failure> {
     let name: WalFileName = arguments.name.parse()?;
+    let destination = &arguments.destination;
+    let system_identifier = recovering_server::system_identifier(destination);
+    let wal_directory = std::path::absolute(destination).ok();
+    let wal_directory = wal_directory.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
+    let directory = PrefetchDirectory::new(wal_directory, &identity(&settings.store));
+    let ahead = Ahead::of(arguments, &name, settings, wal_directory, &directory);
+
+    // Before anything is made that takes time: a store, threads.
+    if let Some(ahead) = &ahead {
+        match directory.take(&name, destination, system_identifier) {
+            Taken::Served(size) => {
+                let ending = directory.position().map(|position| position.ending);
+                ahead.go_on(&name, size, ending.unwrap_or_default(), report);
+                return Ok(());
+            }
+            Taken::Unusable(error) => {
+                report.warning(&format!("{error}; fetching the WAL file anew"))
+            }
+            Taken::Absent => {}
+        }
+    }
+    let likely = directory.position().map(|position| position.ending).unwrap_or_default();
+    let fetched = fetch(arguments, &name, settings, system_identifier, likely, report);
+    if let Some(ahead) = &ahead {
+        match &fetched {
+            Ok(fetched) => {
+                if let Some(size) = SegmentSize::new(fetched.bytes) {
+                    ahead.go_on(&name, size, fetched.ending.clone(), report);
+                }
+            }
+            Err(_) => directory.remove_leftovers(),
+        }
+    }
+    fetched.map(drop)
+}
+
+/// Gets the file from the archive.
+fn fetch(
+    arguments: &WalFetch,
+    name: &WalFileName,
+    settings: &Settings,
+    system_identifier: Option<SystemIdentifier>,
+    likely: KeyEnding,
+    report: &Arc<Report>,
+) -> Result<Fetched, Failure> {
     run_small(async {
-        let opened = open(settings, report).await?;
-        let fetch = wal::fetch(opened.store, &name, &arguments.destination);
-        report.attend(&opened.queue, || None, fetch).await?;
-        Ok(())
+        let interrupt = Interrupt::listen(report)?;
+        let (notices, queue) = notice::channel();
+        let fetching = async {
+            let patience = patience(&arguments.destination);
+            let opening = store::open(&settings.store, patience, notices.clone());
+            let store = interrupt.or_cancelled(opening).await?;
+            let options = FetchOptions {
+                system_identifier,
+                likely,
+                gap_patience: (!arguments.end_at_gap).then_some(GAP_PATIENCE),
+                notices,
+                cancel: interrupt.token(),
+            };
+            wal::fetch(&*store, name, &arguments.destination, &options).await
+        };
+        let fetched = report.attend(&queue, || None, fetching).await;
+        fetched.map_err(|error| interrupt.failure(error))
     })?
+}
+
+/// A standby asks again, and may have a primary to get its WAL from meanwhile.
+fn patience(destination: &Path) -> Patience {
+    if is_beside_standby_signal(Some(destination)) {
+        Patience::archiver()
+    } else {
+        Patience::command()
+    }
+}
+
+/// The fetching ahead for the server that recovers.
+struct Ahead<'a> {
+    depth: u16,
+    server: ServerProcess,
+    settings: &'a Settings,
+    wal_directory: &'a Path,
+    directory: &'a PrefetchDirectory,
+}
+
+impl<'a> Ahead<'a> {
+    /// `None` when it is not wanted, or no server will ask for the next segment:
+    /// `pg_rewind` goes backwards, and a person wants this one.
+    fn of(
+        arguments: &WalFetch,
+        name: &WalFileName,
+        settings: &'a Settings,
+        wal_directory: &'a Path,
+        directory: &'a PrefetchDirectory,
+    ) -> Option<Self> {
+        let destination = &arguments.destination;
+        let wanted = arguments.prefetch > 0
+            && name.kind() == WalFileKind::Segment
+            && destination.file_name().is_some_and(|name| name == NAME_FOR_SERVER);
+        let server = wanted.then(|| ServerProcess::above_this_one(destination)).flatten()?;
+        Some(Ahead { depth: arguments.prefetch, server, settings, wal_directory, directory })
+    }
+
+    /// Has the segments after `name` fetched. What fails here costs time later on.
+    fn go_on(&self, name: &WalFileName, size: SegmentSize, ending: KeyEnding, report: &Report) {
+        let position =
+            Position { segment: name.clone(), segment_size: size, depth: self.depth, ending };
+        let noted = self.directory.note(&position);
+        let begun = noted.and_then(|()| {
+            if self.directory.has_helper() { Ok(()) } else { self.start_helper(name) }
+        });
+        if let Err(error) = begun {
+            report.warning(&format!("no WAL is fetched ahead: {error}"));
+        }
+    }
+
+    /// Starts a process that outlives this one. The server must not wait for it: it
+    /// has no part in the server's standard error, and is in a process group of its
+    /// own, which no signal to the server's reaches.
+    fn start_helper(&self, name: &WalFileName) -> Result<()> {
+        let failed =
+            |source: &std::io::Error| Error::io("could not start \"wal-prefetch\"", source);
+        let program = std::env::current_exe().map_err(|source| failed(&source))?;
+        let mut command = Command::new(program);
+        command
+            .args(&self.settings.arguments)
+            .arg("wal-prefetch")
+            .arg(self.wal_directory)
+            .arg(name.as_str())
+            .args(["--server".to_owned(), self.server.pid().to_string()])
+            .args(["-p".to_owned(), self.depth.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0);
+        command.spawn().map(drop).map_err(|source| failed(&source))
+    }
 }

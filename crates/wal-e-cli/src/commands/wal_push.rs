@@ -65,7 +65,7 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
 
 /// Text that tells an archive from others, also from one of the same name on
 /// another server or on a disk that was mounted later.
-fn identity(store: &StoreConfig) -> String {
+pub(super) fn identity(store: &StoreConfig) -> String {
     match &store.prefix {
         Prefix::S3 { .. } => format!(
             "{} {} {}",

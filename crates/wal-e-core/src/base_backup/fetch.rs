@@ -4,31 +4,40 @@
 //! a server does not start, so a restore that broke off cannot be taken for one
 //! that succeeded.
 
-use std::fs;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::chain::{Chain, Level};
+use super::deferred::{CONTROL_FILE, Deferred};
+use super::journal::{self, DoneTar, Journal, Subject};
 use super::manifest;
 use super::recovery::{self, RecoveryConfig};
+use super::resume::{self, Interrupted};
+use super::selection::Selection;
 use super::stored::{StoredBackup, Tar};
+use super::syncing::SyncPool;
+use super::tablespaces::{self, TablespacePlaces};
 use super::target::Target;
-use super::unpack::{Unpacked, unpack};
+use super::unpack::{Budget, Sink, Unpacked, unpack};
 use crate::error::{Error, ErrorKind, Result};
-use crate::notice::Notices;
-use crate::postgres::tablespace_map;
+use crate::notice::{Level as Loudness, Notices};
 use crate::store::ObjectStore;
 use crate::tasks::{blocking, joined};
-use crate::transfer::download;
+use crate::transfer::{download, download_ranges};
 
 /// Names of work, should it panic.
+const PREPARING: &str = "preparing directories";
 const UNPACKING: &str = "unpacking a tar";
 const SYNCING: &str = "syncing directories";
+
+/// What a broken backup is to be answered with.
+const ANOTHER: &str = "Restore another base backup; \"wal-e backup-list\" shows them.";
 
 /// What to restore, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,10 +48,13 @@ pub struct FetchRequest {
     pub directory: PathBuf,
     /// Tar partitions in flight.
     pub concurrency: usize,
-    /// Where tablespaces go that should not go where they were: old place, new place.
-    pub tablespace_mapping: Vec<(PathBuf, PathBuf)>,
+    /// Where tablespaces go.
+    pub tablespaces: TablespacePlaces,
     /// Recovery settings to write; `None` leaves them to the caller.
     pub recovery: Option<RecoveryConfig>,
+    /// Go on with a restore of the same backup that was interrupted. Without one,
+    /// the restore begins anew.
+    pub resume: bool,
 }
 
 /// A backup that is on disk, whole and synced.
@@ -59,19 +71,23 @@ pub struct Fetched {
 /// Counters of a running fetch, in stored bytes.
 #[derive(Debug, Default)]
 pub struct FetchProgress {
-    /// Of all tars of the backup.
+    /// Of all tars that the restore needs.
     pub bytes_total: AtomicU64,
-    /// Read so far.
+    /// Read so far, or on disk since an earlier run.
     pub bytes_fetched: AtomicU64,
+    /// Of these, on disk since an earlier run.
+    pub bytes_resumed: AtomicU64,
 }
 
-/// Restores a base backup.
+/// Restores a base backup, with the backups that it is a delta of.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] for an unknown backup, [`ErrorKind::Config`] for
 /// directories that are not empty, [`ErrorKind::Corrupt`] for objects that are
-/// damaged or missing, naming the object. After an error or a cancel everything
-/// that was written is removed again.
+/// damaged or missing, naming the object. After these everything that was
+/// written is removed again. After an error that leaves the backup sound (the
+/// store cannot be reached, the disk is full) or a cancel, whole tars stay, for a
+/// restore that goes on; a server does not start on them.
 pub async fn fetch(
     store: Arc<dyn ObjectStore>,
     request: FetchRequest,
@@ -79,91 +95,218 @@ pub async fn fetch(
     notices: Notices,
     cancel: CancellationToken,
 ) -> Result<Fetched> {
-    let backup = tokio::select! {
-        found = StoredBackup::find(&*store, &request.name) => found?,
+    let chain = tokio::select! {
+        found = Chain::find(&*store, &request.name) => found?,
         () = cancel.cancelled() => return Err(Error::cancelled()),
     };
-    progress.bytes_total.store(backup.bytes(), Ordering::Relaxed);
-    let target = Arc::new(Target::prepare(
-        &request.directory,
-        backup.sentinel.spec.as_ref(),
-        &request.tablespace_mapping,
-    )?);
-    notices.log(format!(
-        "restoring base backup \"{}\" into \"{}\"",
-        backup.name,
-        target.data_directory().display()
-    ));
-    let fetch =
-        Fetch { store, target: Arc::clone(&target), progress, cancel: cancel.child_token() };
-    match fetch.run(&backup, &request, &notices).await {
-        Ok(unpacked) => {
-            Ok(Fetched { name: backup.name, bytes_written: unpacked.bytes, files: unpacked.files })
-        }
-        Err(error) => {
-            if let Err(left) = target.remove() {
-                notices.warning(format!("a broken restore was not removed: {left}"));
+    progress.bytes_total.store(chain.bytes(), Ordering::Relaxed);
+    let name = chain.tip().name.clone();
+    let places = request.tablespaces.of(chain.tip().sentinel.spec.as_ref())?;
+    let backups = chain.levels().iter().map(|level| level.backup.name.clone()).collect();
+    let subject = Subject::new(backups, places.clone());
+    let target = Target::prepare(&request.directory, places, request.resume)?;
+    let shown = target.data_directory().display().to_string();
+    notices.log(format!("restoring base backup \"{name}\" into \"{shown}\""));
+
+    let sink = Arc::new(Sink {
+        target,
+        deferred: Deferred::default(),
+        budget: Budget::new(chain.uncompressed_bytes()),
+        syncing: SyncPool::start()?,
+        keeps_links: chain.tip().sentinel.is_wal_e,
+    });
+    let (preparing, asked) = (Arc::clone(&sink), subject);
+    let prepared = blocking(PREPARING, move || {
+        let target = &preparing.target;
+        let interrupted = match target.is_resumed() {
+            true => resume::take_up(target, &chain, &asked)?,
+            false => Interrupted::Unfinished(Vec::new()),
+        };
+        let done = match interrupted {
+            Interrupted::Unfinished(done) => done,
+            Interrupted::Finished(done) => {
+                Journal::begin(target.data_directory(), &asked, &[])?.remove()?;
+                target.sync_directories()?;
+                return Ok((chain, done, None));
             }
+        };
+        let journal = Journal::begin(target.data_directory(), &asked, &done)?;
+        Ok((chain, done, Some(journal)))
+    });
+    let (chain, done, journal) = match prepared.await {
+        // What was interrupted is not for this run to remove.
+        Err(error) if sink.target.is_resumed() => return Err(error),
+        Err(error) => return Err(give_up(&sink.target, &notices, error)),
+        Ok(prepared) => prepared,
+    };
+    let Some(journal) = journal else {
+        let all = on_disk(&done);
+        return Ok(Fetched { name, bytes_written: all.bytes, files: all.files });
+    };
+    let restore = Restore {
+        store,
+        sink: Arc::clone(&sink),
+        journal: Arc::new(journal),
+        has_done: Arc::new(AtomicBool::new(!done.is_empty())),
+        concurrency: request.concurrency.max(1),
+        progress,
+        notices: notices.clone(),
+        cancel: cancel.child_token(),
+    };
+    match restore.run(chain, done, &request).await {
+        Ok(all) => Ok(Fetched { name, bytes_written: all.bytes, files: all.files }),
+        Err(error) if leaves_the_backup_sound(&error) && restore.has_done() => {
+            notices.send(
+                Loudness::Log,
+                format!("what is restored so far stays in \"{shown}\""),
+                Some(
+                    "To fetch only what is missing, repeat the command with --resume. To give up, \
+                     remove what is in the directory."
+                        .to_owned(),
+                ),
+            );
             Err(error)
         }
+        Err(error) => Err(give_up(&sink.target, &notices, error)),
     }
 }
 
-/// A fetch that has begun to write.
-struct Fetch {
+/// Removes what was restored, because of `error`.
+fn give_up(target: &Target, notices: &Notices, error: Error) -> Error {
+    if let Err(left) = target.remove() {
+        notices.warning(format!("a broken restore was not removed: {left}"));
+    }
+    error
+}
+
+/// Whether the same restore may succeed later.
+fn leaves_the_backup_sound(error: &Error) -> bool {
+    error.is_transient()
+        || matches!(
+            error.kind(),
+            ErrorKind::Cancelled
+                | ErrorKind::Denied
+                | ErrorKind::Conflict
+                | ErrorKind::Io
+                | ErrorKind::DiskFull
+        )
+}
+
+/// Files and bytes of tars that are on disk since an earlier run.
+fn on_disk(done: &[DoneTar]) -> Unpacked {
+    let sizes = || done.iter().flat_map(|tar| &tar.members).filter_map(|(_, size)| *size);
+    Unpacked { files: sizes().count() as u64, bytes: sizes().sum(), ..Unpacked::default() }
+}
+
+/// A restore that has begun to write.
+#[derive(Clone)]
+struct Restore {
     store: Arc<dyn ObjectStore>,
-    target: Arc<Target>,
+    sink: Arc<Sink>,
+    journal: Arc<Journal>,
+    /// Whether a tar is on disk.
+    has_done: Arc<AtomicBool>,
+    concurrency: usize,
     progress: Arc<FetchProgress>,
+    notices: Notices,
     cancel: CancellationToken,
 }
 
-impl Fetch {
+impl Restore {
+    fn has_done(&self) -> bool {
+        self.has_done.load(Ordering::Relaxed)
+    }
+
     async fn run(
         &self,
-        backup: &StoredBackup,
+        chain: Chain,
+        done: Vec<DoneTar>,
         request: &FetchRequest,
-        notices: &Notices,
     ) -> Result<Unpacked> {
-        let mut all = self.fetch_partitions(backup, request.concurrency).await?;
-        if let Some(label) = &backup.label {
-            add(&mut all, self.fetch_tar(label, backup.expected(label)).await?);
+        let mut all = on_disk(&done);
+        let mut levels = chain.into_levels();
+        let Some(tip) = levels.pop() else {
+            return Err(Error::new(ErrorKind::Bug, "a chain of no base backups"));
+        };
+        // What is small and tells most comes first.
+        let tip = Arc::new(tip);
+        for tar in tip.backup.own_tars() {
+            add(&mut all, &self.fetch_tar(&tip, tar).await?);
         }
+        self.rewrite_tablespace_map(request)?;
+        for level in levels.into_iter().map(Arc::new).chain([Arc::clone(&tip)]) {
+            add(&mut all, &self.fetch_level(&level, &done).await?);
+        }
+        self.complain_of_leftovers(&tip.selection);
         // A server without it would take pg_control's checkpoint for the place
         // where replay begins, and open a database that is not consistent.
-        self.require("backup_label", &backup.name)?;
-        self.rewrite_tablespace_map()?;
-        let data_directory = self.target.data_directory();
-        manifest::place(&*self.store, &backup.name, data_directory, notices).await?;
-        recovery::leave_out_old_settings(self.target.data_directory())?;
-        if let Some(recovery) = &request.recovery {
-            recovery.write(self.target.data_directory())?;
+        if !self.sink.target.data_directory().join("backup_label").exists() {
+            return Err(lacks(&tip.backup, "backup_label"));
         }
-        let target = Arc::clone(&self.target);
-        blocking(SYNCING, move || target.sync_directories()).await?;
-        if self.cancel.is_cancelled() {
-            return Err(Error::cancelled());
+        if !self.sink.deferred.has_control() {
+            return Err(lacks(&tip.backup, CONTROL_FILE));
         }
-        add(&mut all, self.fetch_tar(&backup.control, backup.expected(&backup.control)).await?);
-        self.require("global/pg_control", &backup.name)?;
-        let target = Arc::clone(&self.target);
-        blocking(SYNCING, move || target.sync_directories()).await?;
+        let data_directory = self.sink.target.data_directory();
+        manifest::place(&*self.store, &tip.backup.name, data_directory, &self.notices).await?;
+        let (this, request) = (self.clone(), request.clone());
+        let control = blocking(SYNCING, move || this.finish(&request)).await?;
+        add(&mut all, &Unpacked { files: 1, bytes: control, ..Unpacked::default() });
         Ok(all)
     }
 
-    async fn fetch_partitions(
-        &self,
-        backup: &StoredBackup,
-        concurrency: usize,
-    ) -> Result<Unpacked> {
-        let slots = Arc::new(Semaphore::new(concurrency.max(1)));
+    /// All files are on disk; what remains to do makes a cluster of them.
+    fn finish(&self, request: &FetchRequest) -> Result<u64> {
+        let target = &self.sink.target;
+        let data_directory = target.data_directory();
+        self.rewrite_tablespace_map(request)?;
+        recovery::leave_out_old_settings(data_directory)?;
+        if let Some(recovery) = &request.recovery {
+            recovery.write(data_directory)?;
+        }
+        if request.tablespaces == TablespacePlaces::InPlace
+            && !tablespaces::in_place(data_directory)?.is_empty()
+        {
+            tablespaces::allow_in_place(data_directory)?;
+        }
+        self.sink.deferred.make_links(target, &self.notices)?;
+        target.restrict()?;
+        target.sync_directories()?;
+        if self.cancel.is_cancelled() {
+            return Err(Error::cancelled());
+        }
+        let bytes = self.sink.deferred.write_control(target)?;
+        self.journal.remove()?;
+        target.sync_directories()?;
+        Ok(bytes)
+    }
+
+    fn rewrite_tablespace_map(&self, request: &FetchRequest) -> Result<()> {
+        let target = &self.sink.target;
+        let in_place = request.tablespaces == TablespacePlaces::InPlace;
+        tablespaces::rewrite_map(target.data_directory(), target.tablespaces(), in_place)
+    }
+
+    /// The partitions of one backup, several at once.
+    async fn fetch_level(&self, level: &Arc<Level>, done: &[DoneTar]) -> Result<Unpacked> {
+        let slots = Arc::new(Semaphore::new(self.concurrency));
         let mut tasks = JoinSet::new();
-        for tar in backup.partitions.clone() {
-            let expected = backup.expected(&tar);
-            let slots = Arc::clone(&slots);
-            let fetch = self.share();
+        for tar in level.tars() {
+            let is_noted = |noted: &&DoneTar| {
+                noted.backup == level.backup.name && noted.tar == tar.file_name()
+            };
+            if let Some(noted) = done.iter().find(is_noted) {
+                for (path, _) in &noted.members {
+                    level.selection.came(path);
+                }
+                self.progress.bytes_fetched.fetch_add(tar.object.size_bytes, Ordering::Relaxed);
+                self.progress.bytes_resumed.fetch_add(tar.object.size_bytes, Ordering::Relaxed);
+                continue;
+            }
+            let (slots, restore) = (Arc::clone(&slots), self.clone());
+            let (level, tar) = (Arc::clone(level), tar.clone());
             tasks.spawn(async move {
                 let _slot = slots.acquire_owned().await.expect("the semaphore is never closed");
-                fetch.fetch_tar(&tar, expected).await
+                restore.fetch_partition(&level, &tar).await
             });
         }
         let mut all = Unpacked::default();
@@ -171,91 +314,101 @@ impl Fetch {
         // All are awaited, so that nothing is written once the caller cleans up.
         while let Some(result) = tasks.join_next().await {
             match joined(UNPACKING, result) {
-                Ok(unpacked) => add(&mut all, unpacked),
+                Ok(unpacked) => add(&mut all, &unpacked),
                 Err(error) => {
                     self.cancel.cancel();
                     failure.get_or_insert(error);
                 }
             }
         }
-        failure.map_or(Ok(all), Err)
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        match level.selection.missing() {
+            None => Ok(all),
+            Some(file) => Err(lacks(&level.backup, file)),
+        }
     }
 
-    async fn fetch_tar(&self, tar: &Tar, expected: Option<Vec<String>>) -> Result<Unpacked> {
-        let (object, encoding) = (&tar.object, tar.encoding);
-        let url = self.store.url(object.key.as_str());
+    async fn fetch_partition(&self, level: &Arc<Level>, tar: &Tar) -> Result<Unpacked> {
+        let mut unpacked = self.fetch_tar(level, tar).await?;
+        if let Some(members) = unpacked.members.take() {
+            let note = DoneTar {
+                backup: level.backup.name.clone(),
+                tar: tar.file_name().to_owned(),
+                version: journal::version(tar),
+                members,
+            };
+            let journal = Arc::clone(&self.journal);
+            blocking(SYNCING, move || journal.add(&note)).await?;
+            self.has_done.store(true, Ordering::Relaxed);
+        }
+        Ok(unpacked)
+    }
+
+    /// The bytes of a tar.
+    async fn open(&self, tar: &Tar) -> Result<Box<dyn Read + Send>> {
+        let key = &tar.object.key;
+        Ok(match self.store.gains_by_ranges() {
+            true => Box::new(download_ranges(Arc::clone(&self.store), key).await?),
+            false => Box::new(download(self.store.get(key, 0, None).await?)),
+        })
+    }
+
+    async fn fetch_tar(&self, level: &Arc<Level>, tar: &Tar) -> Result<Unpacked> {
+        let url = self.store.url(tar.object.key.as_str());
         let opened = tokio::select! {
-            opened = self.store.get(&object.key, 0, None) => opened?,
+            opened = self.open(tar) => opened?,
             () = self.cancel.cancelled() => return Err(Error::cancelled()),
         };
         let reader = Counted {
-            inner: download(opened),
+            inner: opened,
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
         };
-        let target = Arc::clone(&self.target);
-        blocking(UNPACKING, move || {
-            unpack(reader, encoding, &target, expected.as_deref()).map_err(|error| {
+        let is_control = level.backup.control.as_ref().is_some_and(|own| own.object == tar.object);
+        let (sink, level, encoding) = (Arc::clone(&self.sink), Arc::clone(level), tar.encoding);
+        let name = url.clone();
+        let unpacked = blocking(UNPACKING, move || {
+            unpack(reader, encoding, &sink, &level.selection, is_control).map_err(|error| {
                 match error.kind() {
                     ErrorKind::Corrupt => Error::new(
                         ErrorKind::Corrupt,
-                        format!("object \"{url}\" is damaged: {}", error.message()),
+                        format!("object \"{name}\" is damaged: {}", error.message()),
                     )
-                    .with_hint("Restore another base backup; \"wal-e backup-list\" shows them."),
+                    .with_hint(ANOTHER),
                     _ => error,
                 }
             })
         })
-        .await
-    }
-
-    fn require(&self, file: &str, backup: &str) -> Result<()> {
-        if self.target.data_directory().join(file).exists() {
-            return Ok(());
+        .await?;
+        if unpacked.links > 0 {
+            self.notices.warning(format!(
+                "{} symbolic links in object \"{url}\" are left out: WAL-G does not store where they lead",
+                unpacked.links
+            ));
         }
-        Err(Error::new(
-            ErrorKind::Corrupt,
-            format!("base backup \"{backup}\" is incomplete: it has no file \"{file}\""),
-        )
-        .with_hint("Restore another base backup; \"wal-e backup-list\" shows them."))
+        Ok(unpacked)
     }
 
-    /// The server makes the links of the tablespaces from this file when it
-    /// starts: they must lead where the tablespaces are now.
-    fn rewrite_tablespace_map(&self) -> Result<()> {
-        let path = self.target.data_directory().join("tablespace_map");
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            result => result.map_err(|error| Error::file("read file", &path, &error))?,
-        };
-        let mut tablespaces = tablespace_map::parse(&text)?;
-        for tablespace in &mut tablespaces {
-            if let Some(place) = self.target.tablespaces().get(&tablespace.oid) {
-                tablespace.location = utf8(place)?.to_owned();
-            }
-        }
-        fs::write(&path, tablespace_map::format(&tablespaces))
-            .and_then(|()| fs::File::open(&path)?.sync_all())
-            .map_err(|error| Error::file("write file", &path, &error))
-    }
-
-    fn share(&self) -> Fetch {
-        Fetch {
-            store: Arc::clone(&self.store),
-            target: Arc::clone(&self.target),
-            progress: Arc::clone(&self.progress),
-            cancel: self.cancel.clone(),
+    fn complain_of_leftovers(&self, selection: &Selection) {
+        if let Some((number, name)) = selection.leftovers() {
+            self.notices.warning(format!(
+                "{number} files of the tars are left out, as the backup does not list them: the first is \"{name}\""
+            ));
         }
     }
 }
 
-fn utf8(path: &Path) -> Result<&str> {
-    path.to_str().ok_or_else(|| {
-        Error::new(ErrorKind::Config, format!("path \"{}\" is not valid UTF-8", path.display()))
-    })
+fn lacks(backup: &StoredBackup, file: &str) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("base backup \"{}\" is incomplete: no tar has its file \"{file}\"", backup.name),
+    )
+    .with_hint(ANOTHER)
 }
 
-fn add(all: &mut Unpacked, more: Unpacked) {
+fn add(all: &mut Unpacked, more: &Unpacked) {
     all.files += more.files;
     all.bytes += more.bytes;
 }

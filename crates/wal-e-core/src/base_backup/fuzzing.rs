@@ -1,14 +1,20 @@
 //! The parsers of this room, for [`crate::fuzzing`].
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
+use super::deferred::Deferred;
+use super::increment;
 use super::member;
+use super::selection::Selection;
+use super::syncing::SyncPool;
 use super::target::Target;
-use super::unpack::unpack;
+use super::unpack::{Budget, Sink, unpack};
 use crate::codec::Encoding;
+use crate::notice;
 
 pub fn member_name(bytes: &[u8]) {
     if let Ok(path) = member::relative_path(Path::new(OsStr::from_bytes(bytes))) {
@@ -19,8 +25,27 @@ pub fn member_name(bytes: &[u8]) {
 pub fn tar(bytes: &[u8]) {
     let outside = tempfile::tempdir().expect("there is room for a directory");
     let data = outside.path().join("data");
-    let target = Target::prepare(&data, None, &[]).expect("the directory is new");
-    let _ = unpack(bytes, Encoding::None, &target, None);
+    let sink = Sink {
+        target: Target::prepare(&data, BTreeMap::new(), false).expect("the directory is new"),
+        deferred: Deferred::default(),
+        budget: Budget::new(Some(0)),
+        syncing: SyncPool::start().expect("there are threads"),
+        keeps_links: true,
+    };
+    let _ = unpack(bytes, Encoding::None, &sink, &Selection::everything(), false);
+    let (notices, _queue) = notice::channel();
+    let _ = sink.deferred.make_links(&sink.target, &notices);
+    for entry in walkdir::WalkDir::new(&data).into_iter().flatten() {
+        if let Ok(found) = entry.path().canonicalize() {
+            let inside = found.starts_with(data.canonicalize().expect("the directory is there"));
+            assert!(inside, "a link leads out of the target: {}", entry.path().display());
+        }
+    }
     let beside: Vec<_> = fs::read_dir(outside.path()).into_iter().flatten().flatten().collect();
     assert_eq!(beside.len(), 1, "written outside of the target: {beside:?}");
+}
+
+pub fn increment(bytes: &[u8]) {
+    let file = tempfile::tempfile().expect("there is room for a file");
+    let _ = increment::apply(&mut &bytes[..], bytes.len() as u64, &file, Path::new("increment"));
 }

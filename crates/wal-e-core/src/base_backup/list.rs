@@ -12,8 +12,9 @@ use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
 /// Sentinels that are read at the same time.
 const READ_AT_ONCE: usize = 8;
 
-/// Sentinels and metadata are small; what is larger is not one.
-const LARGEST_JSON_BYTES: u64 = 16 * 1024 * 1024;
+/// Sentinels and metadata are small, but WAL-G 1 kept the list of files in the
+/// sentinel; what is larger is not one.
+const LARGEST_JSON_BYTES: u64 = 256 * 1024 * 1024;
 
 /// A base backup as listed: one that has its sentinel.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,7 +107,14 @@ pub(super) async fn resolve(store: &dyn ObjectStore, name: &str) -> Result<Strin
 /// Reads the sentinel of a backup.
 pub(super) async fn read_sentinel(store: &dyn ObjectStore, backup: &str) -> Result<Sentinel> {
     let key = layout::sentinel(backup);
-    sentinel::parse(&store.url(key.as_str()), &read(store, &key).await?)
+    let mut sentinel: Sentinel =
+        sentinel::parse(&store.url(key.as_str()), &read(store, &key).await?)?;
+    // WAL-E says in the name where the backup begins.
+    if let (None, Some((segment, offset))) = (sentinel.lsn, layout::wal_e_start_of_backup(backup)) {
+        sentinel.is_wal_e = true;
+        sentinel.lsn = sentinel::lsn_of_wal_e(segment, offset);
+    }
+    Ok(sentinel)
 }
 
 /// Names of the complete base backups and when their sentinels were stored,

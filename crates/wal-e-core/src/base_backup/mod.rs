@@ -1,8 +1,12 @@
-//! Base backups: taken, listed, fetched.
+//! Base backups: taken, listed, verified, fetched.
 
+mod chain;
+mod deferred;
 mod fetch;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod increment;
+mod journal;
 mod list;
 mod manifest;
 mod member;
@@ -10,13 +14,21 @@ mod partition;
 mod progress;
 mod push;
 mod recovery;
+mod resume;
+mod selection;
 mod stored;
+mod syncing;
+mod tablespaces;
+mod tar_reader;
 mod tar_stream;
 mod target;
 mod unfinished;
 mod unpack;
+mod verify;
 mod walk;
 
+#[cfg(test)]
+mod foreign_tests;
 #[cfg(test)]
 mod tests;
 
@@ -26,4 +38,6 @@ pub(crate) use list::{newest_identified, stored};
 pub use progress::{Phase, Progress};
 pub use push::{BackupPush, BackupStart, BackupStop, PushOptions};
 pub use recovery::{RecoveryConfig, RecoveryTarget};
+pub use tablespaces::TablespacePlaces;
 pub use unfinished::Taker;
+pub use verify::{Finding, Verified, VerifyProgress, VerifyRequest, verify};

@@ -23,8 +23,8 @@ pub(super) struct StoredBackup {
     pub(super) partitions: Vec<Tar>,
     /// The tar of `backup_label` and `tablespace_map`.
     pub(super) label: Option<Tar>,
-    /// The tar of `global/pg_control`.
-    pub(super) control: Tar,
+    /// The tar of `global/pg_control`; WAL-E keeps it with the other files.
+    pub(super) control: Option<Tar>,
 }
 
 /// One tar of a backup, encoded as its own name says.
@@ -45,16 +45,14 @@ impl StoredBackup {
     /// cannot be read.
     pub(super) async fn find(store: &dyn ObjectStore, name: &str) -> Result<Self> {
         let name = resolve(store, name).await?;
-        let sentinel = read_sentinel(store, &name).await?;
-        if let Some(parent) = &sentinel.delta_from {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!("base backup \"{name}\" is a delta of \"{parent}\""),
-            )
-            .with_detail("Delta backups cannot be restored by this version.")
-            .with_hint("Restore a full backup, or use WAL-G for this one."));
-        }
-        let files = read_files_metadata(store, &name, &sentinel).await?;
+        StoredBackup::read(store, &name).await
+    }
+
+    /// [`StoredBackup::find`] for a name that is known.
+    pub(super) async fn read(store: &dyn ObjectStore, name: &str) -> Result<Self> {
+        let name = name.to_owned();
+        let mut sentinel = read_sentinel(store, &name).await?;
+        let files = read_files_metadata(store, &name, &mut sentinel).await?;
         let request =
             ListRequest { prefix: layout::tar_partitions(&name), ..ListRequest::default() };
         let objects = list_all(store, &request).await?;
@@ -74,25 +72,61 @@ impl StoredBackup {
                 TarKind::BackupLabel => put_once(&mut label, tar, store)?,
             }
         }
-        let control = control.ok_or_else(|| {
-            let encoding = partitions.first().map_or(Encoding::default(), |tar| tar.encoding);
-            let key = layout::tar_partition(&name, &layout::pg_control_file_name(encoding));
-            missing(store, &name, &key)
-        })?;
+        let encoding = partitions.first().map_or(Encoding::default(), |tar| tar.encoding);
+        let needed = match (&partitions[..], &control) {
+            ([], _) => Some(layout::partition_file_name(1, encoding)),
+            (_, None) if !sentinel.is_wal_e => Some(layout::pg_control_file_name(encoding)),
+            _ => None,
+        };
+        if let Some(tar) = needed {
+            return Err(missing(store, &name, &layout::tar_partition(&name, &tar)));
+        }
+        if sentinel.is_wal_e {
+            check_numbers(store, &name, &partitions)?;
+        }
         Ok(StoredBackup { name, sentinel, files, partitions, label, control })
     }
 
-    /// Stored bytes of all tars.
-    pub(super) fn bytes(&self) -> u64 {
-        let own = self.label.iter().chain(std::iter::once(&self.control));
-        self.partitions.iter().chain(own).map(|tar| tar.object.size_bytes).sum()
+    /// The tars that hold what the server needs to begin: control file and label.
+    pub(super) fn own_tars(&self) -> impl Iterator<Item = &Tar> {
+        self.label.iter().chain(&self.control)
     }
+}
 
-    /// The names of the files that a tar must hold.
-    pub(super) fn expected(&self, tar: &Tar) -> Option<Vec<String>> {
-        let file_name = tar.object.key.as_str().rsplit('/').next()?;
-        self.files.tar_file_sets.get(file_name).cloned()
+impl Tar {
+    /// Its name within the backup.
+    pub(super) fn file_name(&self) -> &str {
+        let key = self.object.key.as_str();
+        key.rsplit('/').next().unwrap_or(key)
     }
+}
+
+/// WAL-E has no list of files, but it numbers its tars one after the other, in
+/// eight digits from 0: a gap is a tar that is lost. The oldest WAL-G gave backups
+/// such names, too, and counted from 001.
+fn check_numbers(store: &dyn ObjectStore, backup: &str, tars: &[Tar]) -> Result<()> {
+    let number = |tar: &Tar| {
+        let digits = tar.file_name().strip_prefix("part_")?.split('.').next()?.to_owned();
+        let number: u64 = digits.parse().ok()?;
+        Some((number, digits.len()))
+    };
+    let mut numbers: Vec<(u64, usize)> = tars.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    let first = numbers.first().map_or(0, |(_, width)| u64::from(*width != 8));
+    for (expected, (found, width)) in (first..).zip(numbers) {
+        if found < expected {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("base backup \"{backup}\" has tar {found:0width$} twice"),
+            ));
+        }
+        if found > expected {
+            let encoding = tars.first().map_or(Encoding::default(), |tar| tar.encoding);
+            let tar = encoding.file_name(format_args!("part_{expected:0width$}.tar"));
+            return Err(missing(store, backup, &layout::tar_partition(backup, &tar)));
+        }
+    }
+    Ok(())
 }
 
 /// What a tar holds, and its encoding.
@@ -139,19 +173,27 @@ fn missing(store: &dyn ObjectStore, backup: &str, key: &ObjectKey) -> Error {
 }
 
 /// Empty when the backup was made without one: then all that is stored is taken.
+///
+/// A backup of WAL-G 2 or this program that should have one and does not is
+/// refused, though WAL-G restores it: nobody would notice files that are missing.
 async fn read_files_metadata(
     store: &dyn ObjectStore,
     backup: &str,
-    sentinel: &sentinel::Sentinel,
+    sentinel: &mut sentinel::Sentinel,
 ) -> Result<FilesMetadata> {
-    let optional =
-        sentinel.files_metadata_disabled || sentinel.version.is_none_or(|version| version < 2);
+    if sentinel.files_metadata_disabled || sentinel.is_wal_e {
+        return Ok(FilesMetadata::default());
+    }
+    let inline = std::mem::take(&mut sentinel.inline_files);
+    if !inline.files.is_empty() {
+        return Ok(inline);
+    }
+    let optional = sentinel.version.is_none_or(|version| version < 2);
     let key = layout::files_metadata(backup);
     let object = match store.get(&key, 0, None).await {
         Err(error) if error.kind() == ErrorKind::NotFound && optional => {
             return Ok(FilesMetadata::default());
         }
-        // Without it, nobody would notice files that are missing.
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Err(missing(store, backup, &key));
         }

@@ -1,48 +1,70 @@
 //! Where a base backup is restored to: the data directory and the tablespaces.
 //!
-//! A restore writes only here. The directories must be empty, and what was made
-//! in them is removed again when the restore fails.
+//! A restore writes only here, and through no link but those of the tablespaces
+//! that it made itself. The directories must be empty, or hold a restore that was
+//! interrupted and is gone on with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, symlink};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use super::member;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sentinel::TablespaceSpec;
+use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
-/// The empty directories that a restore fills.
+/// The directories that a restore fills.
 #[derive(Debug)]
-pub struct Target {
+pub(super) struct Target {
     data_directory: PathBuf,
     tablespaces: BTreeMap<u32, PathBuf>,
     /// Directories that this restore made itself, outermost first.
     made: Vec<PathBuf>,
     /// Locks on the directories, so that no other restore writes into them.
     locks: Vec<File>,
+    /// Directories inside that are known to be directories.
+    known: Mutex<HashSet<PathBuf>>,
+    /// A restore had begun in them.
+    is_resumed: bool,
 }
 
 impl Target {
     /// Checks the directories, makes those that are missing, and makes the
     /// links of the tablespaces. On an error nothing of it is left.
     ///
+    /// With `resume`, a data directory with the note of an interrupted restore
+    /// is taken as it is; what the note says is for the caller to check, before
+    /// anything is written.
+    ///
     /// # Errors
-    /// [`ErrorKind::Config`] when a directory is not empty, when a tablespace's
-    /// place is not an absolute path, and for a mapping that fits no tablespace.
-    pub fn prepare(
+    /// [`ErrorKind::Config`] when a directory is not empty.
+    pub(super) fn prepare(
         data_directory: &Path,
-        spec: Option<&TablespaceSpec>,
-        mapping: &[(PathBuf, PathBuf)],
+        tablespaces: BTreeMap<u32, PathBuf>,
+        resume: bool,
     ) -> Result<Self> {
-        let tablespaces = map_tablespaces(spec, mapping)?;
         let data_directory = std::path::absolute(data_directory)
             .map_err(|error| Error::file("resolve path", data_directory, &error))?;
-        let mut target =
-            Target { data_directory, tablespaces, made: Vec::new(), locks: Vec::new() };
-        match target.make_directories().and_then(|()| target.make_links()) {
-            Ok(()) => Ok(target),
+        let is_resumed = resume && data_directory.join(UNFINISHED_RESTORE).is_file();
+        let mut target = Target {
+            data_directory,
+            tablespaces,
+            made: Vec::new(),
+            locks: Vec::new(),
+            known: Mutex::default(),
+            is_resumed,
+        };
+        let prepared = match is_resumed {
+            true => target.lock_all().and_then(|()| target.make_links()),
+            false => target.make_directories().and_then(|()| target.make_links()),
+        };
+        match prepared {
+            Ok(()) => {
+                let roots: HashSet<PathBuf> = target.roots().map(Path::to_owned).collect();
+                target.known = Mutex::new(roots);
+                Ok(target)
+            }
             Err(error) => {
                 target.remove_own();
                 Err(error)
@@ -50,9 +72,17 @@ impl Target {
         }
     }
 
+    /// Whether the directories hold a restore that was interrupted.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.is_resumed
+    }
+
     /// Removes what `prepare` made, and only that: a directory with something in
     /// it stays.
     fn remove_own(&self) {
+        if self.is_resumed {
+            return;
+        }
         let links = self.data_directory.join("pg_tblspc");
         if self.locks.len() == 1 + self.tablespaces.len() {
             for oid in self.tablespaces.keys() {
@@ -66,22 +96,18 @@ impl Target {
     }
 
     /// The data directory, absolute.
-    pub fn data_directory(&self) -> &Path {
+    pub(super) fn data_directory(&self) -> &Path {
         &self.data_directory
     }
 
     /// Each tablespace's place.
-    pub fn tablespaces(&self) -> &BTreeMap<u32, PathBuf> {
+    pub(super) fn tablespaces(&self) -> &BTreeMap<u32, PathBuf> {
         &self.tablespaces
     }
 
-    /// Where a tar member belongs. Its name may begin with `/` or `./`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Corrupt`] for a name that leads out of the target.
-    pub fn place(&self, member: &Path) -> Result<PathBuf> {
-        let relative = member::relative_path(member)?;
-        // Written to the tablespace's own place, not through its link.
+    /// Where a path below the data directory is: that of a tablespace's file is
+    /// in the tablespace's own place, not behind its link.
+    pub(super) fn place(&self, relative: &Path) -> PathBuf {
         if let Ok(inside) = relative.strip_prefix("pg_tblspc") {
             let mut components = inside.components();
             let tablespace = components
@@ -89,20 +115,108 @@ impl Target {
                 .and_then(|oid| oid.as_os_str().to_str()?.parse().ok())
                 .and_then(|oid: u32| self.tablespaces.get(&oid));
             if let Some(tablespace) = tablespace {
-                return Ok(tablespace.join(components.as_path()));
+                return join(tablespace, components.as_path());
             }
         }
-        Ok(self.data_directory.join(relative))
+        join(&self.data_directory, relative)
+    }
+
+    /// Makes the directory that holds `place`.
+    ///
+    /// # Errors
+    /// As [`Target::make_directory`].
+    pub(super) fn make_parent(&self, place: &Path) -> Result<()> {
+        place.parent().map_or(Ok(()), |parent| self.make_directory(parent))
+    }
+
+    /// Makes a directory within the target, and its missing parents, each with
+    /// mode 0700. One that is there stays as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when something else has its name, a link included.
+    pub(super) fn make_directory(&self, directory: &Path) -> Result<()> {
+        if self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(directory) {
+            return Ok(());
+        }
+        // All that is written lies below a root, and the roots are known.
+        let Some(parent) = directory.parent() else {
+            return Err(Error::new(ErrorKind::Bug, "a restore left its target"));
+        };
+        self.make_directory(parent)?;
+        match fs::DirBuilder::new().mode(0o700).create(directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let found = directory.symlink_metadata();
+                let found = found.map_err(|error| Error::file("stat file", directory, &error))?;
+                if !found.is_dir() {
+                    return Err(Error::new(
+                        ErrorKind::Corrupt,
+                        format!(
+                            "something that is no directory is in the place of directory \"{}\"",
+                            directory.display()
+                        ),
+                    ));
+                }
+            }
+            Err(error) => return Err(Error::file("create directory", directory, &error)),
+        }
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.to_owned());
+        Ok(())
+    }
+
+    /// Gives the directories the permissions without which the server does not start.
+    pub(super) fn restrict(&self) -> Result<()> {
+        for root in self.roots() {
+            let failed = |error| Error::file("set permissions of directory", root, &error);
+            let mode = fs::metadata(root).map_err(failed)?.permissions().mode();
+            let allowed = (mode & 0o750) | 0o700;
+            if mode & 0o777 != allowed {
+                fs::set_permissions(root, fs::Permissions::from_mode(allowed)).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes every file and link but those that `keep` names, by their paths
+    /// below the data directory. Directories and the links of the tablespaces stay.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`]; what was removed until then is gone.
+    pub(super) fn remove_files_but(&self, keep: impl Fn(&Path) -> bool) -> Result<()> {
+        for (beginning, root) in self.beginnings() {
+            let walk = walkdir::WalkDir::new(&root).min_depth(1);
+            for entry in walk.into_iter().filter_entry(|entry| entry.file_name() != "lost+found") {
+                let entry = entry.map_err(|error| unreadable(&root, error))?;
+                let path = entry.path();
+                let inside = path.strip_prefix(&root).unwrap_or(path);
+                let relative = beginning.join(inside);
+                let is_own_link = || {
+                    let mut oid = relative.strip_prefix("pg_tblspc").ok()?.to_str()?.parse().ok();
+                    oid.take().filter(|oid: &u32| self.tablespaces.contains_key(oid))
+                };
+                if entry.file_type().is_dir() || keep(&relative) || is_own_link().is_some() {
+                    continue;
+                }
+                fs::remove_file(path).map_err(|error| Error::file("remove file", path, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The roots, each with the path below the data directory that it stands for.
+    fn beginnings(&self) -> Vec<(PathBuf, PathBuf)> {
+        let tablespaces = self
+            .tablespaces
+            .iter()
+            .map(|(oid, place)| (Path::new("pg_tblspc").join(oid.to_string()), place.clone()));
+        std::iter::once((PathBuf::new(), self.data_directory.clone())).chain(tablespaces).collect()
     }
 
     /// Flushes all directories, so that every file's name is on disk.
-    pub fn sync_directories(&self) -> Result<()> {
+    pub(super) fn sync_directories(&self) -> Result<()> {
         for root in self.roots() {
             for entry in walkdir::WalkDir::new(root) {
-                let entry = entry.map_err(|error| {
-                    let error = error.into_io_error().unwrap_or_else(|| io::Error::other("loop"));
-                    Error::file("read directory", root, &error)
-                })?;
+                let entry = entry.map_err(|error| unreadable(root, error))?;
                 // The root itself may be a link to a directory.
                 if entry.depth() == 0 || entry.file_type().is_dir() {
                     sync(entry.path())?;
@@ -117,9 +231,10 @@ impl Target {
         Ok(())
     }
 
-    /// Removes everything that the restore wrote. The directories were empty
-    /// before, so all that is in them goes; those that were there stay.
-    pub fn remove(&self) -> Result<()> {
+    /// Removes everything that the restore wrote, and an interrupted one before
+    /// it. The directories were empty before, so all that is in them goes; those
+    /// that were there stay.
+    pub(super) fn remove(&self) -> Result<()> {
         for root in self.roots() {
             empty(root).map_err(|error| Error::file("remove the contents of", root, &error))?;
         }
@@ -155,13 +270,20 @@ impl Target {
                     "Give each tablespace a directory of its own with --tablespace-mapping.",
                 ));
             }
-            self.make_directory(root)?;
+            self.make_root(root)?;
             self.lock(root)?;
+            check_empty(root)?.then_some(()).ok_or_else(|| not_empty(root))?;
         }
         Ok(())
     }
 
-    /// Takes a directory for this restore, and looks once more that it is empty.
+    /// Takes the directories of an interrupted restore.
+    fn lock_all(&mut self) -> Result<()> {
+        let roots: Vec<PathBuf> = self.roots().map(Path::to_owned).collect();
+        roots.iter().try_for_each(|root| self.lock(root))
+    }
+
+    /// Takes a directory for this restore.
     fn lock(&mut self, root: &Path) -> Result<()> {
         let refused = |error: &io::Error| Error::file("lock directory", root, error);
         let directory = File::open(root).map_err(|error| refused(&error))?;
@@ -176,11 +298,11 @@ impl Target {
             Err(TryLockError::Error(error)) => return Err(refused(&error)),
         }
         self.locks.push(directory);
-        check_empty(root)?.then_some(()).ok_or_else(|| not_empty(root))
+        Ok(())
     }
 
     /// Makes a directory and its missing parents, or checks that it is empty.
-    fn make_directory(&mut self, directory: &Path) -> Result<()> {
+    fn make_root(&mut self, directory: &Path) -> Result<()> {
         match fs::read_dir(directory) {
             Ok(_) if check_empty(directory)? => Ok(()),
             Ok(_) => Err(not_empty(directory)),
@@ -189,7 +311,7 @@ impl Target {
                     && !parent.as_os_str().is_empty()
                     && !parent.exists()
                 {
-                    self.make_directory(parent)?;
+                    self.make_root(parent)?;
                 }
                 fs::DirBuilder::new()
                     .mode(0o700)
@@ -207,12 +329,15 @@ impl Target {
             return Ok(());
         }
         let links = self.data_directory.join("pg_tblspc");
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&links)
-            .map_err(|error| Error::file("create directory", &links, &error))?;
+        match fs::DirBuilder::new().mode(0o700).create(&links) {
+            Err(error) if self.is_resumed && error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => result.map_err(|error| Error::file("create directory", &links, &error))?,
+        }
         for (oid, place) in &self.tablespaces {
             let link = links.join(oid.to_string());
+            if self.is_resumed && fs::read_link(&link).is_ok_and(|found| found == *place) {
+                continue;
+            }
             symlink(place, &link).map_err(|error| Error::file("create link", &link, &error))?;
         }
         Ok(())
@@ -227,50 +352,33 @@ fn check_empty(directory: &Path) -> Result<bool> {
 }
 
 fn not_empty(directory: &Path) -> Error {
-    Error::new(ErrorKind::Config, format!("directory \"{}\" is not empty", directory.display()))
+    let error = Error::new(
+        ErrorKind::Config,
+        format!("directory \"{}\" is not empty", directory.display()),
+    );
+    if directory.join(UNFINISHED_RESTORE).exists() {
+        return error.with_detail("It holds a restore that was interrupted.").with_hint(
+            "Go on with it by the same command and --resume, or remove what is in the directory.",
+        );
+    }
+    error
         .with_hint(
             "Name a new or an empty directory, or remove what is in it. A tablespace goes elsewhere with --tablespace-mapping=OLD=NEW.",
         )
 }
 
-fn map_tablespaces(
-    spec: Option<&TablespaceSpec>,
-    mapping: &[(PathBuf, PathBuf)],
-) -> Result<BTreeMap<u32, PathBuf>> {
-    let mut tablespaces = BTreeMap::new();
-    let mut used = vec![false; mapping.len()];
-    for (oid, place) in spec.iter().flat_map(|spec| &spec.places) {
-        let Ok(oid) = oid.parse::<u32>() else { continue };
-        let old = Path::new(&place.loc);
-        let mapped = mapping.iter().position(|(from, _)| from == old);
-        let new = mapped.map_or(old, |index| {
-            used[index] = true;
-            &mapping[index].1
-        });
-        if !new.is_absolute() || new.components().any(|part| part == Component::ParentDir) {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!("tablespace directory \"{}\" is not an absolute path", new.display()),
-            ));
-        }
-        tablespaces.insert(oid, new.to_owned());
+fn unreadable(root: &Path, error: walkdir::Error) -> Error {
+    let path = error.path().unwrap_or(root).to_owned();
+    let error = error.into_io_error().unwrap_or_else(|| io::Error::other("a loop of links"));
+    Error::file("read directory", &path, &error)
+}
+
+/// `Path::join` adds a slash for an empty path.
+fn join(root: &Path, relative: &Path) -> PathBuf {
+    match relative.as_os_str().is_empty() {
+        true => root.to_owned(),
+        false => root.join(relative),
     }
-    if let Some(index) = used.iter().position(|used| !used) {
-        let places: Vec<&str> = spec
-            .iter()
-            .flat_map(|spec| spec.places.values())
-            .map(|place| place.loc.as_str())
-            .collect();
-        let error = Error::new(
-            ErrorKind::Config,
-            format!("the backup has no tablespace in \"{}\"", mapping[index].0.display()),
-        );
-        return Err(match places.is_empty() {
-            true => error.with_hint("It has no tablespaces: leave --tablespace-mapping out."),
-            false => error.with_hint(format!("Its tablespaces are in: {}.", places.join(", "))),
-        });
-    }
-    Ok(tablespaces)
 }
 
 fn sync(directory: &Path) -> Result<()> {
@@ -297,38 +405,24 @@ fn empty(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sentinel::TablespacePlace;
 
-    fn spec(loc: &Path) -> TablespaceSpec {
-        TablespaceSpec {
-            base_prefix: "/data".into(),
-            tablespaces: vec!["16384".into()],
-            places: BTreeMap::from([(
-                "16384".into(),
-                TablespacePlace { loc: loc.display().to_string(), link: "pg_tblspc/16384".into() },
-            )]),
-        }
+    fn one(place: &Path) -> BTreeMap<u32, PathBuf> {
+        BTreeMap::from([(16384, place.to_owned())])
     }
 
     #[test]
-    fn members_go_where_they_belong_and_nowhere_else() {
+    fn members_go_where_they_belong() {
         let dir = tempfile::tempdir().unwrap();
         let (data, space) = (dir.path().join("new/data"), dir.path().join("space"));
-        let old = Path::new("/old/space");
-        let mapping = [(old.to_owned(), space.clone())];
-        let target = Target::prepare(&data, Some(&spec(old)), &mapping).unwrap();
+        let target = Target::prepare(&data, one(&space), false).unwrap();
         for (member, place) in [
-            ("/", data.clone()),
-            ("/base/1/2", data.join("base/1/2")),
+            ("", data.clone()),
             ("base/1/2", data.join("base/1/2")),
-            ("./base//1", data.join("base/1")),
-            ("/pg_tblspc/16384/PG_15_1/5/6", space.join("PG_15_1/5/6")),
-            ("/pg_tblspc/99/x", data.join("pg_tblspc/99/x")),
+            ("pg_tblspc/16384", space.clone()),
+            ("pg_tblspc/16384/PG_15_1/5/6", space.join("PG_15_1/5/6")),
+            ("pg_tblspc/99/x", data.join("pg_tblspc/99/x")),
         ] {
-            assert_eq!(target.place(Path::new(member)).unwrap(), place, "{member}");
-        }
-        for member in ["../x", "/base/../../x", "/pg_tblspc/16384/../../x", ".."] {
-            assert_eq!(target.place(Path::new(member)).unwrap_err().kind(), ErrorKind::Corrupt);
+            assert_eq!(target.place(Path::new(member)), place, "{member}");
         }
         assert_eq!(fs::read_link(data.join("pg_tblspc/16384")).unwrap(), space);
 
@@ -343,32 +437,66 @@ mod tests {
         fs::create_dir(&space).unwrap();
         fs::write(space.join("precious"), b"x").unwrap();
         let data = dir.path().join("data");
-        let error = Target::prepare(&data, Some(&spec(&space)), &[]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.message().contains("not empty"));
-        assert!(space.join("precious").exists());
-        assert!(!data.exists(), "the data directory made before is gone again");
+        for resume in [false, true] {
+            let error = Target::prepare(&data, one(&space), resume).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.message().contains("not empty"));
+            assert!(space.join("precious").exists());
+            assert!(!data.exists(), "the data directory made before is gone again");
+        }
     }
 
     #[test]
     fn two_restores_never_share_a_directory() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
-        let first = Target::prepare(&data, None, &[]).unwrap();
-        let error = Target::prepare(&data, None, &[]).unwrap_err();
+        let first = Target::prepare(&data, BTreeMap::new(), false).unwrap();
+        let error = Target::prepare(&data, BTreeMap::new(), false).unwrap_err();
+        assert!(error.message().contains("another restore"), "{error}");
+        fs::write(data.join(UNFINISHED_RESTORE), "").unwrap();
+        let error = Target::prepare(&data, BTreeMap::new(), true).unwrap_err();
         assert!(error.message().contains("another restore"), "{error}");
         assert!(data.exists(), "the first restore's directory stays");
         drop(first);
-        Target::prepare(&data, None, &[]).unwrap();
+        let error = Target::prepare(&data, BTreeMap::new(), false).unwrap_err();
+        assert!(error.hint().unwrap().contains("--resume"), "{error}");
+        assert!(Target::prepare(&data, BTreeMap::new(), true).unwrap().is_resumed());
     }
 
     #[test]
-    fn a_mapping_that_fits_nothing_is_refused() {
+    fn nothing_is_made_through_a_link() {
         let dir = tempfile::tempdir().unwrap();
-        let mapping = [(PathBuf::from("/wrong"), dir.path().join("x"))];
-        let error =
-            Target::prepare(&dir.path().join("data"), Some(&spec(Path::new("/ts"))), &mapping)
-                .unwrap_err();
-        assert!(error.hint().unwrap().contains("/ts"));
+        let target = Target::prepare(&dir.path().join("data"), BTreeMap::new(), false).unwrap();
+        let data = target.data_directory();
+        symlink(dir.path(), data.join("link")).unwrap();
+        fs::write(data.join("file"), "").unwrap();
+        for name in ["link/x", "file/x", "link/a/b"] {
+            let error = target.make_parent(&data.join(name)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}");
+        }
+        target.make_parent(&data.join("a/b/c")).unwrap();
+        let mode = fs::metadata(data.join("a/b")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn files_of_an_interrupted_restore_are_removed_but_for_the_sound_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let space = dir.path().join("space");
+        let target = Target::prepare(&dir.path().join("data"), one(&space), false).unwrap();
+        let data = target.data_directory();
+        fs::create_dir_all(data.join("base/1")).unwrap();
+        for file in ["base/1/kept", "base/1/gone", "pg_tblspc/16385"] {
+            fs::write(data.join(file), "").unwrap();
+        }
+        for file in ["kept", "gone"] {
+            fs::write(space.join(file), "").unwrap();
+        }
+        symlink("base", data.join("link")).unwrap();
+        target.remove_files_but(|path| path.ends_with("kept")).unwrap();
+        let count = |path: &Path| fs::read_dir(path).unwrap().count();
+        assert_eq!((count(&data.join("base/1")), count(&space)), (1, 1));
+        assert_eq!(count(&data.join("pg_tblspc")), 1, "the tablespace's link stays");
+        assert!(data.join("link").symlink_metadata().is_err());
     }
 }

@@ -130,16 +130,25 @@ impl Fixture {
     }
 
     async fn fetch(&self, name: &str) -> Result<Fetched> {
+        self.fetch_into(name, "restored_space", false).await
+    }
+
+    async fn resume(&self) -> Result<Fetched> {
+        self.fetch_into(NAME, "restored_space", true).await
+    }
+
+    async fn fetch_into(&self, name: &str, space: &str, resume: bool) -> Result<Fetched> {
         let (notices, _queue) = notice::channel();
         let request = FetchRequest {
             name: name.to_owned(),
             directory: self.dir.path().join("restored"),
             concurrency: 3,
-            tablespace_mapping: vec![(
+            tablespaces: TablespacePlaces::Mapped(vec![(
                 self.dir.path().join("space"),
-                self.dir.path().join("restored_space"),
-            )],
+                self.dir.path().join(space),
+            )]),
             recovery: None,
+            resume,
         };
         let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());
         fetch(store, request, Arc::default(), notices, self.cancel.clone()).await
@@ -147,7 +156,10 @@ impl Fixture {
 
     /// Restores the backup, and compares every file.
     async fn comes_back(&self) {
-        let fetched = self.fetch("LATEST").await.unwrap();
+        self.is_the_same(&self.fetch("LATEST").await.unwrap());
+    }
+
+    fn is_the_same(&self, fetched: &Fetched) {
         assert_eq!(fetched.name, NAME);
         let mut expected = files(&self.data());
         expected.remove("postmaster.pid");
@@ -493,4 +505,95 @@ async fn a_cancelled_restore_leaves_nothing() {
     let (result, ()) = tokio::join!(fixture.fetch(NAME), cancel);
     assert_eq!(result.unwrap_err().kind(), ErrorKind::Cancelled);
     assert!(fixture.nothing_restored());
+}
+
+/// Fails the call of this number, counted from now, and all after it.
+async fn interrupted_at(fixture: &Fixture, get: u64) {
+    let number = fixture.store.calls(Operation::Get) + get;
+    let refuse = Fault::Refuse(ErrorKind::Unavailable);
+    let _ = fixture.store.clone().with(Operation::Get, When::From(number), refuse);
+    let error = fixture.fetch(NAME).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    fixture.store.heal();
+}
+
+#[tokio::test]
+async fn an_interrupted_restore_goes_on_with_what_is_missing() {
+    let fixture = Fixture::new().await;
+    fixture.push().await.unwrap();
+    let restored = fixture.dir.path().join("restored");
+    let tars = fixture.keys().await.iter().filter(|key| key.contains("/part_")).count() as u64;
+    assert!(tars > 6, "{tars} tars");
+    // Sentinel, list of files, label, control file; then the tars.
+    interrupted_at(&fixture, 5 + tars - 3).await;
+    assert!(!restored.join("global/pg_control").exists());
+
+    // Without being told to, nothing goes on, and with other places neither.
+    let error = fixture.fetch(NAME).await.unwrap_err();
+    assert!(error.hint().unwrap().contains("--resume"), "{error:?}");
+    let error = fixture.fetch_into(NAME, "elsewhere", true).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(restored.join("wal_e.unfinished_restore").exists());
+
+    let before = fixture.store.calls(Operation::Get);
+    let fetched = fixture.resume().await.unwrap();
+    // Those that were under way when the store failed may have been done or not.
+    let gets = fixture.store.calls(Operation::Get) - before;
+    assert!((4 + 3..4 + tars - 2).contains(&gets), "{gets} of {tars}");
+    fixture.is_the_same(&fetched);
+    assert!(fixture.resume().await.unwrap_err().message().contains("not empty"));
+}
+
+#[tokio::test]
+async fn what_was_damaged_between_two_runs_is_fetched_again() {
+    let fixture = Fixture::new().await;
+    fixture.push().await.unwrap();
+    let restored = fixture.dir.path().join("restored");
+    let tars = fixture.keys().await.iter().filter(|key| key.contains("/part_")).count() as u64;
+    interrupted_at(&fixture, 4 + tars).await;
+    let mut some: Vec<PathBuf> = files(&restored)
+        .into_keys()
+        .filter(|path| path.starts_with("base/5/"))
+        .map(|path| restored.join(path))
+        .collect();
+    assert!(some.len() > 3);
+    let spoilt = some.split_off(some.len() - 3);
+    fs::remove_file(&spoilt[0]).unwrap();
+    fs::write(&spoilt[1], "short").unwrap();
+    fs::remove_file(&spoilt[2]).unwrap();
+    symlink("/etc/passwd", &spoilt[2]).unwrap();
+    fs::write(restored.join("stray"), "x").unwrap();
+    let fetched = fixture.resume().await.unwrap();
+    fixture.is_the_same(&fetched);
+}
+
+#[tokio::test]
+async fn a_note_that_was_left_behind_is_cleared_away() {
+    let fixture = Fixture::new().await;
+    fixture.push().await.unwrap();
+    let tars = fixture.keys().await.iter().filter(|key| key.contains("/part_")).count() as u64;
+    interrupted_at(&fixture, 4 + tars).await;
+    let note = fixture.dir.path().join("restored/wal_e.unfinished_restore");
+    let text = fs::read(&note).unwrap();
+    fixture.resume().await.unwrap();
+    assert!(!note.exists());
+    fs::write(&note, text).unwrap();
+    let before = fixture.store.calls(Operation::Get);
+    fixture.resume().await.unwrap();
+    assert_eq!(fixture.store.calls(Operation::Get) - before, 2, "only what tells the backup");
+    assert!(!note.exists());
+}
+
+#[tokio::test]
+async fn a_damaged_backup_leaves_nothing_even_when_it_is_gone_on_with() {
+    let fixture = Fixture::new().await;
+    fixture.push().await.unwrap();
+    let tars = fixture.keys().await.iter().filter(|key| key.contains("/part_")).count() as u64;
+    interrupted_at(&fixture, 4 + tars).await;
+    let key = layout::tar_partition(NAME, "backup_label.tar.lz4");
+    let put = fixture.memory.put(&key, "?".into(), PutMode::Replace, &NO_ATTRIBUTES);
+    let _ = put.await.unwrap();
+    assert_eq!(fixture.resume().await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert!(files(&fixture.dir.path().join("restored")).is_empty());
+    assert!(files(&fixture.dir.path().join("restored_space")).is_empty());
 }

@@ -1,11 +1,17 @@
 //! One tar partition onto disk.
 
-use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::deferred::{CONTROL_FILE, Deferred};
+use super::increment;
+use super::member;
+use super::selection::{Selection, Take};
+use super::syncing::{Batch, SyncPool};
+use super::tar_reader::{Member, MemberKind, TarReader};
 use super::target::Target;
 use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,237 +19,266 @@ use crate::error::{Error, ErrorKind, Result};
 /// How files are written, in bytes.
 const WRITE_BYTES: usize = 256 * 1024;
 
+/// Where all tars of a restore go.
+#[derive(Debug)]
+pub(super) struct Sink {
+    /// The directories.
+    pub(super) target: Target,
+    /// What is written last.
+    pub(super) deferred: Deferred,
+    /// How much may come.
+    pub(super) budget: Budget,
+    /// Brings files to the disk.
+    pub(super) syncing: SyncPool,
+    /// Symbolic links mean something: those of WAL-E do, those of WAL-G are broken.
+    pub(super) keeps_links: bool,
+}
+
+/// Limits what comes out of tars: a small object can hold gigabytes of zeros.
+#[derive(Debug)]
+pub(super) struct Budget {
+    limit: Option<u64>,
+    used: AtomicU64,
+}
+
+impl Budget {
+    /// For backups that say they have so many bytes of files; without a number
+    /// there is no limit.
+    pub(super) fn new(uncompressed_bytes: Option<u64>) -> Self {
+        // Files may grow a little while they are read, and what exactly is counted
+        // differs between writers.
+        let limit =
+            uncompressed_bytes.map(|bytes| bytes.saturating_add(bytes / 8).saturating_add(1 << 30));
+        Budget { limit, used: AtomicU64::new(0) }
+    }
+
+    fn take(&self, bytes: u64) -> Result<()> {
+        let used = self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        match self.limit {
+            Some(limit) if used > limit => Err(Error::new(
+                ErrorKind::Corrupt,
+                "its files are much larger than the base backup says",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What a tar put on disk.
 #[derive(Debug, Default)]
-pub struct Unpacked {
+pub(super) struct Unpacked {
     /// Files written.
-    pub files: u64,
+    pub(super) files: u64,
     /// Their bytes.
-    pub bytes: u64,
+    pub(super) bytes: u64,
+    /// What is on disk now, by path below the data directory, with the size of
+    /// files. `None` when not all of the tar is on disk, or a name is not UTF-8.
+    pub(super) members: Option<Vec<(String, Option<u64>)>>,
+    /// Links that were passed over.
+    pub(super) links: u64,
 }
 
-/// Unpacks the tar in `source`, encoded as `encoding`, into `target`, syncing each
-/// file. `expected` are the names that it must hold, when that is known.
+/// Unpacks the tar in `source`, encoded as `encoding`, and syncs its files.
+/// `is_control` says that it is the tar of the control file alone.
 ///
-/// Only directories and regular files are taken, and no file may be there
-/// already: a tar can neither replace a file nor write through a link.
+/// No file may be there already, and no directory on the way to one may be a
+/// link: a tar can neither replace a file nor write through a link.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] for a damaged or truncated object, a member of another
-/// kind, a name that leads out of the target, and members that are missing.
-pub fn unpack(
+/// [`ErrorKind::Corrupt`] for a damaged or truncated object, a member that no
+/// cluster has, and a name that leads out of the target.
+pub(super) fn unpack(
     source: impl Read,
     encoding: Encoding,
-    target: &Target,
-    expected: Option<&[String]>,
+    sink: &Sink,
+    selection: &Selection,
+    is_control: bool,
 ) -> Result<Unpacked> {
-    let damaged = |error| Error::from_tar(error);
-    let mut missing: Option<HashSet<&str>> =
-        expected.map(|names| names.iter().map(String::as_str).collect());
-    let mut unpacked = Unpacked::default();
-    let mut archive = tar::Archive::new(Decompressor::new(source, encoding).map_err(damaged)?);
-    for entry in archive.entries().map_err(damaged)? {
-        let mut entry = entry.map_err(damaged)?;
-        let name = entry.path().map_err(damaged)?.into_owned();
-        let place = target.place(&name)?;
-        let mode = entry.header().mode().map_err(damaged)? & 0o777;
-        match entry.header().entry_type() {
-            tar::EntryType::Directory => directory(&place, mode)?,
-            tar::EntryType::Regular | tar::EntryType::Continuous => {
-                unpacked.bytes += file(&mut entry, &place, mode)?;
-                unpacked.files += 1;
-                if let (Some(missing), Some(name)) = (&mut missing, name.to_str()) {
-                    missing.remove(name);
+    let decompressor = Decompressor::new(source, encoding).map_err(Error::from_tar)?;
+    let mut unpacking = Unpacking {
+        tar: TarReader::new(decompressor),
+        sink,
+        selection,
+        is_control,
+        batch: sink.syncing.batch(),
+        buffer: vec![0; WRITE_BYTES],
+        unpacked: Unpacked { members: Some(Vec::new()), ..Unpacked::default() },
+    };
+    let result = unpacking.run();
+    let Unpacking { tar, batch, unpacked, .. } = unpacking;
+    // What was handed over is waited for also after an error: the caller may
+    // remove the files.
+    let synced = batch.wait();
+    result?;
+    // The tar ends before its frame does: only the frame's end proves its checksum.
+    tar.finish()?;
+    synced?;
+    Ok(unpacked)
+}
+
+struct Unpacking<'a, R> {
+    tar: TarReader<R>,
+    sink: &'a Sink,
+    selection: &'a Selection,
+    is_control: bool,
+    batch: Batch,
+    buffer: Vec<u8>,
+    unpacked: Unpacked,
+}
+
+impl<R: Read> Unpacking<'_, R> {
+    fn run(&mut self) -> Result<()> {
+        while let Some(member) = self.tar.next_member()? {
+            self.member(&member).map_err(|error| name_member(error, &member.name))?;
+        }
+        Ok(())
+    }
+
+    fn member(&mut self, member: &Member) -> Result<()> {
+        let path = member::relative_path(&member.name)?;
+        self.sink.budget.take(member.size)?;
+        let came_before = path.to_str().is_some_and(|path| self.selection.came(path));
+        match &member.kind {
+            MemberKind::Directory => {
+                if self.selection.is_tip() {
+                    self.directory(&path, member.mode)?;
+                    self.record(&path, None);
+                }
+                Ok(())
+            }
+            MemberKind::File if path.as_os_str().is_empty() => {
+                Err(Error::new(ErrorKind::Corrupt, "a file has the data directory's name"))
+            }
+            MemberKind::File => match self.selection.take(&path) {
+                None => Ok(()),
+                Some(_) if path == Path::new(CONTROL_FILE) && self.selection.is_tip() => {
+                    let deferred = &self.sink.deferred;
+                    // It is not on disk: a restore that goes on needs this tar again.
+                    self.unpacked.members = None;
+                    deferred.keep_control(&mut self.tar, member.mode, self.is_control)
+                }
+                Some(_) if came_before => Err(comes_twice()),
+                Some(Take::Whole) => self.file(&path, member),
+                Some(Take::Pages) => self.pages(&path, member),
+            },
+            MemberKind::SymbolicLink(to) => {
+                if self.selection.is_tip() && self.sink.keeps_links {
+                    self.sink.deferred.keep_link(path, to.clone());
+                    // It is not made yet: a restore that goes on needs this tar again.
+                    self.unpacked.members = None;
+                } else {
+                    self.unpacked.links += 1;
+                }
+                Ok(())
+            }
+            MemberKind::Unsupported(kind) => Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("a member is {kind}, and no cluster has such a thing"),
+            )),
+        }
+    }
+
+    fn directory(&self, path: &Path, mode: u32) -> Result<()> {
+        let place = self.sink.target.place(path);
+        self.sink.target.make_directory(&place)?;
+        let mode = (mode & 0o750) | 0o700;
+        fs::set_permissions(&place, fs::Permissions::from_mode(mode))
+            .map_err(|error| Error::file("set permissions of directory", &place, &error))
+    }
+
+    fn file(&mut self, path: &Path, member: &Member) -> Result<()> {
+        let place = self.sink.target.place(path);
+        self.sink.target.make_parent(&place)?;
+        let mut file =
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&place) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    return Err(comes_twice());
+                }
+                result => result.map_err(|error| Error::file("create file", &place, &error))?,
+            };
+        self.copy(&mut file, &place)?;
+        let mode = file_mode(member.mode);
+        if mode != 0o600 {
+            file.set_permissions(fs::Permissions::from_mode(mode))
+                .map_err(|error| Error::file("set permissions of file", &place, &error))?;
+        }
+        self.batch.sync(file, place)?;
+        self.unpacked.files += 1;
+        self.unpacked.bytes += member.size;
+        self.record(path, Some(member.size));
+        Ok(())
+    }
+
+    /// Pages of a file that an older backup of the chain has.
+    fn pages(&mut self, path: &Path, member: &Member) -> Result<()> {
+        let place = self.sink.target.place(path);
+        self.sink.target.make_parent(&place)?;
+        if !place.symlink_metadata().is_ok_and(|found| found.is_file()) {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "it holds pages of a file that no older backup has",
+            ));
+        }
+        let file = OpenOptions::new()
+            .write(true)
+            .open(&place)
+            .map_err(|error| Error::file("open file", &place, &error))?;
+        let bytes = increment::apply(&mut self.tar, member.size, &file, &place)?;
+        let size = file.metadata().map_err(|error| Error::file("stat file", &place, &error))?.len();
+        self.batch.sync(file, place)?;
+        self.unpacked.bytes += bytes;
+        self.record(path, Some(size));
+        Ok(())
+    }
+
+    /// Like `io::copy`, but tells the errors of the two sides apart.
+    fn copy(&mut self, file: &mut File, place: &Path) -> Result<()> {
+        loop {
+            let mut length = 0;
+            while length < self.buffer.len() {
+                match self.tar.read(&mut self.buffer[length..]) {
+                    Ok(0) => break,
+                    Ok(read) => length += read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(Error::from_tar(error)),
                 }
             }
-            kind => {
-                return Err(Error::new(
-                    ErrorKind::Corrupt,
-                    format!(
-                        "tar member \"{}\" is neither a file nor a directory ({kind:?})",
-                        name.display()
-                    ),
-                ));
+            if length == 0 {
+                return Ok(());
             }
+            file.write_all(&self.buffer[..length])
+                .map_err(|error| Error::file("write file", place, &error))?;
         }
     }
-    // The tar ends before its frame does: only the frame's end proves its checksum.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(damaged)?;
-    match missing.as_ref().and_then(|missing| missing.iter().min()) {
-        None => Ok(unpacked),
-        Some(name) => Err(Error::new(
-            ErrorKind::Corrupt,
-            format!("the tar lacks \"{name}\", which files_metadata.json says it holds"),
-        )),
-    }
-}
 
-impl Error {
-    /// The core error inside, or else damage: what the tar reader complains of
-    /// itself is the form of the tar.
-    fn from_tar(source: io::Error) -> Error {
-        let error = Error::from_io("the tar is damaged", source);
-        match error.kind() {
-            ErrorKind::Io => Error::new(ErrorKind::Corrupt, error.message()),
-            _ => error,
+    fn record(&mut self, path: &Path, size: Option<u64>) {
+        match (path.to_str(), &mut self.unpacked.members) {
+            (Some(path), Some(members)) => members.push((path.to_owned(), size)),
+            (None, members) => *members = None,
+            (_, None) => {}
         }
     }
 }
 
-fn directory(place: &Path, mode: u32) -> Result<()> {
-    make_directory(place)?;
-    fs::set_permissions(place, fs::Permissions::from_mode(mode | 0o700))
-        .map_err(|error| Error::file("set permissions of directory", place, &error))
+/// The permissions that PostgreSQL allows: of the owner, and reading for the group.
+pub(super) fn file_mode(mode: u32) -> u32 {
+    (mode & 0o750) | 0o600
 }
 
-fn make_directory(place: &Path) -> Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(place)
-        .map_err(|error| Error::file("create directory", place, &error))
+fn comes_twice() -> Error {
+    Error::new(ErrorKind::Corrupt, "the same file comes twice")
 }
 
-fn file(content: &mut impl Read, place: &Path, mode: u32) -> Result<u64> {
-    if let Some(parent) = place.parent() {
-        make_directory(parent)?;
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(place)
-        .map_err(|error| Error::file("create file", place, &error))?;
-    let bytes = copy(content, &mut file, place)?;
-    file.set_permissions(fs::Permissions::from_mode(mode | 0o600))
-        .and_then(|()| file.sync_all())
-        .map_err(|error| Error::file("sync file", place, &error))?;
-    Ok(bytes)
-}
-
-/// Like `io::copy`, but tells the errors of the two sides apart.
-fn copy(content: &mut impl Read, file: &mut File, place: &Path) -> Result<u64> {
-    let mut buffer = vec![0; WRITE_BYTES];
-    let mut bytes = 0;
-    loop {
-        let mut length = 0;
-        while length < buffer.len() {
-            match content.read(&mut buffer[length..]).map_err(Error::from_tar)? {
-                0 => break,
-                read => length += read,
-            }
+/// Damage is where the reader was.
+fn name_member(error: Error, name: &Path) -> Error {
+    let shown = format!("\"{}\"", name.display());
+    match error.kind() {
+        ErrorKind::Corrupt if !error.message().contains(&shown) => {
+            Error::new(ErrorKind::Corrupt, format!("in member {shown}: {}", error.message()))
         }
-        if length == 0 {
-            return Ok(bytes);
-        }
-        file.write_all(&buffer[..length])
-            .map_err(|error| Error::file("write file", place, &error))?;
-        bytes += length as u64;
+        _ => error,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codec::{Compression, Compressor};
-
-    fn tar(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
-        let mut builder = tar::Builder::new(Vec::new());
-        build(&mut builder);
-        compress(&builder.into_inner().unwrap())
-    }
-
-    fn compress(data: &[u8]) -> Vec<u8> {
-        let mut writer = Compressor::new(Vec::new(), Compression::default()).unwrap();
-        writer.write_all(data).unwrap();
-        writer.finish().unwrap()
-    }
-
-    fn add(builder: &mut tar::Builder<Vec<u8>>, name: &str, kind: tar::EntryType, content: &[u8]) {
-        let mut header = tar::Header::new_ustar();
-        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-        header.set_entry_type(kind);
-        header.set_mode(0o640);
-        header.set_size(content.len() as u64);
-        if matches!(kind, tar::EntryType::Symlink | tar::EntryType::Link) {
-            header.set_link_name("/etc").unwrap();
-        }
-        header.set_cksum();
-        builder.append(&header, content).unwrap();
-    }
-
-    fn fixture() -> (tempfile::TempDir, Target) {
-        let dir = tempfile::tempdir().unwrap();
-        let target = Target::prepare(&dir.path().join("data"), None, &[]).unwrap();
-        (dir, target)
-    }
-
-    #[test]
-    fn files_and_directories_are_unpacked_with_their_modes() {
-        let (_dir, target) = fixture();
-        let object = tar(|builder| {
-            add(builder, "/base", tar::EntryType::Directory, b"");
-            add(builder, "/base/1/2", tar::EntryType::Regular, b"content");
-        });
-        let names = ["/base/1/2".to_owned()];
-        let unpacked = unpack(&object[..], Encoding::Lz4, &target, Some(&names)).unwrap();
-        assert_eq!((unpacked.files, unpacked.bytes), (1, 7));
-        let file = target.data_directory().join("base/1/2");
-        assert_eq!(fs::read(&file).unwrap(), b"content");
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
-        let parent = fs::metadata(target.data_directory().join("base/1")).unwrap();
-        assert_eq!(parent.permissions().mode() & 0o777, 0o700, "a missing parent");
-    }
-
-    #[test]
-    fn hostile_members_are_refused() {
-        for (name, kind) in [
-            ("../escape", tar::EntryType::Regular),
-            ("/base/../../escape", tar::EntryType::Regular),
-            ("/link", tar::EntryType::Symlink),
-            ("/link", tar::EntryType::Link),
-            ("/device", tar::EntryType::Char),
-            ("/fifo", tar::EntryType::Fifo),
-        ] {
-            let (dir, target) = fixture();
-            let object = tar(|builder| add(builder, name, kind, b""));
-            let error = unpack(&object[..], Encoding::Lz4, &target, None).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}");
-            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{name}");
-            assert_eq!(fs::read_dir(target.data_directory()).unwrap().count(), 0, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_file_is_never_written_twice() {
-        let (_dir, target) = fixture();
-        let object = tar(|builder| {
-            add(builder, "/a", tar::EntryType::Regular, b"first");
-            add(builder, "/a", tar::EntryType::Regular, b"second");
-        });
-        assert!(unpack(&object[..], Encoding::Lz4, &target, None).is_err());
-    }
-
-    #[test]
-    fn damage_is_noticed_wherever_it_is() {
-        let content: Vec<u8> = (0..400_000_u32).map(|n| (n * 7 % 256) as u8).collect();
-        let object = tar(|builder| add(builder, "/a", tar::EntryType::Regular, &content));
-        for length in (0..object.len()).step_by(object.len() / 50) {
-            let (_dir, target) = fixture();
-            let error = unpack(&object[..length], Encoding::Lz4, &target, None).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Corrupt, "cut at {length}");
-        }
-        // The content's checksum is the last four bytes of all.
-        let mut damaged = object.clone();
-        *damaged.last_mut().unwrap() ^= 1;
-        let (_dir, target) = fixture();
-        assert_eq!(
-            unpack(&damaged[..], Encoding::Lz4, &target, None).unwrap_err().kind(),
-            ErrorKind::Corrupt
-        );
-        let (_dir, target) = fixture();
-        let names = ["/a".to_owned(), "/b".to_owned()];
-        let error = unpack(&object[..], Encoding::Lz4, &target, Some(&names)).unwrap_err();
-        assert!(error.message().contains("\"/b\""));
-    }
-}
+mod tests;

@@ -42,6 +42,9 @@ const EXCLUDED_FILES: [&str; 11] = [
 /// How the names of wal_e's own files in the data directory begin.
 pub const UNFINISHED_BACKUP: &str = "wal_e.unfinished_backup";
 
+/// Where `backup-fetch` notes what it has restored, until all is.
+pub const UNFINISHED_RESTORE: &str = "wal_e.unfinished_restore";
+
 /// Whether a directory is kept without its content.
 pub fn is_emptied(directory: &str) -> bool {
     EMPTIED_DIRECTORIES.contains(&directory)
@@ -54,6 +57,7 @@ pub fn is_excluded(path: &str) -> bool {
     EXCLUDED_FILES.contains(&path)
         || path == "global/pg_control"
         || path.starts_with(UNFINISHED_BACKUP)
+        || path.starts_with(UNFINISHED_RESTORE)
         || name.starts_with("pgsql_tmp")
         || name.starts_with("pg_internal.init")
         || relation_file(path).is_some_and(|file| file.temporary)
@@ -155,6 +159,7 @@ mod tests {
             "global/pg_internal.init.123",
             "base/5/t3_16384_vm",
             "global/pg_control",
+            "wal_e.unfinished_restore",
         ] {
             assert!(is_excluded(path), "{path}");
         }

@@ -2,7 +2,9 @@
 //! server, no store and no clock.
 
 pub mod archive_status;
+pub mod backup_label;
 pub mod backup_manifest;
+pub mod control_file;
 pub mod data_directory;
 pub mod lsn;
 pub mod page;
@@ -10,7 +12,9 @@ pub mod tablespace_map;
 pub mod wal_file;
 pub mod wal_page;
 
+pub use backup_label::BackupLabel;
 pub use backup_manifest::{BackupManifest, ManifestFile, WalRange};
+pub use control_file::ControlFile;
 pub use lsn::{Lsn, SystemIdentifier, TimelineId};
 pub use wal_file::{SegmentNumber, SegmentSize, WalFileKind, WalFileName, WalSegment};
 pub use wal_page::WalPageHeader;

@@ -39,6 +39,7 @@ pub async fn run_all_but_racing(store: Arc<dyn ObjectStore>) {
     replace_replaces(store).await;
     head_tells_size_time_and_attributes(store).await;
     get_begins_at_an_offset(store).await;
+    get_range_ends_where_it_is_told_to(store).await;
     get_refuses_an_object_that_changed(store).await;
     what_is_missing_is_not_found(store).await;
     parts_become_one_object(store).await;
@@ -206,6 +207,39 @@ pub async fn get_begins_at_an_offset(store: &dyn ObjectStore) {
     }
     let past = store.get(&key, 700_002, None).await.expect_err("past the end");
     assert_eq!(past.kind(), ErrorKind::Conflict, "{past:?}");
+}
+
+/// A range has as many bytes as were asked for, or as there are.
+pub async fn get_range_ends_where_it_is_told_to(store: &dyn ObjectStore) {
+    let key = key("range/object");
+    let content = noise(700_001, 10);
+    assert_eq!(put(store, &key, content.clone(), PutMode::CreateOnly).await, PutOutcome::Stored);
+    for (offset, length) in [
+        (0_usize, 1_usize),
+        (0, 700_000),
+        (0, 700_001),
+        (0, 700_002),
+        (0, usize::MAX),
+        (1, 300_000),
+        (262_144, 262_144),
+        (700_000, 1),
+        (700_000, 5),
+        (700_001, 1),
+        (5, 0),
+    ] {
+        let range = store.get_range(&key, offset as u64, Some(length as u64), None).await;
+        let range = range.unwrap_or_else(|error| panic!("range of {key}: {error:?}"));
+        assert_eq!(range.info.size_bytes, content.len() as u64, "the size is that of the object");
+        let read = read_rest(range).await.unwrap_or_else(|error| panic!("{key}: {error:?}"));
+        let end = content.len().min(offset.saturating_add(length));
+        assert!(read == content.slice(offset..end), "{length} bytes of {key} from {offset}");
+    }
+    let past = store.get_range(&key, 700_002, Some(1), None).await.expect_err("past the end");
+    assert_eq!(past.kind(), ErrorKind::Conflict, "{past:?}");
+    let empty = self::key("range/empty");
+    assert_eq!(put(store, &empty, Bytes::new(), PutMode::CreateOnly).await, PutOutcome::Stored);
+    let range = store.get_range(&empty, 0, Some(10), None).await.expect("an empty object");
+    assert!(read_rest(range).await.expect("content").is_empty());
 }
 
 /// With the etag of an object that was replaced, a read is refused.

@@ -102,6 +102,11 @@ impl<S: ObjectStore> FaultyStore<S> {
         most
     }
 
+    /// How many calls run now.
+    pub fn running(&self) -> usize {
+        self.plan.lock().running
+    }
+
     /// Forgets all faults: the outage is over.
     pub fn heal(&self) {
         self.plan.lock().faults.clear();
@@ -211,15 +216,16 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
         Ok(Box::new(FaultyUpload { upload, plan: Arc::clone(&self.plan) }))
     }
 
-    async fn get(
+    async fn get_range(
         &self,
         key: &ObjectKey,
         offset: u64,
+        length: Option<u64>,
         if_match: Option<&str>,
     ) -> Result<ObjectReader> {
         let _running = self.plan.running();
         let fault = self.plan.next(Operation::Get);
-        let get = self.store.get(key, offset, if_match);
+        let get = self.store.get_range(key, offset, length, if_match);
         let mut reader = apply(fault, Operation::Get, get).await?;
         if let Some(Fault::CutBody(left)) = fault {
             reader.body = Box::new(CutBody { body: reader.body, left });
@@ -245,6 +251,10 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
 
     async fn create_only_is_atomic(&self) -> Result<bool> {
         self.store.create_only_is_atomic().await
+    }
+
+    fn gains_by_ranges(&self) -> bool {
+        self.store.gains_by_ranges()
     }
 
     fn credentials_source(&self) -> Option<String> {

@@ -314,10 +314,11 @@ impl ObjectStore for FileStore {
         Ok(Box::new(upload))
     }
 
-    async fn get(
+    async fn get_range(
         &self,
         key: &ObjectKey,
         offset: u64,
+        length: Option<u64>,
         if_match: Option<&str>,
     ) -> Result<ObjectReader> {
         let (root, wanted) = (Arc::clone(&self.root), key.clone());
@@ -334,6 +335,9 @@ impl ObjectStore for FileStore {
             key: key.clone(),
             file: Arc::new(file),
             offset,
+            end: length.map_or(info.size_bytes, |length| {
+                info.size_bytes.min(offset.saturating_add(length))
+            }),
             size_bytes: info.size_bytes,
         };
         Ok(ObjectReader { info, body: Box::new(body) })
@@ -394,13 +398,15 @@ struct FileBody {
     key: ObjectKey,
     file: Arc<File>,
     offset: u64,
+    /// Where to stop, at the latest at the object's end.
+    end: u64,
     size_bytes: u64,
 }
 
 #[async_trait]
 impl ObjectBody for FileBody {
     async fn next_chunk(&mut self) -> Result<Option<Bytes>> {
-        let wanted = (self.size_bytes - self.offset).min(CHUNK_BYTES as u64) as usize;
+        let wanted = (self.end - self.offset).min(CHUNK_BYTES as u64) as usize;
         if wanted == 0 {
             return Ok(None);
         }

@@ -148,10 +148,11 @@ impl ObjectStore for MemoryStore {
         }))
     }
 
-    async fn get(
+    async fn get_range(
         &self,
         key: &ObjectKey,
         offset: u64,
+        length: Option<u64>,
         if_match: Option<&str>,
     ) -> Result<ObjectReader> {
         let state = self.lock();
@@ -174,10 +175,11 @@ impl ObjectStore for MemoryStore {
                 format!("object \"{}\" is shorter than {offset} bytes", url(key.as_str())),
             ));
         }
-        Ok(ObjectReader {
-            info: stored.info.clone(),
-            body: Box::new(MemoryBody { rest: stored.content.slice(start..) }),
-        })
+        let mut rest = stored.content.slice(start..);
+        if let Some(length) = length {
+            rest.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        }
+        Ok(ObjectReader { info: stored.info.clone(), body: Box::new(MemoryBody { rest }) })
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {

@@ -101,7 +101,7 @@ pub trait ObjectBody: Send {
 pub struct ObjectReader {
     /// What is known of it. `size_bytes` is the size of the whole object.
     pub info: ObjectInfo,
-    /// Its bytes from the offset asked for.
+    /// Its bytes from the offset asked for, as many as were asked for.
     pub body: Box<dyn ObjectBody>,
 }
 
@@ -167,15 +167,36 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// is empty.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::NotFound`] when there is no such object,
-    /// [`crate::ErrorKind::Conflict`] when it is shorter than `offset` or, with
-    /// `if_match`, no longer the one of that etag.
+    /// As [`ObjectStore::get_range`].
     async fn get(
         &self,
         key: &ObjectKey,
         offset: u64,
         if_match: Option<&str>,
+    ) -> Result<ObjectReader> {
+        self.get_range(key, offset, None, if_match).await
+    }
+
+    /// Opens `length` bytes of an object from `offset`, fewer where it ends; without
+    /// a length, all to its end.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`] when there is no such object,
+    /// [`crate::ErrorKind::Conflict`] when it is shorter than `offset` or, with
+    /// `if_match`, no longer the one of that etag.
+    async fn get_range(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        length: Option<u64>,
+        if_match: Option<&str>,
     ) -> Result<ObjectReader>;
+
+    /// Whether several requests for the ranges of one object are faster than one
+    /// for all of it: where each connection has a speed of its own.
+    fn gains_by_ranges(&self) -> bool {
+        false
+    }
 
     /// What the store knows of an object; `None` when there is none.
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>>;

@@ -142,14 +142,19 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
         Ok(Box::new(RetryingUpload { shared, upload, key: key.clone(), mode, upload_id }))
     }
 
-    async fn get(
+    async fn get_range(
         &self,
         key: &ObjectKey,
         offset: u64,
+        length: Option<u64>,
         if_match: Option<&str>,
     ) -> Result<ObjectReader> {
-        let reader = retry!(self.shared, self.shared.store.get(key, offset, if_match))?;
+        let store = &self.shared.store;
+        let reader = retry!(self.shared, store.get_range(key, offset, length, if_match))?;
+        let size_bytes = reader.info.size_bytes;
+        let end = length.map_or(size_bytes, |length| size_bytes.min(offset.saturating_add(length)));
         let body = ResumingBody {
+            end,
             shared: Arc::clone(&self.shared),
             info: reader.info.clone(),
             body: Some(reader.body),
@@ -180,6 +185,10 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
 
     async fn create_only_is_atomic(&self) -> Result<bool> {
         retry!(self.shared, self.shared.store.create_only_is_atomic())
+    }
+
+    fn gains_by_ranges(&self) -> bool {
+        self.shared.store.gains_by_ranges()
     }
 
     fn credentials_source(&self) -> Option<String> {
@@ -256,6 +265,8 @@ struct ResumingBody<S> {
     body: Option<Box<dyn ObjectBody>>,
     /// Where the next chunk begins in the object.
     offset: u64,
+    /// Where to stop, at the latest at the object's end.
+    end: u64,
 }
 
 impl<S: ObjectStore> ResumingBody<S> {
@@ -264,7 +275,9 @@ impl<S: ObjectStore> ResumingBody<S> {
             Some(body) => body,
             None => {
                 let etag = self.info.etag.as_deref();
-                let get = self.shared.store.get(&self.info.key, self.offset, etag);
+                let store = &self.shared.store;
+                let left = (self.end < self.info.size_bytes).then(|| self.end - self.offset);
+                let get = store.get_range(&self.info.key, self.offset, left, etag);
                 let reader = self.shared.congestion.run(get).await?;
                 // Says little where there is an etag, and all there is without one.
                 if reader.info.size_bytes != self.info.size_bytes {
@@ -280,7 +293,7 @@ impl<S: ObjectStore> ResumingBody<S> {
             }
         };
         let chunk = body.next_chunk().await?;
-        if chunk.is_none() && self.offset < self.info.size_bytes {
+        if chunk.is_none() && self.offset < self.end {
             return Err(Error::new(
                 ErrorKind::Unavailable,
                 format!(
@@ -298,7 +311,7 @@ impl<S: ObjectStore> ResumingBody<S> {
 #[async_trait]
 impl<S: ObjectStore> ObjectBody for ResumingBody<S> {
     async fn next_chunk(&mut self) -> Result<Option<Bytes>> {
-        if self.offset >= self.info.size_bytes {
+        if self.offset >= self.end {
             return Ok(None);
         }
         let shared = Arc::clone(&self.shared);

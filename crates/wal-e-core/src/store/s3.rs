@@ -327,13 +327,18 @@ impl ObjectStore for S3Store {
         Ok(Box::new(upload))
     }
 
-    async fn get(
+    async fn get_range(
         &self,
         key: &ObjectKey,
         offset: u64,
+        length: Option<u64>,
         if_match: Option<&str>,
     ) -> Result<ObjectReader> {
-        body::open(Arc::clone(&self.bucket), key, offset, if_match).await
+        body::open(Arc::clone(&self.bucket), key, offset, length, if_match).await
+    }
+
+    fn gains_by_ranges(&self) -> bool {
+        true
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {

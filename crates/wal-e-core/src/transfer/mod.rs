@@ -4,10 +4,12 @@
 //! memory does not depend on the size of what is moved.
 
 mod download;
+mod ranged;
 mod upload;
 
 #[cfg(test)]
 mod tests;
 
 pub use download::{DownloadReader, download};
+pub use ranged::{RangedReader, download_ranges};
 pub use upload::{PartWriter, Upload, Uploaded, upload};

@@ -1,29 +1,61 @@
 //! One WAL file out of the store.
 
-use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use xxhash_rust::xxh3::Xxh3;
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
-use super::locate;
+use super::content::{Content, damaged};
+use super::locate::{KeyEnding, look_around};
+use super::temporary::{Temporary, directory_of};
 use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout;
-use crate::postgres::{SegmentSize, WalFileKind, WalFileName};
-use crate::store::{ListRequest, ObjectReader, ObjectStore};
+use crate::layout::{self, ObjectKey};
+use crate::notice::Notices;
+use crate::postgres::{SystemIdentifier, WalFileName};
+use crate::store::{ObjectBody, ObjectReader, ObjectStore};
 use crate::tasks::blocking;
 use crate::transfer::{DownloadReader, download};
 
-/// Writes the archived WAL file `name` to `destination` and returns its size in
-/// bytes. The name appears only when the whole file is verified and on disk.
+/// How often a file that is missing in front of others is looked for again.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How a WAL file is fetched.
+#[derive(Debug, Clone)]
+pub struct FetchOptions {
+    /// The cluster whose WAL it must be; `None` when that is not known.
+    pub system_identifier: Option<SystemIdentifier>,
+    /// Under which ending of its key the file is looked for first.
+    pub likely: KeyEnding,
+    /// How long to look again for a segment that the archive does not have, while
+    /// it has later ones of the timeline: several are archived at a time, so it may
+    /// be under way. `None`: such a gap counts as the end of the WAL.
+    pub gap_patience: Option<Duration>,
+    /// Where to say that a damaged object was replaced by another one.
+    pub notices: Notices,
+    /// Ends the work; nothing is left then.
+    pub cancel: CancellationToken,
+}
+
+/// A WAL file that was fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Its size.
+    pub bytes: u64,
+    /// What the key of its object ends with.
+    pub ending: KeyEnding,
+}
+
+/// Writes the archived WAL file `name` to `destination`. The name appears only
+/// when the whole file is verified ([`verify`]) and on disk.
 ///
-/// An LZ4 object takes one request; for any other encoding the archive is listed.
-/// Damage to an object that is not compressed shows only where the checksum of
-/// its content was kept with it, as [`Pusher`](super::Pusher) does.
+/// It takes one request where the file has the likely ending; else the archive is
+/// listed. When an object is damaged and the archive has the file in another
+/// encoding, too, that one is taken.
 ///
 /// # Errors
 /// * [`ErrorKind::NotFound`]: the archive does not have it.
@@ -31,157 +63,246 @@ use crate::transfer::{DownloadReader, download};
 ///   file system that is not mounted. To a server that recovers, this must not
 ///   look like the end of the WAL. Also when the file is there in an encoding
 ///   that cannot be read.
-/// * [`ErrorKind::Corrupt`]: the object is damaged; nothing is left at `destination`.
+/// * [`ErrorKind::Corrupt`]: the object is damaged, or the segment is missing
+///   although the archive has later ones; nothing is left at `destination`.
+/// * [`ErrorKind::Conflict`]: it is the WAL of another cluster.
 ///
 /// After a kill, a file named like `destination` with `.wal-e-tmp-` and a number
 /// after it may be left; later calls for the same destination remove it.
 pub async fn fetch(
-    store: Arc<dyn ObjectStore>,
+    store: &dyn ObjectStore,
     name: &WalFileName,
     destination: &Path,
-) -> Result<u64> {
-    let (object, encoding) = open(&*store, name).await?;
-    let url = store.url(object.info.key.as_str());
-    let expected = object.info.attributes.content_xxh128.clone();
-    let reader = download(object);
-    let (kind, destination) = (name.kind(), destination.to_owned());
+    options: &FetchOptions,
+) -> Result<Fetched> {
+    let temporary = Temporary::name_beside(destination);
+    let sound = read(store, name, options, Some(&temporary)).await?;
+    let destination = destination.to_owned();
+    let fetched = Fetched { bytes: sound.content.bytes(), ending: sound.ending };
     blocking("fetching a WAL file", move || {
-        let temporary = Temporary::beside(&destination);
-        let bytes = write(reader, encoding, &temporary.path, kind, expected.as_deref(), &url)?;
-        fs::rename(&temporary.path, &destination)
-            .map_err(|error| Error::file("rename a file to", &destination, &error))?;
-        sync_directory_of(&destination)?;
-        Ok(bytes)
+        if let Some(file) = sound.file {
+            file.rename_to(&destination)
+                .map_err(|error| Error::file("rename a file to", &destination, &error))?;
+        }
+        sync_directory_of(&destination)
+    })
+    .await?;
+    Ok(fetched)
+}
+
+/// Reads the archived WAL file `name` through every check that [`fetch`] makes,
+/// without writing it, and returns its size in bytes: the checksums of its frame
+/// and of its content, and for segments and partial segments the size and the
+/// page header with magic number, address, timeline and cluster.
+///
+/// # Errors
+/// As [`fetch`]; a segment that is missing is always [`ErrorKind::NotFound`].
+pub async fn verify(
+    store: &dyn ObjectStore,
+    name: &WalFileName,
+    system_identifier: Option<SystemIdentifier>,
+) -> Result<u64> {
+    let (notices, _) = crate::notice::channel();
+    let options = FetchOptions {
+        system_identifier,
+        likely: KeyEnding::default(),
+        gap_patience: None,
+        notices,
+        cancel: CancellationToken::new(),
+    };
+    Ok(read(store, name, &options, None).await?.content.bytes())
+}
+
+/// A WAL file that was read and is what it should be.
+pub(super) struct Sound {
+    pub content: Content,
+    pub ending: KeyEnding,
+    /// Where it was written to, on disk.
+    pub file: Option<Temporary>,
+}
+
+/// Reads the file from the first of its objects that is sound.
+async fn read(
+    store: &dyn ObjectStore,
+    name: &WalFileName,
+    options: &FetchOptions,
+    into: Option<&Path>,
+) -> Result<Sound> {
+    let mut damage: Option<(ObjectKey, Error)> = None;
+    if let Some((key, encoding)) = options.likely.locate(name) {
+        match read_object(store, &key, encoding, name, options, into).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if is_damage(&error) => damage = Some((key, error)),
+            result => return result,
+        }
+    }
+    let began = Instant::now();
+    loop {
+        let seen = or_cancelled(&options.cancel, look_around(store, name)).await?;
+        for located in seen.found {
+            if damage.as_ref().is_some_and(|(key, _)| *key == located.key) {
+                continue;
+            }
+            let read = match located.encoding.readable(&store.url(located.key.as_str())) {
+                Ok(encoding) => {
+                    read_object(store, &located.key, encoding, name, options, into).await
+                }
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok(sound) => {
+                    if let Some((_, error)) = damage {
+                        let instead = store.url(located.key.as_str());
+                        options.notices.warning(format!("{error}; read \"{instead}\" instead"));
+                    }
+                    return Ok(sound);
+                }
+                // It has just been removed.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if is_damage(&error) || error.kind() == ErrorKind::Config => {
+                    damage.get_or_insert((located.key, error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some((_, error)) = damage {
+            return Err(error);
+        }
+        match (seen.later, options.gap_patience) {
+            (Some(later), Some(patience)) if began.elapsed() >= patience => {
+                return Err(gap(store, name, &later));
+            }
+            (Some(_), Some(patience)) => {
+                let pause = async {
+                    tokio::time::sleep(LOOK_AGAIN_AFTER.min(patience)).await;
+                    Ok(())
+                };
+                or_cancelled(&options.cancel, pause).await?;
+            }
+            _ if seen.has_wal => return Err(not_there(store, name)),
+            _ => return Err(no_wal(store)),
+        }
+    }
+}
+
+/// Whether another object of the same file may be better.
+fn is_damage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Conflict)
+}
+
+fn not_there(store: &dyn ObjectStore, name: &WalFileName) -> Error {
+    let directory = store.url(&layout::wal());
+    let message = format!("WAL file \"{name}\" is not in the archive \"{directory}\"");
+    Error::new(ErrorKind::NotFound, message)
+}
+
+fn no_wal(store: &dyn ObjectStore) -> Error {
+    let message = format!("there is no WAL in \"{}\"", store.url(&layout::wal()));
+    Error::new(ErrorKind::Config, message)
+        .with_hint("Check the prefix, and that the file system of a \"file://\" prefix is mounted.")
+}
+
+fn gap(store: &dyn ObjectStore, name: &WalFileName, later: &WalFileName) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format!(
+            "WAL segment \"{name}\" is missing in \"{}\", which has later ones",
+            store.url(&layout::wal())
+        ),
+    )
+    .with_detail(format!("The next one of this timeline there is \"{later}\"."))
+    .with_hint(
+        "Without it recovery cannot reach what came after. Bring it back, recover to a target before it, or let recovery end here with the option --end-at-gap of wal-fetch.",
+    )
+}
+
+/// Reads one object, into the file `into` where one is named, and checks that it
+/// is the WAL file `name`. After an error `into` is not there.
+pub(super) async fn read_object(
+    store: &dyn ObjectStore,
+    key: &ObjectKey,
+    encoding: Encoding,
+    name: &WalFileName,
+    options: &FetchOptions,
+    into: Option<&Path>,
+) -> Result<Sound> {
+    let url = store.url(key.as_str());
+    let object = or_cancelled(&options.cancel, store.get(key, 0, None)).await?;
+    let kept = object.info.attributes.content_xxh128.clone();
+    let body = Box::new(CancellableBody { body: object.body, cancel: options.cancel.clone() });
+    let reader = download(ObjectReader { info: object.info, body });
+    let ending = KeyEnding::of(key, name).unwrap_or_default();
+    let (name, into) = (name.clone(), into.map(Path::to_owned));
+    let system_identifier = options.system_identifier;
+    blocking("reading a WAL file", move || {
+        let mut file = into.map(Temporary::create).transpose()?;
+        let content = pass(reader, encoding, file.as_mut(), &url)?;
+        content.check(&name, system_identifier, kept.as_deref(), &url)?;
+        if let Some((temporary, file)) = &file {
+            file.sync_all().map_err(|error| Error::file("sync file", temporary.path(), &error))?;
+        }
+        Ok(Sound { content, ending, file: file.map(|(temporary, _)| temporary) })
     })
     .await
 }
 
-/// The object of a WAL file, and its encoding.
-async fn open(store: &dyn ObjectStore, name: &WalFileName) -> Result<(ObjectReader, Encoding)> {
-    let likely = Encoding::default();
-    let not_there = match store.get(&layout::wal_file(name, likely), 0, None).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => error,
-        result => return Ok((result?, likely)),
-    };
-    if let Some(located) = locate(store, name).await? {
-        let encoding = located.encoding.readable(&store.url(located.key.as_str()))?;
-        return Ok((store.get(&located.key, 0, None).await?, encoding));
-    }
-    if has_wal(store).await? {
-        return Err(not_there);
-    }
-    Err(Error::new(
-        ErrorKind::Config,
-        format!("there is no WAL in \"{}\"", store.url(&layout::wal())),
-    )
-    .with_hint("Check the prefix, and that the file system of a \"file://\" prefix is mounted."))
-}
-
-async fn has_wal(store: &dyn ObjectStore) -> Result<bool> {
-    let request = ListRequest { prefix: layout::wal(), ..ListRequest::default() };
-    Ok(!store.list(&request, None).await?.objects.is_empty())
-}
-
-fn write(
+/// Passes the content of an object on to `file`, as far as it can be a WAL file.
+fn pass(
     reader: DownloadReader,
     encoding: Encoding,
-    path: &Path,
-    kind: WalFileKind,
-    expected: Option<&str>,
+    mut file: Option<&mut (Temporary, File)>,
     url: &str,
-) -> Result<u64> {
-    let damaged = |what: &str| {
-        Error::new(ErrorKind::Corrupt, format!("archived object \"{url}\" is damaged: {what}"))
-            .with_hint("Restore it from a copy of the archive, or recover to a moment before it.")
-    };
+) -> Result<Content> {
     let read_failed = |source| {
         let error = Error::from_io(format!("could not read object \"{url}\""), source);
-        if error.kind() == ErrorKind::Corrupt { damaged(error.message()) } else { error }
+        if error.kind() == ErrorKind::Corrupt { damaged(url, error.message()) } else { error }
     };
-    let write_failed = |error: &std::io::Error| Error::file("write file", path, error);
     let mut reader = Decompressor::new(reader, encoding).map_err(read_failed)?;
-    let mut file = File::create(path).map_err(|error| Error::file("create file", path, &error))?;
-    let mut checksum = Xxh3::new();
-    let mut buffer = vec![0; 256 * 1024];
-    let mut bytes = 0;
+    let mut content = Content::new();
+    let mut buffer = vec![0; super::READ_BYTES];
     loop {
         let length = reader.read(&mut buffer).map_err(read_failed)?;
-        if length == 0 {
-            break;
+        content.update(&buffer[..length]);
+        if length == 0 || content.is_too_large() {
+            return Ok(content);
         }
-        bytes += length as u64;
-        if bytes > SegmentSize::LARGEST.bytes() {
-            return Err(damaged("it is larger than any WAL segment"));
+        if let Some((temporary, file)) = &mut file {
+            file.write_all(&buffer[..length])
+                .map_err(|error| Error::file("write file", temporary.path(), &error))?;
         }
-        checksum.update(&buffer[..length]);
-        file.write_all(&buffer[..length]).map_err(|error| write_failed(&error))?;
     }
-    if kind == WalFileKind::Segment && SegmentSize::new(bytes).is_none() {
-        return Err(damaged(&format!("{bytes} bytes are not the size of a WAL segment")));
-    }
-    if expected.is_some_and(|expected| expected != format!("{:032x}", checksum.digest128())) {
-        return Err(damaged("its content does not have the checksum that was kept with it"));
-    }
-    file.sync_all().map_err(|error| write_failed(&error))?;
-    Ok(bytes)
 }
 
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+/// A body that ends with an error as soon as it is cancelled, so that whoever
+/// blocks on it comes back.
+struct CancellableBody {
+    body: Box<dyn ObjectBody>,
+    cancel: CancellationToken,
+}
+
+#[async_trait]
+impl ObjectBody for CancellableBody {
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>> {
+        or_cancelled(&self.cancel, self.body.next_chunk()).await
+    }
+}
+
+async fn or_cancelled<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Error::cancelled()),
+        output = work => output,
     }
 }
 
 fn sync_directory_of(path: &Path) -> Result<()> {
     let directory = directory_of(path);
-    File::open(directory)
+    fs::File::open(directory)
         .and_then(|directory| directory.sync_all())
         .map_err(|error| Error::file("sync directory", directory, &error))
-}
-
-/// A file that is removed unless it has been renamed. Each process has its own:
-/// one that outlived its server may still write when the next one asks.
-struct Temporary {
-    path: PathBuf,
-}
-
-/// A temporary file that has not been written to for so long is nobody's.
-const STALE_AFTER: Duration = Duration::from_secs(60 * 60);
-
-impl Temporary {
-    fn beside(destination: &Path) -> Self {
-        let mut beginning = OsString::from(destination.file_name().unwrap_or_default());
-        beginning.push(".wal-e-tmp-");
-        let directory = directory_of(destination);
-        remove_stale(directory, &beginning);
-        let mut name = beginning;
-        name.push(format!("{}-{:016x}", std::process::id(), fastrand::u64(..)));
-        Temporary { path: directory.join(name) }
-    }
-}
-
-/// Tidying up: a failure is left for the next time.
-fn remove_stale(directory: &Path, beginning: &OsStr) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
-    for entry in entries.flatten() {
-        let is_ours =
-            entry.file_name().as_encoded_bytes().starts_with(beginning.as_encoded_bytes());
-        let is_old = || {
-            let modified = entry.metadata().and_then(|metadata| metadata.modified()).ok()?;
-            Some(modified.elapsed().ok()? > STALE_AFTER)
-        };
-        if is_ours && is_old() == Some(true) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // Gone already after a rename.
-        let _ = fs::remove_file(&self.path);
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::codec::{Encoding, StoredEncoding};
 use crate::error::Result;
 use crate::layout::{self, ObjectKey};
-use crate::postgres::WalFileName;
+use crate::postgres::{WalFileKind, WalFileName};
 use crate::store::{ListRequest, ObjectStore, list_all};
 
 /// A WAL file that the archive has.
@@ -15,22 +15,231 @@ pub struct Located {
     pub encoding: StoredEncoding,
 }
 
+impl Located {
+    fn of(key: ObjectKey, name: &WalFileName) -> Option<Self> {
+        let encoding = layout::encoding_of_wal_file(&key, name)?;
+        Some(Located { key, encoding })
+    }
+
+    /// Where it stands among the objects of one file: those that can be read come
+    /// first, in the order of [`Encoding::ALL`].
+    fn rank(&self) -> usize {
+        let of_all = Encoding::ALL.len();
+        match self.encoding {
+            StoredEncoding::Readable(encoding) => {
+                Encoding::ALL.iter().position(|known| *known == encoding).unwrap_or(of_all)
+            }
+            StoredEncoding::Foreign(_) => of_all,
+        }
+    }
+}
+
 /// Looks for a WAL file in every encoding, with one request that lists. An archive
 /// holds it in more than one after its compression was changed and the file pushed
-/// again; then one that can be read is taken, LZ4 before zstd before none before
-/// what only other programs write.
+/// again; then one that can be read is taken, in the order of [`Encoding::ALL`].
 pub async fn locate(store: &dyn ObjectStore, name: &WalFileName) -> Result<Option<Located>> {
     let request =
         ListRequest { prefix: layout::wal_file_beginning(name), ..ListRequest::default() };
-    let found = list_all(store, &request).await?.into_iter().filter_map(|object| {
-        let encoding = layout::encoding_of_wal_file(&object.key, name)?;
-        Some(Located { key: object.key, encoding })
-    });
-    Ok(found.min_by_key(|located| match located.encoding {
-        StoredEncoding::Readable(Encoding::Lz4) => 0,
-        StoredEncoding::Readable(Encoding::Zstd) => 1,
-        StoredEncoding::Readable(Encoding::None) => 2,
-        StoredEncoding::Readable(_) => 3,
-        StoredEncoding::Foreign(_) => 4,
-    }))
+    let objects = list_all(store, &request).await?.into_iter();
+    let found = objects.filter_map(|object| Located::of(object.key, name));
+    Ok(found.min_by_key(Located::rank))
+}
+
+/// What the archive has at and around the place of a WAL file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Surroundings {
+    /// The file in all its encodings; those that can be read come first.
+    pub found: Vec<Located>,
+    /// The next segment, whole or partial, that the archive has of the timeline.
+    pub later: Option<WalFileName>,
+    /// Whether there is any WAL at all.
+    pub has_wal: bool,
+}
+
+/// Looks for a WAL file in every encoding, and around it; one request where the
+/// archive has the file or others near it.
+pub(super) async fn look_around(
+    store: &dyn ObjectStore,
+    name: &WalFileName,
+) -> Result<Surroundings> {
+    let mut seen = Surroundings::default();
+    let request = ListRequest {
+        prefix: layout::wal(),
+        start_after: Some(layout::before_wal_file(name)),
+        ..ListRequest::default()
+    };
+    let mut page = None;
+    'pages: loop {
+        let answer = store.list(&request, page).await?;
+        for object in answer.objects {
+            seen.has_wal = true;
+            let file = layout::wal_file_of(&object.key).map(|(file, _)| file);
+            if let Some(located) = Located::of(object.key, name) {
+                seen.found.push(located);
+            } else if let Some(file) = file {
+                if file.timeline() > name.timeline() {
+                    break 'pages;
+                }
+                // Names of one timeline sort as their segments do, and those of
+                // the file itself before both.
+                if is_later(&file, name) {
+                    seen.later = Some(file);
+                    break 'pages;
+                }
+            }
+        }
+        page = answer.next;
+        if page.is_none() {
+            break;
+        }
+    }
+    seen.found.sort_by_key(Located::rank);
+    if !seen.has_wal {
+        let request = ListRequest { prefix: layout::wal(), ..ListRequest::default() };
+        seen.has_wal = !store.list(&request, None).await?.objects.is_empty();
+    }
+    Ok(seen)
+}
+
+/// Whether `file` is a segment of the timeline of the segment `name`, and after it.
+fn is_later(file: &WalFileName, name: &WalFileName) -> bool {
+    let is_segment =
+        |file: &WalFileName| matches!(file.kind(), WalFileKind::Segment | WalFileKind::Partial);
+    name.kind() == WalFileKind::Segment
+        && is_segment(file)
+        && file.timeline() == name.timeline()
+        && file.as_str().get(..24) > Some(name.as_str())
+}
+
+/// What follows the names of an archive's WAL files in their keys. Most archives
+/// have one for all, so that whoever knows it finds a file with one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyEnding {
+    text: String,
+    encoding: Encoding,
+}
+
+impl Default for KeyEnding {
+    fn default() -> Self {
+        let encoding = Encoding::default();
+        KeyEnding { text: encoding.file_name(""), encoding }
+    }
+}
+
+impl KeyEnding {
+    /// The ending `text`: empty, a dot (as WAL-G once wrote), or a dot and an
+    /// extension. `None` when it stands for nothing that can be read.
+    pub fn new(text: &str) -> Option<Self> {
+        match StoredEncoding::from_suffix(text)? {
+            StoredEncoding::Readable(encoding) => {
+                Some(KeyEnding { text: text.to_owned(), encoding })
+            }
+            StoredEncoding::Foreign(_) => None,
+        }
+    }
+
+    /// The ending of a key of the WAL file `name`.
+    pub(super) fn of(key: &ObjectKey, name: &WalFileName) -> Option<Self> {
+        Self::new(key.as_str().strip_prefix(&layout::wal_file_beginning(name))?)
+    }
+
+    /// The ending as it stands in keys.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The key of the WAL file `name` with this ending.
+    pub(super) fn locate(&self, name: &WalFileName) -> Option<(ObjectKey, Encoding)> {
+        let key = format!("{}{}", layout::wal_file_beginning(name), self.text);
+        Some((ObjectKey::from_listing(&key)?, self.encoding))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+    use crate::store::{Attributes, PutMode};
+
+    async fn archive(keys: &[&str]) -> MemoryStore {
+        let store = MemoryStore::with_page_size(2);
+        for key in keys {
+            let key = ObjectKey::from_listing(key).unwrap();
+            let attributes = Attributes::default();
+            let _ = store.put(&key, "x".into(), PutMode::Replace, &attributes).await.unwrap();
+        }
+        store
+    }
+
+    async fn around(keys: &[&str], name: &str) -> (Vec<String>, Option<String>, bool) {
+        let store = archive(keys).await;
+        let seen = look_around(&store, &name.parse().unwrap()).await.unwrap();
+        let found = seen.found.iter().map(|located| located.key.to_string()).collect();
+        (found, seen.later.map(|file| file.to_string()), seen.has_wal)
+    }
+
+    const A1: &str = "0000000100000000000000A1";
+
+    #[tokio::test]
+    async fn all_encodings_of_a_file_are_found_the_best_one_first() {
+        let keys = [
+            "wal_005/0000000100000000000000A0.lz4",
+            "wal_005/0000000100000000000000A1",
+            "wal_005/0000000100000000000000A1.gpg",
+            "wal_005/0000000100000000000000A1.00000028.backup.lz4",
+            "wal_005/0000000100000000000000A1.partial.lz4",
+            "wal_005/0000000100000000000000A1.zst",
+            "wal_005/0000000200000000000000A1.zst",
+        ];
+        let (found, later, has_wal) = around(&keys, A1).await;
+        let [zstd, none, foreign] = [keys[5], keys[1], keys[2]];
+        assert_eq!(found, [zstd, none, foreign]);
+        assert_eq!((later, has_wal), (None, true));
+    }
+
+    #[tokio::test]
+    async fn later_segments_of_the_timeline_are_told_from_other_files() {
+        let before = "wal_005/0000000100000000000000A0.lz4";
+        for (other, later) in [
+            ("wal_005/0000000100000000000000A2.zst", Some("0000000100000000000000A2")),
+            ("wal_005/000000010000000100000000", Some("000000010000000100000000")),
+            (
+                "wal_005/0000000100000000000000A2.partial.lz4",
+                Some("0000000100000000000000A2.partial"),
+            ),
+            ("wal_005/0000000100000000000000A1.partial.lz4", None),
+            ("wal_005/0000000100000000000000A2.00000028.backup.lz4", None),
+            ("wal_005/0000000200000000000000A2.lz4", None),
+            ("wal_005/00000002.history.lz4", None),
+            ("wal_005/README", None),
+        ] {
+            let (found, seen, has_wal) = around(&[before, other], A1).await;
+            assert_eq!((found, seen.as_deref(), has_wal), (vec![], later, true), "{other}");
+        }
+        let segment = "wal_005/0000000200000000000000A2.lz4";
+        assert_eq!(around(&[segment], "00000002.history").await, (vec![], None, true));
+    }
+
+    #[tokio::test]
+    async fn an_archive_without_wal_is_told_from_one_with_older_files() {
+        let (_, _, has_wal) = around(&["basebackups_005/x"], A1).await;
+        assert!(!has_wal);
+        let (_, _, has_wal) = around(&["wal_005/000000010000000000000001.lz4"], A1).await;
+        assert!(has_wal);
+    }
+
+    #[test]
+    fn an_ending_leads_to_a_key_and_back() {
+        let name: WalFileName = A1.parse().unwrap();
+        for text in ["", ".", ".lz4", ".zst"] {
+            let ending = KeyEnding::new(text).unwrap();
+            let (key, _) = ending.locate(&name).unwrap();
+            assert_eq!(key.as_str(), format!("wal_005/{A1}{text}"));
+            assert_eq!(KeyEnding::of(&key, &name), Some(ending));
+        }
+        for text in ["lz4", ".lz4x", ".gpg", "/x", ".partial.lz4", "\n"] {
+            assert_eq!(KeyEnding::new(text), None, "{text}");
+        }
+        assert_eq!(KeyEnding::default().as_str(), ".lz4");
+    }
 }

@@ -2,11 +2,14 @@
 
 mod compare;
 mod confirmed;
+mod content;
 mod fetch;
 mod locate;
 mod open;
 mod pipeline;
+mod prefetch;
 mod push;
+mod temporary;
 
 /// How files are read, in bytes.
 const READ_BYTES: usize = 256 * 1024;
@@ -14,13 +17,14 @@ const READ_BYTES: usize = 256 * 1024;
 #[cfg(test)]
 mod pipeline_tests;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 
 pub use confirmed::ConfirmedFiles;
-pub use fetch::fetch;
-pub use locate::{Located, locate};
+pub use fetch::{FetchOptions, Fetched, fetch, verify};
+pub use locate::{KeyEnding, Located, locate};
 pub use open::{Archiving, open};
 pub use pipeline::{FileIdentity, Pipeline};
+pub use prefetch::{Position, PrefetchDirectory, Taken, prefetch_ahead};
 pub use push::{PushOptions, PushOutcome, Pushed, Pusher};

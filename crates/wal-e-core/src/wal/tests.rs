@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::sample::{self, CLUSTER};
-use super::{PushOptions, PushOutcome, Pushed, Pusher, fetch};
+use super::{FetchOptions, KeyEnding, PushOptions, PushOutcome, Pushed, Pusher};
 use crate::codec::{Compression, Encoding};
 use crate::error::{ErrorKind, Result};
 use crate::layout;
@@ -55,6 +55,18 @@ fn options() -> PushOptions {
         uploads: 1,
         compressors: 1,
     }
+}
+
+/// The size of the file that was fetched.
+async fn fetch(store: Arc<dyn ObjectStore>, name: &WalFileName, destination: &Path) -> Result<u64> {
+    let options = FetchOptions {
+        system_identifier: Some(CLUSTER),
+        likely: KeyEnding::default(),
+        gap_patience: None,
+        notices: notice::channel().0,
+        cancel: CancellationToken::new(),
+    };
+    Ok(super::fetch(&*store, name, destination, &options).await?.bytes)
 }
 
 async fn push_with(

@@ -2,7 +2,8 @@
 //!
 //! Tasks that an administrator waits for: a backlog of WAL segments is archived
 //! (against `cp`, pgBackRest, and the CPU time of bare `lz4`), a base backup is
-//! taken, and it is restored (against pgBackRest). Prints tables and judges
+//! taken, and it is restored (against pgBackRest), archived WAL is replayed (against
+//! `cp`). Prints tables and judges
 //! nothing: two cores of somebody's machine prove nothing by themselves.
 //! `wal-e-bench --help` lists the options.
 #![allow(clippy::print_stdout, reason = "the tables are what this program is for")]
@@ -12,6 +13,7 @@ mod bare;
 mod meter;
 mod options;
 mod pgbackrest;
+mod replay;
 mod table;
 mod wal_e;
 
@@ -107,6 +109,12 @@ fn main() {
     let options = Options::parse();
     meter::adopt_orphans();
     println!("{}", description_of_the_machine());
+    if options.wants(Task::Replay) {
+        println!("\n{}", replay::measure(&options));
+        if !options.wants(Task::Backlog) && !options.wants(Task::BaseBackup) {
+            return;
+        }
+    }
     println!("loading pgbench at scale {} ...", options.scale);
     let mut cluster = Cluster::build(PgVersion::V15)
         .configuration_lines(SERVER.iter().map(|line| (*line).to_owned()))

@@ -11,6 +11,8 @@ pub enum Task {
     Backlog,
     /// A base backup is taken, and restored.
     BaseBackup,
+    /// A cluster recovers from archived WAL.
+    Replay,
 }
 
 /// Measures wal_e against cp, pgBackRest and bare lz4 on the same cluster.
@@ -21,7 +23,7 @@ pub struct Options {
     #[arg(long = "task", value_enum)]
     tasks: Vec<Task>,
 
-    /// The least number of WAL segments, of 16 MB, in the backlog.
+    /// The least number of WAL segments, of 16 MB, in the backlog and for replay.
     #[arg(long, env = "WALE_BENCH_SEGMENTS", default_value_t = 256)]
     pub segments: usize,
 
@@ -34,7 +36,7 @@ pub struct Options {
     pub rounds: u32,
 
     /// Milliseconds that are added to each request to the S3 server; a row of
-    /// the backlog for each.
+    /// the backlog and of replay for each.
     #[arg(long = "latency", value_delimiter = ',', default_values_t = [0, 50, 100])]
     latencies_ms: Vec<u64>,
 

@@ -14,38 +14,56 @@ use crate::store::{ObjectBody, ObjectInfo, ObjectReader};
 
 const ACTION: &str = "get object";
 
-/// Opens an object from `offset` to its end.
+/// Opens `length` bytes of an object from `offset`, or all to its end.
 pub(super) async fn open(
     bucket: Arc<Bucket>,
     key: &ObjectKey,
     offset: u64,
+    length: Option<u64>,
     if_match: Option<&str>,
 ) -> Result<ObjectReader> {
+    let range = match length {
+        // No range says "nothing".
+        Some(0) => return no_bytes(bucket, key, offset, if_match).await,
+        Some(length) => Some(format!("bytes={offset}-{}", offset.saturating_add(length - 1))),
+        None => (offset > 0).then(|| format!("bytes={offset}-")),
+    };
     let request = bucket
         .client
         .get_object()
         .bucket(&bucket.name)
         .key(bucket.full_key(key))
-        .set_range((offset > 0).then(|| format!("bytes={offset}-")));
+        .set_range(range.clone());
     let answer = match bucket.ask(bucket.limits.answer, request.send()).await {
         Ok(answer) => answer,
         Err(failure) if failure.is_invalid_range() => {
-            return at_end(bucket, key, offset, if_match).await;
+            let rest = no_bytes(Arc::clone(&bucket), key, offset, if_match).await?;
+            if rest.info.size_bytes == offset {
+                return Ok(rest);
+            }
+            return Err(bucket.error(failure, ACTION, key));
         }
         Err(failure) => return Err(bucket.error(failure, ACTION, key)),
     };
     let left = size(answer.content_length);
-    let size_bytes = match (offset, answer.content_range.as_deref()) {
-        (0, _) => left,
-        (_, Some(range)) => match total(range, offset) {
-            Some(total) if total == offset + left => total,
-            _ => {
-                let text = format!("asked for bytes {offset} and on, it sent \"{range}\"");
-                return Err(bucket.error(Failure::NotUnderstood(text), ACTION, key));
+    let size_bytes = match (range, answer.content_range.as_deref()) {
+        (None, _) => left,
+        (Some(asked), Some(sent)) => {
+            let end = |total: u64| {
+                length.map_or(total, |length| total.min(offset.saturating_add(length)))
+            };
+            match total(sent, offset) {
+                Some(total) if offset.checked_add(left) == Some(end(total)) => total,
+                _ => {
+                    let text = format!("asked for \"{asked}\", it sent \"{sent}\"");
+                    return Err(bucket.error(Failure::NotUnderstood(text), ACTION, key));
+                }
             }
-        },
-        (_, None) => {
-            let text = format!("asked for bytes {offset} and on, it sent the whole object");
+        }
+        // All of a small object may come without saying so.
+        (Some(_), None) if offset == 0 && length.is_some_and(|length| left <= length) => left,
+        (Some(asked), None) => {
+            let text = format!("asked for \"{asked}\", it sent the whole object");
             return Err(bucket.error(Failure::NotUnderstood(text), ACTION, key));
         }
     };
@@ -71,8 +89,9 @@ fn check_etag(bucket: &Bucket, info: &ObjectInfo, if_match: Option<&str>) -> Res
     Err(Error::new(ErrorKind::Conflict, format!("object \"{url}\" has changed")))
 }
 
-/// A range that begins at the end cannot be had; it is the empty rest.
-async fn at_end(
+/// A range that begins at the end cannot be had; it is the empty rest. Nor can
+/// one of no bytes.
+async fn no_bytes(
     bucket: Arc<Bucket>,
     key: &ObjectKey,
     offset: u64,
@@ -83,7 +102,7 @@ async fn at_end(
         Error::new(ErrorKind::NotFound, format!("object \"{url}\" does not exist"))
     })?;
     check_etag(&bucket, &info, if_match)?;
-    if info.size_bytes != offset {
+    if info.size_bytes < offset {
         return Err(Error::new(
             ErrorKind::Conflict,
             format!("object \"{url}\" is shorter than {offset} bytes"),

@@ -1,0 +1,162 @@
+//! The backups that one restore needs: the one that is asked for and, when it is
+//! a delta, those that it builds on, down to a full one.
+
+use super::selection::Selection;
+use super::stored::StoredBackup;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout;
+use crate::store::ObjectStore;
+
+/// WAL-G makes chains as long as it is told to; nobody tells it to make them
+/// longer than this.
+const LONGEST: usize = 256;
+
+/// What a restore reads, oldest backup first. A newer backup's files and pages
+/// replace those of older ones.
+#[derive(Debug)]
+pub(super) struct Chain {
+    /// Never empty; the last one is the backup that is asked for.
+    levels: Vec<Level>,
+}
+
+/// One backup of a chain.
+#[derive(Debug)]
+pub(super) struct Level {
+    /// What is stored of it.
+    pub(super) backup: StoredBackup,
+    /// What is taken of it.
+    pub(super) selection: Selection,
+}
+
+impl Chain {
+    /// Reads what the store has of the backup `name`, or `LATEST`, and of those
+    /// that it builds on.
+    ///
+    /// # Errors
+    /// Those of [`StoredBackup::find`], and [`ErrorKind::Corrupt`] when a backup of
+    /// the chain is missing, or is not the one that the delta was made on.
+    pub(super) async fn find(store: &dyn ObjectStore, name: &str) -> Result<Chain> {
+        let tip = StoredBackup::find(store, name).await?;
+        let is_delta = tip.sentinel.delta_from.is_some();
+        if is_delta && tip.files.files.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("base backup \"{}\" is a delta without a list of files", tip.name),
+            )
+            .with_detail("Nothing tells which files come from the backup that it builds on.")
+            .with_hint("Restore a full backup; \"wal-e backup-list\" shows them."));
+        }
+        let selection = Selection::of_tip(&tip.files, is_delta)?;
+        let mut levels = vec![Level { backup: tip, selection }];
+        while let Some(parent) = parent(&levels)? {
+            let child = &levels[levels.len() - 1];
+            let backup =
+                StoredBackup::read(store, &parent).await.map_err(|error| match error.kind() {
+                    ErrorKind::NotFound => gone(&child.backup.name, &parent),
+                    _ => error,
+                })?;
+            check_parent(&child.backup, &backup)?;
+            let is_delta = backup.sentinel.delta_from.is_some();
+            let selection = child.selection.of_parent(&backup.files, is_delta, &parent)?;
+            levels.push(Level { backup, selection });
+        }
+        levels.reverse();
+        Ok(Chain { levels })
+    }
+
+    /// The backup that is asked for.
+    pub(super) fn tip(&self) -> &StoredBackup {
+        &self.levels[self.levels.len() - 1].backup
+    }
+
+    /// All of it, oldest first.
+    pub(super) fn levels(&self) -> &[Level] {
+        &self.levels
+    }
+
+    /// As [`Chain::levels`].
+    pub(super) fn into_levels(self) -> Vec<Level> {
+        self.levels
+    }
+
+    /// Stored bytes of all tars that are read.
+    pub(super) fn bytes(&self) -> u64 {
+        let parts = self.levels.iter().flat_map(|level| level.tars());
+        parts.chain(self.tip().own_tars()).map(|tar| tar.object.size_bytes).sum()
+    }
+
+    /// Bytes of the files of all backups, as they say themselves; `None` when one
+    /// does not say.
+    pub(super) fn uncompressed_bytes(&self) -> Option<u64> {
+        let mut sizes = self
+            .levels
+            .iter()
+            .map(|level| level.backup.sentinel.uncompressed_size.filter(|size| *size > 0));
+        sizes.try_fold(0_u64, |sum, size| sum.checked_add(size?))
+    }
+}
+
+impl Level {
+    /// The partitions that are read: none when nothing of this backup is needed.
+    pub(super) fn tars(&self) -> &[super::stored::Tar] {
+        match self.selection.is_empty() {
+            true => &[],
+            false => &self.backup.partitions,
+        }
+    }
+}
+
+/// The name of the backup that the oldest one so far builds on.
+fn parent(levels: &[Level]) -> Result<Option<String>> {
+    let child = &levels[levels.len() - 1].backup;
+    let Some(parent) = &child.sentinel.delta_from else { return Ok(None) };
+    let sound = layout::timeline_of_backup(parent).is_some() && !parent.contains('/');
+    let repeated = levels.iter().any(|level| level.backup.name == *parent);
+    if !sound || repeated || levels.len() >= LONGEST {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "the sentinel of base backup \"{}\" is damaged: it is a delta of \"{parent}\"",
+                child.name
+            ),
+        )
+        .with_hint("Restore another base backup; \"wal-e backup-list\" shows them."));
+    }
+    Ok(Some(parent.clone()))
+}
+
+/// A backup of that name may be another one than the delta was made on.
+fn check_parent(child: &StoredBackup, parent: &StoredBackup) -> Result<()> {
+    let differ = |what: &str, expected: String, found: String| {
+        Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "base backup \"{}\" is a delta of another backup than the \"{}\" that is stored",
+                child.name, parent.name
+            ),
+        )
+        .with_detail(format!("The {what} should be {expected} and is {found}."))
+        .with_hint("Restore another base backup; \"wal-e backup-list\" shows them.")
+    };
+    if let (Some(expected), Some(found)) = (child.sentinel.delta_lsn, parent.sentinel.lsn)
+        && expected != found
+    {
+        return Err(differ("start LSN", expected.to_string(), found.to_string()));
+    }
+    if let (Some(expected), Some(found)) =
+        (child.sentinel.system_identifier, parent.sentinel.system_identifier)
+        && expected != found
+    {
+        return Err(differ("system identifier", expected.to_string(), found.to_string()));
+    }
+    Ok(())
+}
+
+fn gone(child: &str, parent: &str) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("base backup \"{child}\" cannot be restored: there is no base backup \"{parent}\""),
+    )
+    .with_detail(format!("\"{child}\" is a delta: what did not change since is in \"{parent}\"."))
+    .with_hint("Restore another base backup; \"wal-e backup-list\" shows them.")
+}

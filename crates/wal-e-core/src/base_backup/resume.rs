@@ -1,0 +1,104 @@
+//! What of an interrupted restore can stay.
+//!
+//! A tar counts as restored when the note says so and all its files are there
+//! with their sizes: the note was written after they were synced. All other
+//! files are removed, and their tars are fetched anew.
+//!
+//! In a chain, newer backups put their pages into the files of older ones. Such
+//! a file may have the size that any of them gave it, and once a tar of an older
+//! backup is fetched anew, all newer ones are applied again. That is sound
+//! because their pages always replace the same ones.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use super::chain::{Chain, Level};
+use super::deferred::CONTROL_FILE;
+use super::journal::{self, DoneTar, Journal, Subject};
+use super::target::Target;
+use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::data_directory::UNFINISHED_RESTORE;
+
+/// How an interrupted restore stands.
+#[derive(Debug)]
+pub(super) enum Interrupted {
+    /// These tars are on disk, and nothing else is.
+    Unfinished(Vec<DoneTar>),
+    /// All was on disk, only the note was left.
+    Finished(Vec<DoneTar>),
+}
+
+/// Takes up the restore that was interrupted in `target`.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when it was another one; nothing is touched then.
+pub(super) fn take_up(target: &Target, chain: &Chain, subject: &Subject) -> Result<Interrupted> {
+    let (noted, done) = Journal::read(target.data_directory())?;
+    if noted != *subject {
+        return Err(another(target, &noted, subject));
+    }
+    if target.data_directory().join(CONTROL_FILE).exists() {
+        return Ok(Interrupted::Finished(done));
+    }
+    let kept = sound(target, chain, done);
+    let mut files = HashSet::from([PathBuf::from(UNFINISHED_RESTORE)]);
+    for (path, size) in kept.iter().flat_map(|tar| &tar.members) {
+        if size.is_some() {
+            files.insert(PathBuf::from(path));
+        }
+    }
+    target.remove_files_but(|path| files.contains(path))?;
+    Ok(Interrupted::Unfinished(kept))
+}
+
+/// The tars that need not be fetched again.
+fn sound(target: &Target, chain: &Chain, mut done: Vec<DoneTar>) -> Vec<DoneTar> {
+    let mut kept = Vec::new();
+    for (index, level) in chain.levels().iter().enumerate() {
+        let newer = &chain.levels()[index + 1..];
+        let before = kept.len();
+        for tar in level.tars() {
+            let same = |noted: &DoneTar| {
+                noted.backup == level.backup.name
+                    && noted.tar == tar.file_name()
+                    && noted.version == journal::version(tar)
+            };
+            let Some(position) = done.iter().position(same) else { continue };
+            let noted = done.swap_remove(position);
+            if noted.members.iter().all(|(path, size)| is_there(target, newer, path, *size)) {
+                kept.push(noted);
+            }
+        }
+        if kept.len() - before < level.tars().len() {
+            break;
+        }
+    }
+    kept
+}
+
+fn is_there(target: &Target, newer: &[Level], path: &str, size: Option<u64>) -> bool {
+    let Ok(found) = target.place(Path::new(path)).symlink_metadata() else { return false };
+    match size {
+        None => found.is_dir(),
+        Some(size) => {
+            let changes = newer.iter().any(|level| level.selection.has_pages_of(path));
+            found.is_file() && (changes || found.len() == size)
+        }
+    }
+}
+
+fn another(target: &Target, noted: &Subject, asked: &Subject) -> Error {
+    let directory = target.data_directory().display();
+    let error = Error::new(
+        ErrorKind::Config,
+        format!("directory \"{directory}\" holds another restore that was interrupted"),
+    );
+    let name = |subject: &Subject| subject.backups.last().cloned().unwrap_or_default();
+    let detail = match name(noted) == name(asked) {
+        true => "Its tablespaces go elsewhere.".to_owned(),
+        false => format!("It is one of \"{}\".", name(noted)),
+    };
+    error.with_detail(detail).with_hint(
+        "Repeat the command that was interrupted, and add --resume; or remove what is in the directory.",
+    )
+}

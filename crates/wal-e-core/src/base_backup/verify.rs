@@ -1,0 +1,285 @@
+//! Reads a base backup back, object by object, to find out whether it could be
+//! restored. Nothing is written, and one damaged object does not keep the others
+//! from being read.
+//!
+//! Looked at are: the JSON objects and whether they agree (`documents`); each tar
+//! to the end of its frame, its form and its members (`tar_content`); all files
+//! against the lists that the backup has of them (`inventory`); `pg_control`,
+//! label and tablespace map (`cluster_files`); and the WAL from start to stop
+//! (`needed_wal`). Of a delta, the backups that it builds on, too.
+
+mod cluster_files;
+mod documents;
+mod inventory;
+mod needed_wal;
+mod report;
+mod tar_content;
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::stream::{self, StreamExt};
+use tokio_util::sync::CancellationToken;
+
+use super::list::resolve;
+use crate::codec::Encoding;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{self, ObjectKey, TarKind};
+use crate::sentinel::FilesMetadata;
+use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
+use crate::tasks::blocking;
+use crate::transfer::download;
+use documents::Documents;
+use inventory::Inventory;
+pub use report::Finding;
+use report::Report;
+use tar_content::TarContent;
+
+/// No chain of deltas is longer than this: WAL-G's depth is a handful.
+const LONGEST_CHAIN: usize = 1000;
+
+/// What to verify.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyRequest {
+    /// The backup's name, or `LATEST`.
+    pub name: String,
+    /// Objects in flight.
+    pub concurrency: usize,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The backup's name.
+    pub name: String,
+    /// A row for each kind of check that was passed, and for each failure.
+    pub findings: Vec<Finding>,
+}
+
+impl Verified {
+    /// How many checks failed.
+    pub fn failures(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.ok == Some(false)).count()
+    }
+}
+
+/// Counters of a running verification.
+#[derive(Debug, Default)]
+pub struct VerifyProgress {
+    /// Stored bytes of all tars, as far as they have been listed.
+    pub bytes_total: AtomicU64,
+    /// Stored bytes of tars read so far.
+    pub bytes_read: AtomicU64,
+    /// WAL segments from start to stop; 0 until the tars are read.
+    pub segments_total: AtomicU64,
+    /// WAL segments read so far.
+    pub segments_read: AtomicU64,
+}
+
+/// Reads the base backup back.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] for an unknown backup, [`ErrorKind::Cancelled`], and
+/// the store's own kinds when it cannot be asked. What is wrong with the backup is
+/// no error but a [`Finding`].
+///
+/// # Cancel safety
+/// Dropping the future ends all reading.
+pub async fn verify(
+    store: Arc<dyn ObjectStore>,
+    request: VerifyRequest,
+    progress: Arc<VerifyProgress>,
+    cancel: CancellationToken,
+) -> Result<Verified> {
+    let cancel = cancel.child_token();
+    // Threads that read know only the token.
+    let _ended = cancel.clone().drop_guard();
+    let verification =
+        Verification { store, concurrency: request.concurrency.max(1), progress, cancel };
+    tokio::select! {
+        verified = verification.chain(&request.name) => verified,
+        () = verification.cancel.cancelled() => Err(Error::cancelled()),
+    }
+}
+
+/// A verification under way.
+struct Verification {
+    store: Arc<dyn ObjectStore>,
+    concurrency: usize,
+    progress: Arc<VerifyProgress>,
+    cancel: CancellationToken,
+}
+
+/// A tar of the backup that can be read.
+struct Tar {
+    object: ObjectInfo,
+    url: String,
+    kind: TarKind,
+    encoding: Encoding,
+}
+
+impl Tar {
+    fn file_name(&self) -> &str {
+        let key = self.object.key.as_str();
+        key.rsplit_once('/').map_or(key, |(_, name)| name)
+    }
+}
+
+impl Verification {
+    /// The backup `name`, and those that it is a delta of.
+    async fn chain(&self, name: &str) -> Result<Verified> {
+        let name = resolve(&*self.store, name).await?;
+        let mut findings = Vec::new();
+        let mut levels = vec![name.clone()];
+        while let Some(level) = levels.last().cloned() {
+            let mut report = Report::new((levels.len() > 1).then_some(level.as_str()));
+            let parent = self.level(&level, levels.len() == 1, &mut report).await?;
+            if let Some(parent) = parent {
+                let url = self.store.url(layout::sentinel(&level).as_str());
+                if levels.contains(&parent) || levels.len() >= LONGEST_CHAIN {
+                    report.failed(
+                        report::DELTA,
+                        &url,
+                        "its deltas build on each other in a circle",
+                    );
+                } else {
+                    levels.push(parent);
+                }
+            }
+            findings.extend(report.finish());
+            if levels.last() == Some(&level) {
+                break;
+            }
+        }
+        Ok(Verified { name, findings })
+    }
+
+    /// One backup; returns the one that it is a delta of. The WAL of a delta makes
+    /// those that it builds on consistent, too.
+    async fn level(
+        &self,
+        name: &str,
+        with_wal: bool,
+        report: &mut Report,
+    ) -> Result<Option<String>> {
+        let Documents { sentinel, files, manifest } =
+            documents::read(&*self.store, name, report).await?;
+        let tars = self.list_tars(name, files.as_ref(), report).await?;
+        let mut inventory = Inventory::new(files, manifest);
+        self.read_tars(tars, &mut inventory, report).await?;
+        let url = |key: &ObjectKey| self.store.url(key.as_str());
+        let files_url = url(&layout::files_metadata(name));
+        let manifest_url = url(&layout::backup_manifest(name));
+        let cluster_files = inventory.finish(&files_url, &manifest_url, report);
+        let directory = self.store.url(&layout::backup_directory(name));
+        let segment_size = cluster_files.verify(name, &directory, &sentinel, report);
+        if with_wal {
+            needed_wal::verify(self, name, &sentinel, segment_size, report).await?;
+        }
+        Ok(sentinel.delta_from)
+    }
+
+    async fn list_tars(
+        &self,
+        name: &str,
+        files: Option<&FilesMetadata>,
+        report: &mut Report,
+    ) -> Result<Vec<Tar>> {
+        let request =
+            ListRequest { prefix: layout::tar_partitions(name), ..ListRequest::default() };
+        let objects = list_all(&*self.store, &request).await?;
+        let listed = files.map(|files| &files.tar_file_sets);
+        for file_name in listed.into_iter().flat_map(|sets| sets.keys()) {
+            let key = layout::tar_partition(name, file_name);
+            if !objects.iter().any(|object| object.key == key) {
+                report.failed(report::TARS, &self.store.url(key.as_str()), "it is not there");
+            }
+        }
+        let bytes = objects.iter().map(|object| object.size_bytes).sum();
+        self.progress.bytes_total.fetch_add(bytes, Ordering::Relaxed);
+        let mut tars = Vec::with_capacity(objects.len());
+        for object in objects {
+            let url = self.store.url(object.key.as_str());
+            let Some((kind, stored)) = layout::tar_of(&object.key) else {
+                report.failed(report::TARS, &url, "it is among the tars and is none");
+                continue;
+            };
+            match stored.readable(&url) {
+                Ok(encoding) => tars.push(Tar { object, url, kind, encoding }),
+                Err(error) => report.failed_with(report::TARS, &url, &error),
+            }
+        }
+        Ok(tars)
+    }
+
+    async fn read_tars(
+        &self,
+        tars: Vec<Tar>,
+        inventory: &mut Inventory,
+        report: &mut Report,
+    ) -> Result<()> {
+        let contents = tars.into_iter().map(|tar| {
+            let most_files = inventory.most_files(tar.file_name());
+            async move {
+                let content = self.read_tar(&tar, most_files).await;
+                (tar, content)
+            }
+        });
+        let contents: Vec<_> = contents.collect();
+        let mut contents = stream::iter(contents).buffer_unordered(self.concurrency);
+        while let Some((tar, content)) = contents.next().await {
+            match content {
+                Ok(content) => inventory.add(&tar, content, report),
+                Err(error) if is_of_one_object(&error) => {
+                    report.failed_with(report::TARS, &tar.url, &error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_tar(&self, tar: &Tar, most_files: usize) -> Result<TarContent> {
+        let reader = Watched {
+            inner: download(self.store.get(&tar.object.key, 0, None).await?),
+            progress: Arc::clone(&self.progress),
+            cancel: self.cancel.clone(),
+        };
+        let encoding = tar.encoding;
+        blocking("reading a tar", move || TarContent::read(reader, encoding, most_files)).await
+    }
+}
+
+/// Whether an error tells of one object, so that the others can still be read.
+fn is_of_one_object(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Corrupt
+            | ErrorKind::NotFound
+            | ErrorKind::Conflict
+            | ErrorKind::Config
+            | ErrorKind::Io
+    )
+}
+
+/// Counts what is read, and ends when the verification does.
+struct Watched<R> {
+    inner: R,
+    progress: Arc<VerifyProgress>,
+    cancel: CancellationToken,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(Error::cancelled().into());
+        }
+        let length = self.inner.read(buffer)?;
+        self.progress.bytes_read.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! Tablespaces go where a specification says, or stay in the data directory.
+
+use std::fs;
+use std::path::PathBuf;
+
+use wal_e_e2e::archive::Archive;
+use wal_e_e2e::cluster::{Cluster, StopMode};
+use wal_e_e2e::fingerprint::Fingerprint;
+use wal_e_e2e::installation::PgVersion;
+use wal_e_e2e::process::ServerUser;
+use wal_e_e2e::restore::Restore;
+
+const LOCATION: &str =
+    "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'extra'";
+
+/// A stopped cluster with a tablespace and a backup of it.
+fn lost(version: PgVersion, archive: &Archive) -> (Cluster, String, PathBuf, Fingerprint) {
+    let mut cluster = Cluster::build(version).start_archiving_to(archive);
+    let location = cluster.create_tablespace("extra");
+    cluster.execute("CREATE TABLE t TABLESPACE extra AS SELECT generate_series(1, 20000) i");
+    let oid = cluster.query_one("SELECT oid FROM pg_tablespace WHERE spcname = 'extra'");
+    cluster.backup_push();
+    cluster.execute("INSERT INTO t VALUES (-1)");
+    let expected = cluster.fingerprint();
+    cluster.stop(StopMode::Fast);
+    (cluster, oid, location, expected)
+}
+
+#[track_caller]
+fn assert_same(restored: &mut Cluster, expected: &Fingerprint) {
+    assert_eq!(&restored.fingerprint(), expected);
+    restored.execute("CREATE TABLE after_restore TABLESPACE extra AS SELECT 1 AS one");
+    restored.stop(StopMode::Fast);
+    restored.check_page_checksums().success();
+    restored.start();
+    assert_eq!(restored.query_one("SELECT one FROM after_restore"), "1");
+}
+
+#[test]
+fn a_specification_says_where_tablespaces_go() {
+    let archive = Archive::file();
+    let (_cluster, oid, location, expected) = lost(PgVersion::V15, &archive);
+    let restore = Restore::latest(PgVersion::V15);
+    let (place, file) = (restore.scratch().path().join("given"), archive.scratch().path());
+    let file = file.join("spec.json");
+    let spec = format!(
+        "{{\"base_prefix\": \"/unused\", \"tablespaces\": [\"{oid}\"], \
+         \"{oid}\": {{\"loc\": \"{}/\", \"link\": \"pg_tblspc/{oid}\"}}}}",
+        place.display()
+    );
+    fs::write(&file, spec).expect("a specification can be written");
+    ServerUser::get().own(&file);
+    let mut restored =
+        restore.option("--restore-spec", file.display().to_string()).recover(&archive);
+    assert_eq!(restored.query_one(LOCATION), place.display().to_string());
+    assert_same(&mut restored, &expected);
+
+    // SOURCE is where they were, and something is there.
+    let source = Restore::latest(PgVersion::V15).option("--restore-spec", "SOURCE");
+    let refused = source.run(&archive).failure(1);
+    assert!(refused.contains(&location.display().to_string()), "{refused}");
+    fs::remove_dir_all(&location).expect("the old tablespace can be removed");
+    ServerUser::get().create_directory(&location, 0o700);
+    let mut restored = source.recover(&archive);
+    assert_eq!(restored.query_one(LOCATION), location.display().to_string());
+    assert_same(&mut restored, &expected);
+}
+
+fn a_blind_restore_keeps_tablespaces_inside(version: PgVersion) {
+    let archive = Archive::file();
+    let (_cluster, oid, location, expected) = lost(version, &archive);
+    let count = || fs::read_dir(&location).expect("the tablespace is there").count();
+    let before = count();
+    let mut restored = Restore::latest(version).flag("--blind-restore").recover(&archive);
+    let place = restored.data_directory().join("pg_tblspc").join(&oid);
+    assert!(place.symlink_metadata().expect("the tablespace is there").is_dir());
+    assert_eq!(restored.query_one(LOCATION), format!("pg_tblspc/{oid}"));
+    assert_same(&mut restored, &expected);
+    assert_eq!(count(), before, "the old place is left alone");
+}
+
+#[test]
+fn a_blind_restore_of_15_keeps_tablespaces_inside() {
+    a_blind_restore_keeps_tablespaces_inside(PgVersion::V15);
+}
+
+#[test]
+fn a_blind_restore_of_18_keeps_tablespaces_inside() {
+    a_blind_restore_keeps_tablespaces_inside(PgVersion::V18);
+}

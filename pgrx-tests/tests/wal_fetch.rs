@@ -1,0 +1,235 @@
+//! What `wal-fetch` gives to a server that recovers, and what it tells it when
+//! there is nothing to give: never the end of the WAL where it is not.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wal_e_e2e::archive::Archive;
+use wal_e_e2e::cluster::{Cluster, StopMode};
+use wal_e_e2e::fault_proxy::Fault;
+use wal_e_e2e::installation::PgVersion;
+use wal_e_e2e::process::{send_signal, wait_for_end};
+use wal_e_e2e::restore::{Restore, restore_command};
+use wal_e_e2e::s3_server::Refusal;
+use wal_e_e2e::wait::wait_for;
+use wal_e_e2e::wal_e::{run_wal_e, wal_e};
+
+/// A backup, and twelve segments after it. Returns the names of those in the archive.
+fn write_archive(archive: &Archive, settings: &[&str]) -> Vec<String> {
+    let mut builder = Cluster::build(PgVersion::V15).wal_segment_size_mb(1);
+    for setting in settings {
+        builder = builder.configuration(*setting);
+    }
+    let mut cluster = builder.start_archiving_to(archive);
+    cluster.execute("CREATE TABLE t (i int)");
+    cluster.backup_push();
+    for i in 1..=12 {
+        cluster.execute(&format!("INSERT INTO t VALUES ({i})"));
+        if i == 6 {
+            cluster.write_incompressible_wal(600);
+        }
+        cluster.switch_wal();
+    }
+    cluster.stop(StopMode::Fast);
+    let objects = archive.wal_objects().into_iter();
+    let names = objects.filter_map(|object| {
+        let file = object.strip_prefix("wal_005/")?;
+        let name = file.split('.').next()?;
+        (file.split('.').count() <= 2 && name.len() == 24).then(|| name.to_owned())
+    });
+    names.collect()
+}
+
+fn restored(archive: &Archive, restore: Restore) -> Cluster {
+    let cluster = restore.fetch(archive);
+    cluster.configure("archive_mode = off");
+    cluster
+}
+
+/// Starts recovery, which must stop, without having opened the database, and say
+/// `reason`.
+#[track_caller]
+fn assert_recovery_stops(cluster: &mut Cluster, reason: &str) {
+    cluster.spawn();
+    wait_for("the server to end", || !cluster.is_running());
+    // Its children may still be at it.
+    cluster.wait_for_end_of_prefetch();
+    let log = cluster.log();
+    assert!(log.contains(reason), "no \"{reason}\" in the log:\n{log}");
+    assert!(log.contains("with exit code 200"), "{log}");
+    assert!(!log.contains("selected new timeline ID"), "it was promoted:\n{log}");
+    assert!(cluster.data_directory().join("recovery.signal").exists());
+}
+
+/// The segment in the middle of those that a recovery needs.
+fn in_the_middle(names: &[String]) -> &str {
+    &names[names.len() - 6]
+}
+
+fn object(name: &str) -> String {
+    format!("wal_005/{name}.lz4")
+}
+
+#[test]
+fn a_segment_that_is_missing_in_the_middle_does_not_end_recovery() {
+    let archive = Archive::file();
+    let names = write_archive(&archive, &[]);
+    let missing = in_the_middle(&names);
+    fs::remove_file(archive.directory().join(object(missing))).expect("it is archived");
+    let reason = format!("WAL segment \"{missing}\" is missing");
+    let mut cluster = restored(&archive, Restore::latest(PgVersion::V15));
+    assert_recovery_stops(&mut cluster, &reason);
+    let lsn = Restore::latest(PgVersion::V15).option("--recovery-target-lsn", "0/FF000000");
+    assert_recovery_stops(&mut restored(&archive, lsn), &reason);
+
+    // Whoever wants the database as it was before it says so.
+    let command = restore_command(&archive).replace("wal-fetch", "wal-fetch --end-at-gap");
+    cluster.configure(&format!("restore_command = '{command}'"));
+    cluster.start();
+    cluster.wait_for_end_of_recovery();
+    let rows: u32 = cluster.query_one("SELECT count(*) FROM t").parse().expect("a number");
+    assert!((1..12).contains(&rows), "{rows}");
+    cluster.wait_for_end_of_prefetch();
+}
+
+#[test]
+fn a_damaged_segment_stops_recovery_and_a_sound_copy_lets_it_go_on() {
+    let archive = Archive::s3();
+    let names = write_archive(&archive, &[]);
+    let damaged = in_the_middle(&names).to_owned();
+    let content = archive.wal_file(&damaged);
+    archive.corrupt_object(&object(&damaged));
+    let mut cluster = restored(&archive, Restore::latest(PgVersion::V15));
+    let reason = format!("{}/{}\" is damaged", archive.url(), object(&damaged));
+    assert_recovery_stops(&mut cluster, &reason);
+
+    // The same file in another encoding is as good.
+    let compressed = zstd::encode_all(content.as_slice(), 3).expect("memory can be written");
+    archive.replace_object(&format!("wal_005/{damaged}.zst"), compressed);
+    cluster.start();
+    cluster.wait_for_end_of_recovery();
+    assert_eq!(cluster.query_one("SELECT count(*) FROM t"), "12");
+    assert!(cluster.log().contains(&format!("{damaged}.zst\" instead")));
+    cluster.wait_for_end_of_prefetch();
+}
+
+#[test]
+fn a_segment_of_another_cluster_or_place_stops_recovery() {
+    let archive = Archive::file();
+    let names = write_archive(&archive, &[]);
+    let elsewhere = Archive::file();
+    write_archive(&elsewhere, &[]);
+    let place = in_the_middle(&names);
+    let own = archive.object(&object(place)).expect("it is archived");
+
+    let foreign = elsewhere.object(&object(place)).expect("both archives have as many");
+    archive.replace_object(&object(place), foreign);
+    let mut cluster = restored(&archive, Restore::latest(PgVersion::V15));
+    assert_recovery_stops(&mut cluster, "is WAL of another cluster");
+
+    let next = archive.object(&object(&names[names.len() - 5])).expect("it is archived");
+    archive.replace_object(&object(place), next);
+    let mut cluster = restored(&archive, Restore::latest(PgVersion::V15));
+    assert_recovery_stops(&mut cluster, "is not the WAL segment of that name");
+
+    archive.replace_object(&object(place), own);
+    cluster.start();
+    cluster.wait_for_end_of_recovery();
+    assert_eq!(cluster.query_one("SELECT count(*) FROM t"), "12");
+}
+
+#[test]
+fn a_store_that_is_lost_in_the_middle_stops_recovery_until_it_is_back() {
+    let archive = Archive::s3();
+    write_archive(&archive, &[]);
+    let mut cluster = restored(&archive, Restore::latest(PgVersion::V15));
+    // Slow enough for the refusal to come before the end.
+    archive.proxy().set(Fault::Delay(Duration::from_millis(300)));
+    cluster.spawn();
+    cluster.wait_for_log("restored log file");
+    archive.server().refuse(Some(Refusal::AccessDenied));
+    wait_for("the server to end", || !cluster.is_running());
+    let log = cluster.log();
+    assert!(log.contains("wal-e: error: ") && log.contains("with exit code 200"), "{log}");
+    assert!(!log.contains("selected new timeline ID"), "{log}");
+
+    archive.server().refuse(None);
+    archive.proxy().set(Fault::None);
+    cluster.start();
+    cluster.wait_for_end_of_recovery();
+    assert_eq!(cluster.query_one("SELECT count(*) FROM t"), "12");
+}
+
+fn temporary_files(directory: &std::path::Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).expect("the directory is there").flatten();
+    let is_temporary = |path: &PathBuf| path.to_string_lossy().contains("wal-e-tmp");
+    entries.map(|entry| entry.path()).filter(is_temporary).collect()
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_store_that_hangs() {
+    let archive = Archive::s3();
+    let names = write_archive(&archive, &[]);
+    let mut cluster = restored(&archive, Restore::latest(PgVersion::V15));
+    archive.proxy().set(Fault::Delay(Duration::from_millis(200)));
+    cluster.spawn();
+    cluster.wait_for_log("restored log file");
+    archive.proxy().set(Fault::Hang);
+    let limit = Duration::from_secs(15);
+    cluster.try_stop(StopMode::Fast, limit).expect("a stop takes no longer than that");
+    let pg_wal = cluster.data_directory().join("pg_wal");
+    assert_eq!(temporary_files(&pg_wal), Vec::<PathBuf>::new());
+    cluster.wait_for_end_of_prefetch();
+
+    // The program by itself, in the middle of the body.
+    let directory = archive.scratch().create("by-hand");
+    let destination = directory.join("segment");
+    archive.proxy().set(Fault::Throttle(20_000));
+    let bytes = |name: &&String| archive.object(&object(name)).map_or(0, |bytes| bytes.len());
+    let large = names.iter().max_by_key(bytes).expect("there are segments");
+    let mut fetch = wal_e(&archive)
+        .args(["wal-fetch", large])
+        .arg(&destination)
+        .spawn()
+        .expect("the program can be started");
+    wait_for("a temporary file", || !temporary_files(&directory).is_empty());
+    send_signal(fetch.id() as i32, libc::SIGTERM);
+    let status = wait_for_end(&mut fetch, Duration::from_secs(5)).expect("it ends at once");
+    assert_eq!(status.code(), Some(143));
+    assert_eq!(fs::read_dir(&directory).expect("the directory is there").count(), 0);
+}
+
+#[test]
+fn an_archive_in_another_encoding_is_not_listed_for_each_segment() {
+    for method in ["zstd", "none"] {
+        let archive = Archive::s3();
+        let setting = format!("wal_e.compression = '{method}'");
+        write_archive(&archive, &[&setting]);
+        let cluster = restored(&archive, Restore::latest(PgVersion::V15));
+        let lists = || {
+            let requests = archive.server().requests();
+            requests.iter().filter(|request| request.query.contains("list-type")).count()
+        };
+        let before = lists();
+        let mut cluster = cluster;
+        cluster.start();
+        cluster.wait_for_end_of_recovery();
+        assert_eq!(cluster.query_one("SELECT count(*) FROM t"), "12");
+        // The first segment, the end of the WAL, and histories that are not there.
+        let listed = lists() - before;
+        assert!(listed < 10, "{listed} requests that list with {method}");
+        cluster.wait_for_end_of_prefetch();
+    }
+}
+
+#[test]
+fn a_file_fetched_by_hand_brings_nothing_with_it() {
+    let archive = Archive::file();
+    let names = write_archive(&archive, &[]);
+    let directory = archive.scratch().create("by-hand");
+    let destination = directory.join("RECOVERYXLOG");
+    let path = destination.to_str().expect("it is text");
+    run_wal_e(&archive, ["wal-fetch", in_the_middle(&names), path]).success();
+    assert_eq!(fs::read_dir(&directory).expect("the directory is there").count(), 1);
+}

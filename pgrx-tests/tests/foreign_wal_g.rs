@@ -7,6 +7,7 @@ use wal_e_e2e::cluster::StopMode;
 use wal_e_e2e::fingerprint::Fingerprint;
 use wal_e_e2e::foreign_archive::{Backup, Codec, Source, WalG, assert_sound, recover};
 use wal_e_e2e::installation::PgVersion;
+use wal_e_e2e::made_backup::MadeBackup;
 use wal_e_e2e::restore::Restore;
 use wal_e_e2e::wal_e::run_wal_e;
 
@@ -213,8 +214,15 @@ fn an_encrypted_object_is_said_to_be_one() {
         let path = target.display().to_string();
         let finished = run_wal_e(&archive, ["wal-fetch", wal, &path]);
         assert!(!finished.status.success(), "{finished}");
-        assert!(finished.stderr.contains("OpenPGP"), "{finished}");
+        for word in ["OpenPGP", &object, "ecrypt it with"] {
+            assert!(finished.stderr.contains(word), "{word}: {finished}");
+        }
         assert!(!target.exists());
         fs::remove_file(archive.directory().join(&object)).expect("an object can be removed");
+    }
+    MadeBackup::new(&archive).put("part_001.tar.lz4", &message);
+    let refused = restore_of("LATEST").run(&archive).failure(1);
+    for word in ["OpenPGP", "part_001.tar.lz4", "ecrypt it with"] {
+        assert!(refused.contains(word), "{word}: {refused}");
     }
 }

@@ -23,7 +23,7 @@ fn bring_configuration(source: &Cluster, data: &Path) {
 }
 
 fn a_backup_comes_back(format: TarFormat, archive: &Archive) {
-    let source = Source::start();
+    let source = Source::start(PgVersion::V15);
     let location = source.cluster.create_tablespace("extra");
     source.cluster.execute(
         "CREATE TABLE elsewhere TABLESPACE extra AS SELECT generate_series(1, 5000) i; \
@@ -68,7 +68,7 @@ fn a_backup_with_pax_tars_comes_back() {
 
 #[test]
 fn a_cluster_without_tablespaces_comes_back() {
-    let source = Source::start();
+    let source = Source::start(PgVersion::V15);
     let archive = Archive::file();
     WalE(TarFormat::Pax).push(&archive, &source.snapshot());
     source.archive_wal(&archive, Codec::Lzop);

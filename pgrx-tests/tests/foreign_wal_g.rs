@@ -7,6 +7,7 @@ use wal_e_e2e::cluster::StopMode;
 use wal_e_e2e::fingerprint::Fingerprint;
 use wal_e_e2e::foreign_archive::{Backup, Codec, Source, WalG, assert_sound, recover};
 use wal_e_e2e::installation::PgVersion;
+use wal_e_e2e::made_backup::MadeBackup;
 use wal_e_e2e::restore::Restore;
 use wal_e_e2e::wal_e::run_wal_e;
 
@@ -23,7 +24,7 @@ fn comes_back(archive: &Archive, expected: &Fingerprint) {
 
 #[test]
 fn a_full_backup_of_every_codec_comes_back() {
-    let source = Source::start();
+    let source = Source::start(PgVersion::V15);
     let snapshot = source.snapshot();
     source.cluster.execute("DELETE FROM changing WHERE i % 3 = 0");
     let expected = source.fingerprint();
@@ -44,7 +45,7 @@ fn a_full_backup_of_every_codec_comes_back() {
 
 #[test]
 fn a_backup_without_files_metadata_comes_back_with_tablespaces_and_long_names() {
-    let source = Source::start();
+    let source = Source::start(PgVersion::V15);
     let location = source.cluster.create_tablespace("extra");
     source.cluster.execute(
         "CREATE TABLE elsewhere TABLESPACE extra AS SELECT generate_series(1, 5000) i; \
@@ -75,7 +76,7 @@ fn a_backup_without_files_metadata_comes_back_with_tablespaces_and_long_names() 
 
 #[test]
 fn a_backup_over_the_replication_protocol_comes_back() {
-    let source = Source::start();
+    let source = Source::start(PgVersion::V15);
     let location = source.cluster.create_tablespace("extra");
     source.cluster.execute("CREATE TABLE elsewhere TABLESPACE extra AS SELECT 1 i");
     let archive = Archive::file();
@@ -88,7 +89,7 @@ fn a_backup_over_the_replication_protocol_comes_back() {
 
 #[test]
 fn names_that_end_with_a_dot_and_sentinels_that_have_everything_are_read() {
-    let source = Source::start();
+    let source = Source::start(PgVersion::V15);
     let snapshot = source.snapshot();
     let expected = source.fingerprint();
     for (options, codec) in [
@@ -119,8 +120,9 @@ fn change(source: &Source, round: u32) {
 
 /// A full backup and two deltas: each comes back as the server was then, and from
 /// each one the end of the WAL can be reached.
-fn a_chain_of_deltas_comes_back(options: WalG, codec: Codec) {
-    let source = Source::start();
+fn a_chain_of_deltas_comes_back(version: PgVersion, options: WalG, codec: Codec) {
+    let source = Source::start(version);
+    let restore_of = |backup: &str| Restore::of(version, backup);
     source.cluster.execute(
         "CREATE TABLE growing AS SELECT i, 0 AS round FROM generate_series(1, 100) i; \
          CREATE TABLE shrinking AS SELECT i, md5(i::text) FROM generate_series(1, 10000) i",
@@ -168,22 +170,32 @@ fn a_chain_of_deltas_comes_back(options: WalG, codec: Codec) {
 
 #[test]
 fn a_chain_of_deltas_comes_back_at_every_link() {
-    a_chain_of_deltas_comes_back(WalG::new(Codec::Lz4), Codec::Lz4);
+    a_chain_of_deltas_comes_back(PgVersion::V15, WalG::new(Codec::Lz4), Codec::Lz4);
+}
+
+#[test]
+fn a_chain_of_deltas_of_postgresql_18_comes_back_at_every_link() {
+    a_chain_of_deltas_comes_back(PgVersion::V18, WalG::new(Codec::Brotli), Codec::Lzma);
 }
 
 #[test]
 fn a_chain_of_deltas_of_the_first_version_comes_back_at_every_link() {
-    a_chain_of_deltas_comes_back(WalG::new(Codec::Zstd).first_version(), Codec::Zstd);
+    let options = WalG::new(Codec::Zstd).first_version();
+    a_chain_of_deltas_comes_back(PgVersion::V15, options, Codec::Zstd);
 }
 
 #[test]
 fn wal_of_several_codecs_in_one_archive_is_replayed() {
-    let source = Source::start();
+    let source = Source::start(PgVersion::V15);
     let archive = Archive::file();
     WalG::new(Codec::Lz4).push(&archive, &source.snapshot());
     for codec in [Codec::Lzop, Codec::Gzip, Codec::NoneWithDot, Codec::Brotli, Codec::Lzma] {
         source.cluster.execute("UPDATE changing SET md5 = md5 || '+' WHERE i % 7 = 0");
         source.archive_wal(&archive, codec);
+    }
+    // What WAL-G writes beside WAL: for its own deltas, and about each segment.
+    for name in ["000000010000000000000000_delta.lz4", "000000010000000000000003.json"] {
+        archive.replace_object(&format!("wal_005/{name}"), b"no WAL".to_vec());
     }
     comes_back(&archive, &source.fingerprint());
 }
@@ -202,8 +214,15 @@ fn an_encrypted_object_is_said_to_be_one() {
         let path = target.display().to_string();
         let finished = run_wal_e(&archive, ["wal-fetch", wal, &path]);
         assert!(!finished.status.success(), "{finished}");
-        assert!(finished.stderr.contains("OpenPGP"), "{finished}");
+        for word in ["OpenPGP", &object, "ecrypt it with"] {
+            assert!(finished.stderr.contains(word), "{word}: {finished}");
+        }
         assert!(!target.exists());
         fs::remove_file(archive.directory().join(&object)).expect("an object can be removed");
+    }
+    MadeBackup::new(&archive).put("part_001.tar.lz4", &message);
+    let refused = restore_of("LATEST").run(&archive).failure(1);
+    for word in ["OpenPGP", "part_001.tar.lz4", "ecrypt it with"] {
+        assert!(refused.contains(word), "{word}: {refused}");
     }
 }

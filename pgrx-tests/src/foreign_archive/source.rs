@@ -9,6 +9,7 @@ use crate::fingerprint::Fingerprint;
 use crate::installation::PgVersion;
 use crate::process::ServerUser;
 use crate::restore::Restore;
+use crate::scratch::Scratch;
 
 use super::{Codec, Snapshot};
 
@@ -18,16 +19,16 @@ pub struct Source {
     pub cluster: Cluster,
     wal: PathBuf,
     // Removed last.
-    _scratch: crate::scratch::Scratch,
+    _scratch: Scratch,
 }
 
 impl Source {
     /// Starts a server with some tables.
     #[track_caller]
-    pub fn start() -> Source {
-        let scratch = crate::scratch::Scratch::new();
+    pub fn start(version: PgVersion) -> Source {
+        let scratch = Scratch::new();
         let wal = scratch.create("wal");
-        let cluster = Cluster::build(PgVersion::V15)
+        let cluster = Cluster::build(version)
             .configuration("archive_mode = on")
             .configuration(format!("archive_command = 'cp \"%p\" \"{}/%f\"'", wal.display()))
             .start();
@@ -56,6 +57,19 @@ impl Source {
                 let content = fs::read(entry.path()).expect("a WAL file can be read");
                 archive.replace_object(&object, codec.compress(&content));
             }
+        }
+    }
+
+    /// Writes a file that is not PostgreSQL's into the data directory.
+    pub fn write_extra_file(&self, path: &str, content: &str) {
+        let path = self.cluster.data_directory().join(path);
+        let parent = path.parent().expect("a file has a parent");
+        fs::create_dir_all(parent).expect("a directory can be made");
+        fs::write(&path, content).expect("a file can be written");
+        let mut own = path.as_path();
+        while own != self.cluster.data_directory() {
+            ServerUser::get().own(own);
+            own = own.parent().expect("it lies below the data directory");
         }
     }
 
@@ -89,19 +103,4 @@ pub fn assert_sound(cluster: &mut Cluster, expected: &Fingerprint) {
     assert!(cluster.has_sound_permissions());
     cluster.stop(StopMode::Fast);
     cluster.check_page_checksums().success();
-}
-
-impl Source {
-    /// Writes a file that is not PostgreSQL's into the data directory.
-    pub fn write_extra_file(&self, path: &str, content: &str) {
-        let path = self.cluster.data_directory().join(path);
-        let parent = path.parent().expect("a file has a parent");
-        fs::create_dir_all(parent).expect("a directory can be made");
-        fs::write(&path, content).expect("a file can be written");
-        let mut own = path.as_path();
-        while own != self.cluster.data_directory() {
-            ServerUser::get().own(own);
-            own = own.parent().expect("it lies below the data directory");
-        }
-    }
 }

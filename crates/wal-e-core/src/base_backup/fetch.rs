@@ -25,6 +25,7 @@ use super::syncing::SyncPool;
 use super::tablespaces::{self, TablespacePlaces};
 use super::target::Target;
 use super::unpack::{Budget, Sink, Unpacked, unpack};
+use crate::codec::named;
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::{Level as Loudness, Notices};
 use crate::store::ObjectStore;
@@ -376,8 +377,8 @@ impl Restore {
                         ErrorKind::Corrupt,
                         format!("object \"{name}\" is damaged: {}", error.message()),
                     )
-                    .with_hint(ANOTHER),
-                    _ => error,
+                    .with_hint(error.hint().unwrap_or(ANOTHER)),
+                    _ => named(&name, error),
                 }
             })
         })

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::content::{Content, damaged};
 use super::locate::{KeyEnding, look_around};
 use super::temporary::{Temporary, directory_of};
-use crate::codec::{Decompressor, Encoding};
+use crate::codec::{Decompressor, Encoding, named};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::notice::Notices;
@@ -255,7 +255,14 @@ fn pass(
 ) -> Result<Content> {
     let read_failed = |source| {
         let error = Error::from_io(format!("could not read object \"{url}\""), source);
-        if error.kind() == ErrorKind::Corrupt { damaged(url, error.message()) } else { error }
+        if error.kind() != ErrorKind::Corrupt {
+            return named(url, error);
+        }
+        let damaged = damaged(url, error.message());
+        match error.hint() {
+            Some(hint) => damaged.with_hint(hint),
+            None => damaged,
+        }
     };
     let mut reader = Decompressor::new(reader, encoding).map_err(read_failed)?;
     let mut content = Content::new();

@@ -255,16 +255,23 @@ fn two_switches_are_crossed(version: PgVersion) {
     let on_old = to(&left).option("--recovery-target-timeline", "1");
     assert_eq!(moments(on_old, &archive), ["on 1", "left on 1"]);
 
-    // The first segment of timeline 2 with its own transactions: without it there is no way on.
+    // All switches are in one segment: the newest timeline's file has all of it, and
+    // those that its ancestors have cannot replace it.
     let segments = archive.wal_objects();
-    let of_second = segments
-        .iter()
-        .find(|name| name.starts_with("wal_005/00000002") && !name.contains("history"));
-    let of_second = of_second.expect("timeline 2 has segments");
-    fs::remove_file(archive.directory().join(of_second)).expect("it can be removed");
+    let of_timeline = |timeline: u32| {
+        let beginning = format!("wal_005/{timeline:08X}");
+        let found =
+            segments.iter().find(|name| name.starts_with(&beginning) && !name.contains("history"));
+        found.unwrap_or_else(|| panic!("timeline {timeline} has no segment: {segments:?}"))
+    };
+    let (second_s, third_s) = (of_timeline(2), of_timeline(3));
+    assert_eq!(second_s[16..], third_s[16..]);
+    fs::remove_file(archive.directory().join(third_s)).expect("it can be removed");
     let refused = to(&on_third).run(&archive).failure(1);
-    let file = of_second.trim_start_matches("wal_005/").trim_end_matches(".lz4");
-    assert!(refused.contains("not in the archive") && refused.contains(&file[8..]), "{refused}");
+    let file = third_s.trim_start_matches("wal_005/").trim_end_matches(".lz4");
+    assert!(refused.contains("not in the archive") && refused.contains(file), "{refused}");
+    let refused = Restore::auto(version).run(&archive).failure(1);
+    assert!(refused.contains("would leave timeline 3"), "{refused}");
 }
 
 #[test]

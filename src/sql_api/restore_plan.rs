@@ -122,7 +122,7 @@ fn target(
         None => None,
         Some(time) => Some(offset_date_time(time).ok_or_else(|| {
             Failure::new(
-                PgSqlErrorCode::ERRCODE_DATETIME_VALUE_OUT_OF_RANGE,
+                PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW,
                 "\"target_time\" is out of range",
             )
         })?),

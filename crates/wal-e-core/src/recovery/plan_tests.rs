@@ -533,6 +533,31 @@ async fn two_switches_are_followed() {
 }
 
 #[tokio::test]
+async fn a_timeline_without_transactions_hides_no_part_that_was_left() {
+    let fixture = Fixture::new();
+    let mut log = WalWriter::new(1, 2);
+    fixture.backup(&mut log, 1, 10).await;
+    log.commit(701, minute(11));
+    let aligned = |log: &WalWriter| Lsn(log.position().0.next_multiple_of(8));
+    let first_fork = aligned(&log);
+    let mut second = log.fork(2);
+    second.noise(10);
+    let second_fork = aligned(&second);
+    let mut third = second.fork(3);
+    log.commit(702, minute(20));
+    log.switch();
+    third.commit(703, minute(60));
+    third.switch();
+    fixture.archive(&log).await;
+    fixture.archive(&third).await;
+    fixture.history(2, format!("1\t{first_fork}\tx\n")).await;
+    fixture.history(3, format!("1\t{first_fork}\tx\n2\t{second_fork}\ty\n")).await;
+    let refusal = fixture.no_auto(time(30)).await;
+    assert!(refusal.reason.contains("on timeline 1, after timeline 2"), "{refusal:?}");
+    assert_eq!(fixture.auto(time(15)).await.timeline, TimelineId(3));
+}
+
+#[tokio::test]
 async fn a_partial_segment_is_not_replayed() {
     let Sample { fixture, log, .. } = sample().await;
     let last = log.segments().pop().unwrap();

@@ -9,7 +9,7 @@ use super::target::{RecoveryTarget, TargetTime, TargetTimeline, format_time};
 use super::wal_inventory::TimelineWal;
 use super::wal_source::{Found, Goal, Point, Summary};
 use crate::error::{ErrorKind, Result};
-use crate::postgres::{Lsn, SegmentNumber, TimelineId, WalEnd, WalSegment};
+use crate::postgres::{Lsn, SegmentNumber, TimelineId, TimelineRange, WalEnd, WalSegment};
 
 /// How many segments without any transaction are read to say when the last one was.
 const SEGMENTS_READ_TO_TELL: u64 = 16;
@@ -181,59 +181,44 @@ impl Planner<'_> {
         }
         let size = branch.candidate.segment_size;
         let ranges = branch.history.ranges();
-        let Some(position) = ranges.iter().position(|range| range.contains(first_after.start))
-        else {
-            return Ok(None);
-        };
-        let range = ranges[position];
-        let Some(left) = position.checked_sub(1).map(|before| ranges[before]) else {
-            return Ok(None);
-        };
-        let Some(switch_index) = branch.chain.index_of(range.begin, size) else {
-            return Ok(None);
-        };
-        let (indexes, begin) = (switch_index..=index, range.begin);
-        let first = branch.wal.find(&branch.chain, indexes, begin, Goal::AnyTransaction).await?;
-        if range.begin < branch.stop
-            || !matches!(first, Found::Here(point) if point.start >= first_after.start)
-        {
-            return Ok(None);
+        for (left, range) in ranges.iter().zip(ranges.iter().skip(1)) {
+            if range.begin < branch.stop || range.begin > first_after.start {
+                continue;
+            }
+            let Some(switch_index) = branch.chain.index_of(range.begin, size) else { continue };
+            let (own, any) = (switch_index..=index, Goal::AnyTransaction);
+            let first = branch.wal.find(&branch.chain, own, range.begin, any).await?;
+            let is_first = matches!(first, Found::Here(point) if point.start >= first_after.start);
+            if is_first && self.has_transaction(branch, left.timeline, range.begin, time).await? {
+                return Ok(Some(ambiguous(left.timeline, range, first_after)));
+            }
         }
-        let number = SegmentNumber(range.begin.0 / size.bytes());
-        let until = SegmentNumber(number.0 + SEGMENTS_OF_LEFT_TIMELINE - 1);
-        let store = &*self.store;
-        let wal = TimelineWal::list(store, size, left.timeline, number, Some(until)).await?;
-        let Some(last) = wal.contiguous_from(number) else { return Ok(None) };
-        let next = WalSegment { timeline: left.timeline, number: SegmentNumber(last.0 + 1) };
-        let abandoned = Chain {
-            runs: vec![Run { timeline: left.timeline, first: number, last }],
+        Ok(None)
+    }
+
+    /// Whether a timeline that was left at `switch` has a transaction behind it that
+    /// ended at `time` or before.
+    async fn has_transaction(
+        &self,
+        branch: &Branch,
+        timeline: TimelineId,
+        switch: Lsn,
+        time: OffsetDateTime,
+    ) -> Result<bool> {
+        let size = branch.candidate.segment_size;
+        let first = SegmentNumber(switch.0 / size.bytes());
+        let until = SegmentNumber(first.0 + SEGMENTS_OF_LEFT_TIMELINE - 1);
+        let wal = TimelineWal::list(&*self.store, size, timeline, first, Some(until)).await?;
+        let Some(last) = wal.contiguous_from(first) else { return Ok(false) };
+        let next = WalSegment { timeline, number: SegmentNumber(last.0 + 1) };
+        let left = Chain {
+            runs: vec![Run { timeline, first, last }],
             tail: None,
             end: ChainEnd::Archive { next },
         };
-        let all = 0..=abandoned.len() - 1;
-        let goal = Goal::AnyTransaction;
-        let Found::Here(point) = branch.wal.find(&abandoned, all, range.begin, goal).await? else {
-            return Ok(None);
-        };
-        if point.time.is_none_or(|at| at > time) {
-            return Ok(None);
-        }
-        let (timeline, left) = (range.timeline, left.timeline);
-        let reason = format!(
-            "the target time lies on timeline {left}, after timeline {timeline} had left it"
-        );
-        let own = first_after.time.map(format_time).unwrap_or_default();
-        Ok(Some(
-            Refusal::new(Cause::Target, reason)
-                .with_detail(format!(
-                    "Timeline {timeline} left timeline {left} at LSN {}, and its first own transaction ended at {own}. Recovery along it would end at that LSN, without what timeline {left} has from then on.",
-                    range.begin
-                ))
-                .with_advice(format!(
-                    "Recover along timeline {left} with --recovery-target-timeline {left}, or, if the state at LSN {} is meant, along timeline {timeline} with --recovery-target-timeline {timeline}.",
-                    range.begin
-                )),
-        ))
+        let (all, any) = (0..=left.len() - 1, Goal::AnyTransaction);
+        let found = branch.wal.find(&left, all, switch, any).await?;
+        Ok(matches!(found, Found::Here(point) if point.time.is_some_and(|at| at <= time)))
     }
 
     /// Looks for a restore point or a transaction.
@@ -454,6 +439,22 @@ fn damaged(branch: &Branch, segment: WalSegment, damage: &WalEnd) -> Refusal {
         description: format!("any LSN before {}", damage.lsn),
     }])
     .with_advice("Look for a sound copy of the segment, or recover from a later base backup.")
+}
+
+/// A target time between the switch to the timeline of `range` and its first transaction.
+fn ambiguous(left: TimelineId, range: &TimelineRange, first_after: Point) -> Refusal {
+    let (timeline, switch) = (range.timeline, range.begin);
+    let next = first_after.time.map(format_time).unwrap_or_default();
+    Refusal::new(
+        Cause::Target,
+        format!("the target time lies on timeline {left}, after timeline {timeline} had left it"),
+    )
+    .with_detail(format!(
+        "Timeline {timeline} left timeline {left} at LSN {switch}, and the next transaction on it ended at {next}. Recovery along it would end at that LSN, without what timeline {left} has from then on."
+    ))
+    .with_advice(format!(
+        "Recover along timeline {left} with --recovery-target-timeline {left}, or, if the state at LSN {switch} is meant, along timeline {timeline} with --recovery-target-timeline {timeline}."
+    ))
 }
 
 /// The first segment of a timeline is missing, and the server would read that of the

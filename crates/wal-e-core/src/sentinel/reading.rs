@@ -90,7 +90,9 @@ impl<'de> Visitor<'de> for SentinelVisitor {
                     sentinel.is_wal_e = true;
                     stop_offset = value(&mut map)?;
                 }
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
             }
         }
         if sentinel.finish_lsn.is_none() {

@@ -36,6 +36,16 @@ fn assert_same(restored: &mut Cluster, expected: &Fingerprint) {
     assert_eq!(restored.query_one("SELECT one FROM after_restore"), "1");
 }
 
+/// Recovers a copy that leaves the archive to others, so that the next one is the same.
+#[track_caller]
+fn recover_beside(restore: Restore, archive: &Archive) -> Cluster {
+    let mut restored = restore.fetch(archive);
+    restored.configure("archive_mode = off");
+    restored.start();
+    restored.wait_for_end_of_recovery();
+    restored
+}
+
 #[test]
 fn a_specification_says_where_tablespaces_go() {
     let archive = Archive::file();
@@ -50,8 +60,8 @@ fn a_specification_says_where_tablespaces_go() {
     );
     fs::write(&file, spec).expect("a specification can be written");
     ServerUser::get().own(&file);
-    let mut restored =
-        restore.option("--restore-spec", file.display().to_string()).recover(&archive);
+    let given = restore.option("--restore-spec", file.display().to_string());
+    let mut restored = recover_beside(given, &archive);
     assert_eq!(restored.query_one(LOCATION), place.display().to_string());
     assert_same(&mut restored, &expected);
 
@@ -61,7 +71,7 @@ fn a_specification_says_where_tablespaces_go() {
     assert!(refused.contains(&location.display().to_string()), "{refused}");
     fs::remove_dir_all(&location).expect("the old tablespace can be removed");
     ServerUser::get().create_directory(&location, 0o700);
-    let mut restored = source.recover(&archive);
+    let mut restored = recover_beside(source, &archive);
     assert_eq!(restored.query_one(LOCATION), location.display().to_string());
     assert_same(&mut restored, &expected);
 }

@@ -27,6 +27,7 @@ use super::target::Target;
 use super::unpack::{Budget, Sink, Unpacked, unpack};
 use crate::codec::named;
 use crate::error::{Error, ErrorKind, Result};
+use crate::layout;
 use crate::notice::{Level as Loudness, Notices};
 use crate::store::ObjectStore;
 use crate::tasks::{blocking, joined};
@@ -105,6 +106,10 @@ pub async fn fetch(
     let places = request.tablespaces.of(chain.tip().sentinel.spec.as_ref())?;
     let backups = chain.levels().iter().map(|level| level.backup.name.clone()).collect();
     let subject = Subject::new(backups, places.clone());
+    if request.resume {
+        resume::check(&request.directory, &subject)?;
+    }
+    let syncing = SyncPool::start()?;
     let target = Target::prepare(&request.directory, places, request.resume)?;
     let shown = target.data_directory().display().to_string();
     notices.log(format!("restoring base backup \"{name}\" into \"{shown}\""));
@@ -112,8 +117,8 @@ pub async fn fetch(
     let sink = Arc::new(Sink {
         target,
         deferred: Deferred::default(),
-        budget: Budget::new(chain.uncompressed_bytes()),
-        syncing: SyncPool::start()?,
+        budget: Budget::new(chain.uncompressed_bytes(), chain.bytes()),
+        syncing,
         keeps_links: chain.tip().sentinel.is_wal_e,
     });
     let (preparing, asked) = (Arc::clone(&sink), subject);
@@ -242,10 +247,10 @@ impl Restore {
         // A server without it would take pg_control's checkpoint for the place
         // where replay begins, and open a database that is not consistent.
         if !self.sink.target.data_directory().join("backup_label").exists() {
-            return Err(lacks(&tip.backup, "backup_label"));
+            return Err(self.lacks(&tip.backup, "backup_label"));
         }
         if !self.sink.deferred.has_control() {
-            return Err(lacks(&tip.backup, CONTROL_FILE));
+            return Err(self.lacks(&tip.backup, CONTROL_FILE));
         }
         let data_directory = self.sink.target.data_directory();
         manifest::place(&*self.store, &tip.backup.name, data_directory, &self.notices).await?;
@@ -327,7 +332,7 @@ impl Restore {
         }
         match level.selection.missing() {
             None => Ok(all),
-            Some(file) => Err(lacks(&level.backup, file)),
+            Some(file) => Err(self.lacks(&level.backup, file)),
         }
     }
 
@@ -392,6 +397,18 @@ impl Restore {
         Ok(unpacked)
     }
 
+    fn lacks(&self, backup: &StoredBackup, file: &str) -> Error {
+        let name = &backup.name;
+        let url = self.store.url(&layout::tar_partitions(name));
+        Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "base backup \"{name}\" is incomplete: no tar in \"{url}\" has its file \"{file}\""
+            ),
+        )
+        .with_hint(ANOTHER)
+    }
+
     fn complain_of_leftovers(&self, selection: &Selection) {
         if let Some((number, name)) = selection.leftovers() {
             self.notices.warning(format!(
@@ -399,14 +416,6 @@ impl Restore {
             ));
         }
     }
-}
-
-fn lacks(backup: &StoredBackup, file: &str) -> Error {
-    Error::new(
-        ErrorKind::Corrupt,
-        format!("base backup \"{}\" is incomplete: no tar has its file \"{file}\"", backup.name),
-    )
-    .with_hint(ANOTHER)
 }
 
 fn add(all: &mut Unpacked, more: &Unpacked) {

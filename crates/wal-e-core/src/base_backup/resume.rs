@@ -28,6 +28,19 @@ pub(super) enum Interrupted {
     Finished(Vec<DoneTar>),
 }
 
+/// Looks whether the restore that was interrupted in a data directory, if there
+/// is one, is that of `subject`.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when it is another one.
+pub(super) fn check(data_directory: &Path, subject: &Subject) -> Result<()> {
+    if !data_directory.join(UNFINISHED_RESTORE).is_file() {
+        return Ok(());
+    }
+    let (noted, _) = Journal::read(data_directory)?;
+    if noted == *subject { Ok(()) } else { Err(another(data_directory, &noted, subject)) }
+}
+
 /// Takes up the restore that was interrupted in `target`.
 ///
 /// # Errors
@@ -35,7 +48,7 @@ pub(super) enum Interrupted {
 pub(super) fn take_up(target: &Target, chain: &Chain, subject: &Subject) -> Result<Interrupted> {
     let (noted, done) = Journal::read(target.data_directory())?;
     if noted != *subject {
-        return Err(another(target, &noted, subject));
+        return Err(another(target.data_directory(), &noted, subject));
     }
     if target.data_directory().join(CONTROL_FILE).exists() {
         return Ok(Interrupted::Finished(done));
@@ -87,8 +100,8 @@ fn is_there(target: &Target, newer: &[Level], path: &str, size: Option<u64>) -> 
     }
 }
 
-fn another(target: &Target, noted: &Subject, asked: &Subject) -> Error {
-    let directory = target.data_directory().display();
+fn another(data_directory: &Path, noted: &Subject, asked: &Subject) -> Error {
+    let directory = data_directory.display();
     let error = Error::new(
         ErrorKind::Config,
         format!("directory \"{directory}\" holds another restore that was interrupted"),

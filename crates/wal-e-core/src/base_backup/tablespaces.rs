@@ -40,6 +40,14 @@ impl TablespacePlaces {
                     "It is a JSON object like {\"tablespaces\": [\"16384\"], \"16384\": {\"loc\": \"/new/place\"}}.",
                 )
         })?;
+        if let Some(oid) = spec.tablespaces.iter().find(|oid| !spec.places.contains_key(*oid)) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "restore specification \"{source}\" gives no place for tablespace \"{oid}\""
+                ),
+            ));
+        }
         let places =
             spec.places.iter().map(|(oid, place)| Ok((parse_oid(oid)?, (&place.loc).into())));
         Ok(TablespacePlaces::Given(places.collect::<Result<_>>()?))

@@ -37,30 +37,31 @@ pub(super) struct Sink {
 /// Limits what comes out of tars: a small object can hold gigabytes of zeros.
 #[derive(Debug)]
 pub(super) struct Budget {
-    limit: Option<u64>,
+    limit: u64,
     used: AtomicU64,
 }
 
 impl Budget {
-    /// For backups that say they have so many bytes of files; without a number
-    /// there is no limit.
-    pub(super) fn new(uncompressed_bytes: Option<u64>) -> Self {
+    /// For backups that say how many bytes their files have, and have so many stored.
+    pub(super) fn new(uncompressed_bytes: Option<u64>, stored_bytes: u64) -> Self {
         // Files may grow a little while they are read, and what exactly is counted
-        // differs between writers.
-        let limit =
-            uncompressed_bytes.map(|bytes| bytes.saturating_add(bytes / 8).saturating_add(1 << 30));
-        Budget { limit, used: AtomicU64::new(0) }
+        // differs between writers. No cluster as a whole becomes a thousandth.
+        let bytes = match uncompressed_bytes {
+            Some(bytes) => bytes.saturating_add(bytes / 8),
+            None => stored_bytes.saturating_mul(1000),
+        };
+        Budget { limit: bytes.saturating_add(1 << 30), used: AtomicU64::new(0) }
     }
 
     fn take(&self, bytes: u64) -> Result<()> {
         let used = self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        match self.limit {
-            Some(limit) if used > limit => Err(Error::new(
-                ErrorKind::Corrupt,
-                "its files are much larger than the base backup says",
-            )),
-            _ => Ok(()),
+        if used <= self.limit {
+            return Ok(());
         }
+        Err(Error::new(
+            ErrorKind::Corrupt,
+            "its files are much larger than those of the base backup",
+        ))
     }
 }
 

@@ -90,7 +90,9 @@ impl<'de> Visitor<'de> for SentinelVisitor {
                     sentinel.is_wal_e = true;
                     stop_offset = value(&mut map)?;
                 }
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
             }
         }
         if sentinel.finish_lsn.is_none() {
@@ -134,14 +136,15 @@ impl<'de> Deserialize<'de> for TablespaceSpec {
             Some(oids) => serde_json::from_value(oids).map_err(parse_failed)?,
             None => Vec::new(),
         };
+        // One that is listed and has no place is told when its files are restored.
         let mut places = BTreeMap::new();
-        for oid in &tablespaces {
-            let place = take(oid).ok_or_else(|| {
-                D::Error::custom(format!("the specification lacks tablespace \"{oid}\""))
-            })?;
+        for (oid, place) in members {
+            if oid.parse::<u32>().is_err() {
+                continue;
+            }
             let mut place: TablespacePlace = serde_json::from_value(place).map_err(parse_failed)?;
             place.loc = without_trailing_slash(&place.loc);
-            places.insert(oid.clone(), place);
+            places.insert(oid, place);
         }
         Ok(TablespaceSpec {
             base_prefix: without_trailing_slash(&base_prefix),
@@ -281,7 +284,6 @@ mod tests {
             r#"{"LSN": -1}"#,
             r#"{"DeltaFrom": 5}"#,
             r#"{"Spec": []}"#,
-            r#"{"Spec": {"base_prefix": "/x", "tablespaces": ["1"]}}"#,
             r#"{"Spec": {"tablespaces": ["1"], "1": {"loc": 1}}}"#,
             r#"{"Files": {"x": 1}}"#,
         ] {

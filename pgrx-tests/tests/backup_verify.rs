@@ -154,7 +154,9 @@ fn each_damage_is_told_with_its_object() {
         });
         let segment = verified.segment();
         verified.assert_damage_found("wal", &segment, Archive::truncate_object);
-        verified.assert_damage_found("wal", &segment, Archive::remove_object);
+        // In which encoding it was stored is not known any more.
+        let file = segment.trim_end_matches(".lz4");
+        verified.assert_found_at(file, "wal", &segment, Archive::remove_object);
         let next = verified.cluster.archive_current_wal();
         verified.assert_damage_found("wal", &segment, |archive, object| {
             let foreign = archive.wal_object(&next).expect("it has just been archived");

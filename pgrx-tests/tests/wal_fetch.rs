@@ -80,8 +80,9 @@ fn a_segment_that_is_missing_in_the_middle_does_not_end_recovery() {
     let reason = format!("WAL segment \"{missing}\" is missing");
     let mut cluster = restored(&archive, Restore::latest(PgVersion::V15));
     assert_recovery_stops(&mut cluster, &reason);
-    let lsn = Restore::latest(PgVersion::V15).option("--recovery-target-lsn", "0/FF000000");
-    assert_recovery_stops(&mut restored(&archive, lsn), &reason);
+    let mut with_target = restored(&archive, Restore::latest(PgVersion::V15));
+    with_target.configure("recovery_target_lsn = '0/FF000000'");
+    assert_recovery_stops(&mut with_target, &reason);
 
     // Whoever wants the database as it was before it says so.
     let command = restore_command(&archive).replace("wal-fetch", "wal-fetch --end-at-gap");

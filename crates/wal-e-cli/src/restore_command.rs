@@ -7,17 +7,17 @@ use wal_e_core::{Error, ErrorKind, Result};
 use crate::settings::Settings;
 
 /// The value of `restore_command`: this program with the settings in effect,
-/// as absolute paths, and without any secret.
+/// as absolute paths, and without any secret. `options` are those of `wal-fetch`.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] when the path of this program cannot be had.
-pub fn build(settings: &Settings) -> Result<String> {
+pub fn build(settings: &Settings, options: &str) -> Result<String> {
     let program = std::env::current_exe()
         .map_err(|source| Error::io("could not find the path of this program", &source))?;
-    command(&program, &settings.arguments)
+    command(&program, &settings.arguments, options)
 }
 
-fn command(program: &Path, arguments: &[String]) -> Result<String> {
+fn command(program: &Path, arguments: &[String], options: &str) -> Result<String> {
     let program = program.to_str().ok_or_else(|| {
         let message = format!("the path \"{}\" is not UTF-8", program.display());
         Error::new(ErrorKind::Config, message)
@@ -26,9 +26,16 @@ fn command(program: &Path, arguments: &[String]) -> Result<String> {
     // PostgreSQL replaces `%f`, `%p` and `%r` before the shell sees them.
     let words = words.map(|word| shell_word(word).replace('%', "%%"));
     let mut command = words.collect::<Vec<_>>().join(" ");
-    command.push_str(" wal-fetch \"%f\" \"%p\"");
+    command.push_str(" wal-fetch ");
+    command.push_str(options);
+    command.push_str("\"%f\" \"%p\"");
     Ok(command)
 }
+
+/// Options of `wal-fetch` where a target is set. PostgreSQL asks for segments
+/// ahead of what it replays, so also for one that lies behind the target and is
+/// missing; and it does not open a database that has not reached its target.
+pub const WITH_TARGET: &str = "--end-at-gap ";
 
 /// One word for the shell, whatever is in it.
 pub fn shell_word(text: &str) -> String {
@@ -55,7 +62,7 @@ mod tests {
     fn ordinary_settings_need_no_quotes() {
         let arguments = ["--s3-prefix", "s3://b/p", "--s3-endpoint", "http+path://h:9000"];
         assert_eq!(
-            command(Path::new("/usr/bin/wal-e"), &arguments.map(str::to_owned)).unwrap(),
+            command(Path::new("/usr/bin/wal-e"), &arguments.map(str::to_owned), "").unwrap(),
             "/usr/bin/wal-e --s3-prefix s3://b/p --s3-endpoint http+path://h:9000 wal-fetch \"%f\" \"%p\""
         );
     }
@@ -71,7 +78,7 @@ mod tests {
             "100% %f %p %%",
             "ä\tö",
         ];
-        let built = command(Path::new("echo"), &arguments.map(str::to_owned)).unwrap();
+        let built = command(Path::new("echo"), &arguments.map(str::to_owned), "").unwrap();
         let built = built.replacen("echo", "printf '[%%s]'", 1);
         let filled = built
             .split("%%")

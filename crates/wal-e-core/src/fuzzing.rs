@@ -13,12 +13,17 @@ use crate::base_backup::fuzzing as base_backup;
 use crate::codec::{Decompressor, Encoding};
 use crate::layout::{self, ObjectKey};
 use crate::owner::Owner;
-use crate::postgres::{BackupManifest, WalFileName, WalPageHeader, tablespace_map};
+use crate::postgres::{
+    BackupLabel, BackupManifest, ControlFile, Lsn, SegmentSize, TimelineHistory, TimelineId,
+    WalFileName, WalPageHeader, WalReader, tablespace_map,
+};
 use crate::sentinel::{self, FilesMetadata, Metadata, Sentinel};
 
 /// Every function of this kind, by the name of its fuzz target and corpus.
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("backup_label", backup_label),
     ("backup_manifest", backup_manifest),
+    ("control_file", control_file),
     ("decompressor", decompressor),
     ("increment", increment),
     ("json", json),
@@ -26,7 +31,9 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("names", names),
     ("tablespace_map", tablespace_maps),
     ("tar", tar),
+    ("timeline_history", timeline_history),
     ("wal_page", wal_page),
+    ("wal_records", wal_records),
 ];
 
 /// How much a decoder is let out of a few bytes: as much as shows that it streams.
@@ -99,6 +106,41 @@ pub fn wal_page(bytes: &[u8]) {
         let _ = header.check(&name, 16 << 20);
         let _ = header.check(&name, bytes.len() as u64);
     }
+}
+
+/// WAL records, in pieces of a size that the first byte chooses.
+pub fn wal_records(bytes: &[u8]) {
+    let Some((choice, bytes)) = bytes.split_first() else { return };
+    let start = WalPageHeader::parse(bytes).map_or(Lsn(0), |header| header.page_address);
+    let mut reader = WalReader::new(start, SegmentSize::DEFAULT);
+    let mut last = start;
+    for piece in bytes.chunks(usize::from(*choice) * 97 + 1) {
+        reader.feed(piece, &mut |record| {
+            assert!(record.start >= last, "records go forward");
+            last = record.start;
+        });
+    }
+    let _ = reader.ended();
+}
+
+/// A timeline history file.
+pub fn timeline_history(bytes: &[u8]) {
+    let timeline = TimelineId(9);
+    let Ok(history) = TimelineHistory::parse("00000009.history", timeline, bytes) else { return };
+    for range in history.ranges() {
+        assert!(range.timeline <= timeline);
+        let _ = history.timeline_at(range.begin);
+    }
+}
+
+/// `backup_label`.
+pub fn backup_label(bytes: &[u8]) {
+    let _ = std::str::from_utf8(bytes).map(BackupLabel::parse);
+}
+
+/// `pg_control`.
+pub fn control_file(bytes: &[u8]) {
+    let _ = ControlFile::parse(bytes);
 }
 
 /// Every decoder; the first byte chooses one.

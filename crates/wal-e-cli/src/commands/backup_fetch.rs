@@ -38,7 +38,11 @@ fn restore(
     settings: &Settings,
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
-    let restore_command = restore_command::build(settings)?;
+    let wal_fetch_options = match arguments.recovery.target.target() {
+        Some(_) => restore_command::WITH_TARGET,
+        None => "",
+    };
+    let restore_command = restore_command::build(settings, wal_fetch_options)?;
     let directory = std::path::absolute(&arguments.directory)
         .map_err(|source| Error::file("make an absolute path of", &arguments.directory, &source))?;
     let recovery = recovery_config(arguments, &restore_command);

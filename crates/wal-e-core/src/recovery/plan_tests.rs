@@ -388,9 +388,8 @@ async fn a_backup_that_does_not_say_where_it_ended_is_asked_for_its_wal() {
     let refusal = fixture.refused(fixture.plan(&first.0, time(15), None).await);
     assert!(refusal.reason.contains("cannot be used"), "another start LSN: {refusal:?}");
     let plain = Sentinel { finish_time: Some(minute(10)), ..Sentinel::default() };
-    let renamed = "base_000000010000000000000002_00000040";
-    fixture.put(layout::sentinel(renamed).as_str(), sentinel::to_json(&plain)).await;
-    let plan = fixture.reached(fixture.plan(renamed, time(15), None).await);
+    fixture.put(layout::sentinel(&first.0).as_str(), sentinel::to_json(&plain)).await;
+    let plan = fixture.reached(fixture.plan(&first.0, time(15), None).await);
     assert_eq!(plan.consistent_lsn, first.1);
 }
 

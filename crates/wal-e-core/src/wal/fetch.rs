@@ -212,7 +212,7 @@ fn gap(store: &dyn ObjectStore, name: &WalFileName, later: &WalFileName) -> Erro
     )
     .with_detail(format!("The next one of this timeline there is \"{later}\"."))
     .with_hint(
-        "Without it recovery cannot reach what came after. Bring it back, recover to a target before it, or let recovery end here with the option --end-at-gap of wal-fetch.",
+        "Without it recovery cannot reach what came after. Bring it back, or let recovery end here, or at a target before it, with the option --end-at-gap of wal-fetch.",
     )
 }
 

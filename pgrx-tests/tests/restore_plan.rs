@@ -8,7 +8,7 @@ use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::run;
-use wal_e_e2e::restore::Restore;
+use wal_e_e2e::restore::{Restore, restore_command};
 use wal_e_e2e::wait::wait_for;
 use wal_e_e2e::wal_e::{run_wal_e, wal_e};
 
@@ -190,6 +190,8 @@ fn a_hole_is_refused(version: PgVersion, life: Life) {
     finished.success();
     let mut by_hand = Restore::of(version, &life.backups[0]).fetch(archive);
     by_hand.configure(&format!("recovery_target_time = '{}'", life.three));
+    let command = restore_command(archive).replace("wal-fetch", "wal-fetch --end-at-gap");
+    by_hand.configure(&format!("restore_command = '{command}'"));
     by_hand.spawn();
     by_hand.wait_for_log("recovery ended before configured recovery target was reached");
     wait_for("the server to end", || !by_hand.is_running());

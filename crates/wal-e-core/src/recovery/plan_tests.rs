@@ -387,8 +387,8 @@ async fn a_backup_that_does_not_say_where_it_ended_is_asked_for_its_wal() {
     fixture.sentinel(&first.0, first.1, None, 10).await;
     let refusal = fixture.refused(fixture.plan(&first.0, time(15), None).await);
     assert!(refusal.reason.contains("cannot be used"), "another start LSN: {refusal:?}");
-    let plain = Sentinel { finish_time: Some(minute(10)), ..Sentinel::default() };
-    fixture.put(layout::sentinel(&first.0).as_str(), sentinel::to_json(&plain)).await;
+    let start = Lsn(2 * SEGMENT_SIZE.bytes() + 40);
+    fixture.sentinel(&first.0, start, None, 10).await;
     let plan = fixture.reached(fixture.plan(&first.0, time(15), None).await);
     assert_eq!(plan.consistent_lsn, first.1);
 }

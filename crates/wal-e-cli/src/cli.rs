@@ -140,7 +140,7 @@ pub struct CompressionOptions {
 pub enum Command {
     /// Take a base backup of the running server that owns DIR
     BackupPush(BackupPush),
-    /// Restore a base backup into DIR, which must be empty or absent
+    /// Restore a base backup into DIR: empty, absent, or interrupted (--resume)
     BackupFetch(BackupFetch),
     /// List the base backups that can be restored, oldest first
     BackupList(BackupList),

@@ -1,13 +1,17 @@
 //! `wal-e wal-fetch NAME DEST`: one WAL file out of the archive, or out of what was
 //! fetched ahead.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wal_e_core::postgres::{SegmentSize, SystemIdentifier, WalFileKind, WalFileName};
+use wal_e_core::postgres::{
+    SegmentSize, SystemIdentifier, WalFileKind, WalFileName, WalPageHeader,
+};
 use wal_e_core::store::{self, retry::Patience};
 use wal_e_core::wal::{self, FetchOptions, Fetched, KeyEnding, Position, PrefetchDirectory, Taken};
 use wal_e_core::{Error, Result, notice};
@@ -51,8 +55,15 @@ pub fn run(arguments: &WalFetch, settings: &Settings, report: &Arc<Report>) -> R
             Taken::Absent => {}
         }
     }
-    let likely = directory.position().map(|position| position.ending).unwrap_or_default();
-    let fetched = fetch(arguments, &name, settings, system_identifier, likely, report);
+    // The server looks into pg_wal for what the archive does not have, where somebody may
+    // have put what the lost server had not archived: then there is no gap.
+    let gap_matters = !arguments.end_at_gap && !lies_in(wal_directory, &name, system_identifier);
+    let wanted = Wanted {
+        system_identifier,
+        likely: directory.position().map(|position| position.ending).unwrap_or_default(),
+        gap_patience: gap_matters.then_some(GAP_PATIENCE),
+    };
+    let fetched = fetch(arguments, &name, settings, wanted, report);
     if let Some(ahead) = &ahead {
         match &fetched {
             Ok(fetched) => {
@@ -66,13 +77,19 @@ pub fn run(arguments: &WalFetch, settings: &Settings, report: &Arc<Report>) -> R
     fetched.map(drop)
 }
 
+/// What is known of the file before the archive is asked; as in [`FetchOptions`].
+struct Wanted {
+    system_identifier: Option<SystemIdentifier>,
+    likely: KeyEnding,
+    gap_patience: Option<Duration>,
+}
+
 /// Gets the file from the archive.
 fn fetch(
     arguments: &WalFetch,
     name: &WalFileName,
     settings: &Settings,
-    system_identifier: Option<SystemIdentifier>,
-    likely: KeyEnding,
+    wanted: Wanted,
     report: &Arc<Report>,
 ) -> Result<Fetched, Failure> {
     run_small(async {
@@ -83,9 +100,9 @@ fn fetch(
             let opening = store::open(&settings.store, patience, notices.clone());
             let store = interrupt.or_cancelled(opening).await?;
             let options = FetchOptions {
-                system_identifier,
-                likely,
-                gap_patience: (!arguments.end_at_gap).then_some(GAP_PATIENCE),
+                system_identifier: wanted.system_identifier,
+                likely: wanted.likely,
+                gap_patience: wanted.gap_patience,
                 notices,
                 cancel: interrupt.token(),
             };
@@ -94,6 +111,23 @@ fn fetch(
         let fetched = report.attend(&queue, || None, fetching).await;
         fetched.map_err(|error| interrupt.failure(error))
     })?
+}
+
+/// Whether `directory` holds the segment `name` of this cluster. The name alone does not
+/// tell: a server gives old files the names of segments to come.
+fn lies_in(
+    directory: &Path,
+    name: &WalFileName,
+    system_identifier: Option<SystemIdentifier>,
+) -> bool {
+    let mut start = [0; WalPageHeader::LENGTH];
+    let read = File::open(directory.join(name.as_str())).and_then(|mut file| {
+        file.read_exact(&mut start)?;
+        Ok(file.metadata()?.len())
+    });
+    let (Ok(bytes), Some(header)) = (read, WalPageHeader::parse(&start)) else { return false };
+    header.check(name, bytes).is_ok()
+        && system_identifier.is_none_or(|cluster| cluster == header.system_identifier)
 }
 
 /// A standby asks again, and may have a primary to get its WAL from meanwhile.

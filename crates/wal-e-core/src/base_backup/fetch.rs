@@ -131,6 +131,7 @@ pub async fn fetch(
         let done = match interrupted {
             Interrupted::Unfinished(done) => done,
             Interrupted::Finished(done) => {
+                target.remove_marks()?;
                 Journal::begin(target.data_directory(), &asked, &[])?.remove()?;
                 target.sync_directories()?;
                 return Ok((chain, done, None));
@@ -163,13 +164,12 @@ pub async fn fetch(
         Ok(all) => Ok(Fetched { name, bytes_written: all.bytes, files: all.files }),
         Err(error) if leaves_the_backup_sound(&error) && restore.has_done() => {
             notices.send(
-                Loudness::Log,
+                Loudness::Warning,
                 format!("what is restored so far stays in \"{shown}\""),
-                Some(
-                    "To fetch only what is missing, repeat the command with --resume. To give up, \
-                     remove what is in the directory."
-                        .to_owned(),
-                ),
+                Some(format!(
+                    "To fetch only what is missing, repeat the command for \"{name}\" with \
+                     --resume. To give up, remove what is in the directory and in its tablespaces."
+                )),
             );
             Err(error)
         }
@@ -281,6 +281,7 @@ impl Restore {
             return Err(Error::cancelled());
         }
         let bytes = self.sink.deferred.write_control(target)?;
+        target.remove_marks()?;
         self.journal.remove()?;
         target.sync_directories()?;
         Ok(bytes)

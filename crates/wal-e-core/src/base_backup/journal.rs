@@ -90,7 +90,11 @@ impl Journal {
         for tar in done {
             file.write_all(&line(tar)?).map_err(failed)?;
         }
-        file.sync_all().and_then(|()| fs::rename(&new, &path)).map_err(failed)?;
+        file.sync_all()
+            .and_then(|()| fs::rename(&new, &path))
+            // An older note that came back would call files restored that are not.
+            .and_then(|()| File::open(data_directory)?.sync_all())
+            .map_err(failed)?;
         Ok(Journal { path, file: Mutex::new(file) })
     }
 

@@ -72,20 +72,21 @@ const OLD_SETTINGS: [&str; 3] = ["restore_command", "recovery_end_command", "rec
 /// Makes comments of old recovery settings in a restored `postgresql.auto.conf`.
 pub(super) fn leave_out_old_settings(data_directory: &Path) -> Result<()> {
     let path = data_directory.join("postgresql.auto.conf");
-    let text = match fs::read_to_string(&path) {
+    // Values need not be text in any one encoding.
+    let text = match fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         result => result.map_err(|error| Error::file("read file", &path, &error))?,
     };
-    let is_old = |line: &str| {
-        let line = line.trim_start().to_ascii_lowercase();
-        OLD_SETTINGS.iter().any(|setting| line.starts_with(setting))
+    let is_old = |line: &[u8]| {
+        let line = line.trim_ascii_start().to_ascii_lowercase();
+        OLD_SETTINGS.iter().any(|setting| line.starts_with(setting.as_bytes()))
     };
-    if !text.lines().any(is_old) {
+    let lines = || text.split_inclusive(|byte| *byte == b'\n');
+    if !lines().any(is_old) {
         return Ok(());
     }
-    let kept: String = text
-        .lines()
-        .map(|line| if is_old(line) { format!("# {line}\n") } else { format!("{line}\n") })
+    let kept: Vec<u8> = lines()
+        .flat_map(|line| if is_old(line) { [b"# ", line].concat() } else { line.to_vec() })
         .collect();
     fs::write(&path, kept)
         .and_then(|()| fs::File::open(&path)?.sync_all())

@@ -50,9 +50,11 @@ pub(super) fn take_up(target: &Target, chain: &Chain, subject: &Subject) -> Resu
     if noted != *subject {
         return Err(another(target.data_directory(), &noted, subject));
     }
-    if target.data_directory().join(CONTROL_FILE).exists() {
+    let control = target.data_directory().join(CONTROL_FILE);
+    if control.try_exists().map_err(|error| Error::file("stat file", &control, &error))? {
         return Ok(Interrupted::Finished(done));
     }
+    target.check_marks()?;
     let kept = sound(target, chain, done);
     let mut files = HashSet::from([PathBuf::from(UNFINISHED_RESTORE)]);
     for (path, size) in kept.iter().flat_map(|tar| &tar.members) {
@@ -107,11 +109,14 @@ fn another(data_directory: &Path, noted: &Subject, asked: &Subject) -> Error {
         format!("directory \"{directory}\" holds another restore that was interrupted"),
     );
     let name = |subject: &Subject| subject.backups.last().cloned().unwrap_or_default();
-    let detail = match name(noted) == name(asked) {
-        true => "Its tablespaces go elsewhere.".to_owned(),
-        false => format!("It is one of \"{}\".", name(noted)),
-    };
-    error.with_detail(detail).with_hint(
-        "Repeat the command that was interrupted, and add --resume; or remove what is in the directory.",
-    )
+    let anew = "or remove what is in the directory and in its tablespaces.";
+    if name(noted) == name(asked) {
+        return error.with_detail("Its tablespaces go elsewhere.").with_hint(format!(
+            "Repeat the command that was interrupted, and add --resume; {anew}"
+        ));
+    }
+    error.with_detail(format!("It is one of \"{0}\".", name(noted))).with_hint(format!(
+        "To go on with it, ask for \"{0}\" by its name, with --resume and the other options as they were; {anew}",
+        name(noted)
+    ))
 }

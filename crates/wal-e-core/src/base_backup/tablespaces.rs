@@ -130,6 +130,10 @@ pub(super) fn rewrite_map(
     in_place: bool,
 ) -> Result<()> {
     let path = data_directory.join("tablespace_map");
+    if in_place && path.exists() {
+        // Whatever it says.
+        return write_map(&path, "");
+    }
     let text = match fs::read_to_string(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -138,9 +142,6 @@ pub(super) fn rewrite_map(
         result => result.map_err(|error| Error::file("read file", &path, &error))?,
     };
     let mut tablespaces = tablespace_map::parse(&text)?;
-    if in_place {
-        tablespaces.clear();
-    }
     for tablespace in &mut tablespaces {
         let Some(place) = places.get(&tablespace.oid) else {
             return Err(Error::new(
@@ -156,9 +157,13 @@ pub(super) fn rewrite_map(
         };
         tablespace.location = utf8(place)?.to_owned();
     }
-    fs::write(&path, tablespace_map::format(&tablespaces))
-        .and_then(|()| fs::File::open(&path)?.sync_all())
-        .map_err(|error| Error::file("write file", &path, &error))
+    write_map(&path, &tablespace_map::format(&tablespaces))
+}
+
+fn write_map(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)
+        .and_then(|()| fs::File::open(path)?.sync_all())
+        .map_err(|error| Error::file("write file", path, &error))
 }
 
 /// Lets the server accept tablespaces that are directories in `pg_tblspc`: when

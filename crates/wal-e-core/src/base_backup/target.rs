@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::deferred::CONTROL_FILE;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
@@ -57,7 +58,10 @@ impl Target {
         };
         let prepared = match is_resumed {
             true => target.lock_all().and_then(|()| target.make_links()),
-            false => target.make_directories().and_then(|()| target.make_links()),
+            false => target
+                .make_directories()
+                .and_then(|()| target.make_links())
+                .and_then(|()| target.make_marks()),
         };
         match prepared {
             Ok(()) => {
@@ -89,6 +93,7 @@ impl Target {
                 let _ = fs::remove_file(links.join(oid.to_string()));
             }
             let _ = fs::remove_dir(&links);
+            let _ = self.remove_marks();
         }
         for directory in self.made.iter().rev() {
             let _ = fs::remove_dir(directory);
@@ -119,6 +124,62 @@ impl Target {
             }
         }
         join(&self.data_directory, relative)
+    }
+
+    /// Says in each tablespace's directory which restore it belongs to: by its path
+    /// alone, it could be that of a cluster which was made there since.
+    fn make_marks(&self) -> Result<()> {
+        for path in self.marks() {
+            fs::write(&path, self.data_directory.as_os_str().as_encoded_bytes())
+                .and_then(|()| File::open(&path)?.sync_all())
+                .map_err(|error| Error::file("write file", &path, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Checks that the tablespaces' directories still belong to this restore.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when one does not.
+    pub(super) fn check_marks(&self) -> Result<()> {
+        for (path, directory) in self.marks().zip(self.tablespaces.values()) {
+            match fs::read(&path) {
+                Ok(mark) if mark == self.data_directory.as_os_str().as_encoded_bytes() => {}
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::file("read file", &path, &error));
+                }
+                _ => {
+                    return Err(Error::new(
+                        ErrorKind::Config,
+                        format!(
+                            "tablespace directory \"{}\" no longer belongs to the restore that was interrupted",
+                            directory.display()
+                        ),
+                    )
+                    .with_hint(
+                        "Remove what is in the data directory, and restore anew, without --resume.",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what [`Target::check_marks`] looks at. The restore is finished.
+    pub(super) fn remove_marks(&self) -> Result<()> {
+        for path in self.marks() {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::file("remove file", &path, &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn marks(&self) -> impl Iterator<Item = PathBuf> {
+        self.tablespaces.values().map(|place| place.join(UNFINISHED_RESTORE))
     }
 
     /// Makes the directory that holds `place`.
@@ -194,7 +255,12 @@ impl Target {
                     let mut oid = relative.strip_prefix("pg_tblspc").ok()?.to_str()?.parse().ok();
                     oid.take().filter(|oid: &u32| self.tablespaces.contains_key(oid))
                 };
-                if entry.file_type().is_dir() || keep(&relative) || is_own_link().is_some() {
+                let is_mark = inside == Path::new(UNFINISHED_RESTORE);
+                if entry.file_type().is_dir()
+                    || is_mark
+                    || keep(&relative)
+                    || is_own_link().is_some()
+                {
                     continue;
                 }
                 fs::remove_file(path).map_err(|error| Error::file("remove file", path, &error))?;
@@ -215,7 +281,11 @@ impl Target {
     /// Flushes all directories, so that every file's name is on disk.
     pub(super) fn sync_directories(&self) -> Result<()> {
         for root in self.roots() {
-            for entry in walkdir::WalkDir::new(root) {
+            // What a new file system brings with it may not even be readable.
+            let walk = walkdir::WalkDir::new(root)
+                .into_iter()
+                .filter_entry(|entry| entry.depth() == 0 || entry.file_name() != "lost+found");
+            for entry in walk {
                 let entry = entry.map_err(|error| unreadable(root, error))?;
                 // The root itself may be a link to a directory.
                 if entry.depth() == 0 || entry.file_type().is_dir() {
@@ -223,9 +293,12 @@ impl Target {
                 }
             }
         }
-        for directory in &self.made {
-            if let Some(parent) = directory.parent() {
-                sync(parent)?;
+        // An earlier run may have made the roots. Who may not open a parent did not
+        // make anything in it.
+        for parent in self.roots().chain(self.made.iter().map(PathBuf::as_path)) {
+            match parent.parent().map_or(Ok(()), sync) {
+                Err(_) if self.made.iter().all(|made| made != parent) => {}
+                result => result?,
             }
         }
         Ok(())
@@ -235,6 +308,14 @@ impl Target {
     /// it. The directories were empty before, so all that is in them goes; those
     /// that were there stay.
     pub(super) fn remove(&self) -> Result<()> {
+        // First what a server could be started with.
+        let control = self.data_directory.join(CONTROL_FILE);
+        match fs::remove_file(&control) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::file("remove file", &control, &error));
+            }
+            _ => {}
+        }
         for root in self.roots() {
             empty(root).map_err(|error| Error::file("remove the contents of", root, &error))?;
         }
@@ -495,8 +576,27 @@ mod tests {
         symlink("base", data.join("link")).unwrap();
         target.remove_files_but(|path| path.ends_with("kept")).unwrap();
         let count = |path: &Path| fs::read_dir(path).unwrap().count();
-        assert_eq!((count(&data.join("base/1")), count(&space)), (1, 1));
+        assert_eq!((count(&data.join("base/1")), count(&space)), (1, 2));
         assert_eq!(count(&data.join("pg_tblspc")), 1, "the tablespace's link stays");
         assert!(data.join("link").symlink_metadata().is_err());
+    }
+
+    #[test]
+    fn a_tablespace_says_which_restore_it_belongs_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let space = dir.path().join("space");
+        let places = BTreeMap::from([(16384, space.clone())]);
+        let target = Target::prepare(&dir.path().join("data"), places, false).unwrap();
+        let mark = space.join(UNFINISHED_RESTORE);
+        target.check_marks().unwrap();
+        // Of another restore; of a cluster that lives there now.
+        fs::write(&mark, "/other/data").unwrap();
+        assert_eq!(target.check_marks().unwrap_err().kind(), ErrorKind::Config);
+        fs::remove_file(&mark).unwrap();
+        fs::write(space.join("precious"), "x").unwrap();
+        let error = target.check_marks().unwrap_err();
+        assert!(error.message().contains(&space.display().to_string()), "{error}");
+        assert!(space.join("precious").exists());
+        target.remove_marks().unwrap();
     }
 }

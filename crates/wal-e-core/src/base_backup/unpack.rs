@@ -15,6 +15,7 @@ use super::tar_reader::{Member, MemberKind, TarReader};
 use super::target::Target;
 use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
 /// How files are written, in bytes.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -139,6 +140,10 @@ impl<R: Read> Unpacking<'_, R> {
         let path = member::relative_path(&member.name)?;
         self.sink.budget.take(member.size)?;
         let came_before = path.to_str().is_some_and(|path| self.selection.came(path));
+        // Of a cluster whose own restore was interrupted: this one keeps such notes, too.
+        if path.to_str().is_some_and(|path| path.starts_with(UNFINISHED_RESTORE)) {
+            return Ok(());
+        }
         match &member.kind {
             MemberKind::Directory => {
                 if self.selection.is_tip() {

@@ -169,8 +169,8 @@ fn ten_gigabytes(first: &[u8]) -> Vec<u8> {
 #[test]
 fn a_small_object_does_not_fill_the_disk_or_the_memory() {
     let header = |kind, name| {
-        let size = format!("{:011o}", (10_u64 << 30).min(0o77_777_777_777));
-        Tar::new().header(&Member { name, kind, size: &size, link: "" }).cut()
+        // The most that the field holds: 8 GB.
+        Tar::new().header(&Member { name, kind, size: "77777777777", link: "" }).cut()
     };
     for (what, object) in [
         ("a file of zeros", ten_gigabytes(&header(b'0', "/base/1"))),

@@ -2,7 +2,7 @@
 //! backup mode, is held open, and ends it.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
@@ -25,6 +25,11 @@ const OLDEST_VERSION: i32 = 150_000;
 
 /// The advisory lock that one backup holds in its session ("wal_e_bk").
 const BACKUP_LOCK: i64 = 0x7761_6c5f_655f_626b;
+
+/// A server notices only after a moment that the session of a backup which was
+/// interrupted is gone, and its lock with it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long the end of a session is waited for before the process goes on.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
@@ -145,15 +150,7 @@ impl Session {
             }
             false => None,
         };
-        let lock = "SELECT pg_try_advisory_lock($1)";
-        let row_of_lock = self.client.query_one(lock, &[&BACKUP_LOCK]).await.map_err(failed)?;
-        if !row_of_lock.get::<_, bool>(0) {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                "another base backup of this server is running",
-            )
-            .with_hint("Wait until it has ended."));
-        }
+        self.take_backup_lock().await?;
         Ok(ServerFacts {
             version: version.unsigned_abs(),
             data_directory: row.get(0),
@@ -163,6 +160,25 @@ impl Session {
             data_checksums: row.get(3),
             postmaster_pid,
         })
+    }
+
+    /// Takes the lock that one backup holds.
+    async fn take_backup_lock(&self) -> Result<()> {
+        let failed = |error| query_error("could not take the lock of base backups", &error);
+        let lock = "SELECT pg_try_advisory_lock($1)";
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        while !self.client.query_one(lock, &[&BACKUP_LOCK]).await.map_err(failed)?.get::<_, bool>(0)
+        {
+            if Instant::now() >= deadline {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    "another base backup of this server is running",
+                )
+                .with_hint("Wait until it has ended."));
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Begins backup mode. When `cancel` comes first, the server's checkpoint is

@@ -19,8 +19,11 @@ use crate::postgres::{
 };
 use crate::sentinel::{self, FilesMetadata, Metadata, Sentinel};
 
-/// Every function of this kind, by the name of its fuzz target and corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A function of this kind.
+pub type Target = fn(&[u8]);
+
+/// All of them, by the names of their fuzz targets and corpora.
+pub const TARGETS: &[(&str, Target)] = &[
     ("backup_label", backup_label),
     ("backup_manifest", backup_manifest),
     ("control_file", control_file),

@@ -12,7 +12,7 @@ pub fn is_paged(path: &str, content: &[u8]) -> bool {
         && digits(number)
         && digits(segment)
         && !content.is_empty()
-        && content.len() % PAGE_BYTES == 0
+        && content.len().is_multiple_of(PAGE_BYTES)
 }
 
 /// The increment of `content` with the pages that changed since `lsn`, and new
@@ -24,7 +24,8 @@ pub fn increment(content: &[u8], lsn: u64) -> Option<Vec<u8>> {
         let word = |at: usize| u64::from(half(at + 2)) << 16 | u64::from(half(at));
         let (lower, upper, special) = (half(12), half(14), half(16));
         let is_new = upper == 0;
-        if !is_new && !(24 <= lower && lower <= upper && upper <= special && special <= 8192) {
+        let is_sound = 24 <= lower && lower <= upper && upper <= special && special <= 8192;
+        if !is_new && !is_sound {
             return None;
         }
         // The two halves of an LSN are words of their own, the higher one first.

@@ -89,5 +89,7 @@ fn is_included(entry: &Entry, snapshot: &Snapshot) -> bool {
         let beginning = format!("{path}/");
         snapshot.entries.iter().any(|other| other.path.starts_with(&beginning))
     };
-    !is_link && !(top == "pg_tblspc" && !below.is_empty() && entry.copy.is_none() && holds_files())
+    let in_tablespace = top == "pg_tblspc" && !below.is_empty();
+    let is_implied = in_tablespace && entry.copy.is_none() && holds_files();
+    !is_link && !is_implied
 }

@@ -264,7 +264,7 @@ fn is_included(entry: &Entry) -> bool {
     let left_out = ["postgresql.auto.conf.tmp", "recovery.conf", "standby.signal"].contains(&name);
     !left_out && !above.any(|directory| EMPTIED.contains(&directory))
         // The link of a tablespace is not stored.
-        && !entry.path.strip_prefix("pg_tblspc/").is_some_and(|below| !below.contains('/'))
+        && entry.path.strip_prefix("pg_tblspc/").is_none_or(|below| below.contains('/'))
 }
 
 fn stored(entry: &Entry, member_name: &str, parent: Option<&Backup>) -> Stored {

@@ -282,7 +282,7 @@ mod tests {
                 a += 0xFF;
                 b += a;
             }
-            u32::try_from((b % 65_521) << 16 | a % 65_521).unwrap()
+            u32::try_from(((b % 65_521) << 16) | (a % 65_521)).unwrap()
         });
     }
 }

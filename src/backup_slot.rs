@@ -210,9 +210,9 @@ pub fn attach(generation: u64) -> Option<Request> {
 }
 
 /// Says that `pg_backup_start` has returned, and how the backup is called.
-pub fn set_name(name: &str) {
+pub fn set_name(generation: u64, name: &str) {
     let name = FixedText::new(name);
-    shared_memory::update_slot(|slot| {
+    update_of(generation, |slot| {
         slot.name = name;
         slot.in_backup_mode = true;
         slot.phase = Phase::Uploading;
@@ -221,7 +221,7 @@ pub fn set_name(name: &str) {
 }
 
 /// Copies the counters into the slot. Only by the worker.
-pub fn publish(progress: &Progress) {
+pub fn publish(generation: u64, progress: &Progress) {
     let counters = Counters {
         bytes_total: progress.bytes_total.load(Ordering::Relaxed),
         bytes_read: progress.bytes_read.load(Ordering::Relaxed),
@@ -231,21 +231,31 @@ pub fn publish(progress: &Progress) {
         corrupt_pages: progress.corrupt_pages.load(Ordering::Relaxed),
     };
     let phase = progress.phase();
-    shared_memory::update_slot(|slot| {
+    update_of(generation, |slot| {
         slot.counters = counters;
         slot.phase = phase;
     });
 }
 
-/// Whether somebody wants this worker's backup to stop: by
-/// `wale_backup_cancel()`, or by going away while it should wait.
-pub fn is_unwanted() -> bool {
-    shared_memory::read_slot().tenancy.is_unwanted()
+/// Whether the backup of `generation` is to stop: somebody wants it by
+/// `wale_backup_cancel()` or by going away while it should wait, or the slot is
+/// another's now.
+pub fn is_unwanted(generation: u64) -> bool {
+    shared_memory::read_slot().tenancy.is_unwanted(generation)
 }
 
 /// The worker's last act: the outcome of the backup.
-pub fn end(outcome: &Result<String>) {
-    shared_memory::update_slot(|slot| slot.end(outcome));
+pub fn end(generation: u64, outcome: &Result<String>) {
+    update_of(generation, |slot| slot.end(outcome));
+}
+
+/// Changes the slot, unless another generation has taken it.
+fn update_of(generation: u64, change: impl FnOnce(&mut Slot)) {
+    shared_memory::update_slot(|slot| {
+        if slot.tenancy.generation() == generation {
+            change(slot);
+        }
+    });
 }
 
 /// Ends the slot of a generation that no worker has attached to, or whose

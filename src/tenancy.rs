@@ -123,10 +123,11 @@ impl Tenancy {
         Attached::Welcome
     }
 
-    /// Whether somebody wants the work to stop: by asking for it, or by going away
-    /// while it should wait.
-    pub fn is_unwanted(&self) -> bool {
-        self.cancel_requested
+    /// Whether the work of `generation` is to stop: because somebody asked for it,
+    /// or went away while it should wait, or because another tenant has moved in.
+    pub fn is_unwanted(&self, generation: u64) -> bool {
+        self.generation != generation
+            || self.cancel_requested
             || (self.waiter_pid != 0 && !interrupts::is_server_process(self.waiter_pid))
     }
 

@@ -189,14 +189,19 @@ pub fn attach(generation: u64) -> Option<Request> {
     .map(|(name, database)| Request { name: name.get().unwrap_or_default(), database })
 }
 
-/// Whether nobody wants this worker's verification any more.
-pub fn is_unwanted() -> bool {
-    shared_memory::read_verify_slot(|slot| slot.tenancy).is_unwanted()
+/// Whether nobody wants the verification of `generation` any more, or the slot is
+/// another's now.
+pub fn is_unwanted(generation: u64) -> bool {
+    shared_memory::read_verify_slot(|slot| slot.tenancy).is_unwanted(generation)
 }
 
-/// The worker's last act.
-pub fn end(outcome: &Result<Verified>) {
-    shared_memory::update_verify_slot(|slot| slot.end(outcome));
+/// The worker's last act. Does nothing when another generation has taken the slot.
+pub fn end(generation: u64, outcome: &Result<Verified>) {
+    shared_memory::update_verify_slot(|slot| {
+        if slot.tenancy.generation() == generation {
+            slot.end(outcome);
+        }
+    });
 }
 
 /// Ends the slot of a generation that no worker has attached to, or whose worker is

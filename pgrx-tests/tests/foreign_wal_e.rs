@@ -5,10 +5,13 @@ use std::path::Path;
 
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::Cluster;
-use wal_e_e2e::foreign_archive::{Codec, Source, TarFormat, WalE, assert_sound, recover};
+use wal_e_e2e::foreign_archive::{
+    Codec, Source, TarFormat, WalE, assert_sound, passes_verification, recover,
+};
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::ServerUser;
 use wal_e_e2e::restore::Restore;
+use wal_e_e2e::wal_e::run_wal_e;
 
 /// WAL-E leaves the files of configuration out: whoever restores has them elsewhere.
 const CONFIGURATION: [&str; 3] = ["postgresql.conf", "pg_hba.conf", "pg_ident.conf"];
@@ -39,6 +42,7 @@ fn a_backup_comes_back(format: TarFormat, archive: &Archive) {
         archive.objects().iter().any(|object| object.ends_with("part_00000001.tar.lzo")),
         "the backup has several tars"
     );
+    passes_verification(archive, &name);
     for backup in ["LATEST", &name] {
         let restore = Restore::of(PgVersion::V15, backup).tablespace(&location, "moved");
         let moved = restore.scratch().path().join("moved");
@@ -76,4 +80,24 @@ fn a_cluster_without_tablespaces_comes_back() {
     let mut restored =
         recover(&archive, restore, |data| bring_configuration(&source.cluster, data));
     assert_sound(&mut restored, &source.fingerprint());
+}
+
+/// What a restore refuses does not pass: only their numbers tell of all tars.
+#[test]
+fn a_gap_in_the_numbers_of_the_tars_is_found() {
+    let source = Source::start(PgVersion::V15);
+    let archive = Archive::file();
+    let name = WalE(TarFormat::Gnu).push(&archive, &source.snapshot());
+    source.archive_wal(&archive, Codec::Lzop);
+    passes_verification(&archive, &name);
+    let tar =
+        |number: u32| format!("basebackups_005/{name}/tar_partitions/part_{number:08}.tar.lzo");
+    let content = archive.object(&tar(0)).expect("there is a first tar");
+    archive.remove_object(&tar(0));
+    archive.replace_object(&tar(99), content);
+    let finished = run_wal_e(&archive, ["backup-verify", &name]);
+    assert_eq!(finished.code(), Some(1), "{finished}");
+    assert!(finished.stdout.contains("part_00000000.tar.lzo"), "{finished}");
+    let refused = Restore::of(PgVersion::V15, &name).run(&archive).failure(1);
+    assert!(refused.contains("part_00000000.tar.lzo"), "{refused}");
 }

@@ -5,7 +5,9 @@ use std::fs;
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::StopMode;
 use wal_e_e2e::fingerprint::Fingerprint;
-use wal_e_e2e::foreign_archive::{Backup, Codec, Source, WalG, assert_sound, recover};
+use wal_e_e2e::foreign_archive::{
+    Backup, Codec, Source, WalG, assert_sound, passes_verification, recover,
+};
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::made_backup::MadeBackup;
 use wal_e_e2e::restore::Restore;
@@ -39,6 +41,7 @@ fn a_full_backup_of_every_codec_comes_back() {
             archive.objects().iter().any(|name| name.contains("part_002.tar")),
             "the backup has several tars"
         );
+        passes_verification(&archive, "LATEST");
         comes_back(&archive, &expected);
     }
 }
@@ -59,6 +62,7 @@ fn a_backup_without_files_metadata_comes_back_with_tablespaces_and_long_names() 
         let archive = Archive::file();
         options.push(&archive, &snapshot);
         source.archive_wal(&archive, Codec::Lz4);
+        passes_verification(&archive, "LATEST");
         let restore = restore_of("LATEST").tablespace(&location, "moved");
         let moved = restore.scratch().path().join("moved");
         let mut restored = recover(&archive, restore, |_| ());
@@ -83,6 +87,7 @@ fn a_backup_over_the_replication_protocol_comes_back() {
     WalG::new(Codec::Brotli).remote().push(&archive, &source.snapshot());
     source.archive_wal(&archive, Codec::Brotli);
     let restore = restore_of("LATEST").tablespace(&location, "moved");
+    passes_verification(&archive, "LATEST");
     let mut restored = recover(&archive, restore, |_| ());
     assert_sound(&mut restored, &source.fingerprint());
 }
@@ -99,6 +104,7 @@ fn names_that_end_with_a_dot_and_sentinels_that_have_everything_are_read() {
         let archive = Archive::file();
         options.push(&archive, &snapshot);
         source.archive_wal(&archive, codec);
+        passes_verification(&archive, "LATEST");
         comes_back(&archive, &expected);
     }
 }
@@ -150,6 +156,7 @@ fn a_chain_of_deltas_comes_back(version: PgVersion, options: WalG, codec: Codec)
         }
     }
     for (backup, expected) in &chain {
+        passes_verification(&archive, &backup.name);
         let mut restored = recover(&archive, restore_of(&backup.name), |data| {
             let settings = "recovery_target = 'immediate'\nrecovery_target_action = 'promote'\n";
             let path = data.join("postgresql.auto.conf");

@@ -26,7 +26,7 @@ const CLEANUP_TIME: Duration = Duration::from_secs(5);
 
 /// Takes the backup and returns its name. Whatever fails, the server leaves
 /// backup mode when this process ends, and no sentinel has been written.
-pub fn take(request: &Request) -> Result<String> {
+pub fn take(generation: u64, request: &Request) -> Result<String> {
     let config = gucs::store_config()?;
     let options = gucs::backup_options()?;
     let runtime = Runtime::start()?;
@@ -36,9 +36,9 @@ pub fn take(request: &Request) -> Result<String> {
     let mut watcher = Watcher {
         publish: {
             let progress = Arc::clone(&progress);
-            move || backup_slot::publish(&progress)
+            move || backup_slot::publish(generation, &progress)
         },
-        is_unwanted: backup_slot::is_unwanted,
+        is_unwanted: || backup_slot::is_unwanted(generation),
         queue,
         cancel: cancel.clone(),
         stop_seen: None,
@@ -59,7 +59,7 @@ pub fn take(request: &Request) -> Result<String> {
     })?;
 
     session::prepare()?;
-    if backup_slot::is_unwanted() {
+    if backup_slot::is_unwanted(generation) {
         return Err(Failure::canceled());
     }
     let start_time = OffsetDateTime::now_utc();
@@ -83,7 +83,7 @@ pub fn take(request: &Request) -> Result<String> {
 
     let push = watcher
         .run(&runtime, BackupPush::begin(store, start, options, progress, notices, cancel))?;
-    backup_slot::set_name(push.name());
+    backup_slot::set_name(generation, push.name());
     // From here on there may be uploads to abort.
     watcher.patience = CLEANUP_TIME;
     server_log::log(&format!("base backup \"{}\" started at {start_lsn}", push.name()), None);

@@ -77,36 +77,39 @@ pub fn start(kind: &Kind, generation: u64) -> Result<DynamicBackgroundWorker> {
 pub fn take_backup(generation: u64) {
     signals::install_worker_handlers();
     let Some(request) = backup_slot::attach(generation) else { return };
-    publish_at_exit(|| {
-        backup_slot::end(&Err(match backup_slot::is_unwanted() {
+    publish_at_exit(move || {
+        let failure = match backup_slot::is_unwanted(generation) {
             true => Failure::canceled(),
             false => ended_unexpectedly(&BACKUP),
-        }));
+        };
+        backup_slot::end(generation, &Err(failure));
     });
     worker_process::connect(request.database);
     worker_process::show_activity(c"taking a base backup");
 
-    let outcome = in_one_wording(backup::take(&request), Failure::canceled());
+    let outcome = in_one_wording(backup::take(generation, &request), Failure::canceled());
     log_failure("base backup failed", &outcome);
-    publish_at_exit(move || backup_slot::end(&outcome));
+    publish_at_exit(move || backup_slot::end(generation, &outcome));
 }
 
 /// The worker that verifies a backup, from its start to its end.
 pub fn verify_backup(generation: u64) {
     signals::install_worker_handlers();
     let Some(request) = verify_slot::attach(generation) else { return };
-    publish_at_exit(|| {
-        verify_slot::end(&Err(match verify_slot::is_unwanted() {
+    publish_at_exit(move || {
+        let failure = match verify_slot::is_unwanted(generation) {
             true => Failure::verification_canceled(),
             false => ended_unexpectedly(&VERIFICATION),
-        }));
+        };
+        verify_slot::end(generation, &Err(failure));
     });
     worker_process::connect(request.database);
     worker_process::show_activity(c"verifying a base backup");
 
-    let outcome = in_one_wording(verify::verify(&request), Failure::verification_canceled());
+    let outcome =
+        in_one_wording(verify::verify(generation, &request), Failure::verification_canceled());
     log_failure("verification of a base backup failed", &outcome);
-    publish_at_exit(move || verify_slot::end(&outcome));
+    publish_at_exit(move || verify_slot::end(generation, &outcome));
 }
 
 /// Writes the outcome into the slot, where whoever waits finds it. When the process

@@ -16,14 +16,14 @@ use crate::server_log;
 use crate::verify_slot::{self, Request};
 
 /// Reads the backup back, and logs what is wrong with it.
-pub fn verify(request: &Request) -> Result<Verified> {
+pub fn verify(generation: u64, request: &Request) -> Result<Verified> {
     let config = gucs::store_config()?;
     let runtime = Runtime::start()?;
     let (notices, queue) = notice::channel();
     let cancel = CancellationToken::new();
     let mut watcher = Watcher {
         publish: || {},
-        is_unwanted: verify_slot::is_unwanted,
+        is_unwanted: || verify_slot::is_unwanted(generation),
         queue,
         cancel: cancel.clone(),
         stop_seen: None,

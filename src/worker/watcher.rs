@@ -11,11 +11,11 @@ use crate::runtime::{Runtime, Watch};
 use crate::server_log;
 
 /// Looks around for requests to stop, and hands on what the core has to say.
-pub struct Watcher<P> {
+pub struct Watcher<P, U> {
     /// Tells others how far the work is.
     pub publish: P,
     /// Whether nobody wants the work any more.
-    pub is_unwanted: fn() -> bool,
+    pub is_unwanted: U,
     /// What the core has to say.
     pub queue: NoticeQueue,
     /// Tells the core to stop.
@@ -26,7 +26,7 @@ pub struct Watcher<P> {
     pub patience: Duration,
 }
 
-impl<P: FnMut()> Watcher<P> {
+impl<P: FnMut(), U: Fn() -> bool> Watcher<P, U> {
     /// Runs `work` to its end, or to a request to stop.
     pub fn run<T: Send + 'static>(
         &mut self,

@@ -17,7 +17,7 @@ mod wal_g;
 
 pub use codec::Codec;
 pub use snapshot::{Entry, Snapshot};
-pub use source::{Source, assert_sound, recover};
+pub use source::{Source, assert_sound, passes_verification, recover};
 pub use tar::TarFormat;
 pub use wal_e::WalE;
 pub use wal_g::{Backup, WalG};

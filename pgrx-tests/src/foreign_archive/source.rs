@@ -10,6 +10,7 @@ use crate::installation::PgVersion;
 use crate::process::ServerUser;
 use crate::restore::Restore;
 use crate::scratch::Scratch;
+use crate::wal_e::run_wal_e;
 
 use super::{Codec, Snapshot};
 
@@ -89,6 +90,14 @@ pub fn recover(archive: &Archive, restore: Restore, prepare: impl FnOnce(&Path))
     cluster.start();
     cluster.wait_for_end_of_recovery();
     cluster
+}
+
+/// Asserts that `wal-e backup-verify` finds nothing wrong with a backup.
+#[track_caller]
+pub fn passes_verification(archive: &Archive, backup: &str) {
+    let finished = run_wal_e(archive, ["backup-verify", backup]);
+    assert!(finished.status.success(), "{finished}");
+    assert!(finished.stdout.contains(" is sound; "), "{finished}");
 }
 
 /// Asserts that a restored cluster has the data of `expected`, and that its heaps,

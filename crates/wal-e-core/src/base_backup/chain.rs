@@ -9,7 +9,7 @@ use crate::store::ObjectStore;
 
 /// WAL-G makes chains as long as it is told to; nobody tells it to make them
 /// longer than this.
-const LONGEST: usize = 256;
+pub(super) const LONGEST: usize = 256;
 
 /// What a restore reads, oldest backup first. A newer backup's files and pages
 /// replace those of older ones.
@@ -106,13 +106,17 @@ impl Level {
     }
 }
 
+/// Whether a sentinel may name a backup so: it becomes part of keys.
+pub(super) fn is_name(parent: &str) -> bool {
+    layout::timeline_of_backup(parent).is_some() && !parent.contains('/')
+}
+
 /// The name of the backup that the oldest one so far builds on.
 fn parent(levels: &[Level]) -> Result<Option<String>> {
     let child = &levels[levels.len() - 1].backup;
     let Some(parent) = &child.sentinel.delta_from else { return Ok(None) };
-    let sound = layout::timeline_of_backup(parent).is_some() && !parent.contains('/');
     let repeated = levels.iter().any(|level| level.backup.name == *parent);
-    if !sound || repeated || levels.len() >= LONGEST {
+    if !is_name(parent) || repeated || levels.len() >= LONGEST {
         return Err(Error::new(
             ErrorKind::Corrupt,
             format!(

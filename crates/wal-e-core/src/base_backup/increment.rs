@@ -37,28 +37,7 @@ pub(super) fn apply(
     file: &File,
     path: &Path,
 ) -> Result<u64> {
-    let head: [u8; HEAD_BYTES as usize] = read(content)?;
-    let [m0, m1, m2, m3, s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3] = head;
-    let file_bytes = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
-    let pages = u64::from(u32::from_le_bytes([n0, n1, n2, n3]));
-    if [m0, m1, m2, m3] != MAGIC {
-        return Err(damaged("it does not begin as one"));
-    }
-    if file_bytes > LARGEST_FILE_BYTES || !file_bytes.is_multiple_of(BLOCK_SIZE as u64) {
-        return Err(damaged("no relation has a file of that size"));
-    }
-    let blocks = file_bytes / BLOCK_SIZE as u64;
-    if pages > blocks || member_bytes != HEAD_BYTES + pages * (4 + BLOCK_SIZE as u64) {
-        return Err(damaged("its size does not fit the number of its pages"));
-    }
-    let mut numbers = Vec::new();
-    for _ in 0..pages {
-        let number = u32::from_le_bytes(read(content)?);
-        if u64::from(number) >= blocks {
-            return Err(damaged("it has a page that lies behind the end of the file"));
-        }
-        numbers.push(number);
-    }
+    let Head { file_bytes, numbers } = Head::read(content, member_bytes)?;
     let failed = |error| Error::file("write file", path, &error);
     file.set_len(file_bytes).map_err(failed)?;
     let mut buffer = vec![0; PAGES_AT_ONCE * BLOCK_SIZE];
@@ -70,7 +49,52 @@ pub(super) fn apply(
         file.write_all_at(pages, u64::from(*first) * BLOCK_SIZE as u64).map_err(failed)?;
         rest = &rest[run..];
     }
-    Ok(pages * BLOCK_SIZE as u64)
+    Ok(numbers.len() as u64 * BLOCK_SIZE as u64)
+}
+
+/// Whether `content`, a member of `member_bytes`, is an increment, as far as can be
+/// told without the file: reads all but the pages.
+///
+/// # Errors
+/// As [`apply`].
+pub(super) fn check(content: &mut impl Read, member_bytes: u64) -> Result<()> {
+    Head::read(content, member_bytes).map(drop)
+}
+
+/// What comes before the pages.
+struct Head {
+    /// Size of the file once the increment is applied.
+    file_bytes: u64,
+    /// Of the pages within the file.
+    numbers: Vec<u32>,
+}
+
+impl Head {
+    fn read(content: &mut impl Read, member_bytes: u64) -> Result<Self> {
+        let head: [u8; HEAD_BYTES as usize] = read(content)?;
+        let [m0, m1, m2, m3, s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3] = head;
+        let file_bytes = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
+        let pages = u64::from(u32::from_le_bytes([n0, n1, n2, n3]));
+        if [m0, m1, m2, m3] != MAGIC {
+            return Err(damaged("it does not begin as one"));
+        }
+        if file_bytes > LARGEST_FILE_BYTES || !file_bytes.is_multiple_of(BLOCK_SIZE as u64) {
+            return Err(damaged("no relation has a file of that size"));
+        }
+        let blocks = file_bytes / BLOCK_SIZE as u64;
+        if pages > blocks || member_bytes != HEAD_BYTES + pages * (4 + BLOCK_SIZE as u64) {
+            return Err(damaged("its size does not fit the number of its pages"));
+        }
+        let mut numbers = Vec::new();
+        for _ in 0..pages {
+            let number = u32::from_le_bytes(read(content)?);
+            if u64::from(number) >= blocks {
+                return Err(damaged("it has a page that lies behind the end of the file"));
+            }
+            numbers.push(number);
+        }
+        Ok(Head { file_bytes, numbers })
+    }
 }
 
 /// How many of the first pages follow one another in the file, too.
@@ -113,7 +137,10 @@ mod tests {
         let path = dir.path().join("16384");
         std::fs::write(&path, vec![1; old * BLOCK_SIZE]).unwrap();
         let file = OpenOptions::new().write(true).open(&path).unwrap();
-        apply(&mut &increment[..], increment.len() as u64, &file, &path)?;
+        let checked = check(&mut &increment[..], increment.len() as u64);
+        let applied = apply(&mut &increment[..], increment.len() as u64, &file, &path);
+        assert_eq!(checked.is_err(), applied.is_err());
+        applied?;
         apply(&mut &increment[..], increment.len() as u64, &file, &path)?;
         let content = std::fs::read(&path).unwrap();
         let (pages, rest) = content.as_chunks::<BLOCK_SIZE>();

@@ -6,7 +6,8 @@
 //! to the end of its frame, its form and its members (`tar_content`); all files
 //! against the lists that the backup has of them (`inventory`); `pg_control`,
 //! label and tablespace map (`cluster_files`); and the WAL from start to stop
-//! (`needed_wal`). Of a delta, the backups that it builds on, too.
+//! (`needed_wal`). Of a delta, the backups that it builds on, too. What passes is at
+//! last looked at as a restore does before it writes.
 
 mod cluster_files;
 mod documents;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::stream::{self, StreamExt};
 use tokio_util::sync::CancellationToken;
 
+use super::chain::{self, Chain};
 use super::list::resolve;
 use crate::codec::Encoding;
 use crate::error::{Error, ErrorKind, Result};
@@ -34,10 +36,7 @@ use documents::Documents;
 use inventory::Inventory;
 pub use report::Finding;
 use report::Report;
-use tar_content::TarContent;
-
-/// No chain of deltas is longer than this: WAL-G's depth is a handful.
-const LONGEST_CHAIN: usize = 1000;
+use tar_content::{Expected, TarContent};
 
 /// What to verify.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,12 +136,15 @@ impl Verification {
             let parent = self.level(&level, levels.len() == 1, &mut report).await?;
             if let Some(parent) = parent {
                 let url = self.store.url(layout::sentinel(&level).as_str());
-                if levels.contains(&parent) || levels.len() >= LONGEST_CHAIN {
-                    report.failed(
-                        report::DELTA,
-                        &url,
-                        "its deltas build on each other in a circle",
-                    );
+                if !chain::is_name(&parent) {
+                    let what = format!("it is a delta of \"{parent}\", which names no base backup");
+                    report.failed(report::DELTA, &url, what);
+                } else if levels.contains(&parent) {
+                    let what = "its deltas build on each other in a circle";
+                    report.failed(report::DELTA, &url, what);
+                } else if levels.len() >= chain::LONGEST {
+                    let what = format!("more than {} deltas build on each other", chain::LONGEST);
+                    report.failed(report::DELTA, &url, what);
                 } else {
                     levels.push(parent);
                 }
@@ -152,7 +154,29 @@ impl Verification {
                 break;
             }
         }
+        if findings.iter().all(|finding| finding.ok != Some(false)) {
+            self.as_a_restore_begins(&name, levels.len() > 1, &mut findings).await?;
+        }
         Ok(Verified { name, findings })
+    }
+
+    /// What a restore looks at before it writes, by the code that does so: nothing
+    /// that it refuses may pass.
+    async fn as_a_restore_begins(
+        &self,
+        name: &str,
+        is_delta: bool,
+        findings: &mut Vec<Finding>,
+    ) -> Result<()> {
+        let found = documents::hold_back(Chain::find(&*self.store, name).await)?;
+        let Err(error) = found else { return Ok(()) };
+        let check = if is_delta { report::DELTA } else { report::TARS };
+        findings.retain(|finding| finding.check_name != check || finding.ok != Some(true));
+        let mut report = Report::new(None);
+        let url = self.store.url(&layout::backup_directory(name));
+        report.failed_with(check, &url, &error);
+        findings.extend(report.finish());
+        Ok(())
     }
 
     /// One backup; returns the one that it is a delta of. The WAL of a delta makes
@@ -166,7 +190,7 @@ impl Verification {
         let Documents { sentinel, files, manifest } =
             documents::read(&*self.store, name, report).await?;
         let tars = self.list_tars(name, files.as_ref(), report).await?;
-        let mut inventory = Inventory::new(files, manifest);
+        let mut inventory = Inventory::new(&sentinel, files, manifest, &tars);
         self.read_tars(tars, &mut inventory, report).await?;
         let url = |key: &ObjectKey| self.store.url(key.as_str());
         let files_url = url(&layout::files_metadata(name));
@@ -220,9 +244,9 @@ impl Verification {
         report: &mut Report,
     ) -> Result<()> {
         let contents = tars.into_iter().map(|tar| {
-            let most_files = inventory.most_files(tar.file_name());
+            let expected = inventory.expected(tar.file_name());
             async move {
-                let content = self.read_tar(&tar, most_files).await;
+                let content = self.read_tar(&tar, expected).await;
                 (tar, content)
             }
         });
@@ -240,14 +264,14 @@ impl Verification {
         Ok(())
     }
 
-    async fn read_tar(&self, tar: &Tar, most_files: usize) -> Result<TarContent> {
+    async fn read_tar(&self, tar: &Tar, expected: Expected) -> Result<TarContent> {
         let reader = Watched {
             inner: download(self.store.get(&tar.object.key, 0, None).await?),
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
         };
         let encoding = tar.encoding;
-        blocking("reading a tar", move || TarContent::read(reader, encoding, most_files)).await
+        blocking("reading a tar", move || TarContent::read(reader, encoding, &expected)).await
     }
 }
 
@@ -281,5 +305,7 @@ impl<R: Read> Read for Watched<R> {
     }
 }
 
+#[cfg(test)]
+mod foreign_tests;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use super::is_of_one_object;
 use super::report::{self, Report};
+use crate::base_backup::list::read_sentinel;
 use crate::base_backup::manifest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
@@ -9,7 +10,7 @@ use crate::postgres::BackupManifest;
 use crate::sentinel::{self, FilesMetadata, Metadata, Sentinel};
 use crate::store::ObjectStore;
 
-/// Sentinels and metadata are small; what is larger is not one.
+/// Metadata are small; what is larger is none.
 const LARGEST_SMALL_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The largest list of files that is read: some hundred bytes a file.
@@ -28,9 +29,9 @@ pub(super) async fn read(
     backup: &str,
     report: &mut Report,
 ) -> Result<Documents> {
-    let sentinel = sentinel(store, backup, report).await?;
+    let mut sentinel = sentinel(store, backup, report).await?;
     metadata(store, backup, &sentinel, report).await?;
-    let files = files_metadata(store, backup, &sentinel, report).await?;
+    let files = files_metadata(store, backup, &mut sentinel, report).await?;
     let manifest = backup_manifest(store, backup, &sentinel, report).await?;
     Ok(Documents { sentinel, files, manifest })
 }
@@ -61,7 +62,7 @@ pub(super) fn hold_back<T>(result: Result<T>) -> Result<Result<T>> {
 async fn sentinel(store: &dyn ObjectStore, backup: &str, report: &mut Report) -> Result<Sentinel> {
     let key = layout::sentinel(backup);
     let url = store.url(key.as_str());
-    let sentinel: Sentinel = match load(store, &key, LARGEST_SMALL_BYTES, sentinel::parse).await? {
+    let sentinel = match hold_back(read_sentinel(store, backup).await)? {
         Ok(sentinel) => sentinel,
         Err(error) => {
             report.failed_with(report::SENTINEL, &url, &error);
@@ -134,9 +135,20 @@ fn may_be_missing(error: &Error, sentinel: &Sentinel) -> bool {
 async fn files_metadata(
     store: &dyn ObjectStore,
     backup: &str,
-    sentinel: &Sentinel,
+    sentinel: &mut Sentinel,
     report: &mut Report,
 ) -> Result<Option<FilesMetadata>> {
+    if sentinel.files_metadata_disabled || sentinel.is_wal_e {
+        report.not_checked(report::FILES_METADATA, "the backup was made without");
+        return Ok(None);
+    }
+    let inline = std::mem::take(&mut sentinel.inline_files);
+    if !inline.files.is_empty() {
+        let (count, tars) = (inline.files.len(), inline.tar_file_sets.len());
+        let what = format!("the sentinel lists {count} files in {tars} tars");
+        report.passed(report::FILES_METADATA, what);
+        return Ok(Some(inline));
+    }
     let key = layout::files_metadata(backup);
     let loaded = load(store, &key, LARGEST_LIST_BYTES, sentinel::parse::<FilesMetadata>).await?;
     match loaded {
@@ -146,10 +158,7 @@ async fn files_metadata(
             report.passed(report::FILES_METADATA, format!("lists {count} files in {tars} tars"));
             return Ok(Some(files));
         }
-        Err(error)
-            if may_be_missing(&error, sentinel)
-                || (error.kind() == ErrorKind::NotFound && sentinel.files_metadata_disabled) =>
-        {
+        Err(error) if may_be_missing(&error, sentinel) => {
             report.not_checked(report::FILES_METADATA, "the backup was made without");
         }
         Err(error) => {

@@ -1,29 +1,43 @@
 //! The files of all tars, against the lists that the backup has of them.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::Tar;
 use super::cluster_files::{ClusterFiles, KeptFile};
 use super::report::{self, Report, examples};
-use super::tar_content::TarContent;
+use super::tar_content::{Expected, TarContent, is_kept, listed_path};
+use crate::base_backup::deferred::CONTROL_FILE;
 use crate::layout::TarKind;
 use crate::postgres::{BackupManifest, ManifestFile};
-use crate::sentinel::FilesMetadata;
+use crate::sentinel::{FilesMetadata, Sentinel};
 
 /// The most files of one tar where no list says how many there are: a hostile
 /// tar shall not fill the memory.
 const MOST_FILES: usize = 4_000_000;
 
+/// What is held of the names of all tars of a backup, in bytes.
+const LARGEST_NAMES_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
 /// What has been found in the tars so far.
 pub(super) struct Inventory {
-    lists: Option<FilesMetadata>,
+    lists: Option<Lists>,
     /// What the manifest lists and no tar has had yet.
     manifest: Option<HashMap<Vec<u8>, (u64, u32)>>,
     manifest_listed: usize,
     /// Every file, and the tar that has it.
     found: HashMap<String, usize>,
-    /// Names of the tars that were read.
-    tars: Vec<String>,
+    /// Every directory and link.
+    others: HashSet<String>,
+    /// The tars that were read.
+    tars: Vec<ReadTar>,
+    /// `pg_control` has a tar of its own, which counts more than a copy elsewhere.
+    has_control_tar: bool,
+    /// WAL-E's links mean something.
+    is_wal_e: bool,
+    /// Symbolic links.
+    links: u64,
     /// Bytes of the files.
     bytes: u64,
     /// Files whose size and checksum are as the manifest says.
@@ -31,32 +45,101 @@ pub(super) struct Inventory {
     kept: Vec<KeptFile>,
     /// OIDs of the tablespaces that files belong to.
     tablespaces: BTreeSet<u32>,
+    names: Arc<AtomicU64>,
+}
+
+/// What `files_metadata.json` lists, by paths below the data directory.
+struct Lists {
+    /// Files that a tar must have: all but those that an older backup has.
+    stored: HashSet<String>,
+    /// All others.
+    skipped: HashSet<String>,
+    /// Those of which only changed pages are stored.
+    increments: Arc<HashSet<String>>,
+    /// Of each tar. WAL-G also lists directories and files that vanished.
+    sets: BTreeMap<String, Vec<String>>,
+}
+
+/// A tar that was read.
+struct ReadTar {
+    file_name: String,
+    url: String,
+    is_control: bool,
+    /// To its end.
+    is_whole: bool,
+}
+
+impl Lists {
+    /// In a full backup the marks of a delta have no meaning.
+    fn new(lists: FilesMetadata, is_delta: bool) -> Self {
+        let (mut stored, mut skipped) = (HashSet::new(), HashSet::new());
+        let mut increments = HashSet::new();
+        for (name, file) in lists.files {
+            let path = listed_path(&name);
+            if is_delta && file.is_skipped {
+                skipped.insert(path);
+                continue;
+            }
+            if is_delta && file.is_incremented {
+                increments.insert(path.clone());
+            }
+            stored.insert(path);
+        }
+        let sets = lists.tar_file_sets.into_iter();
+        let paths = |names: Vec<String>| names.iter().map(|name| listed_path(name)).collect();
+        Lists {
+            stored,
+            skipped,
+            increments: Arc::new(increments),
+            sets: sets.map(|(tar, names)| (tar, paths(names))).collect(),
+        }
+    }
+
+    /// Whether the files themselves are listed, not only those of the tars.
+    fn has_files(&self) -> bool {
+        !self.stored.is_empty() || !self.skipped.is_empty()
+    }
 }
 
 impl Inventory {
-    pub(super) fn new(lists: Option<FilesMetadata>, manifest: Option<BackupManifest>) -> Self {
+    pub(super) fn new(
+        sentinel: &Sentinel,
+        lists: Option<FilesMetadata>,
+        manifest: Option<BackupManifest>,
+        tars: &[Tar],
+    ) -> Self {
         let manifest = manifest.map(|manifest| {
             let facts = |file: ManifestFile| (file.path, (file.size_bytes, file.crc32c));
             manifest.files.into_iter().map(facts).collect::<HashMap<_, _>>()
         });
         Inventory {
-            lists,
+            lists: lists.map(|lists| Lists::new(lists, sentinel.delta_from.is_some())),
             manifest_listed: manifest.as_ref().map_or(0, HashMap::len),
             manifest,
             found: HashMap::new(),
+            others: HashSet::new(),
             tars: Vec::new(),
+            has_control_tar: tars.iter().any(|tar| tar.kind == TarKind::PgControl),
+            is_wal_e: sentinel.is_wal_e,
+            links: 0,
             bytes: 0,
             proved: 0,
             kept: Vec::new(),
             tablespaces: BTreeSet::new(),
+            names: Arc::new(AtomicU64::new(LARGEST_NAMES_BYTES)),
         }
     }
 
-    /// How many files of a tar are to be read.
-    pub(super) fn most_files(&self, file_name: &str) -> usize {
-        let sets = self.lists.as_ref().map(|lists| &lists.tar_file_sets);
-        // One more is enough to tell that there are too many.
-        sets.and_then(|sets| sets.get(file_name)).map_or(MOST_FILES, |names| names.len() + 1)
+    /// What is expected of a tar.
+    pub(super) fn expected(&self, file_name: &str) -> Expected {
+        let lists = self.lists.as_ref();
+        let names = lists.and_then(|lists| lists.sets.get(file_name));
+        Expected {
+            // One more is enough to tell that there are too many.
+            most_files: names.map_or(MOST_FILES, |names| names.len().saturating_add(1)),
+            increments: lists.map(|lists| Arc::clone(&lists.increments)).unwrap_or_default(),
+            names: Arc::clone(&self.names),
+        }
     }
 
     /// Takes in what a tar holds.
@@ -69,6 +152,15 @@ impl Inventory {
             let what = format!("{}{more}", content.problems.join("; "));
             report.failed(report::TARS, &tar.url, what);
         }
+        self.links = self.links.saturating_add(content.links);
+        // This program stores none.
+        if let (Some(link), true) = (&content.first_link, self.manifest.is_some()) {
+            let what = match content.links {
+                1 => format!("tar member \"{link}\" is a symbolic link"),
+                links => format!("{links} members are symbolic links, the first \"{link}\""),
+            };
+            report.failed(report::TARS, &tar.url, what);
+        }
         self.compare_with_list(tar, &content, report);
         self.compare_with_manifest(tar, &content, report);
         self.look_for_duplicates(tar, &content, report);
@@ -78,16 +170,22 @@ impl Inventory {
             let oid: Option<u32> = tablespace.and_then(|rest| rest.split('/').next()?.parse().ok());
             self.tablespaces.extend(oid);
         }
-        self.kept.extend(content.kept.into_iter().map(|(path, content)| KeptFile {
-            path,
-            content,
-            url: tar.url.clone(),
-        }));
+        self.others.extend(content.others);
+        for (path, content) in content.kept {
+            let is_own = tar.kind == TarKind::PgControl && path == CONTROL_FILE;
+            let file = KeptFile { path, content, url: tar.url.clone() };
+            match self.kept.iter_mut().find(|kept| kept.path == file.path) {
+                Some(kept) if is_own => *kept = file,
+                // That there are two is told, if it is wrong.
+                Some(_) => {}
+                None => self.kept.push(file),
+            }
+        }
     }
 
-    /// The members are those that `files_metadata.json` says, under these names.
+    /// The files are those that `files_metadata.json` says of this tar.
     fn compare_with_list(&self, tar: &Tar, content: &TarContent, report: &mut Report) {
-        let Some(sets) = self.lists.as_ref().map(|lists| &lists.tar_file_sets) else { return };
+        let Some(sets) = self.lists.as_ref().map(|lists| &lists.sets) else { return };
         let Some(names) = sets.get(tar.file_name()) else {
             // Other programs do not list the small tars.
             if tar.kind == TarKind::Partition && !sets.is_empty() {
@@ -97,22 +195,12 @@ impl Inventory {
             return;
         };
         let listed: HashSet<&str> = names.iter().map(String::as_str).collect();
-        let held: HashSet<&str> = content.files.iter().map(|file| file.name.as_str()).collect();
-        let mut tell = |names: BTreeSet<&str>, what: &str| {
-            if !names.is_empty() {
-                let named = examples(names);
-                report.failed(report::FILE_LIST, &tar.url, format_args!("it {what} {named}"));
-            }
-        };
-        tell(
-            held.difference(&listed).copied().collect(),
-            "has files that files_metadata.json does not list for it:",
-        );
-        if !content.ended_early {
-            tell(
-                listed.difference(&held).copied().collect(),
-                "lacks files that files_metadata.json lists for it:",
-            );
+        let held = content.files.iter().map(|file| file.path.as_str());
+        let unlisted: BTreeSet<&str> = held.filter(|path| !listed.contains(path)).collect();
+        if !unlisted.is_empty() {
+            let named = examples(unlisted);
+            let what = "it has files that files_metadata.json does not list for it:";
+            report.failed(report::FILE_LIST, &tar.url, format_args!("{what} {named}"));
         }
     }
 
@@ -120,6 +208,9 @@ impl Inventory {
         let Some(manifest) = &mut self.manifest else { return };
         let (mut unknown, mut different) = (BTreeSet::new(), BTreeSet::new());
         for file in &content.files {
+            if is_copy_of_control(self.has_control_tar, tar.kind, &file.path) {
+                continue;
+            }
             match manifest.remove(file.path.as_bytes()) {
                 Some(listed) if listed == (file.size_bytes, file.crc32c) => self.proved += 1,
                 Some(_) => drop(different.insert(file.path.as_str())),
@@ -141,13 +232,21 @@ impl Inventory {
 
     fn look_for_duplicates(&mut self, tar: &Tar, content: &TarContent, report: &mut Report) {
         let own = self.tars.len();
-        self.tars.push(tar.file_name().to_owned());
+        self.tars.push(ReadTar {
+            file_name: tar.file_name().to_owned(),
+            url: tar.url.clone(),
+            is_control: tar.kind == TarKind::PgControl,
+            is_whole: !content.ended_early,
+        });
         let mut twice = BTreeSet::new();
         for file in &content.files {
-            if let Some(other) = self.found.insert(file.path.clone(), own) {
-                let other = self.tars.get(other).map_or("", String::as_str);
-                twice.insert(format!("{} (also in {other})", file.path));
+            let Some(other) = self.found.insert(file.path.clone(), own) else { continue };
+            let Some(other) = self.tars.get(other) else { continue };
+            let is_control = tar.kind == TarKind::PgControl;
+            if file.path == CONTROL_FILE && is_control != other.is_control {
+                continue;
             }
+            twice.insert(format!("{} (also in {})", file.path, other.file_name));
         }
         if !twice.is_empty() {
             let named = examples(twice.iter().map(String::as_str));
@@ -166,6 +265,11 @@ impl Inventory {
     ) -> ClusterFiles {
         let (tars, files) = (self.tars.len(), self.found.len());
         report.passed(report::TARS, format!("{tars} tars, {files} files, {} bytes", self.bytes));
+        if self.links > 0 && self.manifest.is_none() {
+            let fate = if self.is_wal_e { "makes" } else { "leaves out" };
+            let what = format!("{} symbolic links, which a restore {fate}", self.links);
+            report.noted(report::TARS, what);
+        }
         match &self.lists {
             Some(lists) => {
                 self.compare_lists(lists, files_url, report);
@@ -190,32 +294,55 @@ impl Inventory {
         ClusterFiles { kept: self.kept, tablespaces: self.tablespaces }
     }
 
-    /// `Files` and `TarFileSets` name the same files: WAL-G restores only what the
-    /// former names, and looks in the latter for where it is.
-    fn compare_lists(&self, lists: &FilesMetadata, url: &str, report: &mut Report) {
-        let in_sets: HashSet<&str> =
-            lists.tar_file_sets.values().flatten().map(String::as_str).collect();
-        let stored = |name: &&String| lists.files.get(*name).is_some_and(|file| !file.is_skipped);
-        let mut tell = |names: BTreeSet<&str>, what: &str| {
+    /// Whether a tar has a member of this path, whatever it is.
+    fn is_held(&self, path: &str) -> bool {
+        self.found.contains_key(path) || self.others.contains(path)
+    }
+
+    /// What a restore takes from the tars is there, and it takes what is there. The
+    /// names of all files decide: WAL-G also lists files for its tars that vanished
+    /// before they were read.
+    fn compare_lists(&self, lists: &Lists, url: &str, report: &mut Report) {
+        let is_wanted = |path: &str| match lists.has_files() {
+            true => lists.stored.contains(path),
+            false => true,
+        };
+        let mut tell = |names: BTreeSet<&str>, url: &str, what: &str| {
             if !names.is_empty() {
                 report.failed(report::FILE_LIST, url, format_args!("{what} {}", examples(names)));
             }
         };
-        if in_sets.is_empty() {
-            let lost = lists.files.keys().filter(stored).map(String::as_str);
-            let lost = lost.filter(|name| !self.found.contains_key(name.trim_start_matches('/')));
-            tell(lost.collect(), "it lists files that no readable tar has:");
-            return;
+        let read: HashMap<&str, &ReadTar> =
+            self.tars.iter().map(|tar| (tar.file_name.as_str(), tar)).collect();
+        let mut in_sets = HashSet::new();
+        let mut unlisted = BTreeSet::new();
+        for (file_name, paths) in &lists.sets {
+            let paths = || paths.iter().map(String::as_str);
+            in_sets.extend(paths());
+            let is_unknown = |path: &&str| {
+                lists.has_files()
+                    && !lists.stored.contains(*path)
+                    && !lists.skipped.contains(*path)
+                    // Those of the small tars need not be listed.
+                    && !is_kept(path)
+            };
+            unlisted
+                .extend(paths().filter(|path| self.found.contains_key(*path)).filter(is_unknown));
+            // Of others it is told that they cannot be read.
+            if let Some(tar) = read.get(file_name.as_str()).filter(|tar| tar.is_whole) {
+                let lost = paths().filter(|path| is_wanted(path) && !self.is_held(path));
+                let what = "it lacks files that files_metadata.json lists for it:";
+                tell(lost.collect(), &tar.url, what);
+            }
         }
-        let lost = lists.files.keys().filter(stored).map(String::as_str);
-        tell(lost.filter(|name| !in_sets.contains(name)).collect(), "it lists files of no tar:");
-        if lists.files.is_empty() {
-            return;
-        }
-        // Those of the small tars need not be listed.
-        let is_known =
-            |name: &&&str| lists.files.contains_key(**name) || super::tar_content::is_kept(name);
-        let unlisted = in_sets.iter().filter(|name| !is_known(name)).copied();
-        tell(unlisted.collect(), "it has no entry for files of its tars:");
+        let stored = lists.stored.iter().map(String::as_str);
+        let lost = stored.filter(|path| !in_sets.contains(path) && !self.is_held(path));
+        tell(lost.collect(), url, "it lists files that no readable tar has:");
+        tell(unlisted, url, "it has no entry for files of its tars:");
     }
+}
+
+/// Whether this is `pg_control` among other files where it has a tar of its own.
+fn is_copy_of_control(has_control_tar: bool, kind: TarKind, path: &str) -> bool {
+    has_control_tar && kind != TarKind::PgControl && path == CONTROL_FILE
 }

@@ -96,6 +96,11 @@ impl Report {
         self.push(check, None, None, format!("not checked: {reason}"));
     }
 
+    /// Something to know that is neither right nor wrong.
+    pub(super) fn noted(&mut self, check: &'static str, detail: impl Into<String>) {
+        self.push(check, None, None, detail.into());
+    }
+
     /// Whether a check of that kind has failed so far.
     pub(super) fn has_failed(&self, check: &'static str) -> bool {
         let failed = |finding: &Finding| finding.check_name == check && finding.ok == Some(false);

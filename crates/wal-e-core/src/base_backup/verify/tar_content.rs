@@ -1,38 +1,59 @@
-//! One tar of a backup, read to the end of its frame.
+//! One tar of a backup, read to the end of its frame, by the reader that a restore
+//! reads it with.
 
-use std::cell::Cell;
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::base_backup::member;
+use crate::base_backup::tar_reader::{Member, MemberKind, TarReader};
+use crate::base_backup::{increment, member};
 use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How members are read, in bytes.
 const READ_BYTES: usize = 256 * 1024;
 
-/// What may stand between two members, in bytes: padding, a header, and the
-/// records of a long name. The tar reader holds these in memory.
-const LARGEST_HEADERS_BYTES: u64 = 1024 * 1024;
-
 /// Files that are kept whole to be looked into, and the most that they may have.
 const KEPT: [&str; 3] = ["global/pg_control", "backup_label", "tablespace_map"];
 const LARGEST_KEPT_BYTES: u64 = 1024 * 1024;
 
-/// Whether a member of this name is looked into, wherever it is.
-pub(super) fn is_kept(name: &str) -> bool {
-    KEPT.contains(&name.trim_start_matches('/'))
+/// The longest name of a member: no file system takes longer paths (`PATH_MAX`).
+const LONGEST_NAME_BYTES: usize = 4096;
+
+/// What is held of a member beside its name, in bytes.
+const MEMBER_BYTES: u64 = 64;
+
+/// Whether a member of this path is looked into, wherever it is.
+pub(super) fn is_kept(path: &str) -> bool {
+    KEPT.contains(&path)
 }
 
 /// How many problems of one tar are told one by one.
 const PROBLEMS_NAMED: usize = 3;
+
+/// What is expected of a tar, and how much of it is taken.
+#[derive(Debug, Clone)]
+pub(super) struct Expected {
+    /// The most files.
+    pub(super) most_files: usize,
+    /// Paths of those that are increments.
+    pub(super) increments: Arc<HashSet<String>>,
+    /// Bytes that are left for the names of the members of all tars.
+    pub(super) names: Arc<AtomicU64>,
+}
 
 /// What a tar holds.
 #[derive(Debug, Default)]
 pub(super) struct TarContent {
     /// Its regular files, in order.
     pub(super) files: Vec<TarFile>,
+    /// Paths of its directories and links.
+    pub(super) others: Vec<String>,
+    /// How many of these are symbolic links, and the first one.
+    pub(super) links: u64,
+    pub(super) first_link: Option<String>,
     /// Content of those files that are looked into, by their path.
     pub(super) kept: Vec<(String, Vec<u8>)>,
     /// What is wrong with it: the first few.
@@ -46,8 +67,6 @@ pub(super) struct TarContent {
 /// A regular file in a tar.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TarFile {
-    /// The member's name.
-    pub(super) name: String,
     /// Its path below the data directory.
     pub(super) path: String,
     /// In bytes.
@@ -57,17 +76,17 @@ pub(super) struct TarFile {
 }
 
 impl TarContent {
-    /// Reads a tar that is encoded as `encoding`, and at most `most_files` of it.
+    /// Reads a tar that is encoded as `encoding`.
     ///
     /// # Errors
     /// Those of the store. What is wrong with the tar is in the answer.
     pub(super) fn read(
         source: impl Read,
         encoding: Encoding,
-        most_files: usize,
+        expected: &Expected,
     ) -> Result<TarContent> {
         let mut content = TarContent::default();
-        match content.read_members(source, encoding, most_files) {
+        match content.read_members(source, encoding, expected) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 content.ended_early = true;
                 content.problem(error.message().to_owned());
@@ -81,77 +100,104 @@ impl TarContent {
         &mut self,
         source: impl Read,
         encoding: Encoding,
-        most_files: usize,
+        expected: &Expected,
     ) -> Result<()> {
-        let budget = Rc::new(Cell::new(LARGEST_HEADERS_BYTES));
-        let bounded = Bounded {
-            inner: Decompressor::new(source, encoding).map_err(damaged)?,
-            budget: Rc::clone(&budget),
-        };
-        let mut archive = tar::Archive::new(bounded);
+        let decompressor = Decompressor::new(source, encoding).map_err(Error::from_tar)?;
+        let mut tar = TarReader::new(decompressor);
         let mut buffer = vec![0; READ_BYTES];
-        for entry in archive.entries().map_err(damaged)? {
-            budget.set(u64::MAX);
-            self.member(entry.map_err(damaged)?, &mut buffer)?;
-            if self.files.len() > most_files {
-                return Err(corrupt(format!("it has more than {most_files} files")));
+        while let Some(member) = tar.next_member()? {
+            self.member(&member, &mut tar, expected, &mut buffer)?;
+            if self.files.len() > expected.most_files {
+                return Err(corrupt(format!("it has more than {} files", expected.most_files)));
             }
-            budget.set(LARGEST_HEADERS_BYTES);
         }
-        budget.set(u64::MAX);
         // The tar ends before its frame does: only the frame's end proves its checksum.
-        let mut rest = archive.into_inner();
-        loop {
-            match rest.read(&mut buffer).map_err(damaged)? {
-                0 => return Ok(()),
-                length if buffer[..length].iter().all(|byte| *byte == 0) => {}
-                _ => return Err(corrupt("something follows the end of the tar".to_owned())),
-            }
-        }
+        tar.finish()
     }
 
-    fn member(&mut self, mut entry: tar::Entry<'_, impl Read>, buffer: &mut [u8]) -> Result<()> {
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let path = match member::relative_path(Path::new(&name)) {
+    fn member(
+        &mut self,
+        member: &Member,
+        tar: &mut TarReader<impl Read>,
+        expected: &Expected,
+        buffer: &mut [u8],
+    ) -> Result<()> {
+        let length = member.name.as_os_str().len();
+        if length > LONGEST_NAME_BYTES {
+            return Err(corrupt(format!("the name of a member has {length} bytes")));
+        }
+        let bytes = (length as u64).saturating_add(MEMBER_BYTES);
+        let take = |left: u64| left.checked_sub(bytes);
+        if expected.names.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+            return Err(corrupt(
+                "the tars of the backup have more members than are looked at".to_owned(),
+            ));
+        }
+        let name = member.name.to_string_lossy();
+        let path = match member::relative_path(&member.name) {
             Ok(path) => path.to_string_lossy().into_owned(),
             Err(error) => {
                 self.problem(error.message().to_owned());
-                name.clone()
+                name.clone().into_owned()
             }
         };
-        let kind = entry.header().entry_type();
-        let size_bytes = entry.size();
-        let kept = KEPT.contains(&path.as_str()) && size_bytes <= LARGEST_KEPT_BYTES;
-        let mut content = Vec::new();
-        let (mut bytes, mut crc32c) = (0_u64, 0);
-        loop {
-            let length = entry.read(buffer).map_err(damaged)?;
-            if length == 0 {
-                break;
+        match &member.kind {
+            MemberKind::File if path.is_empty() => {
+                self.problem("a file has the data directory's name".to_owned());
             }
-            crc32c = crc32c::crc32c_append(crc32c, &buffer[..length]);
-            bytes = bytes.saturating_add(length as u64);
+            MemberKind::File => {
+                let read = self.file(path, member.size, tar, expected, buffer);
+                read.map_err(|error| within(error, &name))?;
+            }
+            MemberKind::Directory => self.others.push(path),
+            MemberKind::SymbolicLink(_) => {
+                self.links = self.links.saturating_add(1);
+                self.first_link.get_or_insert_with(|| path.clone());
+                self.others.push(path);
+            }
+            MemberKind::Unsupported(kind) => self.problem(format!(
+                "tar member \"{name}\" is {kind}, and no cluster has such a thing"
+            )),
+        }
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        path: String,
+        size_bytes: u64,
+        tar: &mut TarReader<impl Read>,
+        expected: &Expected,
+        buffer: &mut [u8],
+    ) -> Result<()> {
+        let is_new = !self.kept.iter().any(|(kept, _)| *kept == path);
+        let kept = is_kept(&path) && is_new && size_bytes <= LARGEST_KEPT_BYTES;
+        let mut content = Vec::new();
+        let mut source = Summed { inner: tar, crc32c: 0 };
+        if expected.increments.contains(&path) {
+            match increment::check(&mut source, size_bytes) {
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    self.problem(format!("in member \"{path}\": {}", error.message()));
+                }
+                result => result?,
+            }
+        }
+        loop {
+            let length = match source.read(buffer) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Error::from_tar(error)),
+            };
             if kept {
                 content.extend_from_slice(&buffer[..length]);
             }
         }
-        match kind {
-            tar::EntryType::Directory => {}
-            tar::EntryType::Regular | tar::EntryType::Continuous => {
-                if bytes != size_bytes {
-                    return Err(corrupt(format!(
-                        "it ends within \"{name}\", after {bytes} of {size_bytes} bytes"
-                    )));
-                }
-                if kept {
-                    self.kept.push((path.clone(), content));
-                }
-                self.files.push(TarFile { name, path, size_bytes, crc32c });
-            }
-            kind => self.problem(format!(
-                "tar member \"{name}\" is neither a file nor a directory ({kind:?})"
-            )),
+        let crc32c = source.crc32c;
+        if kept {
+            self.kept.push((path.clone(), content));
         }
+        self.files.push(TarFile { path, size_bytes, crc32c });
         Ok(())
     }
 
@@ -164,39 +210,39 @@ impl TarContent {
     }
 }
 
+/// The path below the data directory that a name in a list of files means; the
+/// name itself if it leads out of it.
+pub(super) fn listed_path(name: &str) -> String {
+    match member::relative_path(Path::new(name)) {
+        // It came from text.
+        Ok(path) => path.to_string_lossy().into_owned(),
+        Err(_) => name.to_owned(),
+    }
+}
+
+/// Sums up what is read.
+struct Summed<'a, R> {
+    inner: &'a mut R,
+    crc32c: u32,
+}
+
+impl<R: Read> Read for Summed<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.crc32c = crc32c::crc32c_append(self.crc32c, &buffer[..length]);
+        Ok(length)
+    }
+}
+
 fn corrupt(what: String) -> Error {
     Error::new(ErrorKind::Corrupt, what)
 }
 
-/// The core error inside, or else damage: what the tar reader complains of itself
-/// is the form of the tar.
-fn damaged(source: io::Error) -> Error {
-    let is_core = source.get_ref().is_some_and(|inner| inner.is::<Error>());
-    if is_core {
-        return Error::from_io("could not read the tar", source);
-    }
-    corrupt(format!("the tar is damaged: {source}"))
-}
-
-/// Ends when more is read than `budget` allows, which whoever reads sets anew.
-struct Bounded<R> {
-    inner: R,
-    budget: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        match self.budget.get().checked_sub(length as u64) {
-            Some(left) => self.budget.set(left),
-            None => {
-                return Err(corrupt(format!(
-                    "the headers of one tar member have more than {LARGEST_HEADERS_BYTES} bytes"
-                ))
-                .into());
-            }
-        }
-        Ok(length)
+/// Damage is told with the member that has it.
+fn within(error: Error, name: &str) -> Error {
+    match error.kind() {
+        ErrorKind::Corrupt => corrupt(format!("in member \"{name}\": {}", error.message())),
+        _ => error,
     }
 }
 
@@ -219,75 +265,146 @@ mod tests {
         builder.into_inner().unwrap()
     }
 
-    fn read(tar: &[u8]) -> TarContent {
-        TarContent::read(tar, Encoding::None, 100).unwrap()
+    fn expected() -> Expected {
+        Expected {
+            most_files: 100,
+            increments: Arc::default(),
+            names: Arc::new(AtomicU64::new(1 << 20)),
+        }
     }
+
+    fn read(tar: &[u8]) -> TarContent {
+        TarContent::read(tar, Encoding::None, &expected()).unwrap()
+    }
+
+    const REGULAR: tar::EntryType = tar::EntryType::Regular;
 
     #[test]
     fn a_sound_tar_tells_its_files() {
-        let regular = tar::EntryType::Regular;
         let tar = tar_of(&[
             ("/", tar::EntryType::Directory, b""),
-            ("/base/1", regular, b"one"),
-            ("backup_label", regular, b"label"),
+            ("/base/1", REGULAR, b"one"),
+            ("backup_label", REGULAR, b"label"),
         ]);
         let content = read(&tar);
         assert!(content.problems.is_empty(), "{content:?}");
         assert_eq!(content.kept, [("backup_label".to_owned(), b"label".to_vec())]);
-        let first = TarFile {
-            name: "/base/1".to_owned(),
-            path: "base/1".to_owned(),
-            size_bytes: 3,
-            crc32c: crc32c::crc32c(b"one"),
-        };
+        let first =
+            TarFile { path: "base/1".to_owned(), size_bytes: 3, crc32c: crc32c::crc32c(b"one") };
         assert_eq!(content.files[0], first);
-        assert_eq!(content.files.len(), 2);
-        // Some writers leave the end of the tar out.
-        assert!(read(&tar[..tar.len() - 1024]).problems.is_empty());
+        assert_eq!((content.files.len(), content.others.len()), (2, 1));
+        // Some writers leave the end of the tar out, or even the rest of its last block.
+        for left_out in [1024, 1024 + 500] {
+            assert!(read(&tar[..tar.len() - left_out]).problems.is_empty());
+        }
     }
 
     #[test]
     fn what_is_wrong_is_told_and_reading_goes_on() {
-        let regular = tar::EntryType::Regular;
         let tar = tar_of(&[
-            ("../outside", regular, b"x"),
-            ("/link", tar::EntryType::Symlink, b""),
+            ("../outside", REGULAR, b"x"),
             ("/device", tar::EntryType::Char, b""),
             ("/pipe", tar::EntryType::Fifo, b""),
-            ("/base/1", regular, b"one"),
+            ("/hard", tar::EntryType::Link, b""),
+            ("/base/1", REGULAR, b"one"),
         ]);
         let content = read(&tar);
         assert_eq!((content.problems.len(), content.more_problems), (3, 1));
         assert!(content.problems[0].contains("../outside"), "{content:?}");
         assert!(!content.ended_early);
         assert_eq!(content.files.last().unwrap().path, "base/1");
+        let content = read(&tar_of(&[("/", REGULAR, b"x")]));
+        assert!(content.problems[0].contains("data directory's name"), "{content:?}");
+    }
+
+    #[test]
+    fn links_are_counted() {
+        let link = tar::EntryType::Symlink;
+        let content = read(&tar_of(&[("/a", link, b""), ("b", link, b"")]));
+        assert!(content.problems.is_empty(), "{content:?}");
+        assert_eq!((content.links, content.first_link.as_deref()), (2, Some("a")));
+        assert_eq!(content.others, ["a", "b"]);
     }
 
     #[test]
     fn damage_ends_the_reading() {
-        let regular = tar::EntryType::Regular;
-        let tar = tar_of(&[("/base/1", regular, &[1; 2000]), ("/base/2", regular, b"two")]);
+        let tar = tar_of(&[("/base/1", REGULAR, &[1; 2000]), ("/base/2", REGULAR, b"two")]);
         let mut flipped = tar.clone();
         flipped[5] ^= 1;
         let trailing = [&tar[..], b"more"].concat();
+        let zeros = [&tar[..], &vec![0; 2 << 20]].concat();
         let cut = tar[..1500].to_vec();
-        for damaged in [flipped, trailing, cut] {
+        for damaged in [flipped, trailing, zeros, cut] {
             let content = read(&damaged);
             assert!(content.ended_early && content.problems.len() == 1, "{content:?}");
         }
-        let content = TarContent::read(&tar[..], Encoding::None, 1).unwrap();
+        let one = Expected { most_files: 1, ..expected() };
+        let content = TarContent::read(&tar[..], Encoding::None, &one).unwrap();
         assert!(content.ended_early && content.problems[0].contains("more than 1"));
         assert!(read(b"").files.is_empty());
     }
 
+    /// A PAX header of this kind, with one record.
+    fn records(kind: tar::EntryType, key: &str, value: &str) -> Vec<u8> {
+        let rest = format!(" {key}={value}\n");
+        let length = (1..8).map(|digits| rest.len() + digits);
+        let length =
+            length.into_iter().find(|length| length.to_string().len() + rest.len() == *length);
+        tar_of(&[("pax", kind, format!("{}{rest}", length.unwrap()).as_bytes())])
+    }
+
     #[test]
-    fn a_name_without_end_is_not_held_in_memory() {
+    fn what_a_restore_does_not_read_is_refused_here_too() {
+        let file = tar_of(&[("base/1", REGULAR, b"one")]);
+        for (kind, key, value) in [
+            (tar::EntryType::XHeader, "GNU.sparse.major", "1"),
+            (tar::EntryType::XGlobalHeader, "path", "base/2"),
+        ] {
+            let header = records(kind, key, value);
+            let content = read(&[&header[..header.len() - 1024], &file].concat());
+            assert!(!content.problems.is_empty(), "{key}: {content:?}");
+        }
+    }
+
+    #[test]
+    fn names_without_end_are_not_held_in_memory() {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::GNULongName);
         header.set_size(1 << 40);
         header.set_cksum();
         let endless = io::Read::chain(&header.as_bytes()[..], io::repeat(b'x'));
-        let content = TarContent::read(endless, Encoding::None, 100).unwrap();
-        assert!(content.ended_early && content.problems[0].contains("headers"), "{content:?}");
+        let content = TarContent::read(endless, Encoding::None, &expected()).unwrap();
+        assert!(content.ended_early && content.problems[0].contains("too large"), "{content:?}");
+
+        let long = records(tar::EntryType::XHeader, "path", &"x".repeat(5000));
+        let file = tar_of(&[("base/1", REGULAR, b"one")]);
+        let content = read(&[&long[..long.len() - 1024], &file].concat());
+        assert!(content.ended_early && content.problems[0].contains("5000 bytes"), "{content:?}");
+
+        let names = Arc::new(AtomicU64::new(100));
+        let few = Expected { names, ..expected() };
+        let directory = tar::EntryType::Directory;
+        let tar = tar_of(&[("/a", directory, b""), ("/b", directory, b"")]);
+        let content = TarContent::read(&tar[..], Encoding::None, &few).unwrap();
+        assert!(content.ended_early && content.others == ["a"], "{content:?}");
+    }
+
+    #[test]
+    fn increments_are_looked_into() {
+        let sound = [&b"wi1\x55"[..], &8192_u64.to_le_bytes(), &[0; 4]].concat();
+        let increments = Arc::new(HashSet::from(["base/1".to_owned()]));
+        let expected = Expected { increments, ..expected() };
+        let read = |content: &[u8]| {
+            let tar = tar_of(&[("/base/1", REGULAR, content), ("/base/2", REGULAR, b"two")]);
+            TarContent::read(&tar[..], Encoding::None, &expected).unwrap()
+        };
+        let content = read(&sound);
+        assert!(content.problems.is_empty(), "{content:?}");
+        assert_eq!(content.files[0].crc32c, crc32c::crc32c(&sound));
+        for damaged in [&sound[..15], &[&sound[..], b"x"].concat(), b"wi2", b""] {
+            let content = read(damaged);
+            assert!(content.problems[0].contains("base/1"), "{content:?}");
+            assert_eq!((content.files.len(), content.ended_early), (2, false));
+        }
     }
 }

@@ -15,24 +15,24 @@ use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, PutMode};
 use crate::wal::sample::{self, CLUSTER, SEGMENT_BYTES};
 
-const NAME: &str = "base_000000010000000000000002";
+pub(super) const NAME: &str = "base_000000010000000000000002";
 const SEGMENTS: [&str; 3] =
     ["000000010000000000000002", "000000010000000000000003", "000000010000000000000004"];
-const LABEL: &str = "START WAL LOCATION: 0/200028 (file 000000010000000000000002)\n\
+pub(super) const LABEL: &str = "START WAL LOCATION: 0/200028 (file 000000010000000000000002)\n\
                      CHECKPOINT LOCATION: 0/200060\nBACKUP METHOD: streamed\n\
                      BACKUP FROM: primary\nSTART TIME: 2026-11-23 13:00:00 UTC\n\
                      LABEL: test\nSTART TIMELINE: 1\n";
 
 /// A store with one backup of a small cluster, and its WAL.
-struct Fixture {
+pub(super) struct Fixture {
     _directory: tempfile::TempDir,
-    memory: MemoryStore,
+    pub(super) memory: MemoryStore,
     store: FaultyStore<MemoryStore>,
     encoding: Encoding,
 }
 
 impl Fixture {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::encoded(Encoding::Lz4).await
     }
 
@@ -98,7 +98,7 @@ impl Fixture {
         assert_eq!(push.finish(stop).await.unwrap(), NAME);
     }
 
-    async fn verify(&self) -> Result<Verified> {
+    pub(super) async fn verify(&self) -> Result<Verified> {
         self.verify_until(CancellationToken::new()).await
     }
 
@@ -122,7 +122,7 @@ impl Fixture {
 
     /// Asserts that exactly the given checks failed, and one of them for the
     /// object whose URL has this in it.
-    async fn assert_fails(&self, checks: &[&str], object: &str) {
+    pub(super) async fn assert_fails(&self, checks: &[&str], object: &str) {
         let failures = self.failures().await;
         let mut names: Vec<&str> = failures.iter().map(|(check, _)| *check).collect();
         names.dedup();
@@ -131,7 +131,7 @@ impl Fixture {
         assert!(named, "{object}: {failures:#?}");
     }
 
-    async fn put(&self, key: &ObjectKey, bytes: Vec<u8>) {
+    pub(super) async fn put(&self, key: &ObjectKey, bytes: Vec<u8>) {
         let attributes = Attributes::default();
         let put = self.memory.put(key, bytes.into(), PutMode::Replace, &attributes).await;
         let _ = put.unwrap();
@@ -142,7 +142,7 @@ impl Fixture {
         object.into_bytes(1 << 30).await.unwrap().to_vec()
     }
 
-    fn encode(&self, content: &[u8]) -> Vec<u8> {
+    pub(super) fn encode(&self, content: &[u8]) -> Vec<u8> {
         let compression = Compression::new(self.encoding, None).unwrap();
         let mut writer = Compressor::new(Vec::new(), compression).unwrap();
         writer.write_all(content).unwrap();
@@ -173,6 +173,14 @@ impl Fixture {
             *bytes = text.replace(old, new).into_bytes();
         })
         .await;
+    }
+
+    /// Leaves only the WAL.
+    pub(super) async fn clear_backups(&self) {
+        let request = ListRequest { prefix: layout::base_backups(), ..ListRequest::default() };
+        for object in list_all(&self.memory, &request).await.unwrap() {
+            self.memory.delete(&object.key).await.unwrap();
+        }
     }
 
     fn tar(&self, name: &str) -> ObjectKey {
@@ -279,10 +287,10 @@ async fn lists_that_disagree_with_the_tars_are_told() {
     let whole = fixture.bytes(&key).await;
     // Out of the set of its tar alone.
     fixture.change_text(&key, "\"/base/5/16410\",", "").await;
-    fixture.assert_fails(&["file_list"], "/base/5/16410").await;
+    fixture.assert_fails(&["file_list"], "base/5/16410").await;
     fixture.put(&key, whole).await;
     fixture.change_text(&key, "/base/5/16410", "/base/5/99999").await;
-    fixture.assert_fails(&["file_list"], "/base/5/99999").await;
+    fixture.assert_fails(&["file_list"], "base/5/99999").await;
     fixture.change(&key, cut).await;
     fixture.assert_fails(&["files_metadata"], "files_metadata.json").await;
     fixture.memory.delete(&key).await.unwrap();

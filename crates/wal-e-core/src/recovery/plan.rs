@@ -441,7 +441,8 @@ fn describe(branch: Branch, reach: Reach, target: Option<RecoveryTarget>) -> Res
         .history
         .ranges()
         .into_iter()
-        .filter(|range| range.begin <= reached && range.end.is_none_or(|end| end > start));
+        .filter(|range| range.begin <= reached && range.end.is_none_or(|end| end > start))
+        .filter(|range| !range.is_empty());
     RestorePlan {
         timelines: replayed
             .map(|range| TimelineRange { begin: range.begin.max(start), ..range })

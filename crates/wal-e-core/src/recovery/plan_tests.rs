@@ -532,6 +532,38 @@ async fn two_switches_are_followed() {
 }
 
 #[tokio::test]
+async fn a_second_recovery_to_an_earlier_moment_can_be_recovered_from() {
+    let fixture = Fixture::new();
+    let mut log = WalWriter::new(1, 2);
+    let backup = fixture.backup(&mut log, 1, 10).await;
+    log.commit(701, minute(11));
+    log.switch();
+    let mut third = log.fork(3);
+    let earlier = third.commit(702, minute(60));
+    third.switch();
+    log.commit(702, minute(20));
+    log.switch();
+    let mut second = log.fork(2);
+    let later = second.commit(703, minute(40));
+    second.switch();
+    log.commit(703, minute(30));
+    log.switch();
+    fixture.archive(&log).await;
+    fixture.archive(&second).await;
+    fixture.archive(&third).await;
+    assert!(earlier < later);
+    fixture.history(2, format!("1\t{later}\tx\n")).await;
+    fixture.history(3, format!("1\t{later}\tx\n2\t{earlier}\ty\n")).await;
+    let plan = fixture.auto(None).await;
+    assert_eq!((plan.backup.name, plan.timeline), (backup.0, TimelineId(3)));
+    let timelines: Vec<_> = plan.timelines.iter().map(|range| range.timeline.0).collect();
+    assert_eq!((timelines, plan.last_segment), (vec![1, 3], name_of(3, 3)));
+    let refusal = fixture.no_auto(time(25)).await;
+    assert!(refusal.reason.contains("on timeline 1, after timeline 3"), "{refusal:?}");
+    assert_eq!(fixture.auto(time(15)).await.reached_lsn, Some(earlier));
+}
+
+#[tokio::test]
 async fn a_timeline_without_transactions_hides_no_part_that_was_left() {
     let fixture = Fixture::new();
     let mut log = WalWriter::new(1, 2);

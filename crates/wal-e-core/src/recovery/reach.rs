@@ -181,7 +181,14 @@ impl Planner<'_> {
         }
         let size = branch.candidate.segment_size;
         let ranges = branch.history.ranges();
-        for (left, range) in ranges.iter().zip(ranges.iter().skip(1)) {
+        // A timeline that gave nothing was left at the same LSN as the one before it.
+        let mut pairs = Vec::new();
+        for (index, range) in ranges.iter().enumerate().filter(|(_, range)| !range.is_empty()) {
+            let older = ranges.iter().take(index);
+            let left = older.filter(|older| older.end == Some(range.begin));
+            pairs.extend(left.map(|left| (*left, *range)));
+        }
+        for (left, range) in pairs {
             if range.begin < branch.stop || range.begin > first_after.start {
                 continue;
             }
@@ -442,7 +449,7 @@ fn damaged(branch: &Branch, segment: WalSegment, damage: &WalEnd) -> Refusal {
 }
 
 /// A target time between the switch to the timeline of `range` and its first transaction.
-fn ambiguous(left: TimelineId, range: &TimelineRange, first_after: Point) -> Refusal {
+fn ambiguous(left: TimelineId, range: TimelineRange, first_after: Point) -> Refusal {
     let (timeline, switch) = (range.timeline, range.begin);
     let next = first_after.time.map(format_time).unwrap_or_default();
     Refusal::new(

@@ -29,6 +29,9 @@ pub struct PlanRequest {
     pub timeline: Option<TargetTimeline>,
     /// Whether the server will wait for WAL that is not there yet, as a standby does.
     pub standby: bool,
+    /// Whether to say when the last transaction ended that is replayed, where WAL has
+    /// to be read for nothing else.
+    pub read_end: bool,
 }
 
 /// A restore that reaches what was asked for.

@@ -86,7 +86,8 @@ impl Fixture {
         timeline: Option<TargetTimeline>,
     ) -> Result<Outcome> {
         let (notices, _queue) = notice::channel();
-        let request = PlanRequest { backup: backup.into(), target, timeline, standby: false };
+        let request =
+            PlanRequest { backup: backup.into(), target, timeline, standby: false, read_end: true };
         let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());
         plan(store, &request, notices).await
     }
@@ -312,6 +313,29 @@ async fn without_a_target_recovery_goes_to_the_end_of_the_archive() {
 }
 
 #[tokio::test]
+async fn no_wal_is_read_that_only_says_what_the_last_transaction_was() {
+    let Sample { fixture, .. } = sample().await;
+    let request = PlanRequest {
+        backup: BackupChoice::Latest,
+        target: None,
+        timeline: None,
+        standby: false,
+        read_end: false,
+    };
+    let ask = || {
+        let (notices, _queue) = notice::channel();
+        plan(Arc::new(fixture.store.clone()), &request, notices)
+    };
+    let reached = fixture.reached(ask().await);
+    assert_eq!((reached.last_segment, reached.reached_time), (name_of(1, 6), None));
+    fixture.remove(1, 5).await;
+    let refusal = fixture.refused(ask().await);
+    assert!(refusal.reason.contains(&name_of(1, 5)), "{refusal:?}");
+    // Two sentinels and their absent metadata, twice.
+    assert_eq!(fixture.store.calls(Operation::Get), 2 * 2 * 2);
+}
+
+#[tokio::test]
 async fn a_hole_stops_whoever_wants_to_go_behind_it() {
     let Sample { fixture, second, mut log, .. } = sample().await;
     let (third, third_stop) = fixture.backup(&mut log, 1, 60).await;
@@ -348,6 +372,7 @@ async fn a_hole_stops_whoever_wants_to_go_behind_it() {
         target: None,
         timeline: None,
         standby: true,
+        read_end: true,
     };
     let plan = plan(Arc::new(fixture.store.clone()), &request, notices).await;
     let plan = fixture.reached(plan);

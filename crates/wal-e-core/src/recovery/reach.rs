@@ -69,6 +69,9 @@ impl Planner<'_> {
         }
         let last_index = branch.chain.len().saturating_sub(1);
         let mut reach = Reach { last_index, notes, ..Reach::default() };
+        if !self.request.read_end {
+            return Ok(Ok(reach));
+        }
         match last_transaction(branch, Some(SEGMENTS_READ_TO_TELL)).await {
             Ok(last) => {
                 reach.lsn = last.start;
@@ -337,7 +340,10 @@ impl Planner<'_> {
                 branch.name_of(next)
             ),
         };
-        let last = last_transaction(branch, Some(SEGMENTS_READ_TO_TELL)).await?;
+        let last = match self.request.read_end {
+            true => last_transaction(branch, Some(SEGMENTS_READ_TO_TELL)).await?,
+            false => Last::default(),
+        };
         let time = last.summary.last.and_then(|point| point.time);
         if let Some(time) = time {
             detail.push_str(&format!(
@@ -397,6 +403,7 @@ impl Planner<'_> {
 }
 
 /// The end of what can be replayed.
+#[derive(Default)]
 struct Last {
     /// The index of the last segment with a transaction; 0 when there is none.
     index: u64,

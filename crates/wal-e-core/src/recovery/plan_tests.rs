@@ -10,7 +10,7 @@ use crate::notice;
 use crate::postgres::wal_sample::{SEGMENT_SIZE, WalWriter};
 use crate::postgres::{Lsn, SegmentNumber, TimelineId, WalSegment};
 use crate::sentinel::{self, Sentinel};
-use crate::store::faulty::{FaultyStore, Operation};
+use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ObjectStore, PutMode};
 
@@ -675,4 +675,19 @@ async fn an_archive_without_the_backup_says_so() {
     let damaged = layout::sentinel("base_000000010000000000000009");
     sample.fixture.put(damaged.as_str(), "{").await;
     assert_eq!(sample.fixture.auto(None).await.backup.name, sample.second.0);
+}
+
+#[tokio::test]
+async fn a_sentinel_in_the_wrong_storage_class_keeps_no_other_backup_from_use() {
+    let Sample { fixture, first, second, .. } = sample().await;
+    let archived = Fault::Refuse(ErrorKind::Config);
+    let store = fixture.store.with(Operation::Get, When::Call(1), archived);
+    let fixture = Fixture { store };
+    let name = fixture.auto(None).await.backup.name;
+    assert!(name == first.0 || name == second.0);
+    // What may pass is no reason to choose another.
+    let away = Fault::Refuse(ErrorKind::Unavailable);
+    let store = fixture.store.with(Operation::Get, When::From(2), away);
+    let error = Fixture { store }.plan("AUTO", None, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
 }

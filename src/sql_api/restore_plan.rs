@@ -94,8 +94,13 @@ fn plan(target: Option<RecoveryTarget>) -> Result<Answer> {
     let config = gucs::store_config()?;
     super::run(|notices| async move {
         let store = store::open(&config, Patience::command(), notices.clone()).await?;
-        let request =
-            PlanRequest { backup: BackupChoice::Auto, target, timeline: None, standby: false };
+        let request = PlanRequest {
+            backup: BackupChoice::Auto,
+            target,
+            timeline: None,
+            standby: false,
+            read_end: true,
+        };
         match recovery::plan(store, &request, notices).await {
             Ok(Outcome::Reachable(plan)) => Ok(Answer::Plan(plan)),
             Ok(Outcome::Refused(refusal)) => Ok(refused(&refusal)),

@@ -132,6 +132,7 @@ pub fn timeline_history(bytes: &[u8]) {
     let Ok(history) = TimelineHistory::parse("00000009.history", timeline, bytes) else { return };
     for range in history.ranges() {
         assert!(range.timeline <= timeline);
+        assert!(range.end.is_none_or(|end| range.begin <= end));
         let _ = history.timeline_at(range.begin);
     }
 }

@@ -29,6 +29,7 @@ pub fn run(
         target: arguments.target.target(),
         timeline: arguments.target.recovery_target_timeline,
         standby: false,
+        read_end: true,
     };
     let outcome = run_large(async {
         let interrupt = Interrupt::listen(report)?;
@@ -69,6 +70,7 @@ pub async fn before_fetch(
         target: options.target.target(),
         timeline: options.target.recovery_target_timeline,
         standby: options.standby,
+        read_end: set_up,
     };
     let outcome = plan(opened, &request, report).await;
     if set_up {
@@ -79,17 +81,25 @@ pub async fn before_fetch(
         }
         return Ok((plan.backup.name, None));
     }
+    Ok((arguments.name.clone(), doubt(outcome)?))
+}
+
+/// What speaks against a restore of files alone: they can be had without any WAL, and
+/// whether they are there the restore itself finds out.
+fn doubt(outcome: Result<Outcome>) -> Result<Option<String>> {
     let doubt = match outcome {
-        Ok(Outcome::Reachable(_)) => None,
-        Ok(Outcome::Refused(refusal)) => Some(refusal.explanation()),
-        // Only the backup itself is asked for, which is there or not.
-        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Config) => {
-            Some(format!("whether its WAL is there could not be found out: {error}"))
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
+        Ok(Outcome::Reachable(_)) => return Ok(None),
+        Ok(Outcome::Refused(refusal)) => refusal.explanation(),
+        Err(error) => match error.kind() {
+            ErrorKind::Cancelled => return Err(error),
+            ErrorKind::NotFound => return Ok(None),
+            _ => format!(
+                "whether its WAL is there could not be found out: {}",
+                error.message_and_detail()
+            ),
+        },
     };
-    Ok((arguments.name.clone(), doubt.map(|doubt| doubt.trim_end_matches('.').to_owned())))
+    Ok(Some(doubt.trim_end_matches('.').to_owned()))
 }
 
 async fn plan(opened: &Opened, request: &PlanRequest, report: &Report) -> Result<Outcome> {
@@ -211,6 +221,7 @@ fn rfc3339(time: OffsetDateTime) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use time::macros::datetime;
+    use wal_e_core::Error;
     use wal_e_core::base_backup::BackupInfo;
     use wal_e_core::postgres::{Lsn, TimelineId};
     use wal_e_core::recovery::RecoveryTarget;
@@ -277,6 +288,27 @@ mod tests {
             summary(&example()),
             "recovery to transaction 731 is possible: base backup base_000000010000000000000002 and 3 WAL segments, 000000010000000000000002 to 000000020000000000000004"
         );
+    }
+
+    #[test]
+    fn files_alone_are_restored_whatever_is_wrong_with_the_wal() {
+        let failed = |kind| doubt(Err(Error::new(kind, "no").with_detail("It is so.")));
+        for kind in [
+            ErrorKind::Corrupt,
+            ErrorKind::Config,
+            ErrorKind::Conflict,
+            ErrorKind::Denied,
+            ErrorKind::Unavailable,
+            ErrorKind::Io,
+        ] {
+            assert_eq!(
+                failed(kind).unwrap().unwrap(),
+                "whether its WAL is there could not be found out: no: It is so"
+            );
+        }
+        assert_eq!(failed(ErrorKind::NotFound).unwrap(), None);
+        assert_eq!(failed(ErrorKind::Cancelled).unwrap_err().kind(), ErrorKind::Cancelled);
+        assert_eq!(doubt(Ok(Outcome::Reachable(Box::new(example())))).unwrap(), None);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct BackupInfo {
     pub delta_from: Option<String>,
     /// When `pg_backup_start` was called.
     pub start_time: Option<OffsetDateTime>,
-    /// When the last file was stored.
+    /// When `pg_backup_stop` had returned: what is in the backup is older.
     pub finish_time: Option<OffsetDateTime>,
     /// From the name.
     pub timeline: TimelineId,
@@ -68,8 +68,9 @@ pub async fn list(store: &dyn ObjectStore) -> Result<Vec<BackupInfo>> {
     Ok(backups)
 }
 
-/// All base backups whose sentinel can be read, oldest first. A damaged one is
-/// said to be so, and does not keep anybody from restoring another.
+/// All base backups whose sentinel can be read, oldest first. One that is damaged, or
+/// lies in a storage class that cannot be read from, is said to be so, and does not
+/// keep anybody from restoring another.
 pub(crate) async fn list_sound(
     store: &dyn ObjectStore,
     notices: &Notices,
@@ -82,7 +83,7 @@ pub(crate) async fn list_sound(
     while let Some(backup) = described.next().await {
         match backup {
             Ok(backup) => backups.extend(backup),
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Config) => {
                 notices.warning(format!("a base backup is left out: {error}"));
             }
             Err(error) => return Err(error),

@@ -236,8 +236,9 @@ impl BackupPush {
     /// After `pg_backup_stop`: label, metadata, all WAL in the archive, and last
     /// the sentinel. Returns the backup's name.
     pub async fn finish(mut self, stop: BackupStop) -> Result<String> {
+        // From here on transactions are behind the backup, however long its WAL takes.
+        let stopped = OffsetDateTime::now_utc();
         self.progress.set_phase(Phase::WaitingForWal);
-        let modified = OffsetDateTime::now_utc();
         let files = [
             (BACKUP_LABEL, stop.backup_label.into_bytes()),
             (TABLESPACE_MAP, stop.tablespace_map.into_bytes()),
@@ -245,7 +246,7 @@ impl BackupPush {
         .map(|(path, content)| SmallFile {
             path,
             name: path.to_owned(),
-            modified,
+            modified: stopped,
             content,
         });
         let file_name = layout::backup_label_file_name(self.options.compression.encoding());
@@ -253,7 +254,7 @@ impl BackupPush {
         self.wait_for_wal(stop.stop_lsn).await?;
 
         self.progress.set_phase(Phase::Finishing);
-        let sentinel = self.sentinel(stop.stop_lsn);
+        let sentinel = self.sentinel(stop.stop_lsn, stopped);
         self.put_json(&layout::metadata(&self.name), sentinel::to_json(&sentinel.metadata()))
             .await?;
         self.push_files_metadata().await?;
@@ -492,7 +493,7 @@ impl BackupPush {
         }
     }
 
-    fn sentinel(&self, stop_lsn: Lsn) -> Sentinel {
+    fn sentinel(&self, stop_lsn: Lsn, stopped: OffsetDateTime) -> Sentinel {
         let start = &self.start;
         let data_directory = start.data_directory.display().to_string();
         let spec = (!self.tablespaces.is_empty()).then(|| TablespaceSpec {
@@ -516,7 +517,7 @@ impl BackupPush {
             compressed_size: Some(self.stored_bytes),
             spec,
             start_time: Some(start.start_time),
-            finish_time: Some(OffsetDateTime::now_utc()),
+            finish_time: Some(stopped),
             hostname: Some(start.hostname.clone()),
             data_dir: Some(data_directory),
             is_permanent: start.permanent,

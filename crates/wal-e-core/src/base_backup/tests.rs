@@ -404,10 +404,15 @@ async fn the_sentinel_waits_for_the_wal() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(list(&fixture.memory).await.unwrap().is_empty(), "listed before its WAL is there");
+        let asked_for = OffsetDateTime::now_utc();
         fixture.archive(last.as_str()).await;
+        asked_for
     };
-    let (name, ()) = tokio::join!(fixture.push(), waiting);
+    let (name, asked_for) = tokio::join!(fixture.push(), waiting);
     assert_eq!(name.unwrap(), NAME);
+    // The wait does not count: a transaction in it is behind the backup.
+    let backup = list(&fixture.memory).await.unwrap().remove(0);
+    assert!(backup.finish_time.unwrap() <= asked_for, "{backup:?}");
 }
 
 #[tokio::test]

@@ -3,6 +3,11 @@
 //! PostgreSQL 15, `src/backend/access/transam/timeline.c` (`readTimeLineHistory`,
 //! `tliOfPointInHistory`): a history file has a line for each ancestor, oldest
 //! first: its number, the LSN at which it was left, and the reason for people.
+//!
+//! The LSNs need not ascend. A second recovery to an earlier moment gives timeline 3
+//! the lines `1 X` and `2 Y` with Y before X: it parted from what timeline 2 had of
+//! timeline 1, and has nothing of timeline 2's own. PostgreSQL asks the newest
+//! timeline first, so that the newest entry prevails.
 
 use super::{Lsn, TimelineId};
 use crate::error::{Error, ErrorKind, Result};
@@ -14,7 +19,7 @@ pub const LARGEST_HISTORY_BYTES: u64 = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimelineHistory {
     timeline: TimelineId,
-    /// Oldest first, each with the LSN at which it was left.
+    /// Oldest first, each with the LSN at which it was left; these never descend.
     ancestors: Vec<(TimelineId, Lsn)>,
 }
 
@@ -31,6 +36,11 @@ pub struct TimelineRange {
 }
 
 impl TimelineRange {
+    /// Whether the timeline contributes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.end.is_some_and(|end| end <= self.begin)
+    }
+
     /// Whether the byte at `lsn` is of this part.
     pub fn contains(&self, lsn: Lsn) -> bool {
         self.begin <= lsn && self.end.is_none_or(|end| lsn < end)
@@ -69,15 +79,10 @@ impl TimelineHistory {
             let (parent, switch) = parse_line(line).ok_or_else(|| {
                 damaged(format!("Line {number} has no timeline and LSN at its beginning."))
             })?;
-            if let Some((before, left)) = ancestors.last() {
+            if let Some((before, _)) = ancestors.last() {
                 if parent <= *before {
                     return Err(damaged(format!(
                         "Line {number} is about timeline {parent}, which does not come after timeline {before}."
-                    )));
-                }
-                if switch < *left {
-                    return Err(damaged(format!(
-                        "Line {number} says that timeline {parent} was left at {switch}, before timeline {before} was, at {left}."
                     )));
                 }
             }
@@ -87,6 +92,11 @@ impl TimelineHistory {
             return Err(damaged(format!(
                 "It says that timeline {parent} is an ancestor of timeline {timeline}."
             )));
+        }
+        let mut later = Lsn(u64::MAX);
+        for (_, left) in ancestors.iter_mut().rev() {
+            later = later.min(*left);
+            *left = later;
         }
         Ok(TimelineHistory { timeline, ancestors })
     }
@@ -169,6 +179,30 @@ mod tests {
     }
 
     #[test]
+    fn of_two_switches_the_newer_prevails_even_if_it_lies_before_the_other() {
+        let ranges = |text| -> Vec<(u32, u64, Option<u64>)> {
+            let ranges = parse(text).unwrap().ranges();
+            ranges.iter().map(|r| (r.timeline.0, r.begin.0, r.end.map(|end| end.0))).collect()
+        };
+        const X: u64 = 0x300_0148;
+        const Y: u64 = 0x200_0000;
+        assert_eq!(
+            ranges("1\t0/3000148\n\n2\t0/2000000"),
+            [(1, 0, Some(Y)), (2, Y, Some(Y)), (5, Y, None)]
+        );
+        assert_eq!(
+            ranges("1\t0/2000000\n2\t0/4000000\n3\t0/3000148"),
+            [(1, 0, Some(Y)), (2, Y, Some(X)), (3, X, Some(X)), (5, X, None)]
+        );
+        let history = parse("1\t0/3000148\n2\t0/2000000").unwrap();
+        for (lsn, timeline) in [(Y - 1, 1), (Y, 5), (X - 1, 5), (X, 5)] {
+            assert_eq!(history.timeline_at(Lsn(lsn)), TimelineId(timeline), "{lsn:X}");
+        }
+        assert!(history.range_of(TimelineId(2)).unwrap().is_empty());
+        assert!(!history.range_of(TimelineId(1)).unwrap().is_empty());
+    }
+
+    #[test]
     fn timeline_1_has_no_history_file() {
         let history = TimelineHistory::without_ancestors(TimelineId(1));
         assert_eq!(history.timeline_at(Lsn(u64::MAX)), TimelineId(1));
@@ -193,7 +227,6 @@ mod tests {
             ("4294967296\t0/3000148", "Line 1"),
             ("2\t0/3000148\n1\t0/4000000", "Line 2"),
             ("2\t0/3000148\n2\t0/4000000", "Line 2"),
-            ("1\t0/3000148\n\n2\t0/2000000", "Line 3"),
             ("5\t0/3000148", "timeline 5 is an ancestor"),
             ("6\t0/3000148", "timeline 6 is an ancestor"),
         ] {

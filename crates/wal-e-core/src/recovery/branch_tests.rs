@@ -52,6 +52,15 @@ fn timelines_that_were_left_in_the_segment_where_they_began_have_no_piece() {
 }
 
 #[test]
+fn a_timeline_that_was_left_before_its_own_switch_has_no_piece() {
+    let history = history(&[(1, lsn(8, 100)), (2, lsn(5, 200))]);
+    let wal: &[(u32, &[(u64, u64)])] = &[(1, &[(3, 9)]), (2, &[(8, 9)]), (3, &[(5, 6)])];
+    let chain = follow(&history, 3, wal);
+    assert_eq!(runs(&chain), [(1, 3, 4), (3, 5, 6)]);
+    assert_eq!(chain.end, ChainEnd::Archive { next: segment(3, 7) });
+}
+
+#[test]
 fn a_chain_goes_across_timelines_to_the_end_of_the_archive() {
     let history = history(&[(1, lsn(5, 100)), (2, lsn(8, 0))]);
     let wal: &[(u32, &[(u64, u64)])] = &[(1, &[(1, 9)]), (2, &[(5, 8)]), (3, &[(8, 10)])];

@@ -29,6 +29,9 @@ pub struct PlanRequest {
     pub timeline: Option<TargetTimeline>,
     /// Whether the server will wait for WAL that is not there yet, as a standby does.
     pub standby: bool,
+    /// Whether to say when the last transaction ended that is replayed, where WAL has
+    /// to be read for nothing else.
+    pub read_end: bool,
 }
 
 /// A restore that reaches what was asked for.
@@ -441,7 +444,8 @@ fn describe(branch: Branch, reach: Reach, target: Option<RecoveryTarget>) -> Res
         .history
         .ranges()
         .into_iter()
-        .filter(|range| range.begin <= reached && range.end.is_none_or(|end| end > start));
+        .filter(|range| range.begin <= reached && range.end.is_none_or(|end| end > start))
+        .filter(|range| !range.is_empty());
     RestorePlan {
         timelines: replayed
             .map(|range| TimelineRange { begin: range.begin.max(start), ..range })

@@ -10,7 +10,7 @@ use crate::notice;
 use crate::postgres::wal_sample::{SEGMENT_SIZE, WalWriter};
 use crate::postgres::{Lsn, SegmentNumber, TimelineId, WalSegment};
 use crate::sentinel::{self, Sentinel};
-use crate::store::faulty::{FaultyStore, Operation};
+use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ObjectStore, PutMode};
 
@@ -86,7 +86,8 @@ impl Fixture {
         timeline: Option<TargetTimeline>,
     ) -> Result<Outcome> {
         let (notices, _queue) = notice::channel();
-        let request = PlanRequest { backup: backup.into(), target, timeline, standby: false };
+        let request =
+            PlanRequest { backup: backup.into(), target, timeline, standby: false, read_end: true };
         let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());
         plan(store, &request, notices).await
     }
@@ -312,6 +313,29 @@ async fn without_a_target_recovery_goes_to_the_end_of_the_archive() {
 }
 
 #[tokio::test]
+async fn no_wal_is_read_that_only_says_what_the_last_transaction_was() {
+    let Sample { fixture, .. } = sample().await;
+    let request = PlanRequest {
+        backup: BackupChoice::Latest,
+        target: None,
+        timeline: None,
+        standby: false,
+        read_end: false,
+    };
+    let ask = || {
+        let (notices, _queue) = notice::channel();
+        plan(Arc::new(fixture.store.clone()), &request, notices)
+    };
+    let reached = fixture.reached(ask().await);
+    assert_eq!((reached.last_segment, reached.reached_time), (name_of(1, 6), None));
+    fixture.remove(1, 5).await;
+    let refusal = fixture.refused(ask().await);
+    assert!(refusal.reason.contains(&name_of(1, 5)), "{refusal:?}");
+    // Two sentinels and their absent metadata, twice.
+    assert_eq!(fixture.store.calls(Operation::Get), 2 * 2 * 2);
+}
+
+#[tokio::test]
 async fn a_hole_stops_whoever_wants_to_go_behind_it() {
     let Sample { fixture, second, mut log, .. } = sample().await;
     let (third, third_stop) = fixture.backup(&mut log, 1, 60).await;
@@ -348,6 +372,7 @@ async fn a_hole_stops_whoever_wants_to_go_behind_it() {
         target: None,
         timeline: None,
         standby: true,
+        read_end: true,
     };
     let plan = plan(Arc::new(fixture.store.clone()), &request, notices).await;
     let plan = fixture.reached(plan);
@@ -532,6 +557,38 @@ async fn two_switches_are_followed() {
 }
 
 #[tokio::test]
+async fn a_second_recovery_to_an_earlier_moment_can_be_recovered_from() {
+    let fixture = Fixture::new();
+    let mut log = WalWriter::new(1, 2);
+    let backup = fixture.backup(&mut log, 1, 10).await;
+    log.commit(701, minute(11));
+    log.switch();
+    let mut third = log.fork(3);
+    let earlier = third.commit(702, minute(60));
+    third.switch();
+    log.commit(702, minute(20));
+    log.switch();
+    let mut second = log.fork(2);
+    let later = second.commit(703, minute(40));
+    second.switch();
+    log.commit(703, minute(30));
+    log.switch();
+    fixture.archive(&log).await;
+    fixture.archive(&second).await;
+    fixture.archive(&third).await;
+    assert!(earlier < later);
+    fixture.history(2, format!("1\t{later}\tx\n")).await;
+    fixture.history(3, format!("1\t{later}\tx\n2\t{earlier}\ty\n")).await;
+    let plan = fixture.auto(None).await;
+    assert_eq!((plan.backup.name, plan.timeline), (backup.0, TimelineId(3)));
+    let timelines: Vec<_> = plan.timelines.iter().map(|range| range.timeline.0).collect();
+    assert_eq!((timelines, plan.last_segment), (vec![1, 3], name_of(3, 3)));
+    let refusal = fixture.no_auto(time(25)).await;
+    assert!(refusal.reason.contains("on timeline 1, after timeline 3"), "{refusal:?}");
+    assert_eq!(fixture.auto(time(15)).await.reached_lsn, Some(earlier));
+}
+
+#[tokio::test]
 async fn a_timeline_without_transactions_hides_no_part_that_was_left() {
     let fixture = Fixture::new();
     let mut log = WalWriter::new(1, 2);
@@ -618,4 +675,19 @@ async fn an_archive_without_the_backup_says_so() {
     let damaged = layout::sentinel("base_000000010000000000000009");
     sample.fixture.put(damaged.as_str(), "{").await;
     assert_eq!(sample.fixture.auto(None).await.backup.name, sample.second.0);
+}
+
+#[tokio::test]
+async fn a_sentinel_in_the_wrong_storage_class_keeps_no_other_backup_from_use() {
+    let Sample { fixture, first, second, .. } = sample().await;
+    let archived = Fault::Refuse(ErrorKind::Config);
+    let store = fixture.store.with(Operation::Get, When::Call(1), archived);
+    let fixture = Fixture { store };
+    let name = fixture.auto(None).await.backup.name;
+    assert!(name == first.0 || name == second.0);
+    // What may pass is no reason to choose another.
+    let away = Fault::Refuse(ErrorKind::Unavailable);
+    let store = fixture.store.with(Operation::Get, When::From(2), away);
+    let error = Fixture { store }.plan("AUTO", None, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
 }

@@ -69,6 +69,9 @@ impl Planner<'_> {
         }
         let last_index = branch.chain.len().saturating_sub(1);
         let mut reach = Reach { last_index, notes, ..Reach::default() };
+        if !self.request.read_end {
+            return Ok(Ok(reach));
+        }
         match last_transaction(branch, Some(SEGMENTS_READ_TO_TELL)).await {
             Ok(last) => {
                 reach.lsn = last.start;
@@ -181,7 +184,14 @@ impl Planner<'_> {
         }
         let size = branch.candidate.segment_size;
         let ranges = branch.history.ranges();
-        for (left, range) in ranges.iter().zip(ranges.iter().skip(1)) {
+        // A timeline that gave nothing was left at the same LSN as the one before it.
+        let mut pairs = Vec::new();
+        for (index, range) in ranges.iter().enumerate().filter(|(_, range)| !range.is_empty()) {
+            let older = ranges.iter().take(index);
+            let left = older.filter(|older| older.end == Some(range.begin));
+            pairs.extend(left.map(|left| (*left, *range)));
+        }
+        for (left, range) in pairs {
             if range.begin < branch.stop || range.begin > first_after.start {
                 continue;
             }
@@ -330,7 +340,10 @@ impl Planner<'_> {
                 branch.name_of(next)
             ),
         };
-        let last = last_transaction(branch, Some(SEGMENTS_READ_TO_TELL)).await?;
+        let last = match self.request.read_end {
+            true => last_transaction(branch, Some(SEGMENTS_READ_TO_TELL)).await?,
+            false => Last::default(),
+        };
         let time = last.summary.last.and_then(|point| point.time);
         if let Some(time) = time {
             detail.push_str(&format!(
@@ -390,6 +403,7 @@ impl Planner<'_> {
 }
 
 /// The end of what can be replayed.
+#[derive(Default)]
 struct Last {
     /// The index of the last segment with a transaction; 0 when there is none.
     index: u64,
@@ -442,7 +456,7 @@ fn damaged(branch: &Branch, segment: WalSegment, damage: &WalEnd) -> Refusal {
 }
 
 /// A target time between the switch to the timeline of `range` and its first transaction.
-fn ambiguous(left: TimelineId, range: &TimelineRange, first_after: Point) -> Refusal {
+fn ambiguous(left: TimelineId, range: TimelineRange, first_after: Point) -> Refusal {
     let (timeline, switch) = (range.timeline, range.begin);
     let next = first_after.time.map(format_time).unwrap_or_default();
     Refusal::new(

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::backups::{self, BackupChoice, Candidate};
 use super::branch::{Chain, pieces};
 use super::reach::{Reach, Searched};
-use super::refusal::{Cause, Nearest, Refusal};
+use super::refusal::{Cause, Nearest, Refusal, is_damage};
 use super::target::{RecoveryTarget, TargetTimeline, format_time};
 use super::wal_inventory::{Inventory, TimelineWal};
 use super::wal_source::{self, Found, Goal, WalSource};
@@ -83,7 +83,8 @@ impl Outcome {
     /// The plan.
     ///
     /// # Errors
-    /// The refusal, as [`crate::ErrorKind::Config`].
+    /// The refusal: [`crate::ErrorKind::Config`], or [`crate::ErrorKind::Corrupt`]
+    /// when damage is in the way.
     pub fn into_plan(self) -> Result<RestorePlan> {
         match self {
             Outcome::Reachable(plan) => Ok(*plan),
@@ -237,9 +238,13 @@ impl Planner<'_> {
             None => {
                 let all = 0..=chain.len() - 1;
                 let goal = Goal::BackupEnd(candidate.start);
-                match wal.find(&chain, all, candidate.start, goal).await? {
-                    Found::Here(point) => point.end,
-                    Found::Nowhere | Found::Broken(..) => return Ok(Err(missing(&chain))),
+                match wal.find(&chain, all, candidate.start, goal).await {
+                    Ok(Found::Here(point)) => point.end,
+                    Ok(Found::Nowhere | Found::Broken(..)) => return Ok(Err(missing(&chain))),
+                    Err(error) if is_damage(&error) => {
+                        return Ok(Err(Refusal::of_damage(Cause::Unusable, &error)));
+                    }
+                    Err(error) => return Err(error),
                 }
             }
         };

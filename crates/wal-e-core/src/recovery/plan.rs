@@ -132,7 +132,7 @@ pub async fn plan(
 /// the oldest, which can say what is wrong when all did. `backups` are newest first.
 fn leave_out_too_new(backups: &mut Vec<BackupInfo>, target: Option<&RecoveryTarget>) {
     let too_new = |backup: &BackupInfo| match target {
-        Some(RecoveryTarget::Time(time)) => backups::finished(backup) > time.time(),
+        Some(RecoveryTarget::Time(time)) => backup.finish_time.is_some_and(|at| at > time.time()),
         Some(RecoveryTarget::Lsn(lsn)) => backup.stop_lsn.is_some_and(|stop| stop > *lsn),
         Some(RecoveryTarget::Name(_) | RecoveryTarget::Xid(_)) | None => false,
     };

@@ -418,6 +418,33 @@ async fn a_backup_that_does_not_say_where_it_ended_is_asked_for_its_wal() {
     assert_eq!(plan.consistent_lsn, first.1);
 }
 
+#[tokio::test]
+async fn a_backup_that_does_not_say_when_it_ended_is_compared_with_its_wal() {
+    // Long before its sentinel is stored.
+    let at = |minute| datetime!(2001-02-03 04:00 UTC) + Duration::minutes(minute);
+    let target = |minute| Some(RecoveryTarget::Time(at(minute).into()));
+    let fixture = Fixture::new();
+    let mut log = WalWriter::new(1, 2);
+    let start = log.noise(50);
+    log.commit(700, at(5));
+    let (name, stop) = begun(&mut log, 1, start);
+    let first = log.commit(701, at(10));
+    log.switch();
+    let second = log.commit(702, at(20));
+    log.switch();
+    fixture.archive(&log).await;
+    let sentinel = Sentinel { lsn: Some(start), finish_lsn: Some(stop), ..Sentinel::full() };
+    fixture.put(layout::sentinel(&name).as_str(), sentinel::to_json(&sentinel)).await;
+    for (minute, reached) in [(5, first), (9, first), (10, second), (19, second)] {
+        assert_eq!(fixture.auto(target(minute)).await.reached_lsn, Some(reached), "{minute}");
+    }
+    let refusal = fixture.no_auto(target(4)).await;
+    assert!(refusal.reason.contains("before the end of base backup"), "{refusal:?}");
+    assert!(!refusal.detail.unwrap().contains("complete at"));
+    let refusal = fixture.no_auto(target(20)).await;
+    assert!(refusal.reason.contains("behind the end of the archive"), "{refusal:?}");
+}
+
 /// Timeline 2 leaves the sample's timeline 1 in segment 3, behind its restore point,
 /// at minute 60; timeline 3 leaves timeline 2 in segment 7.
 async fn branched() -> (Sample, Lsn, (String, Lsn)) {

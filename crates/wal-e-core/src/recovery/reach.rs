@@ -113,15 +113,19 @@ impl Planner<'_> {
         target: TargetTime,
     ) -> Result<Result<Reach, Refusal>> {
         let time = target.time();
-        if branch.candidate.finished > time {
+        // Without a time in the sentinel, only the WAL tells whether a base backup whose
+        // sentinel was stored, or copied, after the target ended before it.
+        let is_dated = branch.candidate.info.finish_time.is_some();
+        let is_later = branch.candidate.finished > time;
+        if is_dated && is_later {
             let better = self.backup_before(time).map(|backup| backup.name.clone());
             return Ok(Err(self.too_early(branch, better)));
         }
         // PostgreSQL stops before the first transaction that ended after the target,
         // so there must be one.
-        let Last { index, summary, mut damage, .. } =
-            last_transaction(branch, branch.stop, None).await?;
-        let mut low = index_of_byte_before(branch, branch.stop);
+        let from = if is_later { branch.candidate.start } else { branch.stop };
+        let Last { index, summary, mut damage, .. } = last_transaction(branch, from, None).await?;
+        let mut low = index_of_byte_before(branch, from);
         // Whether a segment from `low` up to `high`, which is not among them, has a later
         // transaction is open; the first known one is in `found`.
         let mut high = if summary.first_after.is_some() { index } else { low };
@@ -157,6 +161,9 @@ impl Planner<'_> {
                 None => self.behind_the_end(branch).await?,
             }));
         };
+        if first_after.start < branch.stop {
+            return Ok(Err(self.too_early(branch, None)));
+        }
         let notes = match self.lies_on_left_timeline(branch, time, index, first_after).await? {
             Ok(notes) => notes,
             Err(refusal) => return Ok(Err(refusal)),
@@ -325,14 +332,17 @@ impl Planner<'_> {
     fn too_early(&self, branch: &Branch, better: Option<String>) -> Refusal {
         let name = &branch.candidate.info.name;
         let target = self.request.target.as_ref().map(ToString::to_string).unwrap_or_default();
+        let complete =
+            branch.candidate.info.finish_time.map_or_else(String::new, |time| {
+                format!(" and was complete at {}", format_time(time))
+            });
         let refusal = Refusal::new(
             Cause::TooEarly,
             format!("target {target} lies before the end of base backup \"{name}\""),
         )
         .with_detail(format!(
-            "The base backup is consistent at LSN {} and was complete at {}; recovery can end no earlier.",
-            branch.stop,
-            format_time(branch.candidate.finished)
+            "The base backup is consistent at LSN {}{complete}; recovery can end no earlier.",
+            branch.stop
         ))
         .with_nearest([end_of(&branch.candidate, Some(branch.stop))]);
         match better {

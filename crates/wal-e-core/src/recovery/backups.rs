@@ -103,7 +103,7 @@ pub(super) fn choose(
 }
 
 /// When a backup was complete. Without a time in its sentinel it is the one at
-/// which that was stored, or copied to where it is.
+/// which that was stored, or copied to where it is: it was complete no later.
 pub(super) fn finished(backup: &BackupInfo) -> OffsetDateTime {
     backup.finish_time.unwrap_or(backup.stored_at)
 }

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::backups::{self, BackupChoice, Candidate};
 use super::branch::{Chain, pieces};
 use super::reach::{Reach, Searched};
-use super::refusal::{Cause, Nearest, Refusal};
+use super::refusal::{Cause, Nearest, Refusal, is_damage};
 use super::target::{RecoveryTarget, TargetTimeline, format_time};
 use super::wal_inventory::{Inventory, TimelineWal};
 use super::wal_source::{self, Found, Goal, WalSource};
@@ -83,7 +83,8 @@ impl Outcome {
     /// The plan.
     ///
     /// # Errors
-    /// The refusal, as [`crate::ErrorKind::Config`].
+    /// The refusal: [`crate::ErrorKind::Config`], or [`crate::ErrorKind::Corrupt`]
+    /// when damage is in the way.
     pub fn into_plan(self) -> Result<RestorePlan> {
         match self {
             Outcome::Reachable(plan) => Ok(*plan),
@@ -131,7 +132,7 @@ pub async fn plan(
 /// the oldest, which can say what is wrong when all did. `backups` are newest first.
 fn leave_out_too_new(backups: &mut Vec<BackupInfo>, target: Option<&RecoveryTarget>) {
     let too_new = |backup: &BackupInfo| match target {
-        Some(RecoveryTarget::Time(time)) => backups::finished(backup) > time.time(),
+        Some(RecoveryTarget::Time(time)) => backup.finish_time.is_some_and(|at| at > time.time()),
         Some(RecoveryTarget::Lsn(lsn)) => backup.stop_lsn.is_some_and(|stop| stop > *lsn),
         Some(RecoveryTarget::Name(_) | RecoveryTarget::Xid(_)) | None => false,
     };
@@ -237,9 +238,13 @@ impl Planner<'_> {
             None => {
                 let all = 0..=chain.len() - 1;
                 let goal = Goal::BackupEnd(candidate.start);
-                match wal.find(&chain, all, candidate.start, goal).await? {
-                    Found::Here(point) => point.end,
-                    Found::Nowhere | Found::Broken(..) => return Ok(Err(missing(&chain))),
+                match wal.find(&chain, all, candidate.start, goal).await {
+                    Ok(Found::Here(point)) => point.end,
+                    Ok(Found::Nowhere | Found::Broken(..)) => return Ok(Err(missing(&chain))),
+                    Err(error) if is_damage(&error) => {
+                        return Ok(Err(Refusal::of_damage(Cause::Unusable, &error)));
+                    }
+                    Err(error) => return Err(error),
                 }
             }
         };

@@ -418,6 +418,33 @@ async fn a_backup_that_does_not_say_where_it_ended_is_asked_for_its_wal() {
     assert_eq!(plan.consistent_lsn, first.1);
 }
 
+#[tokio::test]
+async fn a_backup_that_does_not_say_when_it_ended_is_compared_with_its_wal() {
+    // Long before its sentinel is stored.
+    let at = |minute| datetime!(2001-02-03 04:00 UTC) + Duration::minutes(minute);
+    let target = |minute| Some(RecoveryTarget::Time(at(minute).into()));
+    let fixture = Fixture::new();
+    let mut log = WalWriter::new(1, 2);
+    let start = log.noise(50);
+    log.commit(700, at(5));
+    let (name, stop) = begun(&mut log, 1, start);
+    let first = log.commit(701, at(10));
+    log.switch();
+    let second = log.commit(702, at(20));
+    log.switch();
+    fixture.archive(&log).await;
+    let sentinel = Sentinel { lsn: Some(start), finish_lsn: Some(stop), ..Sentinel::full() };
+    fixture.put(layout::sentinel(&name).as_str(), sentinel::to_json(&sentinel)).await;
+    for (minute, reached) in [(5, first), (9, first), (10, second), (19, second)] {
+        assert_eq!(fixture.auto(target(minute)).await.reached_lsn, Some(reached), "{minute}");
+    }
+    let refusal = fixture.no_auto(target(4)).await;
+    assert!(refusal.reason.contains("before the end of base backup"), "{refusal:?}");
+    assert!(!refusal.detail.unwrap().contains("complete at"));
+    let refusal = fixture.no_auto(target(20)).await;
+    assert!(refusal.reason.contains("behind the end of the archive"), "{refusal:?}");
+}
+
 /// Timeline 2 leaves the sample's timeline 1 in segment 3, behind its restore point,
 /// at minute 60; timeline 3 leaves timeline 2 in segment 7.
 async fn branched() -> (Sample, Lsn, (String, Lsn)) {
@@ -498,6 +525,12 @@ async fn a_time_on_the_part_that_was_left_is_ambiguous() {
     let number = |number| Some(TargetTimeline::Number(TimelineId(number)));
     let plan = sample.fixture.plan("AUTO", time(45), number(2)).await;
     assert_eq!(sample.fixture.reached(plan).last_segment, name_of(2, 3));
+    // Replay along timeline 2 needs nothing of what timeline 1 has there.
+    let damaged = format!("wal_005/{}.lz4", name_of(1, 3));
+    sample.fixture.put(&damaged, "no frame").await;
+    let plan = sample.fixture.auto(time(45)).await;
+    assert!(plan.notes[0].contains("timeline 1") && plan.notes[0].contains(&damaged), "{plan:?}");
+    sample.fixture.store.delete(&ObjectKey::from_listing(&damaged).unwrap()).await.unwrap();
     // What was left is not in the archive any more.
     sample.fixture.remove(1, 3).await;
     sample.fixture.auto(time(45)).await;
@@ -636,8 +669,96 @@ async fn wal_that_breaks_off_before_the_target_is_refused() {
         assert!(refusal.reason.contains(&name), "{refusal:?}");
     }
     fixture.put(&format!("wal_005/{name}.lz4"), "no frame").await;
-    let error = fixture.plan(&first.0, Some(RecoveryTarget::Xid(704)), None).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    let refusal =
+        fixture.refused(fixture.plan(&first.0, Some(RecoveryTarget::Xid(704)), None).await);
+    assert!(refusal.reason.contains(&name), "{refusal:?}");
+    assert_eq!(crate::Error::from(refusal).kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn damage_behind_a_target_time_does_not_matter() {
+    const SEGMENTS: u64 = 9;
+    for (damaged, unreadable) in (3..3 + SEGMENTS).flat_map(|at| [(at, false), (at, true)]) {
+        let fixture = Fixture::new();
+        let mut log = WalWriter::new(1, 2);
+        fixture.backup(&mut log, 1, 0).await;
+        log.switch();
+        for number in 3..3 + SEGMENTS {
+            log.commit(7, minute(i64::try_from(number).unwrap()));
+            log.switch();
+        }
+        fixture.archive(&log).await;
+        let name = name_of(1, damaged);
+        if unreadable {
+            fixture.put(&format!("wal_005/{name}.lz4"), "no frame").await;
+        } else {
+            let content = log.segments().into_iter().find(|(segment, _)| *segment == name);
+            let mut content = content.unwrap().1;
+            content[48..].fill(0);
+            fixture.put(&format!("wal_005/{name}"), content).await;
+        }
+        for last in 3..3 + SEGMENTS {
+            let target = time(i64::try_from(last).unwrap() - 1);
+            let outcome = fixture.plan("AUTO", target, None).await;
+            if last < damaged {
+                let plan = fixture.reached(outcome);
+                assert_eq!(plan.last_segment, name_of(1, last), "{damaged}");
+            } else if last == damaged {
+                let refusal = fixture.refused(outcome);
+                // The last segment may end anywhere.
+                let is_end = !unreadable && damaged == 2 + SEGMENTS;
+                assert!(is_end || refusal.reason.contains(&name), "{damaged}: {refusal:?}");
+                let kind = if unreadable { ErrorKind::Corrupt } else { ErrorKind::Config };
+                assert_eq!(crate::Error::from(refusal).kind(), kind);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_before_the_wal_breaks_off_is_stopped_at() {
+    let fixture = Fixture::new();
+    let mut log = WalWriter::new(1, 2);
+    fixture.backup(&mut log, 1, 0).await;
+    log.switch();
+    log.commit(7, minute(10));
+    log.switch();
+    fixture.archive(&log).await;
+    let (name, mut content) = log.segments().pop().unwrap();
+    content[80..].fill(0xFF);
+    fixture.put(&format!("wal_005/{name}"), content).await;
+    log.commit(8, minute(20));
+    log.switch();
+    let (next, _) = log.segments().pop().unwrap();
+    fixture.put(&format!("wal_005/{next}.lz4"), "no frame").await;
+    assert_eq!(fixture.auto(time(5)).await.last_segment, name);
+    let refusal = fixture.no_auto(time(15)).await;
+    assert!(refusal.reason.contains(&name), "{refusal:?}");
+    // Files and WAL of the backup are there; what the server will stumble over is said.
+    let plan = fixture.auto(None).await;
+    assert_eq!(plan.reached_time, Some(minute(10)));
+    assert!(plan.notes[0].contains(&name), "{plan:?}");
+}
+
+#[tokio::test]
+async fn damage_behind_a_name_or_a_transaction_lets_older_backups_be_tried() {
+    let Sample { fixture, first, second, log, .. } = sample().await;
+    let (name, mut content) = log.segments().swap_remove(3);
+    content[48..].fill(0);
+    fixture.put(&format!("wal_005/{name}"), content).await;
+    for kind in [ErrorKind::Config, ErrorKind::Corrupt] {
+        let here = fixture.auto(Some(RecoveryTarget::Name("here".to_owned()))).await;
+        assert_eq!(here.backup.name, first.0);
+        let third = fixture.auto(Some(RecoveryTarget::Xid(703))).await;
+        assert_eq!(third.backup.name, second.0);
+        for backup in ["AUTO", "LATEST", first.0.as_str()] {
+            let target = Some(RecoveryTarget::Xid(705));
+            let refusal = fixture.refused(fixture.plan(backup, target, None).await);
+            assert!(refusal.reason.contains(&name), "{refusal:?}");
+            assert_eq!(crate::Error::from(refusal).kind(), kind);
+        }
+        fixture.put(&format!("wal_005/{name}.lz4"), "no frame").await;
+    }
 }
 
 #[tokio::test]

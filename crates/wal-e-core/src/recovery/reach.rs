@@ -4,11 +4,11 @@ use time::OffsetDateTime;
 
 use super::branch::{Chain, ChainEnd, Run};
 use super::plan::{Branch, Planner, end_of, partial_of};
-use super::refusal::{Cause, Nearest, Refusal};
+use super::refusal::{Cause, Nearest, Refusal, is_damage};
 use super::target::{RecoveryTarget, TargetTime, TargetTimeline, format_time};
 use super::wal_inventory::TimelineWal;
 use super::wal_source::{Found, Goal, Point, Summary};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{Lsn, SegmentNumber, TimelineId, TimelineRange, WalEnd, WalSegment};
 
 /// How many segments without any transaction are read to say when the last one was.
@@ -29,12 +29,14 @@ pub(super) struct Reach {
 }
 
 /// Which WAL was searched for a name or a transaction in vain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Searched {
     /// Along this timeline.
     timeline: TimelineId,
     from: Lsn,
     to: Lsn,
+    /// Why nothing is known of what lies behind some point in it.
+    damage: Option<Refusal>,
 }
 
 impl Planner<'_> {
@@ -72,17 +74,14 @@ impl Planner<'_> {
         if !self.request.read_end {
             return Ok(Ok(reach));
         }
-        match last_transaction(branch, Some(SEGMENTS_READ_TO_TELL)).await {
-            Ok(last) => {
-                reach.lsn = last.start;
-                reach.time = last.summary.last.and_then(|point| point.time);
-            }
-            // Nothing depends on it; what the server will say to it is worth knowing.
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Config) => {
-                reach.notes.push(format!("The end of the WAL could not be read: {error}."));
-            }
-            Err(error) => return Err(error),
-        }
+        let last = last_transaction(branch, branch.stop, Some(SEGMENTS_READ_TO_TELL)).await?;
+        reach.lsn = last.start;
+        reach.time = last.summary.last.and_then(|point| point.time);
+        // What the server will say to it is worth knowing.
+        let damage = last.damage.map(|damage| damage.reason);
+        reach
+            .notes
+            .extend(damage.map(|why| format!("The end of the WAL could not be read: {why}.")));
         Ok(Ok(reach))
     }
 
@@ -114,73 +113,82 @@ impl Planner<'_> {
         target: TargetTime,
     ) -> Result<Result<Reach, Refusal>> {
         let time = target.time();
-        if branch.candidate.finished > time {
+        // Without a time in the sentinel, only the WAL tells whether a base backup whose
+        // sentinel was stored, or copied, after the target ended before it.
+        let is_dated = branch.candidate.info.finish_time.is_some();
+        let is_later = branch.candidate.finished > time;
+        if is_dated && is_later {
             let better = self.backup_before(time).map(|backup| backup.name.clone());
             return Ok(Err(self.too_early(branch, better)));
         }
         // PostgreSQL stops before the first transaction that ended after the target,
         // so there must be one.
-        let last = last_transaction(branch, None).await?;
-        if last.summary.first_after.is_none() {
-            return Ok(Err(self.behind_the_end(branch).await?));
-        }
-        let from = Lsn(branch.stop.0.saturating_sub(1));
-        let mut low = branch.chain.index_of(from, branch.candidate.segment_size).unwrap_or(0);
-        // `index` has a later transaction; whether a segment from `low` up to `high`,
-        // which is not among them, has one is open.
-        let (mut index, mut high) = (last.index, last.index);
-        let mut found = last.summary;
+        let from = if is_later { branch.candidate.start } else { branch.stop };
+        let Last { index, summary, mut damage, .. } = last_transaction(branch, from, None).await?;
+        let mut low = index_of_byte_before(branch, from);
+        // Whether a segment from `low` up to `high`, which is not among them, has a later
+        // transaction is open; the first known one is in `found`.
+        let mut high = if summary.first_after.is_some() { index } else { low };
+        let mut found = Some((index, summary));
         while low < high {
             let middle = low + (high - low) / 2;
             let mut at = middle;
-            let summary = loop {
-                let summary = branch.wal.summary(&branch.chain, at).await?;
-                if let Some(refusal) = broken(branch, at, &summary) {
-                    return Ok(Err(refusal));
-                }
-                if summary.last.is_some() {
-                    break Some(summary);
-                }
+            let (summary, in_the_way) = loop {
+                let (summary, in_the_way) = probe(branch, at).await?;
                 at += 1;
-                if at >= high {
-                    break None;
+                if summary.last.is_some() || in_the_way.is_some() || at >= high {
+                    break (summary, in_the_way);
                 }
             };
-            match summary {
-                Some(summary) if summary.first_after.is_none() => low = at + 1,
-                Some(summary) => {
-                    (index, found) = (at, summary);
-                    high = middle;
-                }
-                None => high = middle,
+            if summary.first_after.is_some() {
+                found = Some((at - 1, summary));
+                high = middle;
+            } else if in_the_way.is_some() {
+                // What was found lies behind it; something before it may do as well.
+                (found, damage) = (None, in_the_way);
+                high = middle;
+            } else if summary.last.is_some() {
+                low = at;
+            } else {
+                high = middle;
             }
         }
-        let Some(first_after) = found.first_after else {
-            return Ok(Err(self.behind_the_end(branch).await?));
+        let found = found
+            .and_then(|(index, summary)| Some((index, summary.first_after?, summary.last_before)));
+        let Some((index, first_after, last_before)) = found else {
+            return Ok(Err(match damage {
+                Some(damage) => damage,
+                None => self.behind_the_end(branch).await?,
+            }));
         };
-        let last_before = found.last_before;
-        if let Some(refusal) = self.lies_on_left_timeline(branch, time, index, first_after).await? {
-            return Ok(Err(refusal));
+        if first_after.start < branch.stop {
+            return Ok(Err(self.too_early(branch, None)));
         }
+        let notes = match self.lies_on_left_timeline(branch, time, index, first_after).await? {
+            Ok(notes) => notes,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         Ok(Ok(Reach {
             last_index: index,
             lsn: Some(first_after.start),
             time: last_before.and_then(|point| point.time),
-            notes: Vec::new(),
+            notes,
         }))
     }
 
     /// A time between the last transaction before a switch and the first one after
     /// it is ambiguous if the timeline that was left has transactions of that time.
+    /// Where that could not be found out, a note says so: replay needs none of it.
     async fn lies_on_left_timeline(
         &mut self,
         branch: &Branch,
         time: OffsetDateTime,
         index: u64,
         first_after: Point,
-    ) -> Result<Option<Refusal>> {
+    ) -> Result<Result<Vec<String>, Refusal>> {
+        let mut notes = Vec::new();
         if !matches!(self.request.timeline, None | Some(TargetTimeline::Latest)) {
-            return Ok(None);
+            return Ok(Ok(notes));
         }
         let size = branch.candidate.segment_size;
         let ranges = branch.history.ranges();
@@ -197,13 +205,32 @@ impl Planner<'_> {
             }
             let Some(switch_index) = branch.chain.index_of(range.begin, size) else { continue };
             let (own, any) = (switch_index..=index, Goal::AnyTransaction);
-            let first = branch.wal.find(&branch.chain, own, range.begin, any).await?;
-            let is_first = matches!(first, Found::Here(point) if point.start >= first_after.start);
-            if is_first && self.has_transaction(branch, left.timeline, range.begin, time).await? {
-                return Ok(Some(ambiguous(left.timeline, range, first_after)));
+            match branch.wal.find(&branch.chain, own, range.begin, any).await {
+                Ok(Found::Here(point)) if point.start >= first_after.start => {}
+                Ok(Found::Here(_) | Found::Nowhere) => continue,
+                // Replay has to pass there.
+                Ok(Found::Broken(segment, end)) => {
+                    return Ok(Err(breaks_off(branch, segment, &end)));
+                }
+                Err(error) if is_damage(&error) => {
+                    return Ok(Err(Refusal::of_damage(Cause::Target, &error)));
+                }
+                Err(error) => return Err(error),
+            }
+            let timeline = left.timeline;
+            match self.has_transaction(branch, timeline, range.begin, time).await {
+                Ok(true) => return Ok(Err(ambiguous(timeline, range, first_after))),
+                Ok(false) => {}
+                Err(error) if is_damage(&error) || error.kind() == ErrorKind::Conflict => {
+                    notes.push(format!(
+                        "Whether timeline {timeline}, which timeline {} left, has transactions up to the target time could not be found out: {error}.",
+                        range.timeline
+                    ));
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        Ok(Ok(notes))
     }
 
     /// Whether a timeline that was left at `switch` has a transaction behind it that
@@ -227,8 +254,13 @@ impl Planner<'_> {
             end: ChainEnd::Archive { next },
         };
         let (all, any) = (0..=left.len() - 1, Goal::AnyTransaction);
-        let found = branch.wal.find(&left, all, switch, any).await?;
-        Ok(matches!(found, Found::Here(point) if point.time.is_some_and(|at| at <= time)))
+        match branch.wal.find(&left, all, switch, any).await? {
+            Found::Here(point) => Ok(point.time.is_some_and(|at| at <= time)),
+            Found::Nowhere => Ok(false),
+            Found::Broken(segment, end) => {
+                Err(Error::new(ErrorKind::Corrupt, breaks_off(branch, segment, &end).reason))
+            }
+        }
     }
 
     /// Looks for a restore point or a transaction.
@@ -237,8 +269,9 @@ impl Planner<'_> {
         let end = branch.chain.end_lsn(size).unwrap_or(branch.stop);
         let timeline = branch.history.timeline();
         // What a newer base backup was refused for need not be read again.
-        let before = self.searched.filter(|searched| searched.timeline == timeline);
+        let before = self.searched.clone().filter(|searched| searched.timeline == timeline);
         let last = before
+            .as_ref()
             .and_then(|searched| branch.chain.index_of(searched.from, size))
             .unwrap_or_else(|| branch.chain.len().saturating_sub(1));
         let wanted = match &goal {
@@ -248,22 +281,29 @@ impl Planner<'_> {
         };
         self.notices.log(format!("looking for {wanted} in {} WAL segments", last + 1));
         let start = branch.candidate.start;
-        match branch.wal.find(&branch.chain, 0..=last, start, goal).await? {
-            Found::Here(point) if point.end > branch.stop => {
+        let damage = match branch.wal.find(&branch.chain, 0..=last, start, goal).await {
+            Ok(Found::Here(point)) if point.end > branch.stop => {
                 let last_index = branch.chain.index_of(Lsn(point.end.0 - 1), size).unwrap_or(last);
                 let (lsn, time) = (Some(point.start), point.time);
-                Ok(Ok(Reach { last_index, lsn, time, notes: Vec::new() }))
+                return Ok(Ok(Reach { last_index, lsn, time, notes: Vec::new() }));
             }
-            Found::Here(point) => {
+            Ok(Found::Here(point)) => {
                 // An older base backup reaches it.
-                self.searched = Some(Searched { timeline, from: point.end, to: end });
+                self.searched = Some(Searched { timeline, from: point.end, to: end, damage: None });
                 let better = self.backup_below(point.start).map(|backup| backup.name.clone());
-                Ok(Err(self.too_early(branch, better)))
+                return Ok(Err(self.too_early(branch, better)));
             }
-            Found::Broken(segment, damage) => Ok(Err(damaged(branch, segment, &damage))),
-            Found::Nowhere => {
-                let to = before.map_or(end, |searched| searched.to);
-                self.searched = Some(Searched { timeline, from: start, to });
+            Ok(Found::Broken(segment, end)) => breaks_off(branch, segment, &end),
+            Err(error) if is_damage(&error) => Refusal::of_damage(Cause::TooEarly, &error),
+            Err(error) => return Err(error),
+            Ok(Found::Nowhere) => {
+                let to = before.as_ref().map_or(end, |searched| searched.to);
+                let damage = before.and_then(|searched| searched.damage);
+                self.searched =
+                    Some(Searched { timeline, from: start, to, damage: damage.clone() });
+                if let Some(damage) = damage {
+                    return Ok(Err(damage));
+                }
                 let mut detail = format!(
                     "The WAL of timeline {timeline} and its ancestors was searched from LSN {start} to LSN {to}."
                 );
@@ -273,28 +313,36 @@ impl Planner<'_> {
                         missing_segment(branch)
                     ));
                 }
-                Ok(Err(Refusal::new(Cause::TooEarly, format!("{wanted} was not found"))
+                return Ok(Err(Refusal::new(Cause::TooEarly, format!("{wanted} was not found"))
                     .with_detail(detail)
                     .with_nearest(self.next_after_hole(branch).await?)
                     .with_advice(
                         "Recovery to a time or an LSN does not need its name; on another timeline it is found with --recovery-target-timeline.",
-                    )))
+                    )));
             }
-        }
+        };
+        // An older base backup reaches what lies before this one.
+        let damage = Refusal { cause: Cause::TooEarly, ..damage };
+        let known = Some(damage.clone());
+        self.searched = Some(Searched { timeline, from: start, to: end, damage: known });
+        Ok(Err(damage))
     }
 
     /// The target lies before the end of the base backup.
     fn too_early(&self, branch: &Branch, better: Option<String>) -> Refusal {
         let name = &branch.candidate.info.name;
         let target = self.request.target.as_ref().map(ToString::to_string).unwrap_or_default();
+        let complete =
+            branch.candidate.info.finish_time.map_or_else(String::new, |time| {
+                format!(" and was complete at {}", format_time(time))
+            });
         let refusal = Refusal::new(
             Cause::TooEarly,
             format!("target {target} lies before the end of base backup \"{name}\""),
         )
         .with_detail(format!(
-            "The base backup is consistent at LSN {} and was complete at {}; recovery can end no earlier.",
-            branch.stop,
-            format_time(branch.candidate.finished)
+            "The base backup is consistent at LSN {}{complete}; recovery can end no earlier.",
+            branch.stop
         ))
         .with_nearest([end_of(&branch.candidate, Some(branch.stop))]);
         match better {
@@ -341,7 +389,7 @@ impl Planner<'_> {
             ),
         };
         let last = match self.request.read_end {
-            true => last_transaction(branch, Some(SEGMENTS_READ_TO_TELL)).await?,
+            true => last_transaction(branch, branch.stop, Some(SEGMENTS_READ_TO_TELL)).await?,
             false => Last::default(),
         };
         let time = last.summary.last.and_then(|point| point.time);
@@ -350,6 +398,10 @@ impl Planner<'_> {
                 " The last transaction before that ended at {}.",
                 format_time(time)
             ));
+        }
+        if let Some(damage) = last.damage {
+            let why = damage.reason;
+            detail.push_str(&format!(" Nor can all of the WAL before that be replayed: {why}."));
         }
         let mut advice = Vec::new();
         if let Some(timeline) = partial_of(branch) {
@@ -409,39 +461,69 @@ struct Last {
     index: u64,
     /// What it says.
     summary: Summary,
-    /// Where the last record of all begins.
+    /// Where the last record of all begins that damage does not cut off.
     start: Option<Lsn>,
+    /// Damage behind that, the lowest of all that was met.
+    damage: Option<Refusal>,
 }
 
-/// Reads backwards from the end of the chain to the last transaction behind the base
-/// backup, `at_most` so many segments.
-async fn last_transaction(branch: &mut Branch, at_most: Option<u64>) -> Result<Last> {
-    let size = branch.candidate.segment_size;
-    let first = branch.chain.index_of(Lsn(branch.stop.0.saturating_sub(1)), size).unwrap_or(0);
-    let indexes = (first..branch.chain.len()).rev();
+/// Reads backwards from the end of the chain to the last transaction behind `from`,
+/// `at_most` so many segments. What lies behind damage does not count.
+async fn last_transaction(branch: &mut Branch, from: Lsn, at_most: Option<u64>) -> Result<Last> {
+    let indexes = (index_of_byte_before(branch, from)..branch.chain.len()).rev();
     let at_most = at_most.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
-    let mut start = None;
+    let mut last = Last::default();
     for index in indexes.take(at_most) {
-        let summary = branch.wal.summary(&branch.chain, index).await?;
-        start = start.or(summary.last_start);
+        let (summary, in_the_way) = probe(branch, index).await?;
+        if in_the_way.is_some() {
+            last = Last { damage: in_the_way, ..Last::default() };
+        }
+        last.start = last.start.or(summary.last_start);
         if summary.last.is_some() {
-            return Ok(Last { index, summary, start });
+            return Ok(Last { index, summary, ..last });
         }
     }
-    Ok(Last { index: 0, summary: Summary::default(), start })
+    Ok(last)
+}
+
+fn index_of_byte_before(branch: &Branch, lsn: Lsn) -> u64 {
+    let byte = Lsn(lsn.0.saturating_sub(1));
+    branch.chain.index_of(byte, branch.candidate.segment_size).unwrap_or(0)
+}
+
+/// What a segment says, and whether replay could not go beyond it.
+async fn probe(branch: &mut Branch, index: u64) -> Result<(Summary, Option<Refusal>)> {
+    match branch.wal.summary(&branch.chain, index).await {
+        Ok(summary) => {
+            let refusal = broken(branch, index, &summary);
+            Ok((summary, refusal))
+        }
+        Err(error) if is_damage(&error) => {
+            let refusal = Refusal::of_damage(Cause::Target, &error);
+            Ok((Summary::default(), Some(refusal.with_nearest(before_segment(branch, index)))))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The targets before a segment that cannot be read, if the base backup ends there.
+fn before_segment(branch: &Branch, index: u64) -> Option<Nearest> {
+    let start = branch.chain.segment(index)?.number.start_lsn(branch.candidate.segment_size);
+    let description = format!("any LSN before {start}");
+    (start > branch.stop).then_some(Nearest { lsn: None, time: None, description })
 }
 
 /// WAL that ends within a segment although there is more of it in the next one.
 fn broken(branch: &Branch, index: u64, summary: &Summary) -> Option<Refusal> {
     let damage = summary.ended.as_ref().filter(|_| index + 1 < branch.chain.len())?;
-    Some(damaged(branch, branch.chain.segment(index)?, damage))
+    Some(breaks_off(branch, branch.chain.segment(index)?, damage))
 }
 
-fn damaged(branch: &Branch, segment: WalSegment, damage: &WalEnd) -> Refusal {
+fn breaks_off(branch: &Branch, segment: WalSegment, damage: &WalEnd) -> Refusal {
     let name = branch.name_of(segment);
     Refusal::new(
         Cause::Target,
-        format!("the WAL ends in segment \"{name}\", before the target: {}", damage.reason),
+        format!("the WAL breaks off in segment \"{name}\": {}", damage.reason),
     )
     .with_detail(format!(
         "Recovery would end at LSN {}, as if the log had no more, although the archive has the next segment.",

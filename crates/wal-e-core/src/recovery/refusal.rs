@@ -33,6 +33,8 @@ pub(super) enum Cause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub(super) cause: Cause,
+    /// As an error: [`ErrorKind::Config`] unless damage is in the way.
+    pub(super) kind: ErrorKind,
     /// Why: a message as of an error.
     pub reason: String,
     /// Facts behind it: whole sentences.
@@ -46,7 +48,18 @@ pub struct Refusal {
 impl Refusal {
     pub(super) fn new(cause: Cause, reason: impl Into<String>) -> Self {
         let (detail, nearest, advice) = (None, Vec::new(), None);
-        Refusal { cause, reason: reason.into(), detail, nearest, advice }
+        let kind = ErrorKind::Config;
+        Refusal { cause, kind, reason: reason.into(), detail, nearest, advice }
+    }
+
+    /// An object that is in the way, and what is wrong with it.
+    pub(super) fn of_damage(cause: Cause, error: &Error) -> Self {
+        Refusal {
+            kind: error.kind(),
+            detail: error.detail().map(str::to_owned),
+            advice: error.hint().map(str::to_owned),
+            ..Refusal::new(cause, error.message())
+        }
     }
 
     pub(super) fn with_detail(mut self, detail: impl Into<String>) -> Self {
@@ -88,11 +101,18 @@ impl Refusal {
     }
 }
 
-/// [`ErrorKind::Config`]: another target can be reached.
+/// Whether it is about one object that is of no use: damaged, encrypted, or in a storage
+/// class that cannot be read from. What needs other objects can go on.
+pub(super) fn is_damage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Config)
+}
+
+/// Of the kind of the damage that is in the way; otherwise [`ErrorKind::Config`]:
+/// another target can be reached.
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         let hint = refusal.hint();
-        let mut error = Error::new(ErrorKind::Config, refusal.reason);
+        let mut error = Error::new(refusal.kind, refusal.reason);
         if let Some(detail) = refusal.detail {
             error = error.with_detail(detail);
         }

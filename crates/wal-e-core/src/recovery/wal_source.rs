@@ -9,6 +9,7 @@ use futures_util::stream::{self, StreamExt};
 use time::OffsetDateTime;
 
 use super::branch::Chain;
+use super::refusal::is_damage;
 use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::timeline_history::LARGEST_HISTORY_BYTES;
@@ -138,14 +139,22 @@ impl WalSource {
         let opened = open(&*self.store, segment, self.size).await?;
         let (reader, mut visitor) = read(opened, reader, visitor).await?;
         let ended = reader.ended().cloned();
+        let mut summary = Summary { ended, ..visitor.summary.clone() };
         if reader.waits_for_record_that_matters()
             && let Some(next) = chain.segment(index + 1)
         {
             visitor.done = Some(false);
-            let opened = open(&*self.store, next, self.size).await?;
-            (_, visitor) = read(opened, reader, visitor).await?;
+            let read_on = async {
+                let opened = open(&*self.store, next, self.size).await?;
+                read(opened, reader, visitor).await
+            };
+            match read_on.await {
+                Ok((_, visitor)) => summary = Summary { ended: summary.ended, ..visitor.summary },
+                // Recovery stops before it has to go on there.
+                Err(error) if is_damage(&error) && summary.first_after.is_some() => {}
+                Err(error) => return Err(error),
+            }
         }
-        let summary = Summary { ended, ..visitor.summary };
         self.summaries.insert((segment, limit), summary.clone());
         Ok(summary)
     }

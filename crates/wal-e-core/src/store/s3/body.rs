@@ -22,6 +22,8 @@ pub(super) async fn open(
     length: Option<u64>,
     if_match: Option<&str>,
 ) -> Result<ObjectReader> {
+    // Servers read the ends of ranges into signed numbers.
+    let length = length.filter(|length| offset.saturating_add(*length) <= i64::MAX as u64);
     let range = match length {
         // No range says "nothing".
         Some(0) => return no_bytes(bucket, key, offset, if_match).await,

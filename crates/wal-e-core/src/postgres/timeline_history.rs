@@ -79,12 +79,12 @@ impl TimelineHistory {
             let (parent, switch) = parse_line(line).ok_or_else(|| {
                 damaged(format!("Line {number} has no timeline and LSN at its beginning."))
             })?;
-            if let Some((before, _)) = ancestors.last() {
-                if parent <= *before {
-                    return Err(damaged(format!(
-                        "Line {number} is about timeline {parent}, which does not come after timeline {before}."
-                    )));
-                }
+            if let Some((before, _)) = ancestors.last()
+                && parent <= *before
+            {
+                return Err(damaged(format!(
+                    "Line {number} is about timeline {parent}, which does not come after timeline {before}."
+                )));
             }
             ancestors.push((parent, switch));
         }

@@ -13,11 +13,10 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::chain::{Chain, Level};
-use super::deferred::CONTROL_FILE;
 use super::journal::{self, DoneTar, Journal, Subject};
 use super::target::Target;
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::data_directory::UNFINISHED_RESTORE;
+use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
 
 /// How an interrupted restore stands.
 #[derive(Debug)]

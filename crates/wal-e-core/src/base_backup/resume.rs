@@ -27,6 +27,19 @@ pub(super) enum Interrupted {
     Finished(Vec<DoneTar>),
 }
 
+/// The backup whose restore into `data_directory` was interrupted, if one was.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when there is a note that does not say so, and those of
+/// the file system.
+pub fn interrupted_restore(data_directory: &Path) -> Result<Option<String>> {
+    if !data_directory.join(UNFINISHED_RESTORE).is_file() {
+        return Ok(None);
+    }
+    let (mut noted, _) = Journal::read(data_directory)?;
+    Ok(noted.backups.pop())
+}
+
 /// Looks whether the restore that was interrupted in a data directory, if there
 /// is one, is that of `subject`.
 ///

@@ -57,7 +57,11 @@ impl Budget {
         Budget { limit: bytes.saturating_add(1 << 30), used: AtomicU64::new(0) }
     }
 
-    fn take(&self, bytes: u64) -> Result<()> {
+    /// Uses `bytes` of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when there is not so much left.
+    pub(super) fn take(&self, bytes: u64) -> Result<()> {
         let used = self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if used <= self.limit {
             return Ok(());

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::chain::{self, Chain};
 use super::list::resolve;
 use super::tablespaces::TablespacePlaces;
+use super::unpack::Budget;
 use crate::codec::Encoding;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey, TarKind};
@@ -94,8 +95,13 @@ pub async fn verify(
     let cancel = cancel.child_token();
     // Threads that read know only the token.
     let _ended = cancel.clone().drop_guard();
-    let verification =
-        Verification { store, concurrency: request.concurrency.max(1), progress, cancel };
+    let verification = Verification {
+        store,
+        concurrency: request.concurrency.max(1),
+        progress,
+        file_bytes: AtomicU64::new(0),
+        cancel,
+    };
     tokio::select! {
         verified = verification.chain(&request.name) => verified,
         () = verification.cancel.cancelled() => Err(Error::cancelled()),
@@ -107,6 +113,8 @@ struct Verification {
     store: Arc<dyn ObjectStore>,
     concurrency: usize,
     progress: Arc<VerifyProgress>,
+    /// Bytes of the files in all tars read so far.
+    file_bytes: AtomicU64,
     cancel: CancellationToken,
 }
 
@@ -160,17 +168,19 @@ impl Verification {
         Ok(Verified { name, findings })
     }
 
-    /// What a restore looks at before it writes, by the code that does so: nothing
-    /// that it refuses may pass.
+    /// What a restore looks at before it writes, by the code that does so, and whether
+    /// its limit is kept: nothing that it refuses may pass.
     async fn as_a_restore_begins(
         &self,
         name: &str,
         is_delta: bool,
         findings: &mut Vec<Finding>,
     ) -> Result<()> {
-        let found = Chain::find(&*self.store, name)
-            .await
-            .and_then(|chain| TablespacePlaces::default().of(chain.tip().sentinel.spec.as_ref()));
+        let found = Chain::find(&*self.store, name).await.and_then(|chain| {
+            let budget = Budget::new(chain.uncompressed_bytes(), chain.bytes());
+            budget.take(self.file_bytes.load(Ordering::Relaxed))?;
+            TablespacePlaces::default().of(chain.tip().sentinel.spec.as_ref())
+        });
         let Err(error) = documents::hold_back(found)? else { return Ok(()) };
         let check = if is_delta { report::DELTA } else { report::TARS };
         findings.retain(|finding| finding.check_name != check || finding.ok != Some(true));
@@ -256,7 +266,11 @@ impl Verification {
         let mut contents = stream::iter(contents).buffer_unordered(self.concurrency);
         while let Some((tar, content)) = contents.next().await {
             match content {
-                Ok(content) => inventory.add(&tar, content, report),
+                Ok(content) => {
+                    let bytes = content.files.iter().map(|file| file.size_bytes).sum();
+                    self.file_bytes.fetch_add(bytes, Ordering::Relaxed);
+                    inventory.add(&tar, content, report);
+                }
                 Err(error) if is_of_one_object(&error) => {
                     report.failed_with(report::TARS, &tar.url, &error);
                 }

@@ -6,7 +6,7 @@ use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::StopMode;
 use wal_e_e2e::fingerprint::Fingerprint;
 use wal_e_e2e::foreign_archive::{
-    Backup, Codec, Source, WalG, assert_sound, passes_verification, recover,
+    Backup, Codec, ExtraFiles, Source, WalG, assert_sound, passes_verification, recover,
 };
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::made_backup::MadeBackup;
@@ -49,13 +49,7 @@ fn a_full_backup_of_every_codec_comes_back() {
 #[test]
 fn a_backup_without_files_metadata_comes_back_with_tablespaces_and_long_names() {
     let source = Source::start(PgVersion::V15);
-    let location = source.cluster.create_tablespace("extra");
-    source.cluster.execute(
-        "CREATE TABLE elsewhere TABLESPACE extra AS SELECT generate_series(1, 5000) i; \
-         CREATE INDEX ON elsewhere (i) TABLESPACE extra",
-    );
-    let long = format!("notes/{}/{}", "d".repeat(120), "f".repeat(150));
-    source.write_extra_file(&long, "kept");
+    let extra = ExtraFiles::add_to(&source);
     let snapshot = source.snapshot();
     let expected = source.fingerprint();
     for options in [WalG::new(Codec::Lzma), WalG::new(Codec::Lz4).without_files_metadata()] {
@@ -63,17 +57,9 @@ fn a_backup_without_files_metadata_comes_back_with_tablespaces_and_long_names() 
         options.push(&archive, &snapshot);
         source.archive_wal(&archive, Codec::Lz4);
         passes_verification(&archive, "LATEST");
-        let restore = restore_of("LATEST").tablespace(&location, "moved");
-        let moved = restore.scratch().path().join("moved");
+        let (restore, moved) = extra.moved_by(restore_of("LATEST"));
         let mut restored = recover(&archive, restore, |_| ());
-        let kept = fs::read_to_string(restored.data_directory().join(&long));
-        assert_eq!(kept.expect("the file is there"), "kept");
-        assert_eq!(
-            restored.query_one(
-                "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'extra'"
-            ),
-            moved.display().to_string()
-        );
+        extra.assert_restored(&restored, &moved);
         assert_sound(&mut restored, &expected);
     }
 }

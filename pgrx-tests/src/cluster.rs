@@ -92,6 +92,14 @@ impl Cluster {
         location
     }
 
+    /// Where the server says that a tablespace is.
+    #[track_caller]
+    pub fn tablespace_location(&self, name: &str) -> String {
+        self.query_one(&format!(
+            "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = '{name}'"
+        ))
+    }
+
     /// A client program of the installation, with the connection options set.
     pub fn client_program(&self, name: &str) -> std::process::Command {
         let mut command = self.installation().command(name);

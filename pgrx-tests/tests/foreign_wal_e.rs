@@ -5,9 +5,7 @@ use std::path::Path;
 
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::Cluster;
-use wal_e_e2e::foreign_archive::{
-    Codec, ExtraFiles, Source, TarFormat, WalE, assert_sound, passes_verification, recover,
-};
+use wal_e_e2e::foreign_archive::{Codec, ExtraFiles, Source, TarFormat, WalE, passes_verification};
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::ServerUser;
 use wal_e_e2e::restore::Restore;
@@ -40,9 +38,9 @@ fn a_backup_comes_back(format: TarFormat, archive: &Archive) {
     for backup in ["LATEST", &name] {
         let (restore, moved) = extra.moved_by(Restore::of(PgVersion::V15, backup));
         let mut restored =
-            recover(archive, restore, |data| bring_configuration(&source.cluster, data));
+            restore.recover_beside_with(archive, |data| bring_configuration(&source.cluster, data));
         extra.assert_restored(&restored, &moved);
-        assert_sound(&mut restored, &expected);
+        restored.assert_restored(&expected);
     }
 }
 
@@ -64,8 +62,8 @@ fn a_cluster_without_tablespaces_comes_back() {
     source.archive_wal(&archive, Codec::Lzop);
     let restore = Restore::latest(PgVersion::V15);
     let mut restored =
-        recover(&archive, restore, |data| bring_configuration(&source.cluster, data));
-    assert_sound(&mut restored, &source.fingerprint());
+        restore.recover_beside_with(&archive, |data| bring_configuration(&source.cluster, data));
+    restored.assert_restored(&source.fingerprint());
 }
 
 /// What a restore refuses does not pass: only their numbers tell of all tars.

@@ -5,9 +5,7 @@ use std::fs;
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::StopMode;
 use wal_e_e2e::fingerprint::Fingerprint;
-use wal_e_e2e::foreign_archive::{
-    Backup, Codec, ExtraFiles, Source, WalG, assert_sound, passes_verification, recover,
-};
+use wal_e_e2e::foreign_archive::{Backup, Codec, ExtraFiles, Source, WalG, passes_verification};
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::made_backup::MadeBackup;
 use wal_e_e2e::restore::Restore;
@@ -20,8 +18,8 @@ fn restore_of(backup: &str) -> Restore {
 /// Fetches the newest backup, recovers to the end of the WAL and looks at all of it.
 #[track_caller]
 fn comes_back(archive: &Archive, expected: &Fingerprint) {
-    let mut restored = recover(archive, restore_of("LATEST"), |_| ());
-    assert_sound(&mut restored, expected);
+    let mut restored = restore_of("LATEST").recover_beside(archive);
+    restored.assert_restored(expected);
 }
 
 #[test]
@@ -58,9 +56,9 @@ fn a_backup_without_files_metadata_comes_back_with_tablespaces_and_long_names() 
         source.archive_wal(&archive, Codec::Lz4);
         passes_verification(&archive, "LATEST");
         let (restore, moved) = extra.moved_by(restore_of("LATEST"));
-        let mut restored = recover(&archive, restore, |_| ());
+        let mut restored = restore.recover_beside(&archive);
         extra.assert_restored(&restored, &moved);
-        assert_sound(&mut restored, &expected);
+        restored.assert_restored(&expected);
     }
 }
 
@@ -74,8 +72,8 @@ fn a_backup_over_the_replication_protocol_comes_back() {
     source.archive_wal(&archive, Codec::Brotli);
     let restore = restore_of("LATEST").tablespace(&location, "moved");
     passes_verification(&archive, "LATEST");
-    let mut restored = recover(&archive, restore, |_| ());
-    assert_sound(&mut restored, &source.fingerprint());
+    let mut restored = restore.recover_beside(&archive);
+    restored.assert_restored(&source.fingerprint());
 }
 
 #[test]
@@ -143,19 +141,19 @@ fn a_chain_of_deltas_comes_back(version: PgVersion, options: WalG, codec: Codec)
     }
     for (backup, expected) in &chain {
         passes_verification(&archive, &backup.name);
-        let mut restored = recover(&archive, restore_of(&backup.name), |data| {
+        let mut restored = restore_of(&backup.name).recover_beside_with(&archive, |data| {
             let settings = "recovery_target = 'immediate'\nrecovery_target_action = 'promote'\n";
             let path = data.join("postgresql.auto.conf");
             let before = fs::read_to_string(&path).expect("the file is in the backup");
             fs::write(&path, before + settings).expect("the file can be written");
         });
-        assert_sound(&mut restored, expected);
+        restored.assert_restored(expected);
     }
     source.cluster.execute("INSERT INTO growing VALUES (-1, -1)");
     let end = source.fingerprint();
     source.archive_wal(&archive, codec);
     for (backup, _) in chain.iter().skip(1) {
-        let mut restored = recover(&archive, restore_of(&backup.name), |_| ());
+        let mut restored = restore_of(&backup.name).recover_beside(&archive);
         assert_eq!(restored.fingerprint(), end);
         restored.stop(StopMode::Fast);
     }

@@ -42,11 +42,6 @@ impl ExtraFiles {
     pub fn assert_restored(&self, cluster: &Cluster, place: &Path) {
         let kept = fs::read_to_string(cluster.data_directory().join(&self.long_path));
         assert_eq!(kept.expect("the file is there"), "kept");
-        assert_eq!(
-            cluster.query_one(
-                "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'extra'"
-            ),
-            place.display().to_string()
-        );
+        assert_eq!(cluster.tablespace_location("extra"), place.display().to_string());
     }
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::archive::Archive;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, StopMode};
+use crate::fingerprint::Fingerprint;
 use crate::installation::{PgVersion, wal_e_program};
 use crate::process::{Finished, ServerUser, run};
 use crate::scratch::Scratch;
@@ -122,6 +123,24 @@ impl Restore {
         cluster.wait_for_end_of_recovery();
         cluster
     }
+
+    /// As [`recover`](Self::recover), of a cluster that does not archive: the archive stays
+    /// as it is, and no other restore follows the timeline that begins here.
+    #[track_caller]
+    pub fn recover_beside(self, archive: &Archive) -> Cluster {
+        self.recover_beside_with(archive, |_| ())
+    }
+
+    /// As [`recover_beside`](Self::recover_beside), where `prepare` does what it does for
+    /// [`fetch_with`](Self::fetch_with).
+    #[track_caller]
+    pub fn recover_beside_with(self, archive: &Archive, prepare: impl FnOnce(&Path)) -> Cluster {
+        let mut cluster = self.fetch_with(archive, prepare);
+        cluster.configure("archive_mode = off");
+        cluster.start();
+        cluster.wait_for_end_of_recovery();
+        cluster
+    }
 }
 
 /// A `restore_command` that fetches from `archive`, without quotes around it.
@@ -131,6 +150,20 @@ pub fn restore_command(archive: &Archive) -> String {
 }
 
 impl Cluster {
+    /// Asserts that a restored cluster has the data of `expected`, takes writes, and that
+    /// its heaps, indexes, page checksums and permissions are sound. Stops it.
+    #[track_caller]
+    pub fn assert_restored(&mut self, expected: &Fingerprint) {
+        assert_eq!(&self.fingerprint(), expected);
+        if self.installation().has_extension("amcheck") {
+            self.amcheck();
+        }
+        self.execute("CREATE TABLE after_restore AS SELECT 1 AS one");
+        assert!(self.has_sound_permissions());
+        self.stop(StopMode::Fast);
+        self.check_page_checksums().success();
+    }
+
     /// Waits until the server has ended recovery and takes writes.
     #[track_caller]
     pub fn wait_for_end_of_recovery(&self) {

@@ -1,6 +1,7 @@
 //! pgbench, in the foreground to load data and in the background as load.
 
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::process::run;
@@ -54,19 +55,27 @@ impl Cluster {
 
     /// Starts a pgbench load of two sessions, as fast as it goes, until it is stopped.
     pub fn start_pgbench(&self) -> Workload {
-        self.start_pgbench_with(&[])
+        self.start_pgbench_with(&["--client=2", "--time=600"])
     }
 
     /// Starts a pgbench load of two sessions with at most `transactions` a
     /// second, until it is stopped.
     pub fn start_pgbench_at(&self, transactions: u32) -> Workload {
-        self.start_pgbench_with(&[format!("--rate={transactions}")])
+        let rate = format!("--rate={transactions}");
+        self.start_pgbench_with(&["--client=2", "--time=600", &rate])
     }
 
-    fn start_pgbench_with(&self, options: &[String]) -> Workload {
+    /// Starts a pgbench load of four sessions, as fast as it goes, until it is stopped
+    /// or `limit` is over.
+    pub fn start_large_pgbench(&self, limit: Duration) -> Workload {
+        let time = format!("--time={}", limit.as_secs());
+        self.start_pgbench_with(&["--client=4", "--jobs=2", &time])
+    }
+
+    fn start_pgbench_with(&self, options: &[&str]) -> Workload {
         let child = self
             .client_program("pgbench")
-            .args(["--no-vacuum", "--client=2", "--time=600"])
+            .arg("--no-vacuum")
             .args(options)
             .arg("postgres")
             .stdin(Stdio::null())

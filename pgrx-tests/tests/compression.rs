@@ -120,11 +120,7 @@ fn an_archive_of_mixed_compressions_comes_back(version: PgVersion) {
     drop(cluster);
 
     for backup in [with_zstd, with_none] {
-        let mut restored = Restore::of(version, &backup).fetch(&archive);
-        // Not to follow one another's timelines.
-        restored.configure("archive_mode = off");
-        restored.start();
-        restored.wait_for_end_of_recovery();
+        let mut restored = Restore::of(version, &backup).recover_beside(&archive);
         assert_eq!(restored.fingerprint(), expected, "restored from {backup}");
         restored.stop(StopMode::Fast);
         restored.check_page_checksums().success();

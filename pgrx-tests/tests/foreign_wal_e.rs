@@ -5,9 +5,7 @@ use std::path::Path;
 
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::Cluster;
-use wal_e_e2e::foreign_archive::{
-    Codec, Source, TarFormat, WalE, assert_sound, passes_verification, recover,
-};
+use wal_e_e2e::foreign_archive::{Codec, ExtraFiles, Source, TarFormat, WalE, passes_verification};
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::ServerUser;
 use wal_e_e2e::restore::Restore;
@@ -27,13 +25,7 @@ fn bring_configuration(source: &Cluster, data: &Path) {
 
 fn a_backup_comes_back(format: TarFormat, archive: &Archive) {
     let source = Source::start(PgVersion::V15);
-    let location = source.cluster.create_tablespace("extra");
-    source.cluster.execute(
-        "CREATE TABLE elsewhere TABLESPACE extra AS SELECT generate_series(1, 5000) i; \
-         CREATE INDEX ON elsewhere (i) TABLESPACE extra",
-    );
-    let long = format!("notes/{}/{}", "d".repeat(120), "f".repeat(150));
-    source.write_extra_file(&long, "kept");
+    let extra = ExtraFiles::add_to(&source);
     let name = WalE(format).push(archive, &source.snapshot());
     source.cluster.execute("DELETE FROM elsewhere WHERE i % 2 = 0; CREATE TABLE after_backup ()");
     source.archive_wal(archive, Codec::Lzop);
@@ -44,19 +36,11 @@ fn a_backup_comes_back(format: TarFormat, archive: &Archive) {
     );
     passes_verification(archive, &name);
     for backup in ["LATEST", &name] {
-        let restore = Restore::of(PgVersion::V15, backup).tablespace(&location, "moved");
-        let moved = restore.scratch().path().join("moved");
+        let (restore, moved) = extra.moved_by(Restore::of(PgVersion::V15, backup));
         let mut restored =
-            recover(archive, restore, |data| bring_configuration(&source.cluster, data));
-        let kept = fs::read_to_string(restored.data_directory().join(&long));
-        assert_eq!(kept.expect("the file is there"), "kept");
-        assert_eq!(
-            restored.query_one(
-                "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'extra'"
-            ),
-            moved.display().to_string()
-        );
-        assert_sound(&mut restored, &expected);
+            restore.recover_beside_with(archive, |data| bring_configuration(&source.cluster, data));
+        extra.assert_restored(&restored, &moved);
+        restored.assert_restored(&expected);
     }
 }
 
@@ -78,8 +62,8 @@ fn a_cluster_without_tablespaces_comes_back() {
     source.archive_wal(&archive, Codec::Lzop);
     let restore = Restore::latest(PgVersion::V15);
     let mut restored =
-        recover(&archive, restore, |data| bring_configuration(&source.cluster, data));
-    assert_sound(&mut restored, &source.fingerprint());
+        restore.recover_beside_with(&archive, |data| bring_configuration(&source.cluster, data));
+    restored.assert_restored(&source.fingerprint());
 }
 
 /// What a restore refuses does not pass: only their numbers tell of all tars.

@@ -5,9 +5,7 @@ use std::fs;
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::StopMode;
 use wal_e_e2e::fingerprint::Fingerprint;
-use wal_e_e2e::foreign_archive::{
-    Backup, Codec, Source, WalG, assert_sound, passes_verification, recover,
-};
+use wal_e_e2e::foreign_archive::{Backup, Codec, ExtraFiles, Source, WalG, passes_verification};
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::made_backup::MadeBackup;
 use wal_e_e2e::restore::Restore;
@@ -20,8 +18,8 @@ fn restore_of(backup: &str) -> Restore {
 /// Fetches the newest backup, recovers to the end of the WAL and looks at all of it.
 #[track_caller]
 fn comes_back(archive: &Archive, expected: &Fingerprint) {
-    let mut restored = recover(archive, restore_of("LATEST"), |_| ());
-    assert_sound(&mut restored, expected);
+    let mut restored = restore_of("LATEST").recover_beside(archive);
+    restored.assert_restored(expected);
 }
 
 #[test]
@@ -49,13 +47,7 @@ fn a_full_backup_of_every_codec_comes_back() {
 #[test]
 fn a_backup_without_files_metadata_comes_back_with_tablespaces_and_long_names() {
     let source = Source::start(PgVersion::V15);
-    let location = source.cluster.create_tablespace("extra");
-    source.cluster.execute(
-        "CREATE TABLE elsewhere TABLESPACE extra AS SELECT generate_series(1, 5000) i; \
-         CREATE INDEX ON elsewhere (i) TABLESPACE extra",
-    );
-    let long = format!("notes/{}/{}", "d".repeat(120), "f".repeat(150));
-    source.write_extra_file(&long, "kept");
+    let extra = ExtraFiles::add_to(&source);
     let snapshot = source.snapshot();
     let expected = source.fingerprint();
     for options in [WalG::new(Codec::Lzma), WalG::new(Codec::Lz4).without_files_metadata()] {
@@ -63,18 +55,10 @@ fn a_backup_without_files_metadata_comes_back_with_tablespaces_and_long_names() 
         options.push(&archive, &snapshot);
         source.archive_wal(&archive, Codec::Lz4);
         passes_verification(&archive, "LATEST");
-        let restore = restore_of("LATEST").tablespace(&location, "moved");
-        let moved = restore.scratch().path().join("moved");
-        let mut restored = recover(&archive, restore, |_| ());
-        let kept = fs::read_to_string(restored.data_directory().join(&long));
-        assert_eq!(kept.expect("the file is there"), "kept");
-        assert_eq!(
-            restored.query_one(
-                "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'extra'"
-            ),
-            moved.display().to_string()
-        );
-        assert_sound(&mut restored, &expected);
+        let (restore, moved) = extra.moved_by(restore_of("LATEST"));
+        let mut restored = restore.recover_beside(&archive);
+        extra.assert_restored(&restored, &moved);
+        restored.assert_restored(&expected);
     }
 }
 
@@ -88,8 +72,8 @@ fn a_backup_over_the_replication_protocol_comes_back() {
     source.archive_wal(&archive, Codec::Brotli);
     let restore = restore_of("LATEST").tablespace(&location, "moved");
     passes_verification(&archive, "LATEST");
-    let mut restored = recover(&archive, restore, |_| ());
-    assert_sound(&mut restored, &source.fingerprint());
+    let mut restored = restore.recover_beside(&archive);
+    restored.assert_restored(&source.fingerprint());
 }
 
 #[test]
@@ -157,19 +141,19 @@ fn a_chain_of_deltas_comes_back(version: PgVersion, options: WalG, codec: Codec)
     }
     for (backup, expected) in &chain {
         passes_verification(&archive, &backup.name);
-        let mut restored = recover(&archive, restore_of(&backup.name), |data| {
+        let mut restored = restore_of(&backup.name).recover_beside_with(&archive, |data| {
             let settings = "recovery_target = 'immediate'\nrecovery_target_action = 'promote'\n";
             let path = data.join("postgresql.auto.conf");
             let before = fs::read_to_string(&path).expect("the file is in the backup");
             fs::write(&path, before + settings).expect("the file can be written");
         });
-        assert_sound(&mut restored, expected);
+        restored.assert_restored(expected);
     }
     source.cluster.execute("INSERT INTO growing VALUES (-1, -1)");
     let end = source.fingerprint();
     source.archive_wal(&archive, codec);
     for (backup, _) in chain.iter().skip(1) {
-        let mut restored = recover(&archive, restore_of(&backup.name), |_| ());
+        let mut restored = restore_of(&backup.name).recover_beside(&archive);
         assert_eq!(restored.fingerprint(), end);
         restored.stop(StopMode::Fast);
     }

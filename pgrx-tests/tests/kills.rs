@@ -117,10 +117,7 @@ fn kill_postmaster(cluster: &mut Cluster, random: &mut Rng) {
 }
 
 fn restore_and_compare(name: &str, archive: &Archive, expected: &Fingerprint) {
-    let mut restored = Restore::of(PgVersion::V15, name).fetch(archive);
-    restored.configure("archive_mode = off");
-    restored.start();
-    restored.wait_for_end_of_recovery();
+    let mut restored = Restore::of(PgVersion::V15, name).recover_beside(archive);
     assert_eq!(&restored.fingerprint(), expected, "restored from {name}");
     restored.amcheck();
     restored.stop(StopMode::Fast);

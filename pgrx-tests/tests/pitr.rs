@@ -197,12 +197,9 @@ fn a_restore_follows_the_timelines() {
     drop(fourth);
 
     // The abandoned end of timeline 1 can still be reached.
-    let mut old = Restore::of(PgVersion::V15, &old_backup)
+    let old = Restore::of(PgVersion::V15, &old_backup)
         .option("--recovery-target-timeline", "1")
-        .fetch(&archive);
-    old.configure("archive_mode = off");
-    old.start();
-    old.wait_for_end_of_recovery();
+        .recover_beside(&archive);
     let events = old.query("SELECT what FROM events").concat();
     assert_eq!(events, ["before the fork", "only on timeline 1"]);
 }

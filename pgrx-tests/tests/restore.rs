@@ -4,24 +4,9 @@ use std::fs;
 
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::{Cluster, StopMode};
-use wal_e_e2e::fingerprint::Fingerprint;
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::ServerUser;
 use wal_e_e2e::restore::Restore;
-
-/// Asserts that a restored cluster is whole and holds the data of `expected`.
-#[track_caller]
-fn assert_same(restored: &mut Cluster, expected: &Fingerprint) {
-    assert_eq!(&restored.fingerprint(), expected);
-    if restored.installation().has_extension("amcheck") {
-        restored.amcheck();
-    }
-    // It takes writes, and what it has on disk is sound.
-    restored.execute("CREATE TABLE after_restore AS SELECT 1 AS one");
-    assert!(restored.has_sound_permissions());
-    restored.stop(StopMode::Fast);
-    restored.check_page_checksums().success();
-}
 
 /// Backup under load, more load, loss of the server, restore: everything that
 /// was committed until the clean stop is there.
@@ -49,14 +34,9 @@ fn a_lost_server_comes_back(version: PgVersion, archive: &Archive) {
     let restore = Restore::of(version, &name).tablespace(&location, "extra");
     let moved_to = restore.scratch().path().join("extra");
     let mut restored = restore.recover(archive);
-    assert_eq!(
-        restored.query_one(
-            "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'extra'"
-        ),
-        moved_to.display().to_string()
-    );
+    assert_eq!(restored.tablespace_location("extra"), moved_to.display().to_string());
     assert_eq!(restored.query_one("SELECT count(*) FROM unlogged"), "0");
-    assert_same(&mut restored, &expected);
+    restored.assert_restored(&expected);
     assert_eq!(archive.unfinished_uploads(), Vec::<String>::new());
 }
 
@@ -106,7 +86,7 @@ fn latest_is_the_newest_backup_and_older_ones_stay_of_use() {
     assert_eq!(name, first);
     old.start();
     old.wait_for_end_of_recovery();
-    assert_same(&mut old, &expected);
+    old.assert_restored(&expected);
 }
 
 #[test]
@@ -128,7 +108,7 @@ fn tablespaces_return_to_their_old_place_when_nothing_else_is_said() {
     fs::remove_dir_all(&location).expect("the old tablespace can be removed");
     ServerUser::get().create_directory(&location, 0o700);
     let mut restored = Restore::latest(PgVersion::V15).recover(&archive);
-    assert_same(&mut restored, &expected);
+    restored.assert_restored(&expected);
 }
 
 #[test]

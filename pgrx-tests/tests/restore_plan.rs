@@ -63,10 +63,7 @@ fn live(version: PgVersion) -> Life {
 /// Restores, recovers to the target, and hands out the moments that are known there.
 #[track_caller]
 fn moments(restore: Restore, archive: &Archive) -> Vec<String> {
-    let mut restored = restore.option("--recovery-target-action", "promote").fetch(archive);
-    restored.configure("archive_mode = off");
-    restored.start();
-    restored.wait_for_end_of_recovery();
+    let restored = restore.option("--recovery-target-action", "promote").recover_beside(archive);
     restored.query("SELECT name FROM moments").concat()
 }
 

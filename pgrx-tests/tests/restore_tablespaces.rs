@@ -10,9 +10,6 @@ use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::ServerUser;
 use wal_e_e2e::restore::Restore;
 
-const LOCATION: &str =
-    "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'extra'";
-
 /// A stopped cluster with a tablespace and a backup of it.
 fn lost(version: PgVersion, archive: &Archive) -> (Cluster, String, PathBuf, Fingerprint) {
     let mut cluster = Cluster::build(version).start_archiving_to(archive);
@@ -36,16 +33,6 @@ fn assert_same(restored: &mut Cluster, expected: &Fingerprint) {
     assert_eq!(restored.query_one("SELECT one FROM after_restore"), "1");
 }
 
-/// Recovers a copy that leaves the archive to others, so that the next one is the same.
-#[track_caller]
-fn recover_beside(restore: Restore, archive: &Archive) -> Cluster {
-    let mut restored = restore.fetch(archive);
-    restored.configure("archive_mode = off");
-    restored.start();
-    restored.wait_for_end_of_recovery();
-    restored
-}
-
 #[test]
 fn a_specification_says_where_tablespaces_go() {
     let archive = Archive::file();
@@ -61,8 +48,8 @@ fn a_specification_says_where_tablespaces_go() {
     fs::write(&file, spec).expect("a specification can be written");
     ServerUser::get().own(&file);
     let given = restore.option("--restore-spec", file.display().to_string());
-    let mut restored = recover_beside(given, &archive);
-    assert_eq!(restored.query_one(LOCATION), place.display().to_string());
+    let mut restored = given.recover_beside(&archive);
+    assert_eq!(restored.tablespace_location("extra"), place.display().to_string());
     assert_same(&mut restored, &expected);
 
     // SOURCE is where they were, and something is there.
@@ -71,8 +58,8 @@ fn a_specification_says_where_tablespaces_go() {
     assert!(refused.contains(&location.display().to_string()), "{refused}");
     fs::remove_dir_all(&location).expect("the old tablespace can be removed");
     ServerUser::get().create_directory(&location, 0o700);
-    let mut restored = recover_beside(source, &archive);
-    assert_eq!(restored.query_one(LOCATION), location.display().to_string());
+    let mut restored = source.recover_beside(&archive);
+    assert_eq!(restored.tablespace_location("extra"), location.display().to_string());
     assert_same(&mut restored, &expected);
 }
 
@@ -84,7 +71,7 @@ fn a_blind_restore_keeps_tablespaces_inside(version: PgVersion) {
     let mut restored = Restore::latest(version).flag("--blind-restore").recover(&archive);
     let place = restored.data_directory().join("pg_tblspc").join(&oid);
     assert!(place.symlink_metadata().expect("the tablespace is there").is_dir());
-    assert_eq!(restored.query_one(LOCATION), format!("pg_tblspc/{oid}"));
+    assert_eq!(restored.tablespace_location("extra"), format!("pg_tblspc/{oid}"));
     assert_same(&mut restored, &expected);
     assert_eq!(count(), before, "the old place is left alone");
 }

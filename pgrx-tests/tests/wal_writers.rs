@@ -160,12 +160,9 @@ fn after_a_split_both_histories_are_in_the_archive() {
         }
 
         for (timeline, who) in [("1", "old primary"), ("latest", "promoted standby")] {
-            let mut restored = Restore::latest(version)
+            let restored = Restore::latest(version)
                 .option("--recovery-target-timeline", timeline)
-                .fetch(&archive);
-            restored.configure("archive_mode = off");
-            restored.start();
-            restored.wait_for_end_of_recovery();
+                .recover_beside(&archive);
             let events =
                 restored.query("SELECT what::text FROM events WHERE who <> 'both' ORDER BY 1");
             assert_eq!(events.concat(), ["1", "2", "3"], "timeline {timeline}");

@@ -1,7 +1,7 @@
 //! How `backup-push` and `wal-push` compress: from flags, environment and `--env-dir`.
 
 use wal_e_core::codec::{Compression, Encoding};
-use wal_e_core::{Error, ErrorKind, Result};
+use wal_e_core::{Error, Result};
 
 use crate::cli::CompressionOptions;
 use crate::settings::Settings;
@@ -32,8 +32,8 @@ impl CompressionOptions {
     /// The compression that is meant.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a method that is not supported and a level that it does
-    /// not have.
+    /// [`wal_e_core::ErrorKind::Config`] for a method that is not supported and a level
+    /// that it does not have.
     pub fn resolve(&self, settings: &Settings) -> Result<Compression> {
         let variables = &settings.compression;
         let encoding = match (&self.compression, &variables.method) {
@@ -54,10 +54,8 @@ impl CompressionOptions {
             (Some(found), _) => found,
             (None, _) => return Compression::new(encoding, None),
         };
-        let level = found.value.trim().parse::<i32>().map_err(|_| {
-            let message = format!("invalid value \"{}\" of {}", found.value, found.name);
-            Error::new(ErrorKind::Config, message).with_hint("It must be a whole number.")
-        })?;
+        let level = found.value.trim().parse::<i32>();
+        let level = level.map_err(|_| found.invalid("It must be a whole number."))?;
         Compression::new(encoding, Some(level)).map_err(|error| named(error, &found.name))
     }
 }
@@ -72,6 +70,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use clap::Parser;
+    use wal_e_core::ErrorKind;
 
     use super::*;
     use crate::cli::{Cli, Command};

@@ -69,19 +69,8 @@ impl Report {
         progress: impl Fn() -> Option<String>,
         work: impl Future<Output = T>,
     ) -> T {
-        let mut work = std::pin::pin!(work);
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut next_line = Instant::now() + PROGRESS_LINE_EVERY;
-        loop {
-            tokio::select! {
-                output = &mut work => {
-                    self.notices(notices);
-                    self.clear_progress();
-                    return output;
-                }
-                _ = tick.tick() => self.notices(notices),
-            }
+        let show = || {
             if self.terminal {
                 self.draw_progress(progress());
             } else if Instant::now() >= next_line {
@@ -90,7 +79,10 @@ impl Report {
                     self.log(&line);
                 }
             }
-        }
+        };
+        let output = self.attend_every(TICK, notices, show, work).await;
+        self.clear_progress();
+        output
     }
 
     /// As [`Report::attend`], with progress as lines on standard output, for programs.
@@ -100,8 +92,25 @@ impl Report {
         progress: impl Fn() -> Option<String>,
         work: impl Future<Output = T>,
     ) -> T {
+        let show = || {
+            if let Some(event) = progress() {
+                // A reader that went away is told by the result that it does not get.
+                let _ = print_result(&event);
+            }
+        };
+        self.attend_every(EVENT_EVERY, notices, show, work).await
+    }
+
+    /// Runs `work`; once in each `period` prints what it has to say, and calls `show`.
+    async fn attend_every<T>(
+        &self,
+        period: Duration,
+        notices: &NoticeQueue,
+        mut show: impl FnMut(),
+        work: impl Future<Output = T>,
+    ) -> T {
         let mut work = std::pin::pin!(work);
-        let mut tick = tokio::time::interval(EVENT_EVERY);
+        let mut tick = tokio::time::interval(period);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -111,10 +120,7 @@ impl Report {
                 }
                 _ = tick.tick() => self.notices(notices),
             }
-            if let Some(event) = progress() {
-                // A reader that went away is told by the result that it does not get.
-                let _ = print_result(&event);
-            }
+            show();
         }
     }
 

@@ -220,11 +220,7 @@ fn force_path_style(
             let force = match found.value.to_ascii_lowercase().as_str() {
                 "1" | "t" | "true" | "y" | "yes" | "on" => true,
                 "0" | "f" | "false" | "n" | "no" | "off" => false,
-                _ => {
-                    let message = format!("invalid value \"{}\" of {}", found.value, found.name);
-                    return Err(Error::new(ErrorKind::Config, message)
-                        .with_hint("It must be \"true\" or \"false\"."));
-                }
+                _ => return Err(found.invalid("It must be \"true\" or \"false\".")),
             };
             (force, found.from_env_dir)
         }
@@ -264,10 +260,8 @@ fn timeout(
             let Some(found) = variables.find(&["S3_TIMEOUT"]) else { return Ok(None) };
             let seconds = found.value.parse::<u64>().ok().filter(|n| S3_TIMEOUTS.contains(n));
             let seconds = seconds.ok_or_else(|| {
-                let message = format!("invalid value \"{}\" of {}", found.value, found.name);
                 let (first, last) = (S3_TIMEOUTS.start(), S3_TIMEOUTS.end());
-                Error::new(ErrorKind::Config, message)
-                    .with_hint(format!("It must be a number of seconds from {first} to {last}."))
+                found.invalid(format!("It must be a number of seconds from {first} to {last}."))
             })?;
             (seconds, found.from_env_dir)
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use wal_e_core::config::{EnvDir, NAMESPACES};
+use wal_e_core::{Error, ErrorKind};
 
 /// One place where variables are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,14 @@ pub struct Variable {
     pub value: String,
     /// Whether it is a file of `--env-dir`.
     pub from_env_dir: bool,
+}
+
+impl Variable {
+    /// The value does not mean anything; `hint` says what would.
+    pub fn invalid(&self, hint: impl Into<String>) -> Error {
+        let message = format!("invalid value \"{}\" of {}", self.value, self.name);
+        Error::new(ErrorKind::Config, message).with_hint(hint)
+    }
 }
 
 /// The places in the order in which they count.

@@ -8,6 +8,7 @@
 //! delta backups.
 
 mod codec;
+mod extra_files;
 pub mod increment;
 mod snapshot;
 mod source;
@@ -16,8 +17,9 @@ mod wal_e;
 mod wal_g;
 
 pub use codec::Codec;
+pub use extra_files::ExtraFiles;
 pub use snapshot::{Entry, Snapshot};
-pub use source::{Source, assert_sound, passes_verification, recover};
+pub use source::{Source, passes_verification};
 pub use tar::TarFormat;
 pub use wal_e::WalE;
 pub use wal_g::{Backup, WalG};

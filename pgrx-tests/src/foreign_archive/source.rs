@@ -1,14 +1,13 @@
 //! A server whose archive another program keeps, and what became of it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::archive::Archive;
-use crate::cluster::{Cluster, StopMode};
+use crate::cluster::Cluster;
 use crate::fingerprint::Fingerprint;
 use crate::installation::PgVersion;
 use crate::process::ServerUser;
-use crate::restore::Restore;
 use crate::scratch::Scratch;
 use crate::wal_e::run_wal_e;
 
@@ -81,35 +80,10 @@ impl Source {
     }
 }
 
-/// Fetches a backup, has `prepare` add to the data directory what it lacks, and
-/// recovers. The server does not archive: its settings are the source's.
-#[track_caller]
-pub fn recover(archive: &Archive, restore: Restore, prepare: impl FnOnce(&Path)) -> Cluster {
-    let mut cluster = restore.fetch_with(archive, prepare);
-    cluster.configure("archive_mode = off");
-    cluster.start();
-    cluster.wait_for_end_of_recovery();
-    cluster
-}
-
 /// Asserts that `wal-e backup-verify` finds nothing wrong with a backup.
 #[track_caller]
 pub fn passes_verification(archive: &Archive, backup: &str) {
     let finished = run_wal_e(archive, ["backup-verify", backup]);
     assert!(finished.status.success(), "{finished}");
     assert!(finished.stdout.contains(" is sound; "), "{finished}");
-}
-
-/// Asserts that a restored cluster has the data of `expected`, and that its heaps,
-/// indexes and page checksums are sound. Stops it.
-#[track_caller]
-pub fn assert_sound(cluster: &mut Cluster, expected: &Fingerprint) {
-    assert_eq!(&cluster.fingerprint(), expected);
-    if cluster.installation().has_extension("amcheck") {
-        cluster.amcheck();
-    }
-    cluster.execute("CREATE TABLE after_restore AS SELECT 1 AS one");
-    assert!(cluster.has_sound_permissions());
-    cluster.stop(StopMode::Fast);
-    cluster.check_page_checksums().success();
 }

@@ -61,6 +61,18 @@ impl Declared {
     }
 }
 
+/// Gives `$into` the checksums of `$from`: many types of the protocol have the same fields.
+macro_rules! copy_checksums {
+    ($from:expr => $into:expr) => {
+        $into.checksum_crc32 = $from.checksum_crc32.clone();
+        $into.checksum_crc32c = $from.checksum_crc32c.clone();
+        $into.checksum_crc64nvme = $from.checksum_crc64nvme.clone();
+        $into.checksum_sha1 = $from.checksum_sha1.clone();
+        $into.checksum_sha256 = $from.checksum_sha256.clone();
+    };
+}
+pub(super) use copy_checksums;
+
 /// Whether a checksum that both know differs.
 pub(super) fn differ(left: &Checksum, right: &Checksum) -> bool {
     let pairs = [

@@ -13,7 +13,7 @@ use s3s::dto::{
 };
 use s3s::{S3Result, s3_error};
 
-use super::checksum;
+use super::checksum::{self, copy_checksums};
 
 /// What came with an object beside its bytes.
 #[derive(Clone, Default)]
@@ -306,14 +306,8 @@ impl Upload {
         listed
             .iter()
             .map(|wanted| {
-                let claimed = Checksum {
-                    checksum_crc32: wanted.checksum_crc32.clone(),
-                    checksum_crc32c: wanted.checksum_crc32c.clone(),
-                    checksum_crc64nvme: wanted.checksum_crc64nvme.clone(),
-                    checksum_sha1: wanted.checksum_sha1.clone(),
-                    checksum_sha256: wanted.checksum_sha256.clone(),
-                    checksum_type: None,
-                };
+                let mut claimed = Checksum::default();
+                copy_checksums!(wanted => claimed);
                 wanted
                     .part_number
                     .and_then(|number| self.parts.get(&number))

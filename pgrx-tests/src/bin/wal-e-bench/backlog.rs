@@ -3,18 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use wal_e_e2e::cluster::Cluster;
-use wal_e_e2e::wait::wait_until;
+
+use crate::load::write_wal;
 
 /// The longest that a backlog may take before the run counts as hung.
 const PATIENCE: Duration = Duration::from_secs(1800);
-
-/// After a checkpoint WAL has whole pages again, as on a busy server; without
-/// one it would consist of ever smaller records.
-const SEGMENTS_PER_CHECKPOINT: usize = 16;
 
 /// Names of segments that are still in `pg_wal`.
 #[derive(Debug)]
@@ -35,25 +31,7 @@ impl Backlog {
         cluster.wait_until_archived(&settled);
         cluster.configure("archive_command = ''");
         cluster.reload();
-        let mut load = cluster
-            .client_program("pgbench")
-            .args(["--no-vacuum", "--client=4", "--jobs=2", "--time=1800", "postgres"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("pgbench can be started");
-        let mut checkpoint_at = SEGMENTS_PER_CHECKPOINT;
-        wait_until("a backlog of WAL segments", PATIENCE, || {
-            let ready = cluster.ready_files().len();
-            if ready >= checkpoint_at {
-                cluster.execute("CHECKPOINT");
-                checkpoint_at = ready + SEGMENTS_PER_CHECKPOINT;
-            }
-            (ready >= count).then_some(())
-        });
-        load.kill().expect("a child can be killed");
-        load.wait().expect("a child can be waited for");
+        write_wal(cluster, count, PATIENCE, || cluster.ready_files().len());
         cluster.switch_wal();
         cluster.execute("CHECKPOINT");
         let segments = cluster.ready_files();

@@ -10,6 +10,7 @@
 
 mod backlog;
 mod bare;
+mod load;
 mod meter;
 mod options;
 mod pgbackrest;

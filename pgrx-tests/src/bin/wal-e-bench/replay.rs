@@ -7,7 +7,6 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use wal_e_e2e::archive::Archive;
@@ -20,13 +19,11 @@ use wal_e_e2e::scratch::Scratch;
 use wal_e_e2e::wait::wait_until;
 use wal_e_e2e::wal_e::wal_e;
 
+use crate::load::write_wal;
 use crate::options::Options;
 
 /// The longest that anything here may take before the run counts as hung.
 const PATIENCE: Duration = Duration::from_secs(3600);
-
-/// After a checkpoint WAL has whole pages again, as on a busy server.
-const SEGMENTS_PER_CHECKPOINT: usize = 16;
 
 /// As a production server would have it where it matters for replay.
 const SERVER: [&str; 7] = [
@@ -67,25 +64,8 @@ impl Material {
         backup.args(["--checkpoint=fast", "--wal-method=none", "--no-sync", "--pgdata"]).arg(&base);
         run_within(PATIENCE, &mut backup).success();
         let before = names_in(&segments).len();
-        let mut load = cluster
-            .client_program("pgbench")
-            .args(["--no-vacuum", "--client=4", "--jobs=2", "--time=3600", "postgres"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("pgbench can be started");
-        let mut checkpoint_at = SEGMENTS_PER_CHECKPOINT;
-        wait_until("enough WAL segments", PATIENCE, || {
-            let written = names_in(&segments).len() - before;
-            if written >= checkpoint_at {
-                cluster.execute("CHECKPOINT");
-                checkpoint_at += SEGMENTS_PER_CHECKPOINT;
-            }
-            (written >= options.segments).then_some(())
-        });
-        load.kill().expect("a child can be killed");
-        load.wait().expect("a child can be waited for");
+        let written = || names_in(&segments).len() - before;
+        write_wal(&cluster, options.segments, PATIENCE, written);
         cluster.archive_current_wal();
         cluster.stop(StopMode::Fast);
         Material { base, names: names_in(&segments), segments, _scratch: scratch }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::tar_content::tests::tar_of;
 use super::tests::{Fixture, LABEL, NAME};
 use super::*;
 use crate::codec::Encoding;
@@ -15,20 +16,6 @@ type Member<'a> = (&'a str, tar::EntryType, &'a [u8]);
 const FILE: tar::EntryType = tar::EntryType::Regular;
 const DIRECTORY: tar::EntryType = tar::EntryType::Directory;
 const LINK: tar::EntryType = tar::EntryType::Symlink;
-
-fn tar_of(members: &[Member<'_>]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (name, kind, content) in members {
-        let mut header = tar::Header::new_gnu();
-        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-        header.set_entry_type(*kind);
-        header.set_size(content.len() as u64);
-        header.set_mode(0o600);
-        header.set_cksum();
-        builder.append(&header, *content).unwrap();
-    }
-    builder.into_inner().unwrap()
-}
 
 fn sentinel() -> Value {
     json!({"LSN": 0x20_0028, "FinishLSN": 0x40_0100, "SystemIdentifier": CLUSTER.0, "Version": 2})

@@ -1,0 +1,114 @@
+//! The tars that hold one or two files: `pg_control`, and label with tablespace map.
+
+use std::fs;
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use super::super::tar_stream::{StoredFile, member_name};
+use super::stored_tar::{StoredTar, write_tar};
+use super::{BackupPush, stored};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout;
+use crate::postgres::ManifestFile;
+use crate::postgres::data_directory::{BACKUP_LABEL, CONTROL_FILE, TABLESPACE_MAP};
+use crate::sentinel::{self, FileMetadata};
+use crate::transfer::{Upload, upload};
+
+/// A member of one of the small tars.
+struct SmallFile {
+    /// Below the data directory.
+    path: &'static str,
+    /// In the tar.
+    name: String,
+    modified: OffsetDateTime,
+    content: Vec<u8>,
+}
+
+impl BackupPush {
+    /// Stores `pg_control` as it is now.
+    pub(super) async fn push_control_file(&mut self) -> Result<()> {
+        let control = SmallFile {
+            path: CONTROL_FILE,
+            name: member_name(CONTROL_FILE),
+            modified: self.modified(CONTROL_FILE)?,
+            content: self.read_control_file()?,
+        };
+        let file_name = layout::pg_control_file_name(self.options.compression.encoding());
+        self.push_small_tar(file_name, vec![control]).await
+    }
+
+    /// Stores label and tablespace map as `pg_backup_stop` returned them at `stopped`.
+    pub(super) async fn push_label(
+        &mut self,
+        backup_label: String,
+        tablespace_map: String,
+        stopped: OffsetDateTime,
+    ) -> Result<()> {
+        let files = [
+            (BACKUP_LABEL, backup_label.into_bytes()),
+            (TABLESPACE_MAP, tablespace_map.into_bytes()),
+        ]
+        .map(|(path, content)| SmallFile {
+            path,
+            name: path.to_owned(),
+            modified: stopped,
+            content,
+        });
+        let file_name = layout::backup_label_file_name(self.options.compression.encoding());
+        self.push_small_tar(file_name, files.into()).await
+    }
+
+    async fn push_small_tar(&mut self, file_name: String, files: Vec<SmallFile>) -> Result<()> {
+        let key = layout::tar_partition(&self.name, &file_name);
+        let compression = self.options.compression;
+        let request = Upload::create_only(key.clone(), self.cancel.clone());
+        let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
+            write_tar(writer, compression, |tar| {
+                for SmallFile { name, modified, content, .. } in &files {
+                    tar.content(name, 0o600, modified.unix_timestamp(), content)?;
+                }
+                Ok(())
+            })?;
+            Ok(files)
+        })
+        .await?;
+        stored(&*self.store, &key, &uploaded)?;
+        let files = uploaded.value.into_iter().map(|file| {
+            let mtime = sentinel::format_time(file.modified);
+            let metadata = FileMetadata { mtime, ..FileMetadata::default() };
+            let manifest = ManifestFile::of_content(file.path, &file.content, file.modified);
+            (file.name, StoredFile { metadata, manifest })
+        });
+        let files = files.collect();
+        self.record(StoredTar { file_name, stored_bytes: uploaded.bytes, files });
+        Ok(())
+    }
+
+    /// The server replaces `pg_control` in place, so one read may see half of
+    /// a change: two that agree do not.
+    fn read_control_file(&self) -> Result<Vec<u8>> {
+        let path = self.start.data_directory.join(CONTROL_FILE);
+        let read = || fs::read(&path).map_err(|error| Error::file("read file", &path, &error));
+        let mut before = read()?;
+        for _ in 0..100 {
+            let content = read()?;
+            if content == before {
+                return Ok(content);
+            }
+            before = content;
+        }
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("file \"{}\" changes too often to be read", path.display()),
+        ))
+    }
+
+    fn modified(&self, path: &str) -> Result<OffsetDateTime> {
+        let path = self.start.data_directory.join(path);
+        fs::metadata(&path)
+            .and_then(|metadata| metadata.modified())
+            .map(OffsetDateTime::from)
+            .map_err(|error| Error::file("stat file", &path, &error))
+    }
+}

@@ -1,0 +1,44 @@
+//! What partitions and small tars have in common: how a tar is written, and what is
+//! remembered of it.
+
+use std::sync::atomic::Ordering;
+
+use super::super::tar_stream::{StoredFile, TarStream};
+use super::BackupPush;
+use crate::codec::{Compression, Compressor};
+use crate::error::{Error, Result};
+use crate::transfer::PartWriter;
+
+/// What one tar turned out to hold.
+pub(super) struct StoredTar {
+    pub(super) file_name: String,
+    pub(super) stored_bytes: u64,
+    pub(super) files: Vec<(String, StoredFile)>,
+}
+
+impl BackupPush {
+    /// Adds a tar to what the documents of the backup will say.
+    pub(super) fn record(&mut self, tar: StoredTar) {
+        self.stored_bytes += tar.stored_bytes;
+        self.progress.bytes_uploaded.store(self.stored_bytes, Ordering::Relaxed);
+        let names = tar.files.iter().map(|(name, _)| name.clone()).collect();
+        self.files.tar_file_sets.insert(tar.file_name, names);
+        for (name, StoredFile { metadata, manifest }) in tar.files {
+            self.files.files.insert(name, metadata);
+            self.manifest.push(manifest);
+        }
+    }
+}
+
+/// A compressed tar with what `fill` adds.
+pub(super) fn write_tar(
+    writer: &mut PartWriter,
+    compression: Compression,
+    fill: impl FnOnce(&mut TarStream<Compressor<&mut PartWriter>>) -> Result<()>,
+) -> Result<()> {
+    let failed = |error| Error::from_io("could not compress", error);
+    let mut tar = TarStream::new(Compressor::new(writer, compression).map_err(failed)?);
+    fill(&mut tar)?;
+    tar.finish().and_then(Compressor::finish).map_err(failed)?;
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! Taking the directories for a restore: made or found empty, locked, and linked to each
+//! other.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+
+use super::Target;
+use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::data_directory::UNFINISHED_RESTORE;
+
+impl Target {
+    /// Makes and locks the directories of a new restore.
+    pub(super) fn make_directories(&mut self) -> Result<()> {
+        let roots: Vec<PathBuf> = self.roots().map(Path::to_owned).collect();
+        for (index, root) in roots.iter().enumerate() {
+            if roots[..index].iter().any(|other| root.starts_with(other) || other.starts_with(root))
+            {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!(
+                        "tablespace directory \"{}\" overlaps another directory of the restore",
+                        root.display()
+                    ),
+                )
+                .with_hint(
+                    "Give each tablespace a directory of its own with --tablespace-mapping.",
+                ));
+            }
+            self.make_root(root)?;
+            self.lock(root)?;
+            check_empty(root)?.then_some(()).ok_or_else(|| not_empty(root))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the directories of an interrupted restore.
+    pub(super) fn lock_all(&mut self) -> Result<()> {
+        let roots: Vec<PathBuf> = self.roots().map(Path::to_owned).collect();
+        roots.iter().try_for_each(|root| self.lock(root))
+    }
+
+    /// Takes a directory for this restore.
+    fn lock(&mut self, root: &Path) -> Result<()> {
+        let refused = |error: &io::Error| Error::file("lock directory", root, error);
+        let directory = File::open(root).map_err(|error| refused(&error))?;
+        match directory.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!("another restore writes into directory \"{}\"", root.display()),
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(refused(&error)),
+        }
+        self.locks.push(directory);
+        Ok(())
+    }
+
+    /// Makes a directory and its missing parents, or checks that it is empty.
+    fn make_root(&mut self, directory: &Path) -> Result<()> {
+        match fs::read_dir(directory) {
+            Ok(_) if check_empty(directory)? => Ok(()),
+            Ok(_) => Err(not_empty(directory)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(parent) = directory.parent()
+                    && !parent.as_os_str().is_empty()
+                    && !parent.exists()
+                {
+                    self.make_root(parent)?;
+                }
+                fs::DirBuilder::new()
+                    .mode(0o700)
+                    .create(directory)
+                    .map_err(|error| Error::file("create directory", directory, &error))?;
+                self.made.push(directory.to_owned());
+                Ok(())
+            }
+            Err(error) => Err(Error::file("read directory", directory, &error)),
+        }
+    }
+
+    /// Makes the links of the tablespaces.
+    pub(super) fn make_links(&self) -> Result<()> {
+        if self.tablespaces.is_empty() {
+            return Ok(());
+        }
+        let links = self.data_directory.join("pg_tblspc");
+        match fs::DirBuilder::new().mode(0o700).create(&links) {
+            Err(error) if self.is_resumed && error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => result.map_err(|error| Error::file("create directory", &links, &error))?,
+        }
+        for (oid, place) in &self.tablespaces {
+            let link = links.join(oid.to_string());
+            if self.is_resumed && fs::read_link(&link).is_ok_and(|found| found == *place) {
+                continue;
+            }
+            symlink(place, &link).map_err(|error| Error::file("create link", &link, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what `prepare` made, and only that: a directory with something in
+    /// it stays.
+    pub(super) fn remove_own(&self) {
+        if self.is_resumed {
+            return;
+        }
+        let links = self.data_directory.join("pg_tblspc");
+        if self.locks.len() == 1 + self.tablespaces.len() {
+            for oid in self.tablespaces.keys() {
+                let _ = fs::remove_file(links.join(oid.to_string()));
+            }
+            let _ = fs::remove_dir(&links);
+            let _ = self.remove_marks();
+        }
+        for directory in self.made.iter().rev() {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+/// Whether nothing is in a directory but what a new file system brings with it.
+fn check_empty(directory: &Path) -> Result<bool> {
+    let mut entries = fs::read_dir(directory)
+        .map_err(|error| Error::file("read directory", directory, &error))?;
+    Ok(entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lost+found")))
+}
+
+fn not_empty(directory: &Path) -> Error {
+    let error = Error::new(
+        ErrorKind::Config,
+        format!("directory \"{}\" is not empty", directory.display()),
+    );
+    if directory.join(UNFINISHED_RESTORE).exists() {
+        return error.with_detail("It holds a restore that was interrupted.").with_hint(
+            "Go on with it by the same command and --resume, or remove what is in the directory.",
+        );
+    }
+    error
+        .with_hint(
+            "Name a new or an empty directory, or remove what is in it. A tablespace goes elsewhere with --tablespace-mapping=OLD=NEW.",
+        )
+}

@@ -1,0 +1,56 @@
+//! The directories of a restore that is complete: their permissions, and all of them
+//! on disk.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{Target, unreadable};
+use crate::error::{Error, Result};
+
+impl Target {
+    /// Gives the directories the permissions without which the server does not start.
+    pub(in crate::base_backup) fn restrict(&self) -> Result<()> {
+        for root in self.roots() {
+            let failed = |error| Error::file("set permissions of directory", root, &error);
+            let mode = fs::metadata(root).map_err(failed)?.permissions().mode();
+            let allowed = (mode & 0o750) | 0o700;
+            if mode & 0o777 != allowed {
+                fs::set_permissions(root, fs::Permissions::from_mode(allowed)).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes all directories, so that every file's name is on disk.
+    pub(in crate::base_backup) fn sync_directories(&self) -> Result<()> {
+        for root in self.roots() {
+            // What a new file system brings with it may not even be readable.
+            let walk = walkdir::WalkDir::new(root)
+                .into_iter()
+                .filter_entry(|entry| entry.depth() == 0 || entry.file_name() != "lost+found");
+            for entry in walk {
+                let entry = entry.map_err(|error| unreadable(root, error))?;
+                // The root itself may be a link to a directory.
+                if entry.depth() == 0 || entry.file_type().is_dir() {
+                    sync(entry.path())?;
+                }
+            }
+        }
+        // An earlier run may have made the roots. Who may not open a parent did not
+        // make anything in it.
+        for parent in self.roots().chain(self.made.iter().map(PathBuf::as_path)) {
+            match parent.parent().map_or(Ok(()), sync) {
+                Err(_) if self.made.iter().all(|made| made != parent) => {}
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sync(directory: &Path) -> Result<()> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| Error::file("sync directory", directory, &error))
+}

@@ -58,9 +58,9 @@ pub struct Fetched {
 /// when the whole file is verified ([`verify`]) and on disk.
 ///
 /// It takes one request where the file has the likely ending; else the archive is
-/// listed. Histories of newer timelines are read when it has some and lacks the
-/// segment, and all behind it on its timeline. When an object is damaged and the archive has the file in another
-/// encoding, too, that one is taken.
+/// listed. Histories of newer timelines are read when it has some, and lacks the
+/// segment and all behind it on its timeline. When an object is damaged and the
+/// archive has the file in another encoding, too, that one is taken.
 ///
 /// # Errors
 /// * [`ErrorKind::NotFound`]: the archive does not have it.

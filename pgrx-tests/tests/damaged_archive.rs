@@ -66,8 +66,20 @@ fn right_or_refused(archive: &Archive, expected: &BTreeMap<PathBuf, Vec<u8>>, wh
 
 #[test]
 fn damage_of_any_object_of_a_backup_is_harmless_or_reported() {
+    damage_objects("lz4");
+}
+
+/// Nothing but the manifest tells when a file of such a tar has changed.
+#[test]
+fn damage_of_any_object_that_is_not_compressed_is_harmless_or_reported() {
+    damage_objects("none");
+}
+
+fn damage_objects(compression: &str) {
     let archive = Archive::file();
-    let mut cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let mut cluster = Cluster::build(PgVersion::V15)
+        .configuration(&format!("wal_e.compression = {compression}"))
+        .start_archiving_to(&archive);
     cluster.execute("CREATE TABLE t AS SELECT generate_series(1, 10000) i");
     cluster.backup_push();
     cluster.stop(StopMode::Fast);

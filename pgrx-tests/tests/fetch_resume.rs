@@ -160,5 +160,10 @@ fn ctrl_c_keeps_what_is_restored_and_says_how_to_go_on() {
     assert!(said.contains("--resume"), "{said}");
     assert!(!restore.target().join("global/pg_control").exists());
     lost.archive.proxy().set(Fault::None);
+    // That there is another newest backup by now changes nothing.
+    let sentinel = lost.archive.objects().into_iter().find(|name| name.contains("_sentinel"));
+    let sentinel = lost.archive.object(&sentinel.expect("a backup has one")).expect("it is listed");
+    let newer = "basebackups_005/base_0000000100000000000000FF_backup_stop_sentinel.json";
+    lost.archive.replace_object(newer, sentinel);
     lost.comes_back(restore);
 }

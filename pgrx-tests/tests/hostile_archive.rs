@@ -119,7 +119,6 @@ fn members_that_are_no_files_are_refused() {
         ("a hard link", b'1', "canary"),
         ("a character device", b'3', ""),
         ("a block device", b'4', ""),
-        ("a fifo", b'6', ""),
         ("a sparse file", b'S', ""),
     ] {
         let archive = Archive::file();
@@ -128,6 +127,21 @@ fn members_that_are_no_files_are_refused() {
         backup.put("part_001.tar.lz4", &tar);
         Attempt::new(&archive).refused(what, &["part_001.tar.lz4", "/base/odd"]);
     }
+}
+
+#[test]
+fn a_named_pipe_is_left_out() {
+    let archive = Archive::file();
+    let mut tar = Tar::new();
+    tar.empty("/log_pipe", b'6', "").file("/file", b"content");
+    MadeBackup::new(&archive).put("part_001.tar.lz4", &partition(&tar));
+    let attempt = Attempt::new(&archive);
+    let said = attempt.finished.stderr.clone();
+    attempt.finished.success();
+    assert!(said.contains("\"log_pipe\""), "{said}");
+    let data = attempt.scratch.path().join("around/data");
+    assert!(!data.join("log_pipe").exists());
+    assert_eq!(fs::read(data.join("file")).expect("it is restored"), b"content");
 }
 
 #[test]

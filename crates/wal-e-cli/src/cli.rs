@@ -221,7 +221,8 @@ pub struct BackupFetch {
     pub blind_restore: bool,
 
     /// Go on with a restore that was interrupted, given the same options: only what
-    /// is missing or damaged is fetched, and what is not of the backup is removed
+    /// is missing or damaged is fetched, and what is not of the backup is removed.
+    /// LATEST and AUTO mean the backup that was begun
     #[arg(long)]
     pub resume: bool,
 

@@ -1,6 +1,7 @@
 //! Work that blocks, and tasks that may panic, with one kind of error.
 
 use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -20,5 +21,17 @@ pub(crate) fn joined<T>(what: &str, result: Result<Result<T>, JoinError>) -> Res
         Err(error) if error.is_cancelled() => Err(Error::cancelled()),
         Err(error) => Err(Error::new(ErrorKind::Bug, format!("{what} ended in a panic"))
             .with_detail(format!("The panic was: {error}."))),
+    }
+}
+
+/// What `work` returns, or [`ErrorKind::Cancelled`] as soon as `cancel` is.
+pub(crate) async fn or_cancelled<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Error::cancelled()),
+        output = work => output,
     }
 }

@@ -48,7 +48,7 @@ fn restore(
     let recovery = recovery_config(arguments, &restore_command);
     let set_up = recovery.is_some();
     let mut request = FetchRequest {
-        name: arguments.name.clone(),
+        name: wanted_name(arguments, &directory, report)?,
         directory: directory.clone(),
         concurrency: usize::from(arguments.pool_size),
         tablespaces: tablespace_places(arguments)?,
@@ -60,7 +60,8 @@ fn restore(
         let opened = interrupt.or_cancelled(open(settings, report)).await;
         let opened = opened.map_err(|error| interrupt.failure(error))?;
         // Whether the target can be reached is known before a byte is written.
-        let planned = restore_plan::before_fetch(&opened, arguments, set_up, report);
+        let (name, options) = (&request.name, &arguments.recovery);
+        let planned = restore_plan::before_fetch(&opened, name, options, set_up, report);
         let planned = interrupt.or_cancelled(planned).await;
         let (name, doubt) = planned.map_err(|error| interrupt.failure(error))?;
         request.name = name;
@@ -90,6 +91,19 @@ fn restore(
         true => Event::of_result(&fetched, &directory).line(),
         false => format!("{}\n", fetched.name),
     })?)
+}
+
+/// The backup to restore. While a restore was interrupted a newer backup may have come,
+/// which is not the one to go on with.
+fn wanted_name(arguments: &cli::BackupFetch, directory: &Path, report: &Report) -> Result<String> {
+    if arguments.resume
+        && matches!(arguments.name.as_str(), "LATEST" | "AUTO")
+        && let Some(name) = base_backup::interrupted_restore(directory)?
+    {
+        report.log(&format!("going on with the restore of base backup {name}"));
+        return Ok(name);
+    }
+    Ok(arguments.name.clone())
 }
 
 /// Where the tablespaces go.

@@ -55,18 +55,18 @@ pub fn run(
     Ok(())
 }
 
-/// The backup that is to be fetched, once it is known that the target can be
-/// reached from it, and what there is to doubt. Without recovery options, `set_up`
+/// The backup that is to be fetched where `name` is asked for, once it is known that
+/// the target can be reached from it, and what there is to doubt. Without recovery options, `set_up`
 /// is false and nothing is refused.
 pub async fn before_fetch(
     opened: &Opened,
-    arguments: &cli::BackupFetch,
+    name: &str,
+    options: &cli::RecoveryOptions,
     set_up: bool,
     report: &Report,
 ) -> Result<(String, Option<String>)> {
-    let options = &arguments.recovery;
     let request = PlanRequest {
-        backup: BackupChoice::from(arguments.name.as_str()),
+        backup: BackupChoice::from(name),
         target: options.target.target(),
         timeline: options.target.recovery_target_timeline,
         standby: options.standby,
@@ -81,7 +81,7 @@ pub async fn before_fetch(
         }
         return Ok((plan.backup.name, None));
     }
-    Ok((arguments.name.clone(), doubt(outcome)?))
+    Ok((name.to_owned(), doubt(outcome)?))
 }
 
 /// What speaks against a restore of files alone: they can be had without any WAL, and

@@ -14,12 +14,10 @@ use super::target::Target;
 use super::unpack::file_mode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Notices;
+use crate::postgres::data_directory::CONTROL_FILE;
 
 /// PostgreSQL's control file has 8 kB.
 const LARGEST_CONTROL_BYTES: u64 = 64 * 1024;
-
-/// Where the control file is, below the data directory.
-pub(super) const CONTROL_FILE: &str = "global/pg_control";
 
 /// Where it is written before it gets its name.
 const NEW_CONTROL_FILE: &str = "global/pg_control.wal-e-new";
@@ -44,6 +42,23 @@ struct Control {
     is_own: bool,
 }
 
+/// Reads the control file out of its tar.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] when it is too large.
+pub(super) fn read_control(member: &mut impl Read) -> Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let mut limited = member.take(LARGEST_CONTROL_BYTES + 1);
+    limited.read_to_end(&mut content).map_err(Error::from_tar)?;
+    if content.len() as u64 > LARGEST_CONTROL_BYTES {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("tar member \"{CONTROL_FILE}\" is too large for a control file"),
+        ));
+    }
+    Ok(content)
+}
+
 impl Deferred {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -52,22 +67,8 @@ impl Deferred {
     /// Keeps the control file. One that stands in a tar of its own counts.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when it is too large, or comes twice.
-    pub(super) fn keep_control(
-        &self,
-        content: &mut impl Read,
-        mode: u32,
-        is_own: bool,
-    ) -> Result<()> {
-        let mut kept = Vec::new();
-        let mut limited = content.take(LARGEST_CONTROL_BYTES + 1);
-        limited.read_to_end(&mut kept).map_err(Error::from_tar)?;
-        if kept.len() as u64 > LARGEST_CONTROL_BYTES {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                format!("tar member \"{CONTROL_FILE}\" is too large for a control file"),
-            ));
-        }
+    /// [`ErrorKind::Corrupt`] when it comes twice.
+    pub(super) fn keep_control(&self, content: Vec<u8>, mode: u32, is_own: bool) -> Result<()> {
         let mut state = self.lock();
         match &state.control {
             Some(before) if before.is_own == is_own => Err(Error::new(
@@ -76,7 +77,7 @@ impl Deferred {
             )),
             Some(before) if before.is_own => Ok(()),
             _ => {
-                state.control = Some(Control { content: kept, mode, is_own });
+                state.control = Some(Control { content, mode, is_own });
                 Ok(())
             }
         }

@@ -28,6 +28,7 @@ pub fn tar(bytes: &[u8]) {
     let sink = Sink {
         target: Target::prepare(&data, BTreeMap::new(), false).expect("the directory is new"),
         deferred: Deferred::default(),
+        manifest: None,
         budget: Budget::new(Some(0), 0),
         syncing: SyncPool::start().expect("there are threads"),
         keeps_links: true,

@@ -1,7 +1,9 @@
-//! The backup manifest of a stored backup, and its way into a restored cluster.
+//! The backup manifest of a stored backup: what restored files must be, and its
+//! way into the restored cluster.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -11,15 +13,13 @@ use time::OffsetDateTime;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
+use crate::postgres::data_directory::{BACKUP_MANIFEST, TABLESPACE_MAP};
 use crate::postgres::{BackupManifest, ManifestFile};
 use crate::store::ObjectStore;
 use crate::tasks::blocking;
 
 /// The largest manifest that is read: some two hundred bytes a file.
 const LARGEST_BYTES: u64 = 8 * 1024 * 1024 * 1024;
-
-/// Of all that a manifest lists, what a restore writes itself.
-const TABLESPACE_MAP: &str = "tablespace_map";
 
 /// The manifest of a backup as it is stored; `None` when the backup has none, as
 /// those of WAL-G and WAL-E.
@@ -30,65 +30,105 @@ pub(super) async fn read(store: &dyn ObjectStore, backup: &str) -> Result<Option
     }
 }
 
-/// Writes the manifest of `backup`, if it has one, into the restored
-/// `data_directory` and syncs it, for `pg_verifybackup`. To be called when
-/// `tablespace_map` is as it shall be: where that is not the stored one, the
-/// manifest is made to say so.
-///
-/// A damaged manifest is left out with a warning: the backup can be restored
-/// without.
-///
-/// # Errors
-/// Those of the store and of the file system.
-pub(super) async fn place(
-    store: &dyn ObjectStore,
-    backup: &str,
-    data_directory: &Path,
-    notices: &Notices,
-) -> Result<()> {
-    let Some(stored) = read(store, backup).await? else { return Ok(()) };
-    let data_directory = data_directory.to_owned();
-    let placed = blocking("writing the backup manifest", move || {
-        let manifest = fitting(stored, &data_directory)?;
-        write(&data_directory.join("backup_manifest"), &manifest)
-    });
-    match placed.await {
-        Err(error) if error.kind() == ErrorKind::Corrupt => {
-            let url = store.url(layout::backup_manifest(backup).as_str());
-            notices.warning(format!(
-                "object \"{url}\" is not used, and there will be no backup_manifest: {error}"
+/// The manifest of a backup that is restored.
+#[derive(Debug)]
+pub(super) struct Manifest {
+    manifest: BackupManifest,
+    /// The files' places in it, in the order of their paths.
+    by_path: Vec<usize>,
+}
+
+impl Manifest {
+    /// Reads the manifest of a stored backup, if it has one.
+    ///
+    /// A damaged manifest is none, with a warning: the backup can be restored
+    /// without.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn find(
+        store: &dyn ObjectStore,
+        backup: &str,
+        notices: &Notices,
+    ) -> Result<Option<Self>> {
+        let Some(stored) = read(store, backup).await? else { return Ok(None) };
+        let parsed = blocking("reading the backup manifest", move || {
+            BackupManifest::parse(&stored).map(Manifest::new)
+        });
+        match parsed.await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let url = store.url(layout::backup_manifest(backup).as_str());
+                notices.warning(format!(
+                    "object \"{url}\" is not used, so that files are not compared with it, and there will be no backup_manifest: {error}"
+                ));
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
+    }
+
+    fn new(manifest: BackupManifest) -> Self {
+        let mut by_path: Vec<usize> = (0..manifest.files.len()).collect();
+        by_path.sort_by_key(|index| manifest.files[*index].path.as_slice());
+        Manifest { manifest, by_path }
+    }
+
+    /// Compares a file that came out of a tar with what is listed at its path. One
+    /// that is not listed is not looked at.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when it is another.
+    pub(super) fn check(&self, path: &Path, size_bytes: u64, crc32c: u32) -> Result<()> {
+        let path = path.as_os_str().as_bytes();
+        let files = &self.manifest.files;
+        let found = self.by_path.binary_search_by_key(&path, |index| &files[*index].path);
+        let Some(listed) = found.ok().and_then(|place| files.get(*self.by_path.get(place)?)) else {
+            return Ok(());
+        };
+        let differ = |what: String| Err(Error::new(ErrorKind::Corrupt, what));
+        if listed.size_bytes != size_bytes {
+            return differ(format!(
+                "it has {size_bytes} bytes, and {} in the backup manifest",
+                listed.size_bytes
             ));
-            Ok(())
         }
-        result => result,
+        if listed.crc32c != crc32c {
+            return differ(format!(
+                "it has the CRC-32C {crc32c:08x}, and {:08x} in the backup manifest",
+                listed.crc32c
+            ));
+        }
+        Ok(())
+    }
+
+    /// Writes the manifest into the restored `data_directory` and syncs it, for
+    /// `pg_verifybackup`. To be called when `tablespace_map` is as it shall be:
+    /// where that is not the stored one, the manifest is made to say so.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn place(&self, data_directory: &Path) -> Result<()> {
+        let path = data_directory.join(TABLESPACE_MAP);
+        let restored = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            result => {
+                let content = result.map_err(|error| Error::file("read file", &path, &error))?;
+                let now = OffsetDateTime::now_utc();
+                Some(ManifestFile::of_content(TABLESPACE_MAP, &content, now))
+            }
+        };
+        let content = |file: &ManifestFile| (file.size_bytes, file.crc32c);
+        let path = data_directory.join(BACKUP_MANIFEST);
+        if self.manifest.file(TABLESPACE_MAP).map(content) == restored.as_ref().map(content) {
+            return write(&path, &self.manifest);
+        }
+        let mut manifest = self.manifest.clone();
+        manifest.replace(TABLESPACE_MAP, restored);
+        write(&path, &manifest)
     }
 }
 
-/// The stored manifest, changed where the restored tablespace map differs.
-fn fitting(stored: Bytes, data_directory: &Path) -> Result<Bytes> {
-    let mut manifest = BackupManifest::parse(&stored)?;
-    let path = data_directory.join(TABLESPACE_MAP);
-    let restored = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        result => {
-            let content = result.map_err(|error| Error::file("read file", &path, &error))?;
-            let now = OffsetDateTime::now_utc();
-            Some(ManifestFile::of_content(TABLESPACE_MAP, &content, now))
-        }
-    };
-    let content = |file: &ManifestFile| (file.size_bytes, file.crc32c);
-    if manifest.file(TABLESPACE_MAP).map(content) == restored.as_ref().map(content) {
-        return Ok(stored);
-    }
-    manifest.replace(TABLESPACE_MAP, restored);
-    let mut changed = Vec::with_capacity(stored.len());
-    manifest
-        .write(&mut changed)
-        .map_err(|error| Error::io("could not format the backup manifest", &error))?;
-    Ok(changed.into())
-}
-
-fn write(path: &Path, content: &[u8]) -> Result<()> {
+fn write(path: &Path, manifest: &BackupManifest) -> Result<()> {
     // One that an earlier attempt left.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -96,12 +136,12 @@ fn write(path: &Path, content: &[u8]) -> Result<()> {
         }
         _ => {}
     }
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(
-        |mut file| {
-            file.write_all(content)?;
-            file.sync_all()
-        },
-    );
+    let written =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(|file| {
+            let mut buffered = BufWriter::new(file);
+            manifest.write(&mut buffered)?;
+            buffered.into_inner()?.sync_all()
+        });
     written.map_err(|error| Error::file("write file", path, &error))
 }
 
@@ -143,7 +183,9 @@ mod tests {
         }
         let (notices, queue) = notice::channel();
         for _ in ["first", "again"] {
-            place(&store, BACKUP, directory.path(), &notices).await.unwrap();
+            if let Some(manifest) = Manifest::find(&store, BACKUP, &notices).await.unwrap() {
+                manifest.place(directory.path()).unwrap();
+            }
         }
         (fs::read(directory.path().join("backup_manifest")).ok(), queue.drain().len())
     }
@@ -176,11 +218,26 @@ mod tests {
 
     #[tokio::test]
     async fn a_backup_without_manifest_gets_none() {
-        let directory = tempfile::tempdir().unwrap();
         let (notices, queue) = notice::channel();
         let store = MemoryStore::with_page_size(10);
-        place(&store, BACKUP, directory.path(), &notices).await.unwrap();
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        assert!(Manifest::find(&store, BACKUP, &notices).await.unwrap().is_none());
         assert!(queue.drain().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_differs_from_its_entry_is_told() {
+        let manifest = Manifest::new(BackupManifest::parse(&stored()).unwrap());
+        let check = |path: &str, content: &[u8]| {
+            let crc32c = crc32c::crc32c(content);
+            manifest.check(Path::new(path), content.len() as u64, crc32c)
+        };
+        check("PG_VERSION", b"15\n").unwrap();
+        check(TABLESPACE_MAP, STORED_MAP).unwrap();
+        check("not/listed", b"anything").unwrap();
+        let error = check("PG_VERSION", b"15").unwrap_err();
+        assert!(error.message().contains("2 bytes") && error.message().contains('3'), "{error}");
+        let error = check("PG_VERSION", b"16\n").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.message().contains("CRC-32C"), "{error}");
     }
 }

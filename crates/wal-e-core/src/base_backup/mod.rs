@@ -38,6 +38,7 @@ pub(crate) use list::{list_sound, newest_identified, stored};
 pub use progress::{Phase, Progress};
 pub use push::{BackupPush, BackupStart, BackupStop, PushOptions};
 pub use recovery::RecoveryConfig;
+pub use resume::interrupted_restore;
 pub use tablespaces::TablespacePlaces;
 pub use unfinished::Taker;
 pub use verify::{Finding, Verified, VerifyProgress, VerifyRequest, verify};

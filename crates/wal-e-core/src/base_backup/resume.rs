@@ -13,11 +13,10 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::chain::{Chain, Level};
-use super::deferred::CONTROL_FILE;
 use super::journal::{self, DoneTar, Journal, Subject};
 use super::target::Target;
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::data_directory::UNFINISHED_RESTORE;
+use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
 
 /// How an interrupted restore stands.
 #[derive(Debug)]
@@ -26,6 +25,19 @@ pub(super) enum Interrupted {
     Unfinished(Vec<DoneTar>),
     /// All was on disk, only the note was left.
     Finished(Vec<DoneTar>),
+}
+
+/// The backup whose restore into `data_directory` was interrupted, if one was.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when there is a note that does not say so, and those of
+/// the file system.
+pub fn interrupted_restore(data_directory: &Path) -> Result<Option<String>> {
+    if !data_directory.join(UNFINISHED_RESTORE).is_file() {
+        return Ok(None);
+    }
+    let (mut noted, _) = Journal::read(data_directory)?;
+    Ok(noted.backups.pop())
 }
 
 /// Looks whether the restore that was interrupted in a data directory, if there

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::member;
 use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::data_directory::{BACKUP_LABEL, CONTROL_FILE, TABLESPACE_MAP};
 use crate::sentinel::{FileMetadata, FilesMetadata};
 
 /// How a member becomes a file.
@@ -37,7 +38,7 @@ struct Wanted {
 }
 
 /// Of the backup that is asked for these are taken, listed or not.
-const ALWAYS: [&str; 3] = ["global/pg_control", "backup_label", "tablespace_map"];
+const ALWAYS: [&str; 3] = [CONTROL_FILE, BACKUP_LABEL, TABLESPACE_MAP];
 
 impl Selection {
     /// All files of a full backup that has no list of them.

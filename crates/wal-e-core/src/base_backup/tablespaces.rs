@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::data_directory::TABLESPACE_MAP;
 use crate::postgres::tablespace_map;
 use crate::sentinel::TablespaceSpec;
 
@@ -129,7 +130,7 @@ pub(super) fn rewrite_map(
     places: &BTreeMap<u32, PathBuf>,
     in_place: bool,
 ) -> Result<()> {
-    let path = data_directory.join("tablespace_map");
+    let path = data_directory.join(TABLESPACE_MAP);
     if in_place && path.exists() {
         // Whatever it says.
         return write_map(&path, "");

@@ -36,6 +36,8 @@ pub(super) enum MemberKind {
     Directory,
     /// A symbolic link, and where it leads.
     SymbolicLink(PathBuf),
+    /// A named pipe: has no content, and PostgreSQL needs none.
+    Fifo,
     /// Something that no cluster has, in words.
     Unsupported(&'static str),
 }
@@ -186,7 +188,7 @@ impl<R: Read> TarReader<R> {
             b'1' => MemberKind::Unsupported("a hard link"),
             b'3' => MemberKind::Unsupported("a character device"),
             b'4' => MemberKind::Unsupported("a block device"),
-            b'6' => MemberKind::Unsupported("a FIFO"),
+            b'6' => MemberKind::Fifo,
             b'S' => MemberKind::Unsupported("a sparse file"),
             _ => MemberKind::Unsupported("of an unknown type"),
         };
@@ -542,7 +544,6 @@ mod tests {
             (member("x", b'1', b""), "a hard link"),
             (member("x", b'3', b""), "a character device"),
             (member("x", b'4', b""), "a block device"),
-            (member("x", b'6', b""), "a FIFO"),
             (member("x", b'S', b""), "a sparse file"),
             (member("x", b'D', b""), "of an unknown type"),
             (
@@ -552,6 +553,7 @@ mod tests {
         ] {
             assert_eq!(read_all(&tar).unwrap()[0].0.kind, MemberKind::Unsupported(kind));
         }
+        assert_eq!(read_all(&member("x", b'6', b"")).unwrap()[0].0.kind, MemberKind::Fifo);
     }
 
     #[test]

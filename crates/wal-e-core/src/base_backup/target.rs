@@ -11,9 +11,8 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::deferred::CONTROL_FILE;
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::data_directory::UNFINISHED_RESTORE;
+use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
 
 /// The directories that a restore fills.
 #[derive(Debug)]

@@ -529,8 +529,8 @@ async fn an_interrupted_restore_goes_on_with_what_is_missing() {
     let restored = fixture.dir.path().join("restored");
     let tars = fixture.keys().await.iter().filter(|key| key.contains("/part_")).count() as u64;
     assert!(tars > 6, "{tars} tars");
-    // Sentinel, list of files, label, control file; then the tars.
-    interrupted_at(&fixture, 5 + tars - 3).await;
+    // Sentinel, list of files, manifest, label, control file; then the tars.
+    interrupted_at(&fixture, 6 + tars - 3).await;
     assert!(!restored.join("global/pg_control").exists());
 
     // Without being told to, nothing goes on, and with other places neither.
@@ -544,7 +544,7 @@ async fn an_interrupted_restore_goes_on_with_what_is_missing() {
     let fetched = fixture.resume().await.unwrap();
     // Those that were under way when the store failed may have been done or not.
     let gets = fixture.store.calls(Operation::Get) - before;
-    assert!((4 + 3..4 + tars - 2).contains(&gets), "{gets} of {tars}");
+    assert!((5 + 2..5 + tars - 3).contains(&gets), "{gets} of {tars}");
     fixture.is_the_same(&fetched);
     assert!(fixture.resume().await.unwrap_err().message().contains("not empty"));
 }
@@ -555,7 +555,7 @@ async fn what_was_damaged_between_two_runs_is_fetched_again() {
     fixture.push().await.unwrap();
     let restored = fixture.dir.path().join("restored");
     let tars = fixture.keys().await.iter().filter(|key| key.contains("/part_")).count() as u64;
-    interrupted_at(&fixture, 4 + tars).await;
+    interrupted_at(&fixture, 5 + tars).await;
     let mut some: Vec<PathBuf> = files(&restored)
         .into_keys()
         .filter(|path| path.starts_with("base/5/"))
@@ -577,7 +577,7 @@ async fn a_note_that_was_left_behind_is_cleared_away() {
     let fixture = Fixture::new().await;
     fixture.push().await.unwrap();
     let tars = fixture.keys().await.iter().filter(|key| key.contains("/part_")).count() as u64;
-    interrupted_at(&fixture, 4 + tars).await;
+    interrupted_at(&fixture, 5 + tars).await;
     let note = fixture.dir.path().join("restored/wal_e.unfinished_restore");
     let text = fs::read(&note).unwrap();
     fixture.resume().await.unwrap();
@@ -585,20 +585,52 @@ async fn a_note_that_was_left_behind_is_cleared_away() {
     fs::write(&note, text).unwrap();
     let before = fixture.store.calls(Operation::Get);
     fixture.resume().await.unwrap();
-    assert_eq!(fixture.store.calls(Operation::Get) - before, 2, "only what tells the backup");
+    assert_eq!(fixture.store.calls(Operation::Get) - before, 3, "only what tells the backup");
     assert!(!note.exists());
 }
 
 #[tokio::test]
-async fn a_damaged_backup_leaves_nothing_even_when_it_is_gone_on_with() {
+async fn damage_does_not_undo_what_an_earlier_run_restored() {
     let fixture = Fixture::new().await;
     fixture.push().await.unwrap();
     let tars = fixture.keys().await.iter().filter(|key| key.contains("/part_")).count() as u64;
-    interrupted_at(&fixture, 4 + tars).await;
+    interrupted_at(&fixture, 5 + tars).await;
     let key = layout::tar_partition(NAME, "backup_label.tar.lz4");
-    let put = fixture.memory.put(&key, "?".into(), PutMode::Replace, &NO_ATTRIBUTES);
-    let _ = put.await.unwrap();
-    assert_eq!(fixture.resume().await.unwrap_err().kind(), ErrorKind::Corrupt);
-    assert!(files(&fixture.dir.path().join("restored")).is_empty());
-    assert!(files(&fixture.dir.path().join("restored_space")).is_empty());
+    let sound = fixture.bytes(&key).await;
+    for object in ["?".into(), sound] {
+        assert!(files(&fixture.dir.path().join("restored")).len() > 10);
+        let put = fixture.memory.put(&key, object, PutMode::Replace, &NO_ATTRIBUTES);
+        let _ = put.await.unwrap();
+        match fixture.resume().await {
+            Ok(fetched) => fixture.is_the_same(&fetched),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt),
+        }
+    }
+    assert!(fixture.dir.path().join("restored/global/pg_control").exists());
+}
+
+#[tokio::test]
+async fn files_of_tars_without_checksums_are_compared_with_the_manifest() {
+    for tar in ["part_002.tar", "pg_control.tar", "backup_label.tar"] {
+        let mut fixture = Fixture::new().await;
+        fixture.compression = Compression::new(Encoding::None, None).unwrap();
+        fixture.push().await.unwrap();
+        let key = layout::tar_partition(NAME, tar);
+        let mut content = fixture.bytes(&key).await.to_vec();
+        let (place, name) = {
+            let mut archive = tar::Archive::new(&content[..]);
+            let mut members = archive.entries().unwrap().map(Result::unwrap);
+            let member = members.find(|member| member.size() > 2).unwrap();
+            (member.raw_file_position(), member.path().unwrap().display().to_string())
+        };
+        content[usize::try_from(place).unwrap() + 1] ^= 4;
+        let put = fixture.memory.put(&key, content.into(), PutMode::Replace, &NO_ATTRIBUTES);
+        let _ = put.await.unwrap();
+        let error = fixture.fetch(NAME).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{tar}");
+        for word in [tar, &name, "CRC-32C"] {
+            assert!(error.message().contains(word), "{word}: {error}");
+        }
+        assert!(fixture.nothing_restored());
+    }
 }

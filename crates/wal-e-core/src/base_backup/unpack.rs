@@ -3,11 +3,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::deferred::{CONTROL_FILE, Deferred};
+use super::deferred::{Deferred, read_control};
 use super::increment;
+use super::manifest::Manifest;
 use super::member;
 use super::selection::{Selection, Take};
 use super::syncing::{Batch, SyncPool};
@@ -15,7 +16,7 @@ use super::tar_reader::{Member, MemberKind, TarReader};
 use super::target::Target;
 use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::data_directory::UNFINISHED_RESTORE;
+use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
 
 /// How files are written, in bytes.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -27,6 +28,8 @@ pub(super) struct Sink {
     pub(super) target: Target,
     /// What is written last.
     pub(super) deferred: Deferred,
+    /// What the files must be, of backups that tell.
+    pub(super) manifest: Option<Manifest>,
     /// How much may come.
     pub(super) budget: Budget,
     /// Brings files to the disk.
@@ -54,7 +57,11 @@ impl Budget {
         Budget { limit: bytes.saturating_add(1 << 30), used: AtomicU64::new(0) }
     }
 
-    fn take(&self, bytes: u64) -> Result<()> {
+    /// Uses `bytes` of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when there is not so much left.
+    pub(super) fn take(&self, bytes: u64) -> Result<()> {
         let used = self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if used <= self.limit {
             return Ok(());
@@ -78,6 +85,8 @@ pub(super) struct Unpacked {
     pub(super) members: Option<Vec<(String, Option<u64>)>>,
     /// Links that were passed over.
     pub(super) links: u64,
+    /// The first named pipe, if there is one: they are passed over.
+    pub(super) fifo: Option<PathBuf>,
 }
 
 /// Unpacks the tar in `source`, encoded as `encoding`, and syncs its files.
@@ -158,10 +167,11 @@ impl<R: Read> Unpacking<'_, R> {
             MemberKind::File => match self.selection.take(&path) {
                 None => Ok(()),
                 Some(_) if path == Path::new(CONTROL_FILE) && self.selection.is_tip() => {
-                    let deferred = &self.sink.deferred;
                     // It is not on disk: a restore that goes on needs this tar again.
                     self.unpacked.members = None;
-                    deferred.keep_control(&mut self.tar, member.mode, self.is_control)
+                    let content = read_control(&mut self.tar)?;
+                    self.check(&path, content.len() as u64, crc32c::crc32c(&content))?;
+                    self.sink.deferred.keep_control(content, member.mode, self.is_control)
                 }
                 Some(_) if came_before => Err(comes_twice()),
                 Some(Take::Whole) => self.file(&path, member),
@@ -175,6 +185,10 @@ impl<R: Read> Unpacking<'_, R> {
                 } else {
                     self.unpacked.links += 1;
                 }
+                Ok(())
+            }
+            MemberKind::Fifo => {
+                self.unpacked.fifo.get_or_insert(path);
                 Ok(())
             }
             MemberKind::Unsupported(kind) => Err(Error::new(
@@ -202,7 +216,8 @@ impl<R: Read> Unpacking<'_, R> {
                 }
                 result => result.map_err(|error| Error::file("create file", &place, &error))?,
             };
-        self.copy(&mut file, &place)?;
+        let crc32c = self.copy(&mut file, &place)?;
+        self.check(path, member.size, crc32c)?;
         let mode = file_mode(member.mode);
         if mode != 0o600 {
             file.set_permissions(fs::Permissions::from_mode(mode))
@@ -237,8 +252,18 @@ impl<R: Read> Unpacking<'_, R> {
         Ok(())
     }
 
-    /// Like `io::copy`, but tells the errors of the two sides apart.
-    fn copy(&mut self, file: &mut File, place: &Path) -> Result<()> {
+    /// Whether a file of the backup that is asked for is what was backed up.
+    fn check(&self, path: &Path, size_bytes: u64, crc32c: u32) -> Result<()> {
+        match &self.sink.manifest {
+            Some(manifest) if self.selection.is_tip() => manifest.check(path, size_bytes, crc32c),
+            _ => Ok(()),
+        }
+    }
+
+    /// Like `io::copy`, but tells the errors of the two sides apart. Returns the
+    /// CRC-32C of what came.
+    fn copy(&mut self, file: &mut File, place: &Path) -> Result<u32> {
+        let mut crc32c = 0;
         loop {
             let mut length = 0;
             while length < self.buffer.len() {
@@ -250,8 +275,9 @@ impl<R: Read> Unpacking<'_, R> {
                 }
             }
             if length == 0 {
-                return Ok(());
+                return Ok(crc32c);
             }
+            crc32c = crc32c::crc32c_append(crc32c, &self.buffer[..length]);
             file.write_all(&self.buffer[..length])
                 .map_err(|error| Error::file("write file", place, &error))?;
         }

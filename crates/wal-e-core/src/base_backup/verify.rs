@@ -16,7 +16,6 @@ mod needed_wal;
 mod report;
 mod tar_content;
 
-use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,13 +24,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::chain::{self, Chain};
 use super::list::resolve;
+use super::tablespaces::TablespacePlaces;
+use super::unpack::Budget;
 use crate::codec::Encoding;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey, TarKind};
 use crate::sentinel::FilesMetadata;
 use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
 use crate::tasks::blocking;
-use crate::transfer::download;
+use crate::transfer::{Counted, cancellable, download};
 use documents::Documents;
 use inventory::Inventory;
 pub use report::Finding;
@@ -94,8 +95,13 @@ pub async fn verify(
     let cancel = cancel.child_token();
     // Threads that read know only the token.
     let _ended = cancel.clone().drop_guard();
-    let verification =
-        Verification { store, concurrency: request.concurrency.max(1), progress, cancel };
+    let verification = Verification {
+        store,
+        concurrency: request.concurrency.max(1),
+        progress,
+        file_bytes: AtomicU64::new(0),
+        cancel,
+    };
     tokio::select! {
         verified = verification.chain(&request.name) => verified,
         () = verification.cancel.cancelled() => Err(Error::cancelled()),
@@ -107,6 +113,8 @@ struct Verification {
     store: Arc<dyn ObjectStore>,
     concurrency: usize,
     progress: Arc<VerifyProgress>,
+    /// Bytes of the files in all tars read so far.
+    file_bytes: AtomicU64,
     cancel: CancellationToken,
 }
 
@@ -160,16 +168,20 @@ impl Verification {
         Ok(Verified { name, findings })
     }
 
-    /// What a restore looks at before it writes, by the code that does so: nothing
-    /// that it refuses may pass.
+    /// What a restore looks at before it writes, by the code that does so, and whether
+    /// its limit is kept: nothing that it refuses may pass.
     async fn as_a_restore_begins(
         &self,
         name: &str,
         is_delta: bool,
         findings: &mut Vec<Finding>,
     ) -> Result<()> {
-        let found = documents::hold_back(Chain::find(&*self.store, name).await)?;
-        let Err(error) = found else { return Ok(()) };
+        let found = Chain::find(&*self.store, name).await.and_then(|chain| {
+            let budget = Budget::new(chain.uncompressed_bytes(), chain.bytes());
+            budget.take(self.file_bytes.load(Ordering::Relaxed))?;
+            TablespacePlaces::default().of(chain.tip().sentinel.spec.as_ref())
+        });
+        let Err(error) = documents::hold_back(found)? else { return Ok(()) };
         let check = if is_delta { report::DELTA } else { report::TARS };
         findings.retain(|finding| finding.check_name != check || finding.ok != Some(true));
         let mut report = Report::new(None);
@@ -254,7 +266,11 @@ impl Verification {
         let mut contents = stream::iter(contents).buffer_unordered(self.concurrency);
         while let Some((tar, content)) = contents.next().await {
             match content {
-                Ok(content) => inventory.add(&tar, content, report),
+                Ok(content) => {
+                    let bytes = content.files.iter().map(|file| file.size_bytes).sum();
+                    self.file_bytes.fetch_add(bytes, Ordering::Relaxed);
+                    inventory.add(&tar, content, report);
+                }
                 Err(error) if is_of_one_object(&error) => {
                     report.failed_with(report::TARS, &tar.url, &error);
                 }
@@ -265,11 +281,12 @@ impl Verification {
     }
 
     async fn read_tar(&self, tar: &Tar, expected: Expected) -> Result<TarContent> {
-        let reader = Watched {
-            inner: download(self.store.get(&tar.object.key, 0, None).await?),
-            progress: Arc::clone(&self.progress),
-            cancel: self.cancel.clone(),
+        let object = self.store.get(&tar.object.key, 0, None).await?;
+        let progress = Arc::clone(&self.progress);
+        let count = move |bytes| {
+            progress.bytes_read.fetch_add(bytes, Ordering::Relaxed);
         };
+        let reader = Counted::new(download(cancellable(object, self.cancel.clone())), count);
         let encoding = tar.encoding;
         blocking("reading a tar", move || TarContent::read(reader, encoding, &expected)).await
     }
@@ -285,24 +302,6 @@ fn is_of_one_object(error: &Error) -> bool {
             | ErrorKind::Config
             | ErrorKind::Io
     )
-}
-
-/// Counts what is read, and ends when the verification does.
-struct Watched<R> {
-    inner: R,
-    progress: Arc<VerifyProgress>,
-    cancel: CancellationToken,
-}
-
-impl<R: Read> Read for Watched<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.cancel.is_cancelled() {
-            return Err(Error::cancelled().into());
-        }
-        let length = self.inner.read(buffer)?;
-        self.progress.bytes_read.fetch_add(length as u64, Ordering::Relaxed);
-        Ok(length)
-    }
 }
 
 #[cfg(test)]

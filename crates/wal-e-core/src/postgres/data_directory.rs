@@ -26,9 +26,9 @@ const EMPTIED_DIRECTORIES: [&str; 11] = [
 /// Files of the top level that must not be in a restored cluster, or that a
 /// restore brings from elsewhere.
 const EXCLUDED_FILES: [&str; 11] = [
-    "backup_label",
+    BACKUP_LABEL,
     "backup_label.old",
-    "backup_manifest",
+    BACKUP_MANIFEST,
     "current_logfiles.tmp",
     "postgresql.auto.conf.tmp",
     "postmaster.opts",
@@ -36,8 +36,20 @@ const EXCLUDED_FILES: [&str; 11] = [
     "recovery.conf",
     "recovery.signal",
     "standby.signal",
-    "tablespace_map",
+    TABLESPACE_MAP,
 ];
+
+/// The control file.
+pub const CONTROL_FILE: &str = "global/pg_control";
+
+/// What tells a server that starts from a base backup where replay begins.
+pub const BACKUP_LABEL: &str = "backup_label";
+
+/// Where the tablespaces of a base backup are.
+pub const TABLESPACE_MAP: &str = "tablespace_map";
+
+/// What `pg_verifybackup` reads.
+pub const BACKUP_MANIFEST: &str = "backup_manifest";
 
 /// How the names of wal_e's own files in the data directory begin.
 pub const UNFINISHED_BACKUP: &str = "wal_e.unfinished_backup";
@@ -55,7 +67,7 @@ pub fn is_excluded(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     // pg_control goes into a tar of its own.
     EXCLUDED_FILES.contains(&path)
-        || path == "global/pg_control"
+        || path == CONTROL_FILE
         || path.starts_with(UNFINISHED_BACKUP)
         || path.starts_with(UNFINISHED_RESTORE)
         || name.starts_with("pgsql_tmp")

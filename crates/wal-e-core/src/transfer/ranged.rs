@@ -9,12 +9,16 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
-use tokio::sync::mpsc;
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
+use super::cancellable::cancellable;
+use super::chunks::{Chunks, channel, give, pump};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::store::{ObjectReader, ObjectStore};
+use crate::tasks::or_cancelled;
 
 /// Bytes that one request asks for.
 const RANGE_BYTES: u64 = 8 * 1024 * 1024;
@@ -22,10 +26,13 @@ const RANGE_BYTES: u64 = 8 * 1024 * 1024;
 /// Ranges of one object in flight, the one that is read included.
 const RANGES_AT_ONCE: usize = 4;
 
+/// Chunks that may wait: all of a range, or it would come only when it is read.
+const CHUNKS_AHEAD: usize = Semaphore::MAX_PERMITS;
+
 /// The bytes of an object, for a thread that may block.
 pub struct RangedReader {
     source: Source,
-    ranges: VecDeque<Range>,
+    ranges: VecDeque<Chunks>,
     current: Bytes,
     /// Where the next range begins that was not asked for yet.
     next: u64,
@@ -41,12 +48,7 @@ struct Source {
     etag: Option<String>,
     range_bytes: u64,
     ranges_at_once: usize,
-}
-
-/// One range that is on its way. `None` is its end; a channel that closes
-/// without it was cut.
-struct Range {
-    chunks: mpsc::UnboundedReceiver<Result<Option<Bytes>>>,
+    cancel: CancellationToken,
 }
 
 /// Opens an object. Must be called on a tokio runtime; the reader must be used off
@@ -54,9 +56,14 @@ struct Range {
 ///
 /// # Errors
 /// Those of [`ObjectStore::get`]. An object that is replaced by another one while
-/// it is read is [`ErrorKind::Conflict`] in the reader.
-pub async fn download_ranges(store: Arc<dyn ObjectStore>, key: &ObjectKey) -> Result<RangedReader> {
-    open(store, key, RANGE_BYTES, RANGES_AT_ONCE).await
+/// it is read is [`ErrorKind::Conflict`] in the reader. Once `cancel` is cancelled,
+/// both end with [`ErrorKind::Cancelled`].
+pub async fn download_ranges(
+    store: Arc<dyn ObjectStore>,
+    key: &ObjectKey,
+    cancel: CancellationToken,
+) -> Result<RangedReader> {
+    open(store, key, RANGE_BYTES, RANGES_AT_ONCE, cancel).await
 }
 
 async fn open(
@@ -64,8 +71,10 @@ async fn open(
     key: &ObjectKey,
     range_bytes: u64,
     ranges_at_once: usize,
+    cancel: CancellationToken,
 ) -> Result<RangedReader> {
-    let first = store.get_range(key, 0, Some(range_bytes), None).await?;
+    let opening = store.get_range(key, 0, Some(range_bytes), None);
+    let first = or_cancelled(&cancel, opening).await?;
     let source = Source {
         store,
         runtime: tokio::runtime::Handle::current(),
@@ -74,6 +83,7 @@ async fn open(
         etag: first.info.etag.clone(),
         range_bytes,
         ranges_at_once,
+        cancel,
     };
     let mut reader = RangedReader {
         ranges: VecDeque::from([source.pass_on(first)]),
@@ -87,48 +97,39 @@ async fn open(
 
 impl Source {
     /// Hands on the chunks of a range that is open.
-    fn pass_on(&self, range: ObjectReader) -> Range {
-        let (sender, chunks) = mpsc::unbounded_channel();
-        self.runtime.spawn(pump(range, sender));
-        Range { chunks }
+    fn pass_on(&self, range: ObjectReader) -> Chunks {
+        let (sender, chunks) = channel(CHUNKS_AHEAD);
+        self.runtime.spawn(pump(cancellable(range, self.cancel.clone()).body, sender));
+        chunks
     }
 
     /// Opens the range at `offset` and hands on its chunks.
-    fn begin(&self, offset: u64) -> Range {
-        let (sender, chunks) = mpsc::unbounded_channel();
+    fn begin(&self, offset: u64) -> Chunks {
+        let (sender, chunks) = channel(CHUNKS_AHEAD);
         let this = self.clone();
         self.runtime.spawn(async move {
-            let etag = this.etag.as_deref();
-            let get = this.store.get_range(&this.key, offset, Some(this.range_bytes), etag);
             let opened = tokio::select! {
-                opened = get => opened,
+                opened = or_cancelled(&this.cancel, this.open(offset)) => opened,
                 () = sender.closed() => return,
             };
             match opened {
-                Ok(range) if range.info.size_bytes == this.size_bytes => pump(range, sender).await,
-                // Says little where there is an etag, and all there is without one.
-                Ok(_) => {
-                    let url = this.store.url(this.key.as_str());
-                    let message = format!("object \"{url}\" changed while it was read");
-                    drop(sender.send(Err(Error::new(ErrorKind::Conflict, message))));
-                }
-                Err(error) => drop(sender.send(Err(error))),
+                Ok(range) => pump(cancellable(range, this.cancel).body, sender).await,
+                Err(error) => drop(sender.send(Err(error)).await),
             }
         });
-        Range { chunks }
+        chunks
     }
-}
 
-async fn pump(mut range: ObjectReader, sender: mpsc::UnboundedSender<Result<Option<Bytes>>>) {
-    loop {
-        let chunk = tokio::select! {
-            chunk = range.body.next_chunk() => chunk,
-            () = sender.closed() => return,
-        };
-        let last = !matches!(chunk, Ok(Some(_)));
-        if sender.send(chunk).is_err() || last {
-            return;
+    async fn open(&self, offset: u64) -> Result<ObjectReader> {
+        let (store, etag) = (&self.store, self.etag.as_deref());
+        let range = store.get_range(&self.key, offset, Some(self.range_bytes), etag).await?;
+        // Says little where there is an etag, and all there is without one.
+        if range.info.size_bytes != self.size_bytes {
+            let url = store.url(self.key.as_str());
+            let message = format!("object \"{url}\" changed while it was read");
+            return Err(Error::new(ErrorKind::Conflict, message));
         }
+        Ok(range)
     }
 }
 
@@ -144,27 +145,16 @@ impl RangedReader {
 
 impl Read for RangedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while !self.current.has_remaining() {
+        while self.current.is_empty() {
             let Some(range) = self.ranges.front_mut() else { return Ok(0) };
-            match range.chunks.blocking_recv() {
-                Some(Ok(Some(chunk))) => self.current = chunk,
-                Some(Ok(None)) => {
-                    self.ranges.pop_front();
-                    self.ask_for_more();
-                }
-                Some(Err(error)) => return Err(error.into()),
-                None => {
-                    return Err(Error::new(
-                        ErrorKind::Cancelled,
-                        "the download ended before the object did",
-                    )
-                    .into());
-                }
+            if let Some(chunk) = range.next()? {
+                self.current = chunk;
+            } else {
+                self.ranges.pop_front();
+                self.ask_for_more();
             }
         }
-        let length = buffer.len().min(self.current.len());
-        self.current.copy_to_slice(&mut buffer[..length]);
-        Ok(length)
+        Ok(give(&mut self.current, buffer))
     }
 }
 
@@ -176,6 +166,7 @@ mod tests {
     use crate::store::faulty::{Fault, FaultyStore, Operation, When};
     use crate::store::memory::MemoryStore;
     use crate::store::{Attributes, PutMode, PutOutcome};
+    use crate::tasks::blocking;
 
     fn key() -> ObjectKey {
         ObjectKey::from_listing("object").unwrap()
@@ -189,7 +180,7 @@ mod tests {
 
     async fn read(store: &FaultyStore<MemoryStore>, range_bytes: u64) -> Result<Vec<u8>> {
         let store: Arc<dyn ObjectStore> = Arc::new(store.clone());
-        let mut reader = open(store, &key(), range_bytes, 3).await?;
+        let mut reader = open(store, &key(), range_bytes, 3, CancellationToken::new()).await?;
         let read = tokio::task::spawn_blocking(move || {
             let mut content = Vec::new();
             reader.read_to_end(&mut content).map(|_| content)
@@ -216,7 +207,7 @@ mod tests {
         let memory = MemoryStore::new();
         put(&memory, vec![1; 1000]).await;
         let store: Arc<dyn ObjectStore> = Arc::new(memory.clone());
-        let mut reader = open(store, &key(), 10, 2).await.unwrap();
+        let mut reader = open(store, &key(), 10, 2, CancellationToken::new()).await.unwrap();
         put(&memory, vec![2; 1000]).await;
         let read = tokio::task::spawn_blocking(move || reader.read_to_end(&mut Vec::new()));
         let error = Error::from_io("could not read", read.await.unwrap().unwrap_err());
@@ -238,13 +229,41 @@ mod tests {
         let memory = MemoryStore::new();
         put(&memory, vec![1; 1000]).await;
         let store = FaultyStore::new(memory).with(Operation::Get, When::From(2), Fault::Hang);
-        let reader = open(Arc::new(store.clone()), &key(), 10, 3).await.unwrap();
+        let cancel = CancellationToken::new();
+        let reader = open(Arc::new(store.clone()), &key(), 10, 3, cancel).await.unwrap();
         while store.calls(Operation::Get) < 3 {
             tokio::task::yield_now().await;
         }
         drop(reader);
         while store.running() > 0 {
             tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_cancelled_comes_back_from_a_store_that_hangs() {
+        let memory = MemoryStore::new();
+        put(&memory, vec![1; 1000]).await;
+        for first_to_hang in [1, 2, 4] {
+            let hang = When::From(first_to_hang);
+            let store = FaultyStore::new(memory.clone()).with(Operation::Get, hang, Fault::Hang);
+            let cancel = CancellationToken::new();
+            let shared: Arc<dyn ObjectStore> = Arc::new(store.clone());
+            let (key, ends) = (key(), cancel.clone());
+            let reading = tokio::spawn(async move {
+                let mut reader = open(shared, &key, 10, 3, ends).await?;
+                let read = blocking("reading", move || {
+                    let read = reader.read_to_end(&mut Vec::new());
+                    read.map_err(|error| Error::from_io("could not read", error))
+                });
+                read.await
+            });
+            while store.calls(Operation::Get) < first_to_hang {
+                tokio::task::yield_now().await;
+            }
+            cancel.cancel();
+            let read = tokio::time::timeout(Duration::from_secs(60), reading).await;
+            assert_eq!(read.unwrap().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
         }
     }
 }

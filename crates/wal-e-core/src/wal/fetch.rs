@@ -5,8 +5,6 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::content::{Content, damaged};
@@ -18,9 +16,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::notice::Notices;
 use crate::postgres::{SegmentSize, SystemIdentifier, WalFileName};
-use crate::store::{ObjectBody, ObjectReader, ObjectStore};
-use crate::tasks::blocking;
-use crate::transfer::{DownloadReader, download};
+use crate::store::ObjectStore;
+use crate::tasks::{blocking, or_cancelled};
+use crate::transfer::{DownloadReader, cancellable, download};
 
 /// How often a file that is missing in front of others is looked for again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -231,8 +229,7 @@ pub(super) async fn read_object(
     let url = store.url(key.as_str());
     let object = or_cancelled(&options.cancel, store.get(key, 0, None)).await?;
     let kept = object.info.attributes.content_xxh128.clone();
-    let body = Box::new(CancellableBody { body: object.body, cancel: options.cancel.clone() });
-    let reader = download(ObjectReader { info: object.info, body });
+    let reader = download(cancellable(object, options.cancel.clone()));
     let ending = KeyEnding::of(key, name).unwrap_or_default();
     let (name, into) = (name.clone(), into.map(Path::to_owned));
     let system_identifier = options.system_identifier;
@@ -282,31 +279,6 @@ pub(super) fn read_failed(url: &str, source: std::io::Error) -> Error {
     match error.hint() {
         Some(hint) => damaged.with_hint(hint),
         None => damaged,
-    }
-}
-
-/// A body that ends with an error as soon as it is cancelled, so that whoever
-/// blocks on it comes back.
-struct CancellableBody {
-    body: Box<dyn ObjectBody>,
-    cancel: CancellationToken,
-}
-
-#[async_trait]
-impl ObjectBody for CancellableBody {
-    async fn next_chunk(&mut self) -> Result<Option<Bytes>> {
-        or_cancelled(&self.cancel, self.body.next_chunk()).await
-    }
-}
-
-async fn or_cancelled<T>(
-    cancel: &CancellationToken,
-    work: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(Error::cancelled()),
-        output = work => output,
     }
 }
 

@@ -1,12 +1,15 @@
 use std::io::Write;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+
 use super::super::sample::{self, CLUSTER};
 use super::*;
 use crate::codec::{Compression, Compressor};
 use crate::notice::{self, NoticeQueue};
 use crate::store::faulty::{FaultyStore, Operation};
 use crate::store::memory::MemoryStore;
-use crate::store::{Attributes, PutMode};
+use crate::store::{Attributes, ObjectBody, ObjectReader, PutMode};
 
 #[path = "gap_tests.rs"]
 mod gap_tests;
@@ -258,12 +261,12 @@ impl ObjectBody for Stuck {
 #[tokio::test]
 async fn a_cancelled_fetch_comes_back_and_leaves_nothing() {
     let cancel = CancellationToken::new();
-    let body = CancellableBody { body: Box::new(Stuck), cancel: cancel.clone() };
     let mut fixture = Fixture::new();
     fixture.archive(SEGMENT, Encoding::None, &segment(7)).await;
     let key = layout::wal_file(&SEGMENT.parse().unwrap(), Encoding::None);
     let info = fixture.store.head(&key).await.unwrap().unwrap();
-    let reader = download(ObjectReader { info, body: Box::new(body) });
+    let stuck = ObjectReader { info, body: Box::new(Stuck) };
+    let reader = download(cancellable(stuck, cancel.clone()));
     let path = fixture.dir.path().join("x");
     let (created, seen) = (path.clone(), path.clone());
     let passing = blocking("a test", move || {

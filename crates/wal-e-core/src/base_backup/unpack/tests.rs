@@ -55,6 +55,7 @@ impl Fixture {
         let sink = Sink {
             target,
             deferred: Deferred::default(),
+            manifest: None,
             budget: Budget::new(Some(0), 0),
             syncing: SyncPool::start().unwrap(),
             keeps_links: false,
@@ -109,7 +110,6 @@ fn hostile_members_are_refused() {
         ("/hard", tar::EntryType::Link),
         ("/device", tar::EntryType::Char),
         ("/block", tar::EntryType::Block),
-        ("/fifo", tar::EntryType::Fifo),
         ("/sparse", tar::EntryType::GNUSparse),
     ] {
         let fixture = Fixture::new();
@@ -120,6 +120,20 @@ fn hostile_members_are_refused() {
         assert_eq!(fs::read_dir(fixture.dir.path()).unwrap().count(), 1, "{name}");
         assert_eq!(fs::read_dir(fixture.place("")).unwrap().count(), 0, "{name}");
     }
+}
+
+#[test]
+fn named_pipes_are_passed_over() {
+    let fixture = Fixture::new();
+    let object = tar(|builder| {
+        add(builder, "/pipe", tar::EntryType::Fifo, b"");
+        add(builder, "/base/pipe", tar::EntryType::Fifo, b"");
+        add(builder, "/file", FILE, b"x");
+    });
+    let unpacked = fixture.unpack(&object).unwrap();
+    assert_eq!(unpacked.fifo, Some(PathBuf::from("pipe")));
+    assert_eq!(unpacked.members.unwrap(), [("file".to_owned(), Some(1))]);
+    assert_eq!(fs::read_dir(fixture.place("")).unwrap().count(), 1);
 }
 
 #[test]

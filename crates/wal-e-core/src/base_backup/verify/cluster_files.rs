@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::report::{self, Report, examples};
 use crate::error::{Error, ErrorKind};
 use crate::layout;
-use crate::postgres::{BackupLabel, ControlFile, SegmentSize, tablespace_map};
+use crate::postgres::{BackupLabel, ControlFile, SegmentSize, data_directory, tablespace_map};
 use crate::sentinel::Sentinel;
 
 /// A file that was kept whole.
@@ -68,7 +68,7 @@ impl ClusterFiles {
         report: &mut Report,
     ) -> Option<ControlFile> {
         const CHECK: &str = report::PG_CONTROL;
-        let file = self.required("global/pg_control", CHECK, directory, report)?;
+        let file = self.required(data_directory::CONTROL_FILE, CHECK, directory, report)?;
         let control = match ControlFile::parse(&file.content) {
             Ok(control) => control,
             Err(error) => {
@@ -108,7 +108,7 @@ impl ClusterFiles {
         report: &mut Report,
     ) -> Option<BackupLabel> {
         const CHECK: &str = report::BACKUP_LABEL;
-        let file = self.required("backup_label", CHECK, directory, report)?;
+        let file = self.required(data_directory::BACKUP_LABEL, CHECK, directory, report)?;
         let label = match text(file).and_then(BackupLabel::parse) {
             Ok(label) => label,
             Err(error) => {
@@ -148,7 +148,7 @@ impl ClusterFiles {
     /// knows was made in place: it is a directory.
     fn tablespace_map(&self, directory: &str, sentinel: &Sentinel, report: &mut Report) {
         const CHECK: &str = report::TABLESPACE_MAP;
-        let file = self.file("tablespace_map");
+        let file = self.file(data_directory::TABLESPACE_MAP);
         let url = file.map_or(directory, |file| file.url.as_str());
         let parsed = file.map(|file| text(file).and_then(tablespace_map::parse)).transpose();
         let mapped = match parsed {

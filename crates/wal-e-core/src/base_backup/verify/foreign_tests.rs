@@ -189,3 +189,22 @@ async fn no_key_is_made_of_a_name_that_is_none() {
         fixture.assert_fails(&["delta"], parent).await;
     }
 }
+
+#[tokio::test]
+async fn files_that_are_too_large_for_their_backup_are_told() {
+    let fixture = empty().await;
+    let mut small = sentinel();
+    small["FilesMetadataDisabled"] = true.into();
+    small["UncompressedSize"] = 1000.into();
+    put(&fixture, NAME, &small, None, &[]).await;
+    let zeros = fixture.encode(&vec![0; 64 << 20]);
+    let mut header = tar::Header::new_ustar();
+    header.set_path("zeros").unwrap();
+    header.set_mode(0o600);
+    header.set_size(20 * (64 << 20));
+    header.set_cksum();
+    let mut object = fixture.encode(header.as_bytes());
+    object.extend(zeros.repeat(20));
+    fixture.put(&layout::tar_partition(NAME, "part_001.tar.lz4"), object).await;
+    fixture.assert_fails(&["tars"], NAME).await;
+}

@@ -8,8 +8,8 @@ use super::Tar;
 use super::cluster_files::{ClusterFiles, KeptFile};
 use super::report::{self, Report, examples};
 use super::tar_content::{Expected, TarContent, is_kept, listed_path};
-use crate::base_backup::deferred::CONTROL_FILE;
 use crate::layout::TarKind;
+use crate::postgres::data_directory::CONTROL_FILE;
 use crate::postgres::{BackupManifest, ManifestFile};
 use crate::sentinel::{FilesMetadata, Sentinel};
 

@@ -11,12 +11,13 @@ use crate::base_backup::tar_reader::{Member, MemberKind, TarReader};
 use crate::base_backup::{increment, member};
 use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::data_directory::{BACKUP_LABEL, CONTROL_FILE, TABLESPACE_MAP};
 
 /// How members are read, in bytes.
 const READ_BYTES: usize = 256 * 1024;
 
 /// Files that are kept whole to be looked into, and the most that they may have.
-const KEPT: [&str; 3] = ["global/pg_control", "backup_label", "tablespace_map"];
+const KEPT: [&str; 3] = [CONTROL_FILE, BACKUP_LABEL, TABLESPACE_MAP];
 const LARGEST_KEPT_BYTES: u64 = 1024 * 1024;
 
 /// The longest name of a member: no file system takes longer paths (`PATH_MAX`).
@@ -155,6 +156,8 @@ impl TarContent {
                 self.first_link.get_or_insert_with(|| path.clone());
                 self.others.push(path);
             }
+            // A restore leaves it out.
+            MemberKind::Fifo => self.others.push(path),
             MemberKind::Unsupported(kind) => self.problem(format!(
                 "tar member \"{name}\" is {kind}, and no cluster has such a thing"
             )),
@@ -305,6 +308,7 @@ mod tests {
             ("../outside", REGULAR, b"x"),
             ("/device", tar::EntryType::Char, b""),
             ("/pipe", tar::EntryType::Fifo, b""),
+            ("/block", tar::EntryType::Block, b""),
             ("/hard", tar::EntryType::Link, b""),
             ("/base/1", REGULAR, b"one"),
         ]);

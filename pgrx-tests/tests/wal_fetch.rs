@@ -94,6 +94,95 @@ fn a_segment_that_is_missing_in_the_middle_does_not_end_recovery() {
     cluster.wait_for_end_of_prefetch();
 }
 
+/// A cluster whose timeline 1 lost its end, and was followed by timeline 2.
+struct LostEnd {
+    archive: Archive,
+    /// On timeline 1. After it, a row was added in each segment, ten in all.
+    backup: String,
+    /// The first segment that is missing.
+    missing: String,
+}
+
+/// As if a server died that had not archived its last segments, and its standby was
+/// promoted: within a segment, or at the end of one. It had all the rows.
+fn lose_the_end_of_a_timeline(within_segment: bool) -> LostEnd {
+    let archive = Archive::file();
+    let mut first =
+        Cluster::build(PgVersion::V15).wal_segment_size_mb(1).start_archiving_to(&archive);
+    first.execute("CREATE TABLE t (i int)");
+    let backup = first.backup_push();
+    for i in 1..=9 {
+        first.execute(&format!("INSERT INTO t VALUES ({i})"));
+        first.switch_wal();
+    }
+    first.execute("INSERT INTO t VALUES (10)");
+    let switch = first.query_one("SELECT pg_current_wal_insert_lsn()");
+    first.execute("CREATE TABLE not_on_timeline_2 ()");
+    first.stop(StopMode::Fast);
+
+    let mut standby = Restore::of(PgVersion::V15, &backup);
+    if within_segment {
+        standby = standby
+            .option("--recovery-target-lsn", switch)
+            .option("--recovery-target-action", "promote");
+    }
+    let mut second = standby.recover(&archive);
+    assert_eq!(second.query_one("SELECT count(*) FROM t"), "10");
+    second.archive_current_wal();
+    second.stop(StopMode::Fast);
+    second.wait_for_end_of_prefetch();
+
+    let history = String::from_utf8(archive.wal_file("00000002.history")).expect("it is text");
+    let left = history.split_ascii_whitespace().nth(1).expect("an LSN").to_owned();
+    let (_, low) = left.split_once('/').expect("it has two halves");
+    let low = u32::from_str_radix(low, 16).expect("hexadecimal digits");
+    assert_eq!(low % (1 << 20) != 0, within_segment, "{history}");
+    // Segments that timeline 1 filled before it was left.
+    let whole = low >> 20;
+    let number = |object: &str| u32::from_str_radix(object.get(24..32)?, 16).ok();
+    let first_missing = whole - 2;
+    for object in archive.wal_objects() {
+        let is_lost = number(&object).is_some_and(|number| number >= first_missing);
+        if object.starts_with("wal_005/00000001") && is_lost {
+            fs::remove_file(archive.directory().join(object)).expect("it is archived");
+        }
+    }
+    assert!(archive.wal_objects().iter().any(|object| object.starts_with("wal_005/000000020")));
+    LostEnd { archive, backup, missing: format!("0000000100000000{first_missing:08X}") }
+}
+
+fn a_lost_end_does_not_end_recovery(within_segment: bool) {
+    let LostEnd { archive, backup, missing } = lose_the_end_of_a_timeline(within_segment);
+    // The files alone can be had.
+    let mut cluster = restored(&archive, Restore::of(PgVersion::V15, &backup));
+    assert_recovery_stops(&mut cluster, &format!("WAL segment \"{missing}\" is missing"));
+    assert!(cluster.log().contains("history file \"00000002.history\""), "{}", cluster.log_tail());
+
+    let command = restore_command(&archive).replace("wal-fetch", "wal-fetch --end-at-gap");
+    cluster.configure(&format!("restore_command = '{command}'"));
+    cluster.start();
+    cluster.wait_for_end_of_recovery();
+    let rows: u32 = cluster.query_one("SELECT count(*) FROM t").parse().expect("a number");
+    assert!((1..10).contains(&rows), "{rows}");
+    cluster.wait_for_end_of_prefetch();
+
+    // No end of a timeline is taken for a lost one.
+    let newest = run_wal_e(&archive, ["wal-fetch", "0000000200000000000000FF", "/nowhere/x"]);
+    newest.failure(74);
+    let by_hand = run_wal_e(&archive, ["wal-fetch", "0000000100000000000000FF", "/nowhere/x"]);
+    by_hand.failure(74);
+}
+
+#[test]
+fn a_timeline_that_lost_its_end_and_was_left_within_a_segment_does_not_end_recovery() {
+    a_lost_end_does_not_end_recovery(true);
+}
+
+#[test]
+fn a_timeline_that_lost_its_end_and_was_left_between_segments_does_not_end_recovery() {
+    a_lost_end_does_not_end_recovery(false);
+}
+
 #[test]
 fn a_damaged_segment_stops_recovery_and_a_sound_copy_lets_it_go_on() {
     let archive = Archive::s3();

@@ -310,7 +310,7 @@ pub struct WalFetch {
     pub prefetch: u16,
 
     /// Take a segment that is missing for the end of the WAL also where the
-    /// archive has later ones. Recovery ends there, without what came after
+    /// log went on behind it. Recovery ends there, without what came after
     #[arg(long)]
     pub end_at_gap: bool,
 }

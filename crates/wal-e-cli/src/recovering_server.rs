@@ -1,15 +1,23 @@
 //! The server that runs this program as its `restore_command`.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 
-use wal_e_core::postgres::SystemIdentifier;
+use wal_e_core::postgres::{ControlFile, SegmentSize, SystemIdentifier};
 
 use crate::server::data_directory::read_system_identifier;
 
 /// Shells and wrappers that may stand between the server and this program.
 const MOST_ANCESTORS: usize = 16;
+
+/// More than any version's control file has, in bytes.
+const LARGEST_CONTROL_FILE: u64 = 1 << 16;
+
+/// How often a control file is read whose CRC does not fit: the server may have been
+/// writing it.
+const ATTEMPTS_TO_READ: u32 = 5;
 
 /// Directories that may be the server's: it runs the command in its data
 /// directory, and `destination` (`%p`) lies in `pg_wal` below it.
@@ -25,6 +33,20 @@ pub fn system_identifier(destination: &Path) -> Option<SystemIdentifier> {
     let mut found =
         data_directories(destination).map(|directory| read_system_identifier(&directory));
     found.find_map(Result::ok).filter(|found| found.0 != 0)
+}
+
+/// The size of WAL segments of the cluster that recovers, as its control file says;
+/// `None` when there is none that can be read.
+pub fn segment_size(destination: &Path) -> Option<SegmentSize> {
+    let of = |directory: PathBuf| {
+        let path = directory.join("global/pg_control");
+        (0..ATTEMPTS_TO_READ).find_map(|_| {
+            let mut bytes = Vec::new();
+            File::open(&path).ok()?.take(LARGEST_CONTROL_FILE).read_to_end(&mut bytes).ok()?;
+            ControlFile::parse(&bytes).ok()?.segment_size
+        })
+    };
+    data_directories(destination).find_map(of)
 }
 
 /// A process, told from a later one of the same number.
@@ -134,6 +156,11 @@ mod tests {
         assert_eq!(system_identifier(&destination), Some(SystemIdentifier(8)));
         fs::write(&control, [0; 512]).unwrap();
         assert_eq!(system_identifier(&destination), None);
+        // Without a sound control file nothing is assumed.
+        for content in [vec![0; 8192], vec![0; 100_000]] {
+            fs::write(&control, content).unwrap();
+            assert_eq!(segment_size(&destination), None);
+        }
     }
 
     #[test]

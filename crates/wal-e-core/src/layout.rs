@@ -290,7 +290,10 @@ mod tests {
             let name = format!("base_{segment}{rest}");
             assert_eq!(start_segment_of_backup(&name), Some(segment.clone()));
         }
-        for name in ["base_", "base_00000002", "backup_0000000200000000000000A1", "base_é"] {
+        let lower_case = "base_0000000200000000000000a1";
+        for name in
+            ["base_", "base_00000002", "backup_0000000200000000000000A1", "base_é", lower_case]
+        {
             assert_eq!(start_segment_of_backup(name), None);
         }
     }

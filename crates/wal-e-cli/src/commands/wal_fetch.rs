@@ -28,7 +28,7 @@ use crate::settings::Settings;
 /// The name under which a server wants each segment that it replays.
 const NAME_FOR_SERVER: &str = "RECOVERYXLOG";
 
-/// How long a segment may be missing while the archive has later ones. Archiving
+/// How long a segment may be missing although the log went on behind it. Archiving
 /// sends several at a time, and one of them may be tried again.
 const GAP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -58,9 +58,13 @@ pub fn run(arguments: &WalFetch, settings: &Settings, report: &Arc<Report>) -> R
     // The server looks into pg_wal for what the archive does not have, where somebody may
     // have put what the lost server had not archived: then there is no gap.
     let gap_matters = !arguments.end_at_gap && !lies_in(wal_directory, &name, system_identifier);
+    let position = directory.position();
+    let segment_size = recovering_server::segment_size(destination)
+        .or(position.as_ref().map(|position| position.segment_size));
     let wanted = Wanted {
         system_identifier,
-        likely: directory.position().map(|position| position.ending).unwrap_or_default(),
+        likely: position.map(|position| position.ending).unwrap_or_default(),
+        segment_size,
         gap_patience: gap_matters.then_some(GAP_PATIENCE),
     };
     let fetched = fetch(arguments, &name, settings, wanted, report);
@@ -81,6 +85,7 @@ pub fn run(arguments: &WalFetch, settings: &Settings, report: &Arc<Report>) -> R
 struct Wanted {
     system_identifier: Option<SystemIdentifier>,
     likely: KeyEnding,
+    segment_size: Option<SegmentSize>,
     gap_patience: Option<Duration>,
 }
 
@@ -102,6 +107,7 @@ fn fetch(
             let options = FetchOptions {
                 system_identifier: wanted.system_identifier,
                 likely: wanted.likely,
+                segment_size: wanted.segment_size,
                 gap_patience: wanted.gap_patience,
                 notices,
                 cancel: interrupt.token(),

@@ -47,6 +47,7 @@ pub fn run(arguments: &WalPrefetch, settings: &Settings, report: &Arc<Report>) -
         let options = FetchOptions {
             system_identifier,
             likely: KeyEnding::default(),
+            segment_size: None,
             gap_patience: None,
             notices: notices.clone(),
             cancel: interrupt.token(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use super::refusal::{Cause, Refusal};
+use super::refusal::{Refusal, is_damage};
 use super::wal_source;
 use crate::base_backup::BackupInfo;
 use crate::error::{Error, ErrorKind, Result};
@@ -117,18 +117,19 @@ pub(super) async fn prepare(
     backups: &[BackupInfo],
     backup: &BackupInfo,
 ) -> Result<Result<Candidate, Refusal>> {
-    let unusable = |why: String| {
-        let name = &backup.name;
-        Refusal::new(Cause::Unusable, format!("base backup \"{name}\" cannot be used: {why}"))
-    };
-    let Some(segment) = start_segment(&backup.name) else {
+    let unusable = |why: String| Refusal::unusable(&backup.name, &why);
+    let Some(segment) = layout::start_segment_of_backup(&backup.name) else {
         return Ok(Err(unusable("its name does not tell the start segment".to_owned())));
     };
     let size = match size_from_name(&segment, backup.start_lsn) {
         Some(size) => size,
-        None => match wal_source::segment_size(&**store, &segment).await? {
-            Some(size) => size,
-            None => return Ok(Err(unusable(missing(segment.as_str())))),
+        None => match wal_source::segment_size(&**store, &segment).await {
+            Ok(Some(size)) => size,
+            Ok(None) => return Ok(Err(unusable(missing(segment.as_str())))),
+            Err(error) if is_damage(&error) => {
+                return Ok(Err(Refusal::unusable_by_damage(&backup.name, &error)));
+            }
+            Err(error) => return Err(error),
         },
     };
     let Some(number) = segment.segment_number(size) else {
@@ -137,7 +138,10 @@ pub(super) async fn prepare(
         return Ok(Err(unusable(why)));
     };
     let named_start = || {
-        let offset = offset_in_name(&backup.name).unwrap_or(0);
+        // Eight decimal digits at most.
+        let offset = layout::wal_e_start_of_backup(&backup.name)
+            .and_then(|(_, offset)| offset.parse().ok())
+            .unwrap_or(0);
         Lsn(number.start_lsn(size).0.saturating_add(offset))
     };
     let mut chain = vec![backup.name.clone()];
@@ -169,18 +173,6 @@ pub(super) fn missing(segment: &str) -> String {
     format!("WAL segment \"{segment}\", which it needs to become consistent, is not in the archive")
 }
 
-/// `base_` and the start segment; more may follow.
-fn start_segment(backup: &str) -> Option<WalFileName> {
-    backup.strip_prefix("base_")?.get(..24)?.parse().ok()
-}
-
-/// WAL-E adds the offset in the start segment, in decimal.
-fn offset_in_name(backup: &str) -> Option<u64> {
-    let digits = backup.get(29..)?.strip_prefix('_')?;
-    let sound = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|_| sound)
-}
-
 /// The one size with which the start LSN lies in the start segment, if there is
 /// only one.
 fn size_from_name(segment: &WalFileName, start: Option<Lsn>) -> Option<SegmentSize> {
@@ -207,25 +199,5 @@ mod tests {
         assert_eq!(size("000000010000000300000000", 0x3_0000_0028), None);
         assert_eq!(size("000000010000000000000003", 0x200_0028), None);
         assert_eq!(size_from_name(&"000000010000000000000002".parse().unwrap(), None), None);
-    }
-
-    #[test]
-    fn names_of_every_writer_tell_where_the_backup_began() {
-        let segment = |name| start_segment(name).map(|name| name.to_string());
-        let expected = Some("0000000100000000000000A1".to_owned());
-        for name in [
-            "base_0000000100000000000000A1",
-            "base_0000000100000000000000A1_D_000000010000000000000090",
-            "base_0000000100000000000000A1_00743784",
-        ] {
-            assert_eq!(segment(name), expected);
-        }
-        assert_eq!(offset_in_name("base_0000000100000000000000A1_00743784"), Some(743_784));
-        for name in ["base_1", "base_0000000100000000000000a1", "x", "base_"] {
-            assert_eq!(segment(name), None);
-            assert_eq!(offset_in_name(name), None);
-        }
-        let delta = "base_0000000100000000000000A1_D_000000010000000000000090";
-        assert_eq!(offset_in_name(delta), None);
     }
 }

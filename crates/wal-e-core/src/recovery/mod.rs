@@ -9,19 +9,25 @@
 //!
 //! * `target`: what can be asked for.
 //! * `wal_inventory`: which segments the archive has.
-//! * `branch`: the segments of one history of timelines, up to the first that is
+//! * `chain`: the segments of one history of timelines, up to the first that is
 //!   missing.
 //! * `wal_source`: archived WAL, read for what its records say.
 //! * `backups`: base backups as starting points.
-//! * `plan`, `reach`: the answer for one base backup, and among several.
-//! * `refusal`: why not, and what can be reached instead.
+//! * `timelines`: which timeline the server will follow.
+//! * `branch`: all of that for one base backup.
+//! * `reach`: whether replay along it reaches the target.
+//! * `plan`: the answer, among several base backups.
+//! * `refusal`, `alternatives`: why not, and what can be reached instead.
 
+mod alternatives;
 mod backups;
 mod branch;
+mod chain;
 mod plan;
 mod reach;
 mod refusal;
 mod target;
+mod timelines;
 mod wal_inventory;
 mod wal_source;
 

@@ -5,17 +5,15 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use super::backups::{self, BackupChoice, Candidate};
-use super::branch::{Chain, pieces};
+use super::backups::{self, BackupChoice};
+use super::branch::Branch;
 use super::reach::{Reach, Searched};
-use super::refusal::{Cause, Nearest, Refusal, is_damage};
-use super::target::{RecoveryTarget, TargetTimeline, format_time};
-use super::wal_inventory::{Inventory, TimelineWal};
-use super::wal_source::{self, Found, Goal, WalSource};
+use super::refusal::{Cause, Refusal, capitalized};
+use super::target::{RecoveryTarget, TargetTimeline};
 use crate::base_backup::{self, BackupInfo};
 use crate::error::Result;
 use crate::notice::Notices;
-use crate::postgres::{Lsn, SegmentNumber, TimelineHistory, TimelineId, TimelineRange, WalSegment};
+use crate::postgres::{Lsn, TimelineHistory, TimelineId, TimelineRange, WalSegment};
 use crate::store::ObjectStore;
 
 /// What to restore, and how far.
@@ -148,27 +146,12 @@ pub(super) struct Planner<'a> {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) request: &'a PlanRequest,
     /// Oldest first.
-    backups: Vec<BackupInfo>,
-    histories: HashMap<TimelineId, Option<TimelineHistory>>,
+    pub(super) backups: Vec<BackupInfo>,
+    /// Those that were asked for; `None` when the archive does not have the file.
+    pub(super) histories: HashMap<TimelineId, Option<TimelineHistory>>,
     pub(super) notices: Notices,
     /// By earlier searches for a name or a transaction.
     pub(super) searched: Option<Searched>,
-}
-
-/// The WAL along which a recovery from one base backup goes.
-pub(super) struct Branch {
-    pub(super) candidate: Candidate,
-    pub(super) stop: Lsn,
-    pub(super) history: TimelineHistory,
-    pub(super) inventory: Inventory,
-    pub(super) chain: Chain,
-    pub(super) wal: WalSource,
-}
-
-impl Branch {
-    pub(super) fn name_of(&self, segment: WalSegment) -> String {
-        segment.file_name(self.candidate.segment_size)
-    }
 }
 
 impl Planner<'_> {
@@ -186,129 +169,10 @@ impl Planner<'_> {
         Ok(Ok(describe(branch, reach, self.request.target.clone())))
     }
 
-    /// Follows the WAL from a base backup, and sees to it that the backup can be used.
-    pub(super) async fn branch(&mut self, backup: &BackupInfo) -> Result<Result<Branch, Refusal>> {
-        let candidate = match backups::prepare(&self.store, &self.backups, backup).await? {
-            Ok(candidate) => candidate,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        let size = candidate.segment_size;
-        let history = match self.history_for(backup).await? {
-            Ok(history) => history,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        if let Some(refusal) = off_branch(&candidate, &history) {
-            return Ok(Err(refusal));
-        }
-        let start = SegmentNumber(candidate.start.0 / size.bytes());
-        let mut inventory = Inventory::new();
-        for range in history.ranges() {
-            let from = SegmentNumber(range.begin.0 / size.bytes()).max(start);
-            let until = range.end.map(|end| SegmentNumber(end.0 / size.bytes()));
-            if until.is_none_or(|until| until >= from) {
-                let wal = TimelineWal::list(&*self.store, size, range.timeline, from, until);
-                inventory.insert(range.timeline, wal.await?);
-            }
-        }
-        let pieces = pieces(&history, start, size);
-        let chain = Chain::follow(&pieces, &inventory, &history, size);
-        let missing = |chain: &Chain| {
-            let name = chain.end.missing().file_name(size);
-            let reason = format!(
-                "base backup \"{}\" cannot be used: {}",
-                backup.name,
-                backups::missing(&name)
-            );
-            Refusal::new(Cause::Unusable, reason)
-        };
-        let Some(chain) = chain else {
-            return Ok(Err(Refusal::new(
-                Cause::OffBranch,
-                format!("timeline {} has no WAL", history.timeline()),
-            )));
-        };
-        let target = match self.request.target {
-            Some(RecoveryTarget::Time(time)) => Some(time.time()),
-            _ => None,
-        };
-        let wal = WalSource::new(Arc::clone(&self.store), size, target);
-        let stop = match candidate.stop {
-            Some(stop) => stop,
-            None if chain.is_empty() => return Ok(Err(missing(&chain))),
-            None => {
-                let all = 0..=chain.len() - 1;
-                let goal = Goal::BackupEnd(candidate.start);
-                match wal.find(&chain, all, candidate.start, goal).await {
-                    Ok(Found::Here(point)) => point.end,
-                    Ok(Found::Nowhere | Found::Broken(..)) => return Ok(Err(missing(&chain))),
-                    Err(error) if is_damage(&error) => {
-                        return Ok(Err(Refusal::of_damage(Cause::Unusable, &error)));
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-        };
-        if chain.end_lsn(size).is_none_or(|end| end < stop) {
-            return Ok(Err(missing(&chain)));
-        }
-        Ok(Ok(Branch { candidate, stop, history, inventory, chain, wal }))
-    }
-
-    /// The history of the timeline that the server will choose for a recovery from
-    /// `backup`.
-    async fn history_for(
-        &mut self,
-        backup: &BackupInfo,
-    ) -> Result<Result<TimelineHistory, Refusal>> {
-        let timeline = match self.request.timeline.unwrap_or_default() {
-            TargetTimeline::Current => backup.timeline,
-            TargetTimeline::Number(timeline) => {
-                if timeline.0 > 1 && self.history(timeline).await?.is_none() {
-                    let reason = format!("timeline {timeline} does not exist");
-                    let file = crate::postgres::WalFileName::history(timeline);
-                    let newest = self.newest_timeline(backup.timeline).await?;
-                    return Ok(Err(Refusal::new(Cause::Target, reason)
-                        .with_detail(format!("The archive has no history file \"{file}\"."))
-                        .with_advice(format!("The newest timeline is {newest}."))));
-                }
-                timeline
-            }
-            TargetTimeline::Latest => self.newest_timeline(backup.timeline).await?,
-        };
-        // What the server does without the file of a timeline, too.
-        let history = self.history(timeline).await?;
-        Ok(Ok(history.unwrap_or_else(|| TimelineHistory::without_ancestors(timeline))))
-    }
-
-    /// PostgreSQL 15, `timeline.c`, `findNewestTimeLine`: counts up from the base
-    /// backup's timeline as long as there are history files.
-    async fn newest_timeline(&mut self, from: TimelineId) -> Result<TimelineId> {
-        let mut newest = from;
-        while let Some(next) = newest.0.checked_add(1) {
-            if self.history(TimelineId(next)).await?.is_none() {
-                break;
-            }
-            newest = TimelineId(next);
-        }
-        Ok(newest)
-    }
-
-    async fn history(&mut self, timeline: TimelineId) -> Result<Option<TimelineHistory>> {
-        if timeline.0 <= 1 {
-            return Ok(None);
-        }
-        if let Some(known) = self.histories.get(&timeline) {
-            return Ok(known.clone());
-        }
-        let history = wal_source::history(&*self.store, timeline).await?;
-        self.histories.insert(timeline, history.clone());
-        Ok(history)
-    }
-
     /// A segment that is only there as `.partial` is not replayed.
     fn partial_note(&self, branch: &Branch) -> Option<String> {
         let missing = branch.chain.end.missing();
-        let timeline = partial_of(branch)?;
+        let timeline = branch.partial_at_end()?;
         let segment = WalSegment { timeline, ..missing };
         let asked = self.request.target.is_none();
         asked.then(|| {
@@ -317,36 +181,6 @@ impl Planner<'_> {
                 branch.name_of(segment)
             )
         })
-    }
-
-    /// The next base backup whose end lies behind `lsn` on the same branch.
-    pub(super) async fn next_backup(
-        &mut self,
-        branch: &Branch,
-        lsn: Lsn,
-    ) -> Result<Option<Nearest>> {
-        let size = branch.candidate.segment_size;
-        for backup in self.backups.clone() {
-            let later = backup.stop_lsn.is_some_and(|stop| stop > lsn)
-                && backup.start_lsn.is_some_and(|start| start >= lsn);
-            let on_branch = later
-                && backup.start_lsn.map(|start| branch.history.timeline_at(start))
-                    == Some(backup.timeline);
-            if !on_branch {
-                continue;
-            }
-            let Ok(candidate) = backups::prepare(&self.store, &self.backups, &backup).await? else {
-                continue;
-            };
-            let first = SegmentNumber(candidate.start.0 / size.bytes());
-            let pieces = pieces(&branch.history, first, size);
-            let chain = Chain::follow(&pieces, &branch.inventory, &branch.history, size);
-            let complete = chain.and_then(|chain| chain.end_lsn(size)) >= candidate.stop;
-            if complete && candidate.ends_on(&branch.history) {
-                return Ok(Some(end_of(&candidate, candidate.stop)));
-            }
-        }
-        Ok(None)
     }
 
     /// Why no base backup will do.
@@ -368,74 +202,6 @@ impl Planner<'_> {
         refusal.detail = (!detail.is_empty()).then_some(detail);
         refusal
     }
-
-    /// The newest base backup that was complete at `time`.
-    pub(super) fn backup_before(&self, time: OffsetDateTime) -> Option<&BackupInfo> {
-        let before = self.backups.iter().filter(|backup| backups::finished(backup) <= time);
-        before.max_by_key(|backup| backups::finished(backup))
-    }
-
-    /// The newest base backup that ended at `lsn` or before it.
-    pub(super) fn backup_below(&self, lsn: Lsn) -> Option<&BackupInfo> {
-        let below = self.backups.iter().filter(|backup| backup.stop_lsn.is_some_and(|s| s <= lsn));
-        below.max_by_key(|backup| backup.stop_lsn)
-    }
-}
-
-impl Candidate {
-    /// Whether its end is still on the part of the log that its timeline
-    /// contributes to `history`.
-    fn ends_on(&self, history: &TimelineHistory) -> bool {
-        let range = history.range_of(self.info.timeline);
-        range.is_some_and(|range| {
-            range.end.is_none_or(|end| self.stop.is_none_or(|stop| stop <= end))
-        })
-    }
-}
-
-/// A timeline that was left before the base backup began, or ended, is of no use.
-fn off_branch(candidate: &Candidate, history: &TimelineHistory) -> Option<Refusal> {
-    let (name, timeline) = (&candidate.info.name, candidate.info.timeline);
-    let of = history.timeline();
-    let reason = format!("base backup \"{name}\" is not on the history of timeline {of}");
-    let detail = match history.range_of(timeline) {
-        None => format!(
-            "It was taken on timeline {timeline}, from which timeline {of} does not descend."
-        ),
-        Some(range) => {
-            if range.contains(candidate.start) && candidate.ends_on(history) {
-                return None;
-            }
-            let left = range.end.unwrap_or_default();
-            format!(
-                "It was taken on timeline {timeline} from LSN {} on; the history of timeline {of} has timeline {timeline} only up to LSN {left}.",
-                candidate.start
-            )
-        }
-    };
-    Some(Refusal::new(Cause::OffBranch, reason).with_detail(detail).with_advice(format!(
-        "Use AUTO to have a base backup chosen that is on it, or recover along timeline {timeline} with --recovery-target-timeline {timeline}."
-    )))
-}
-
-/// The end of a base backup, as a target.
-pub(super) fn end_of(candidate: &Candidate, stop: Option<Lsn>) -> Nearest {
-    let (name, finished) = (&candidate.info.name, candidate.finished);
-    let description = match stop {
-        Some(stop) => {
-            format!("LSN {stop}, where base backup \"{name}\" ends ({})", format_time(finished))
-        }
-        None => format!("time {}, when base backup \"{name}\" was complete", format_time(finished)),
-    };
-    Nearest { lsn: stop, time: Some(finished), description }
-}
-
-/// The timeline of the `.partial` file that stands in the place of the segment at
-/// which the chain ends.
-pub(super) fn partial_of(branch: &Branch) -> Option<TimelineId> {
-    let number = branch.chain.end.missing().number;
-    let with = branch.inventory.iter().filter(|(_, wal)| wal.has_only_partial(number));
-    with.map(|(timeline, _)| *timeline).next_back()
 }
 
 fn describe(branch: Branch, reach: Reach, target: Option<RecoveryTarget>) -> RestorePlan {
@@ -468,13 +234,5 @@ fn describe(branch: Branch, reach: Reach, target: Option<RecoveryTarget>) -> Res
         reached_lsn: reach.lsn,
         reached_time: reach.time,
         notes: reach.notes,
-    }
-}
-
-pub(super) fn capitalized(text: &str) -> String {
-    let mut characters = text.chars();
-    match characters.next() {
-        Some(first) => first.to_uppercase().chain(characters).collect(),
-        None => String::new(),
     }
 }

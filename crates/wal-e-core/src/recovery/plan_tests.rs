@@ -407,6 +407,29 @@ async fn a_backup_without_its_own_wal_is_passed_over_and_said_to_be_so() {
 }
 
 #[tokio::test]
+async fn a_newer_backup_that_cannot_be_used_is_named_with_the_reason() {
+    let Sample { fixture, first, second, .. } = sample().await;
+    let damaged = format!("wal_005/{}.lz4", name_of(1, 4));
+    fixture.put(&damaged, "no frame").await;
+    let start = Lsn(4 * SEGMENT_SIZE.bytes() + 40);
+    // Its end, and its segment size, are to be found in the segment.
+    for lsn in [Some(start), None] {
+        let sentinel = Sentinel { lsn, finish_time: Some(minute(30)), ..Sentinel::full() };
+        let json = sentinel::to_json(&sentinel);
+        fixture.put(layout::sentinel(&second.0).as_str(), json).await;
+        let plan = fixture.auto(None).await;
+        assert_eq!(plan.backup.name, first.0);
+        let beginning =
+            format!("A newer base backup \"{}\" cannot be used: archived object \"", second.0);
+        assert!(plan.notes[0].starts_with(&beginning), "{plan:?}");
+        assert!(plan.notes[0].contains(&damaged), "{plan:?}");
+        let refusal = fixture.refused(fixture.plan("LATEST", None, None).await);
+        assert!(refusal.reason.starts_with(&beginning[8..]), "{refusal:?}");
+        assert_eq!(crate::Error::from(refusal).kind(), ErrorKind::Corrupt);
+    }
+}
+
+#[tokio::test]
 async fn a_backup_that_does_not_say_where_it_ended_is_asked_for_its_wal() {
     let Sample { fixture, first, .. } = sample().await;
     fixture.sentinel(&first.0, first.1, None, 10).await;
@@ -551,6 +574,53 @@ async fn the_missing_first_segment_of_a_timeline_is_not_replaced_by_its_parent_s
     assert_eq!(sample.fixture.reached(plan).last_segment, name_of(1, 3));
     let behind = Some(RecoveryTarget::Lsn(fork));
     sample.fixture.refused(sample.fixture.plan(&sample.first.0, behind, None).await);
+}
+
+#[tokio::test]
+async fn the_end_of_a_timeline_that_was_left_later_is_missed() {
+    let fixture = Fixture::new();
+    let mut log = WalWriter::new(1, 2);
+    let backup = fixture.backup(&mut log, 1, 10).await;
+    for (xid, at) in [(701, 11), (702, 20), (703, 30)] {
+        log.commit(xid, minute(at));
+        log.switch();
+    }
+    log.commit(704, minute(40));
+    let fork = Lsn(log.position().0.next_multiple_of(8));
+    log.switch();
+    fixture.archive(&log).await;
+    for number in [4, 5, 6] {
+        fixture.remove(1, number).await;
+    }
+    let plan = fixture.auto(None).await;
+    assert_eq!((plan.last_segment, plan.notes.len()), (name_of(1, 3), 0));
+
+    fixture.history(2, format!("1\t{fork}\tx\n")).await;
+    let first = Some(TargetTimeline::Number(TimelineId(1)));
+    for timeline in [None, Some(TargetTimeline::Current), first] {
+        let refusal = fixture.refused(fixture.plan("AUTO", None, timeline).await);
+        assert!(refusal.reason.contains(&name_of(1, 4)), "{refusal:?}");
+        let detail = refusal.detail.as_ref().unwrap();
+        for word in ["00000002.history", &fork.to_string(), "12:20:00+00"] {
+            assert!(detail.contains(word), "{refusal:?}");
+        }
+        assert!(refusal.hint().unwrap().contains("try again later"), "{refusal:?}");
+    }
+    assert_eq!(fixture.auto(time(15)).await.last_segment, name_of(1, 3));
+    let (notices, _queue) = notice::channel();
+    let request = PlanRequest {
+        backup: BackupChoice::Named(backup.0),
+        target: None,
+        timeline: None,
+        standby: true,
+        read_end: true,
+    };
+    let plan = plan::plan(Arc::new(fixture.store.clone()), &request, notices).await;
+    let plan = fixture.reached(plan);
+    assert!(plan.notes[0].contains("the standby waits there"), "{plan:?}");
+    // At the end of what was written of it, there is nothing to miss.
+    fixture.history(2, format!("1\t{}\tx\n", Lsn(4 << 20))).await;
+    assert_eq!(fixture.auto(None).await.last_segment, name_of(1, 3));
 }
 
 #[tokio::test]

@@ -62,6 +62,18 @@ impl Refusal {
         }
     }
 
+    /// A base backup that cannot be restored, and why.
+    pub(super) fn unusable(backup: &str, why: &str) -> Self {
+        let reason = format!("base backup \"{backup}\" cannot be used: {why}");
+        Refusal::new(Cause::Unusable, reason)
+    }
+
+    /// A base backup that cannot be restored for an object that is in the way.
+    pub(super) fn unusable_by_damage(backup: &str, error: &Error) -> Self {
+        let Refusal { reason, .. } = Refusal::unusable(backup, error.message());
+        Refusal { reason, ..Refusal::of_damage(Cause::Unusable, error) }
+    }
+
     pub(super) fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
@@ -120,5 +132,14 @@ impl From<Refusal> for Error {
             Some(hint) => error.with_hint(hint),
             None => error,
         }
+    }
+}
+
+/// As the beginning of a sentence.
+pub(super) fn capitalized(text: &str) -> String {
+    let mut characters = text.chars();
+    match characters.next() {
+        Some(first) => first.to_uppercase().chain(characters).collect(),
+        None => String::new(),
     }
 }

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use futures_util::stream::{self, StreamExt};
 use time::OffsetDateTime;
 
-use super::branch::Chain;
+use super::chain::Chain;
 use super::refusal::is_damage;
 use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::timeline_history::LARGEST_HISTORY_BYTES;
 use crate::postgres::{
-    Lsn, RecordKind, SegmentSize, TimelineHistory, TimelineId, WalEnd, WalFileName, WalPageHeader,
-    WalReader, WalRecord, WalSegment,
+    Lsn, RecordKind, SegmentSize, WalEnd, WalFileName, WalPageHeader, WalReader, WalRecord,
+    WalSegment,
 };
 use crate::store::ObjectStore;
 use crate::tasks::blocking;
@@ -217,20 +216,6 @@ pub async fn segment_size(
         .and_then(|header| SegmentSize::new(u64::from(header.segment_bytes)));
     size.map(Some)
         .ok_or_else(|| damaged(&url, "it does not begin with the page header of a WAL segment"))
-}
-
-/// The history of a timeline, if the archive has its file.
-///
-/// # Errors
-/// Those of the store, and [`ErrorKind::Corrupt`] for a damaged object.
-pub async fn history(
-    store: &dyn ObjectStore,
-    timeline: TimelineId,
-) -> Result<Option<TimelineHistory>> {
-    let name = WalFileName::history(timeline);
-    let Some(opened) = open_file(store, &name).await? else { return Ok(None) };
-    let content = read_at_most(opened, LARGEST_HISTORY_BYTES + 1).await?;
-    TimelineHistory::parse(name.as_str(), timeline, &content).map(Some)
 }
 
 /// An archived file that is being read.

@@ -18,7 +18,6 @@ impl Content {
     }
 
     /// The content that is all of `bytes`.
-    #[cfg(test)]
     pub(super) fn of(bytes: &[u8]) -> Self {
         let mut content = Content::new();
         content.update(bytes);

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::content::{Content, damaged};
+use super::gap::{Continuation, gap, switch_behind};
 use super::locate::{KeyEnding, look_around};
 use super::temporary::{Temporary, directory_of};
 use crate::codec::{Decompressor, Encoding, named};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::notice::Notices;
-use crate::postgres::{SystemIdentifier, WalFileName};
+use crate::postgres::{SegmentSize, SystemIdentifier, WalFileName};
 use crate::store::ObjectStore;
 use crate::tasks::{blocking, or_cancelled};
 use crate::transfer::{DownloadReader, cancellable, download};
@@ -29,9 +30,12 @@ pub struct FetchOptions {
     pub system_identifier: Option<SystemIdentifier>,
     /// Under which ending of its key the file is looked for first.
     pub likely: KeyEnding,
-    /// How long to look again for a segment that the archive does not have, while
-    /// it has later ones of the timeline: several are archived at a time, so it may
-    /// be under way. `None`: such a gap counts as the end of the WAL.
+    /// The size of the cluster's segments; `None` when that is not known. A gap at
+    /// the end of a timeline is noticed only with it.
+    pub segment_size: Option<SegmentSize>,
+    /// How long to look again for a segment that the archive does not have, although
+    /// the log went on behind it ([`Continuation`]): several are archived at a time,
+    /// so it may be under way. `None`: such a gap counts as the end of the WAL.
     pub gap_patience: Option<Duration>,
     /// Where to say that a damaged object was replaced by another one.
     pub notices: Notices,
@@ -52,8 +56,9 @@ pub struct Fetched {
 /// when the whole file is verified ([`verify`]) and on disk.
 ///
 /// It takes one request where the file has the likely ending; else the archive is
-/// listed. When an object is damaged and the archive has the file in another
-/// encoding, too, that one is taken.
+/// listed. Histories of newer timelines are read when it has some, and lacks the
+/// segment and all behind it on its timeline. When an object is damaged and the
+/// archive has the file in another encoding, too, that one is taken.
 ///
 /// # Errors
 /// * [`ErrorKind::NotFound`]: the archive does not have it.
@@ -62,7 +67,8 @@ pub struct Fetched {
 ///   look like the end of the WAL. Also when the file is there in an encoding
 ///   that cannot be read.
 /// * [`ErrorKind::Corrupt`]: the object is damaged, or the segment is missing
-///   although the archive has later ones; nothing is left at `destination`.
+///   although the log went on behind it, or the history of a newer timeline is
+///   damaged, so that this cannot be told; nothing is left at `destination`.
 /// * [`ErrorKind::Conflict`]: it is the WAL of another cluster.
 ///
 /// After a kill, a file named like `destination` with `.wal-e-tmp-` and a number
@@ -104,6 +110,7 @@ pub async fn verify(
     let options = FetchOptions {
         system_identifier,
         likely: KeyEnding::default(),
+        segment_size: None,
         gap_patience: None,
         notices,
         cancel: CancellationToken::new(),
@@ -135,6 +142,7 @@ async fn read(
         }
     }
     let began = Instant::now();
+    let mut switch: Option<Continuation> = None;
     loop {
         let seen = or_cancelled(&options.cancel, look_around(store, name)).await?;
         for located in seen.found {
@@ -166,52 +174,46 @@ async fn read(
         if let Some((_, error)) = damage {
             return Err(error);
         }
-        match (seen.later, options.gap_patience) {
-            (Some(later), Some(patience)) if began.elapsed() >= patience => {
-                return Err(gap(store, name, &later));
+        let Some(patience) = options.gap_patience else {
+            return Err(absent(store, name, seen.has_wal));
+        };
+        let later = seen.later.map(Continuation::Segment);
+        if let (None, None, Some(newer), Some(size)) =
+            (&later, &switch, seen.newer, options.segment_size)
+        {
+            let asking = switch_behind(store, name, size, newer, &options.notices);
+            switch = or_cancelled(&options.cancel, asking).await?;
+        }
+        match later.as_ref().or(switch.as_ref()) {
+            None => return Err(absent(store, name, seen.has_wal)),
+            Some(continuation) if began.elapsed() >= patience => {
+                return Err(gap(store, name, continuation));
             }
-            (Some(_), Some(patience)) => {
+            Some(_) => {
                 let pause = async {
                     tokio::time::sleep(LOOK_AGAIN_AFTER.min(patience)).await;
                     Ok(())
                 };
                 or_cancelled(&options.cancel, pause).await?;
             }
-            _ if seen.has_wal => return Err(not_there(store, name)),
-            _ => return Err(no_wal(store)),
         }
     }
 }
 
 /// Whether another object of the same file may be better.
-fn is_damage(error: &Error) -> bool {
+pub(super) fn is_damage(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Conflict)
 }
 
-fn not_there(store: &dyn ObjectStore, name: &WalFileName) -> Error {
+/// The archive does not have the file; or it has nothing, which is another matter.
+fn absent(store: &dyn ObjectStore, name: &WalFileName, has_wal: bool) -> Error {
     let directory = store.url(&layout::wal());
-    let message = format!("WAL file \"{name}\" is not in the archive \"{directory}\"");
-    Error::new(ErrorKind::NotFound, message)
-}
-
-fn no_wal(store: &dyn ObjectStore) -> Error {
-    let message = format!("there is no WAL in \"{}\"", store.url(&layout::wal()));
-    Error::new(ErrorKind::Config, message)
+    if has_wal {
+        let message = format!("WAL file \"{name}\" is not in the archive \"{directory}\"");
+        return Error::new(ErrorKind::NotFound, message);
+    }
+    Error::new(ErrorKind::Config, format!("there is no WAL in \"{directory}\""))
         .with_hint("Check the prefix, and that the file system of a \"file://\" prefix is mounted.")
-}
-
-fn gap(store: &dyn ObjectStore, name: &WalFileName, later: &WalFileName) -> Error {
-    Error::new(
-        ErrorKind::Corrupt,
-        format!(
-            "WAL segment \"{name}\" is missing in \"{}\", which has later ones",
-            store.url(&layout::wal())
-        ),
-    )
-    .with_detail(format!("The next one of this timeline there is \"{later}\"."))
-    .with_hint(
-        "Without it recovery cannot reach what came after. Bring it back, or let recovery end here, or at a target before it, with the option --end-at-gap of wal-fetch.",
-    )
 }
 
 /// Reads one object, into the file `into` where one is named, and checks that it
@@ -250,22 +252,12 @@ fn pass(
     mut file: Option<&mut (Temporary, File)>,
     url: &str,
 ) -> Result<Content> {
-    let read_failed = |source| {
-        let error = Error::from_io(format!("could not read object \"{url}\""), source);
-        if error.kind() != ErrorKind::Corrupt {
-            return named(url, error);
-        }
-        let damaged = damaged(url, error.message());
-        match error.hint() {
-            Some(hint) => damaged.with_hint(hint),
-            None => damaged,
-        }
-    };
-    let mut reader = Decompressor::new(reader, encoding).map_err(read_failed)?;
+    let failed = |source| read_failed(url, source);
+    let mut reader = Decompressor::new(reader, encoding).map_err(failed)?;
     let mut content = Content::new();
     let mut buffer = vec![0; super::READ_BYTES];
     loop {
-        let length = reader.read(&mut buffer).map_err(read_failed)?;
+        let length = reader.read(&mut buffer).map_err(failed)?;
         content.update(&buffer[..length]);
         if length == 0 || content.is_too_large() {
             return Ok(content);
@@ -274,6 +266,19 @@ fn pass(
             file.write_all(&buffer[..length])
                 .map_err(|error| Error::file("write file", temporary.path(), &error))?;
         }
+    }
+}
+
+/// The error for an object that broke off or could not be decoded.
+pub(super) fn read_failed(url: &str, source: std::io::Error) -> Error {
+    let error = Error::from_io(format!("could not read object \"{url}\""), source);
+    if error.kind() != ErrorKind::Corrupt {
+        return named(url, error);
+    }
+    let damaged = damaged(url, error.message());
+    match error.hint() {
+        Some(hint) => damaged.with_hint(hint),
+        None => damaged,
     }
 }
 

@@ -11,6 +11,9 @@ use crate::store::faulty::{FaultyStore, Operation};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ObjectBody, ObjectReader, PutMode};
 
+#[path = "gap_tests.rs"]
+mod gap_tests;
+
 const SEGMENT: &str = "0000000100000000000000A1";
 
 /// What is written here; others are read as well.
@@ -30,6 +33,7 @@ impl Fixture {
         let options = FetchOptions {
             system_identifier: Some(CLUSTER),
             likely: KeyEnding::default(),
+            segment_size: Some(SegmentSize::DEFAULT),
             gap_patience: Some(Duration::ZERO),
             notices: sender,
             cancel: CancellationToken::new(),
@@ -46,6 +50,13 @@ impl Fixture {
     async fn archive(&self, name: &str, encoding: Encoding, content: &[u8]) {
         let key = layout::wal_file(&name.parse().unwrap(), encoding);
         self.put(&key, compress(content, encoding), None).await;
+    }
+
+    /// The history of a timeline whose ancestors were left at these LSNs.
+    async fn history(&self, timeline: u32, left: &[(u32, &str)]) {
+        let lines: String = left.iter().map(|(of, lsn)| format!("{of}\t{lsn}\tx\n")).collect();
+        let name = format!("{timeline:08X}.history");
+        self.archive(&name, Encoding::Zstd, lines.as_bytes()).await;
     }
 
     async fn fetch(&self, name: &str) -> Result<Vec<u8>> {
@@ -235,31 +246,6 @@ async fn a_segment_of_another_place_or_cluster_never_becomes_a_file() {
     assert_eq!(verified.unwrap_err().kind(), ErrorKind::Conflict);
     fixture.options.system_identifier = None;
     fixture.fetch(SEGMENT).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_gap_is_not_the_end_of_the_wal() {
-    let mut fixture = Fixture::new();
-    fixture.archive("0000000100000000000000A3", Encoding::Lz4, &segment(3)).await;
-    let error = fixture.fetch(SEGMENT).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(error.detail().unwrap().contains("0000000100000000000000A3"), "{error:?}");
-    fixture.options.gap_patience = None;
-    assert_eq!(fixture.fetch(SEGMENT).await.unwrap_err().kind(), ErrorKind::NotFound);
-
-    // It may be on its way.
-    fixture.options.gap_patience = Some(Duration::from_secs(30));
-    let late = fixture.store.clone();
-    let body = compress(&segment(7), Encoding::Zstd);
-    tokio::spawn(async move {
-        while late.calls(Operation::List) < 3 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        let key = layout::wal_file(&SEGMENT.parse().unwrap(), Encoding::Zstd);
-        let attributes = Attributes::default();
-        let _ = late.put(&key, body.into(), PutMode::Replace, &attributes).await.unwrap();
-    });
-    assert!(fixture.fetch(SEGMENT).await.unwrap() == segment(7));
 }
 
 /// A body that never goes on.

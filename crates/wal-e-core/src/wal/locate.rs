@@ -3,7 +3,7 @@
 use crate::codec::{Encoding, StoredEncoding};
 use crate::error::Result;
 use crate::layout::{self, ObjectKey};
-use crate::postgres::{WalFileKind, WalFileName};
+use crate::postgres::{TimelineId, WalFileKind, WalFileName};
 use crate::store::{ListRequest, ObjectStore, list_all};
 
 /// A WAL file that the archive has.
@@ -38,11 +38,21 @@ impl Located {
 /// holds it in more than one after its compression was changed and the file pushed
 /// again; then one that can be read is taken, in the order of [`Encoding::ALL`].
 pub async fn locate(store: &dyn ObjectStore, name: &WalFileName) -> Result<Option<Located>> {
+    Ok(locate_all(store, name).await?.into_iter().next())
+}
+
+/// As [`locate`], but all that there are; the best one first.
+pub(super) async fn locate_all(
+    store: &dyn ObjectStore,
+    name: &WalFileName,
+) -> Result<Vec<Located>> {
     let request =
         ListRequest { prefix: layout::wal_file_beginning(name), ..ListRequest::default() };
     let objects = list_all(store, &request).await?.into_iter();
-    let found = objects.filter_map(|object| Located::of(object.key, name));
-    Ok(found.min_by_key(Located::rank))
+    let mut found: Vec<Located> =
+        objects.filter_map(|object| Located::of(object.key, name)).collect();
+    found.sort_by_key(Located::rank);
+    Ok(found)
 }
 
 /// What the archive has at and around the place of a WAL file.
@@ -52,6 +62,9 @@ pub(super) struct Surroundings {
     pub found: Vec<Located>,
     /// The next segment, whole or partial, that the archive has of the timeline.
     pub later: Option<WalFileName>,
+    /// The next newer timeline of which the archive has a file. Not looked for once
+    /// a later segment was found.
+    pub newer: Option<TimelineId>,
     /// Whether there is any WAL at all.
     pub has_wal: bool,
 }
@@ -78,6 +91,7 @@ pub(super) async fn look_around(
                 seen.found.push(located);
             } else if let Some(file) = file {
                 if file.timeline() > name.timeline() {
+                    seen.newer = Some(file.timeline());
                     break 'pages;
                 }
                 // Names of one timeline sort as their segments do, and those of
@@ -174,6 +188,7 @@ mod tests {
     async fn around(keys: &[&str], name: &str) -> (Vec<String>, Option<String>, bool) {
         let store = archive(keys).await;
         let seen = look_around(&store, &name.parse().unwrap()).await.unwrap();
+        assert!(seen.newer.is_none_or(|newer| newer > TimelineId(1) && seen.later.is_none()));
         let found = seen.found.iter().map(|located| located.key.to_string()).collect();
         (found, seen.later.map(|file| file.to_string()), seen.has_wal)
     }
@@ -218,6 +233,23 @@ mod tests {
         }
         let segment = "wal_005/0000000200000000000000A2.lz4";
         assert_eq!(around(&[segment], "00000002.history").await, (vec![], None, true));
+    }
+
+    #[tokio::test]
+    async fn files_of_newer_timelines_are_seen() {
+        let before = "wal_005/0000000100000000000000A0.lz4";
+        for (other, newer) in [
+            ("wal_005/00000002.history.lz4", Some(2)),
+            ("wal_005/00000002.history.gpg", Some(2)),
+            ("wal_005/0000000300000000000000A0", Some(3)),
+            ("wal_005/0000000100000000000000A2", None),
+            ("wal_005/00000001.history", None),
+            ("wal_005/README", None),
+        ] {
+            let store = archive(&[before, other]).await;
+            let seen = look_around(&store, &A1.parse().unwrap()).await.unwrap();
+            assert_eq!(seen.newer, newer.map(TimelineId), "{other}");
+        }
     }
 
     #[tokio::test]

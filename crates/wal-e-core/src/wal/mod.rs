@@ -4,6 +4,8 @@ mod compare;
 mod confirmed;
 mod content;
 mod fetch;
+mod gap;
+mod history;
 mod locate;
 mod open;
 mod pipeline;
@@ -23,6 +25,8 @@ mod tests;
 
 pub use confirmed::ConfirmedFiles;
 pub use fetch::{FetchOptions, Fetched, fetch, verify};
+pub use gap::{Continuation, continuation};
+pub use history::history;
 pub use locate::{KeyEnding, Located, locate};
 pub use open::{Archiving, open};
 pub use pipeline::{FileIdentity, Pipeline};

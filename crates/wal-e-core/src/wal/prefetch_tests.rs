@@ -44,6 +44,7 @@ impl Fixture {
         let options = FetchOptions {
             system_identifier: Some(CLUSTER),
             likely: KeyEnding::default(),
+            segment_size: None,
             gap_patience: None,
             notices: crate::notice::channel().0,
             cancel: CancellationToken::new(),

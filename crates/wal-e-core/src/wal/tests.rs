@@ -62,6 +62,7 @@ async fn fetch(store: Arc<dyn ObjectStore>, name: &WalFileName, destination: &Pa
     let options = FetchOptions {
         system_identifier: Some(CLUSTER),
         likely: KeyEnding::default(),
+        segment_size: None,
         gap_patience: None,
         notices: notice::channel().0,
         cancel: CancellationToken::new(),

@@ -1,0 +1,179 @@
+//! Why replay does not reach a target, in words, and what it does reach.
+
+use super::last_transaction::{Last, SEGMENTS_READ_TO_TELL, last_transaction};
+use crate::error::Result;
+use crate::postgres::{WalEnd, WalSegment};
+use crate::recovery::alternatives::end_of;
+use crate::recovery::branch::Branch;
+use crate::recovery::chain::ChainEnd;
+use crate::recovery::plan::Planner;
+use crate::recovery::refusal::{Cause, Nearest, Refusal};
+use crate::recovery::target::{RecoveryTarget, format_time};
+use crate::recovery::wal_source::Summary;
+
+impl Planner<'_> {
+    /// The target lies before the end of the base backup.
+    pub(super) fn too_early(&self, branch: &Branch, better: Option<String>) -> Refusal {
+        let name = &branch.candidate.info.name;
+        let target = self.request.target.as_ref().map(ToString::to_string).unwrap_or_default();
+        let complete =
+            branch.candidate.info.finish_time.map_or_else(String::new, |time| {
+                format!(" and was complete at {}", format_time(time))
+            });
+        let refusal = Refusal::new(
+            Cause::TooEarly,
+            format!("target {target} lies before the end of base backup \"{name}\""),
+        )
+        .with_detail(format!(
+            "The base backup is consistent at LSN {}{complete}; recovery can end no earlier.",
+            branch.stop
+        ))
+        .with_nearest([end_of(&branch.candidate, Some(branch.stop))]);
+        match better {
+            Some(better) => refusal.with_advice(format!(
+                "Base backup \"{better}\" ended before it: name that one, or AUTO to have one chosen."
+            )),
+            None => refusal,
+        }
+    }
+
+    /// The target lies behind what can be replayed.
+    pub(super) async fn behind_the_end(&mut self, branch: &mut Branch) -> Result<Refusal> {
+        let target = self.request.target.as_ref().map(ToString::to_string).unwrap_or_default();
+        let reason = match branch.chain.end {
+            ChainEnd::Hole { .. } => {
+                format!("target {target} cannot be reached: {}", missing_segment(branch))
+            }
+            ChainEnd::Archive { .. } => {
+                format!("target {target} lies behind the end of the archive")
+            }
+        };
+        self.stopped_short(branch, reason).await
+    }
+
+    /// Replay would end where the chain does, too early.
+    pub(super) async fn stopped_short(
+        &mut self,
+        branch: &mut Branch,
+        reason: String,
+    ) -> Result<Refusal> {
+        let name = &branch.candidate.info.name;
+        let mut detail = match branch.chain.end {
+            ChainEnd::Hole { first, next } => {
+                let count = next.number.0.saturating_sub(first.number.0).max(1);
+                let missing = match count {
+                    1 => "One WAL segment is missing".to_owned(),
+                    _ => format!("{count} WAL segments are missing"),
+                };
+                format!(
+                    "{missing} before \"{}\". Recovery from base backup \"{name}\" would end there.",
+                    branch.name_of(next)
+                )
+            }
+            ChainEnd::Archive { next } => format!(
+                "Recovery from base backup \"{name}\" along timeline {} would end before WAL segment \"{}\", which is not in the archive.",
+                branch.history.timeline(),
+                branch.name_of(next)
+            ),
+        };
+        let last = match self.request.read_end {
+            true => last_transaction(branch, branch.stop, Some(SEGMENTS_READ_TO_TELL)).await?,
+            false => Last::default(),
+        };
+        let time = last.summary.last.and_then(|point| point.time);
+        if let Some(time) = time {
+            detail.push_str(&format!(
+                " The last transaction before that ended at {}.",
+                format_time(time)
+            ));
+        }
+        if let Some(damage) = last.damage {
+            let why = damage.reason;
+            detail.push_str(&format!(" Nor can all of the WAL before that be replayed: {why}."));
+        }
+        let mut advice = Vec::new();
+        if let Some(timeline) = branch.partial_at_end() {
+            let segment = branch.name_of(WalSegment { timeline, ..branch.chain.end.missing() });
+            detail.push_str(&format!(
+                " The archive has \"{segment}.partial\", which PostgreSQL does not read."
+            ));
+            advice.push(format!(
+                "What is in \"{segment}.partial\" is replayed if it lies as \"{segment}\" in \"pg_wal\" of the restored data directory."
+            ));
+        }
+        advice.push(match (branch.chain.end, &self.request.target) {
+            (ChainEnd::Archive { .. }, Some(_)) => {
+                "If a server still archives, the WAL may be on its way; SELECT pg_switch_wal() sends it. Without a target, recovery goes to the end of the archive.".to_owned()
+            }
+            (ChainEnd::Hole { .. }, _) | (ChainEnd::Archive { .. }, None) => {
+                "If a server still archives, the segment may be on its way: try again later."
+                    .to_owned()
+            }
+        });
+        let nearest = match (&self.request.target, time, last.start) {
+            (Some(RecoveryTarget::Time(_)), Some(time), lsn) => Some(Nearest {
+                lsn,
+                time: Some(time),
+                description: format!("any time before {}", format_time(time)),
+            }),
+            (_, time, Some(lsn)) => Some(Nearest {
+                lsn: Some(lsn),
+                time,
+                description: format!("LSN {lsn}, the last record that can be replayed"),
+            }),
+            _ => None,
+        };
+        let after = self.next_after_hole(branch).await?;
+        Ok(Refusal::new(Cause::Target, reason)
+            .with_detail(detail)
+            .with_nearest(nearest.into_iter().chain(after))
+            .with_advice(advice.join(" ")))
+    }
+
+    /// The first base backup behind a hole.
+    pub(super) async fn next_after_hole(&mut self, branch: &Branch) -> Result<Option<Nearest>> {
+        match branch.chain.end {
+            ChainEnd::Archive { .. } => Ok(None),
+            ChainEnd::Hole { next, .. } => {
+                let lsn = next.number.start_lsn(branch.candidate.segment_size);
+                self.next_backup(branch, lsn).await
+            }
+        }
+    }
+}
+
+/// The targets before a segment that cannot be read, if the base backup ends there.
+pub(super) fn before_segment(branch: &Branch, index: u64) -> Option<Nearest> {
+    let start = branch.chain.segment(index)?.number.start_lsn(branch.candidate.segment_size);
+    let description = format!("any LSN before {start}");
+    (start > branch.stop).then_some(Nearest { lsn: None, time: None, description })
+}
+
+/// WAL that ends within a segment although there is more of it in the next one.
+pub(super) fn broken(branch: &Branch, index: u64, summary: &Summary) -> Option<Refusal> {
+    let damage = summary.ended.as_ref().filter(|_| index + 1 < branch.chain.len())?;
+    Some(breaks_off(branch, branch.chain.segment(index)?, damage))
+}
+
+pub(super) fn breaks_off(branch: &Branch, segment: WalSegment, damage: &WalEnd) -> Refusal {
+    let name = branch.name_of(segment);
+    Refusal::new(
+        Cause::Target,
+        format!("the WAL breaks off in segment \"{name}\": {}", damage.reason),
+    )
+    .with_detail(format!(
+        "Recovery would end at LSN {}, as if the log had no more, although the archive has the next segment.",
+        damage.lsn
+    ))
+    .with_nearest([Nearest {
+        lsn: None,
+        time: None,
+        description: format!("any LSN before {}", damage.lsn),
+    }])
+    .with_advice("Look for a sound copy of the segment, or recover from a later base backup.")
+}
+
+/// `WAL segment "..." is not in the archive`.
+pub(super) fn missing_segment(branch: &Branch) -> String {
+    format!("WAL segment \"{}\" is not in the archive", branch.name_of(branch.chain.end.missing()))
+}

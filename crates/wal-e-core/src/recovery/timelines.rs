@@ -1,0 +1,62 @@
+//! Which timeline a server will follow, and where that came from.
+
+use super::plan::Planner;
+use super::refusal::{Cause, Refusal};
+use super::target::TargetTimeline;
+use crate::base_backup::BackupInfo;
+use crate::error::Result;
+use crate::postgres::{TimelineHistory, TimelineId, WalFileName};
+use crate::wal;
+
+impl Planner<'_> {
+    /// The history of the timeline that the server will choose for a recovery from
+    /// `backup`.
+    pub(super) async fn history_for(
+        &mut self,
+        backup: &BackupInfo,
+    ) -> Result<Result<TimelineHistory, Refusal>> {
+        let timeline = match self.request.timeline.unwrap_or_default() {
+            TargetTimeline::Current => backup.timeline,
+            TargetTimeline::Number(timeline) => {
+                if timeline.0 > 1 && self.history(timeline).await?.is_none() {
+                    let reason = format!("timeline {timeline} does not exist");
+                    let file = WalFileName::history(timeline);
+                    let newest = self.newest_timeline(backup.timeline).await?;
+                    return Ok(Err(Refusal::new(Cause::Target, reason)
+                        .with_detail(format!("The archive has no history file \"{file}\"."))
+                        .with_advice(format!("The newest timeline is {newest}."))));
+                }
+                timeline
+            }
+            TargetTimeline::Latest => self.newest_timeline(backup.timeline).await?,
+        };
+        // What the server does without the file of a timeline, too.
+        let history = self.history(timeline).await?;
+        Ok(Ok(history.unwrap_or_else(|| TimelineHistory::without_ancestors(timeline))))
+    }
+
+    /// PostgreSQL 15, `timeline.c`, `findNewestTimeLine`: counts up from the base
+    /// backup's timeline as long as there are history files.
+    async fn newest_timeline(&mut self, from: TimelineId) -> Result<TimelineId> {
+        let mut newest = from;
+        while let Some(next) = newest.0.checked_add(1) {
+            if self.history(TimelineId(next)).await?.is_none() {
+                break;
+            }
+            newest = TimelineId(next);
+        }
+        Ok(newest)
+    }
+
+    async fn history(&mut self, timeline: TimelineId) -> Result<Option<TimelineHistory>> {
+        if timeline.0 <= 1 {
+            return Ok(None);
+        }
+        if let Some(known) = self.histories.get(&timeline) {
+            return Ok(known.clone());
+        }
+        let history = wal::history(&*self.store, timeline, &self.notices).await?;
+        self.histories.insert(timeline, history.clone());
+        Ok(history)
+    }
+}

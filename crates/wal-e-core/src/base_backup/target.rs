@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
+use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
 /// The directories that a restore fills.
 #[derive(Debug)]

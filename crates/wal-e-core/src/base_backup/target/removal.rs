@@ -4,10 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::super::deferred::CONTROL_FILE;
 use super::{Target, unreadable};
 use crate::error::{Error, Result};
-use crate::postgres::data_directory::UNFINISHED_RESTORE;
+use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
 
 impl Target {
     /// Removes every file and link but those that `keep` names, by their paths

@@ -78,7 +78,7 @@ fn damage_of_any_object_that_is_not_compressed_is_harmless_or_reported() {
 fn damage_objects(compression: &str) {
     let archive = Archive::file();
     let mut cluster = Cluster::build(PgVersion::V15)
-        .configuration(&format!("wal_e.compression = {compression}"))
+        .configuration(format!("wal_e.compression = {compression}"))
         .start_archiving_to(&archive);
     cluster.execute("CREATE TABLE t AS SELECT generate_series(1, 10000) i");
     cluster.backup_push();

@@ -142,6 +142,15 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
+    /// Reads a record of which `bytes` are the header, the magic number of its page and
+    /// the data.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn of_made_up(bytes: &[u8]) -> Option<Self> {
+        let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+        let (magic, data) = rest.split_first_chunk::<2>()?;
+        Some(Self::read(&RecordHeader::parse(header), data, u16::from_le_bytes(*magic)))
+    }
+
     /// Reads the data of a record, or as much of it as was kept. `magic` is that
     /// of the page where the record ends.
     pub(super) fn read(header: &RecordHeader, data: &[u8], magic: u16) -> Self {

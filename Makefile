@@ -94,7 +94,7 @@ bench: ## measure against pgBackRest: WAL backlog, base backup, restore (BENCH_O
 .PHONY: test
 test: build-tests ## every test: core, program, and end to end on PostgreSQL 15 and 18
 	@WALE_TEST_PG15_CONFIG=$(PG15_CONFIG) WALE_TEST_PG18_CONFIG=$(PG18_CONFIG) RUST_TEST_THREADS=2 \
-	    $(CARGO) test --release --locked --workspace
+	    $(CARGO) test --release --locked --workspace --no-fail-fast
 
 .PHONY: build-tests
 build-tests: ## build what the tests run: target/wal_e-pg15.so, target/wal_e-pg18.so, the program

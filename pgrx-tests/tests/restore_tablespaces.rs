@@ -9,6 +9,7 @@ use wal_e_e2e::fingerprint::Fingerprint;
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::ServerUser;
 use wal_e_e2e::restore::Restore;
+use wal_e_e2e::wait::wait_for;
 
 /// A stopped cluster with a tablespace and a backup of it.
 fn lost(version: PgVersion, archive: &Archive) -> (Cluster, String, PathBuf, Fingerprint) {
@@ -84,4 +85,24 @@ fn a_blind_restore_of_15_keeps_tablespaces_inside() {
 #[test]
 fn a_blind_restore_of_18_keeps_tablespaces_inside() {
     a_blind_restore_keeps_tablespaces_inside(PgVersion::V18);
+}
+
+#[test]
+fn a_tablespace_that_was_made_in_place_is_restored() {
+    let archive = Archive::file();
+    let mut cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let allow = |cluster: &Cluster, change: &str, value: &str| {
+        cluster.execute(&format!("ALTER SYSTEM {change}"));
+        cluster.execute("SELECT pg_reload_conf()");
+        wait_for("the setting", || cluster.query_one("SHOW allow_in_place_tablespaces") == value);
+    };
+    allow(&cluster, "SET allow_in_place_tablespaces = on", "on");
+    cluster.execute("CREATE TABLESPACE extra LOCATION ''");
+    cluster.execute("CREATE TABLE t TABLESPACE extra AS SELECT generate_series(1, 1000) i");
+    allow(&cluster, "RESET allow_in_place_tablespaces", "off");
+    cluster.backup_push();
+    let expected = cluster.fingerprint();
+    cluster.stop(StopMode::Fast);
+    let mut restored = Restore::latest(PgVersion::V15).recover(&archive);
+    assert_same(&mut restored, &expected);
 }

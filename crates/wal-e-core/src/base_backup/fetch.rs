@@ -139,6 +139,9 @@ pub async fn fetch(
         Ok(prepared) => prepared,
     };
     let Some(journal) = journal else {
+        if request.recovery.is_some() {
+            notices.warning("the restore was complete already: recovery is as it was set up then");
+        }
         let all = on_disk(&done);
         return Ok(Fetched { name, bytes_written: all.bytes, files: all.files });
     };

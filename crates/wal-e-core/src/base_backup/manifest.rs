@@ -67,7 +67,7 @@ impl Manifest {
         }
     }
 
-    fn new(manifest: BackupManifest) -> Self {
+    pub(super) fn new(manifest: BackupManifest) -> Self {
         let mut by_path: Vec<usize> = (0..manifest.files.len()).collect();
         by_path.sort_by_key(|index| manifest.files[*index].path.as_slice());
         Manifest { manifest, by_path }

@@ -35,7 +35,9 @@ use crate::codec::Compression;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
-use crate::postgres::{Lsn, ManifestFile, SegmentSize, SystemIdentifier, TimelineId, WalSegment};
+use crate::postgres::{
+    Lsn, ManifestFile, SegmentSize, SystemIdentifier, TimelineId, WalSegment, tablespace_map,
+};
 use crate::sentinel::{self, FilesMetadata};
 use crate::store::{ListRequest, ObjectStore, PutOutcome};
 use crate::tasks::blocking;
@@ -191,10 +193,21 @@ impl BackupPush {
 
     /// After `pg_backup_stop`: label, metadata, all WAL in the archive, and last
     /// the sentinel. Returns the backup's name.
+    ///
+    /// # Errors
+    /// Those of the store, and [`ErrorKind::Cancelled`]: there is no sentinel then.
     pub async fn finish(mut self, stop: BackupStop) -> Result<String> {
         // From here on transactions are behind the backup, however long its WAL takes.
         let stopped = OffsetDateTime::now_utc();
         self.progress.set_phase(Phase::WaitingForWal);
+        // One that was dropped since the server wrote its map is in no listing, but the
+        // restored server makes its link, and drops it again.
+        for mapped in tablespace_map::parse(&stop.tablespace_map)? {
+            let location = PathBuf::from(mapped.location);
+            if location.is_absolute() {
+                self.tablespaces.entry(mapped.oid).or_insert(location);
+            }
+        }
         self.push_label(stop.backup_label, stop.tablespace_map, stopped).await?;
         self.wait_for_wal(stop.stop_lsn).await?;
 
@@ -205,7 +218,7 @@ impl BackupPush {
         self.push_files_metadata().await?;
         self.push_manifest(stop.stop_lsn).await?;
         self.put_json(&layout::sentinel(&self.name), sentinel::to_json(&sentinel)).await?;
-        self.end_own_uploads().await?;
+        self.end_own_uploads().await;
         Ok(self.name)
     }
 

@@ -23,6 +23,17 @@ pub struct RecoveryConfig {
     pub standby: bool,
 }
 
+/// The signal file that came with the backup, when it was made of a server that had
+/// one, and no recovery is set up.
+pub(super) fn signal_in(data_directory: &Path) -> Option<&'static str> {
+    [STANDBY_SIGNAL, RECOVERY_SIGNAL]
+        .into_iter()
+        .find(|signal| data_directory.join(signal).exists())
+}
+
+const RECOVERY_SIGNAL: &str = "recovery.signal";
+const STANDBY_SIGNAL: &str = "standby.signal";
+
 impl RecoveryConfig {
     /// Adds the settings to `postgresql.auto.conf` of a restored data directory,
     /// where they win over all others, and makes `recovery.signal` or `standby.signal`.
@@ -37,7 +48,18 @@ impl RecoveryConfig {
                 file.sync_all()
             })
             .map_err(|error| Error::file("write file", &path, &error))?;
-        let signal = if self.standby { "standby.signal" } else { "recovery.signal" };
+        let [signal, other] = match self.standby {
+            true => [STANDBY_SIGNAL, RECOVERY_SIGNAL],
+            false => [RECOVERY_SIGNAL, STANDBY_SIGNAL],
+        };
+        // One that came with the backup of a standby would win.
+        let path = data_directory.join(other);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::file("remove file", &path, &error));
+            }
+            _ => {}
+        }
         let path = data_directory.join(signal);
         fs::File::create(&path)
             .and_then(|file| file.sync_all())
@@ -131,6 +153,8 @@ mod tests {
             target_timeline: Some(TargetTimeline::Number(TimelineId(2))),
             standby: false,
         };
+        fs::write(dir.path().join("standby.signal"), "").unwrap();
+        assert_eq!(signal_in(dir.path()), Some("standby.signal"));
         config.write(dir.path()).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("port = '5433'\n"));
@@ -173,6 +197,7 @@ mod tests {
             target_timeline: None,
             standby: true,
         };
+        fs::write(dir.path().join("recovery.signal"), "").unwrap();
         config.write(dir.path()).unwrap();
         assert!(dir.path().join("standby.signal").exists());
         assert!(!dir.path().join("recovery.signal").exists());

@@ -63,7 +63,7 @@ pub(super) fn take_up(target: &Target, chain: &Chain, subject: &Subject) -> Resu
         return Err(another(target.data_directory(), &noted, subject));
     }
     let control = target.data_directory().join(CONTROL_FILE);
-    if control.try_exists().map_err(|error| Error::file("stat file", &control, &error))? {
+    if control.symlink_metadata().is_ok_and(|found| found.is_file()) {
         return Ok(Interrupted::Finished(done));
     }
     target.check_marks()?;

@@ -172,8 +172,7 @@ fn write_map(path: &Path, text: &str) -> Result<()> {
 /// `src/backend/access/transam/xlogrecovery.c`, `CheckTablespaceDirectory`).
 pub(super) fn allow_in_place(data_directory: &Path) -> Result<()> {
     let path = data_directory.join("postgresql.auto.conf");
-    let lines =
-        "\n# Written by wal-e backup-fetch --blind-restore\nallow_in_place_tablespaces = on\n";
+    let lines = "\n# Written by wal-e backup-fetch: there are directories in pg_tblspc\nallow_in_place_tablespaces = on\n";
     OpenOptions::new()
         .append(true)
         .create(true)

@@ -1,6 +1,6 @@
 //! Files of a running cluster as members of a tar partition.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -49,6 +49,19 @@ pub struct Source {
 /// The name of a member in WAL-G's form: `/` and the path below the data directory.
 pub fn member_name(path: &str) -> String {
     format!("/{path}")
+}
+
+/// When a file was last changed. A time before 1970 or after the year 9999, which file
+/// systems can hold, is a mistake of some clock: it becomes 1970.
+pub fn time_of(metadata: &Metadata) -> OffsetDateTime {
+    sensible(metadata.mtime(), metadata.mtime_nsec())
+}
+
+fn sensible(second: i64, nanosecond: i64) -> OffsetDateTime {
+    let nanosecond = u32::try_from(nanosecond).unwrap_or_default();
+    OffsetDateTime::from_unix_timestamp(second.max(0))
+        .and_then(|time| time.replace_nanosecond(nanosecond))
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 /// A file as it went into a tar.
@@ -109,7 +122,7 @@ impl<W: Write> TarStream<W> {
             Err(error) => return Err(Error::file("open file", &path, &error)),
         };
         let metadata = file.metadata().map_err(|error| Error::file("stat file", &path, &error))?;
-        let mtime = metadata.modified().map_err(|error| Error::file("stat file", &path, &error))?;
+        let modified = time_of(&metadata);
         let mut reader = ClusterFile {
             file: &file,
             path: &path,
@@ -129,17 +142,15 @@ impl<W: Write> TarStream<W> {
             metadata.mtime(),
             &mut reader,
         )?;
-        // A time before 1970 or after the year 9999 is a mistake of some clock.
-        let modified = OffsetDateTime::from_unix_timestamp(metadata.mtime().max(0));
         Ok(Some(StoredFile {
             manifest: ManifestFile {
                 path: entry.path.as_bytes().to_vec(),
                 size_bytes: metadata.len(),
-                modified: modified.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+                modified,
                 crc32c: reader.crc32c,
             },
             metadata: FileMetadata {
-                mtime: format_time(mtime.into()),
+                mtime: format_time(modified),
                 corrupt_blocks: reader.check.and_then(|check| check.corrupt),
                 ..FileMetadata::default()
             },
@@ -353,6 +364,14 @@ mod tests {
                 (name, content)
             })
             .collect()
+    }
+
+    #[test]
+    fn times_that_nobody_means_are_no_obstacle() {
+        assert_eq!(format_time(sensible(1_767_319_445, 1000)), "2026-01-02T02:04:05.000001Z");
+        for second in [i64::MIN, -1, 300_000_000_000, i64::MAX] {
+            assert!(format_time(sensible(second, 0)).starts_with("1970-01-01T00:00:00"));
+        }
     }
 
     #[test]

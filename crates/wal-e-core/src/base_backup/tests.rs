@@ -16,7 +16,7 @@ use crate::error::{ErrorKind, Result};
 use crate::layout;
 use crate::notice;
 use crate::postgres::{
-    BackupManifest, Lsn, SegmentSize, SystemIdentifier, TimelineId, WalFileName,
+    BackupManifest, Lsn, SegmentSize, SystemIdentifier, TimelineId, WalFileName, control_file,
 };
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
@@ -33,6 +33,12 @@ struct Fixture {
     store: FaultyStore<MemoryStore>,
     cancel: CancellationToken,
     compression: Compression,
+    /// Lines of the tablespace map beyond those of tablespaces that are there.
+    also_mapped: String,
+}
+
+fn control(checkpoint: Lsn) -> Vec<u8> {
+    control_file::sample(SystemIdentifier(42), 16 << 20, checkpoint)
 }
 
 impl Fixture {
@@ -53,13 +59,13 @@ impl Fixture {
         for (file, content) in [
             ("PG_VERSION", "15\n"),
             ("postgresql.auto.conf", "work_mem = '8MB'\n"),
-            ("global/pg_control", "control"),
             ("pg_xact/0000", "commits"),
             ("base/1/empty", ""),
             ("postmaster.pid", "1"),
         ] {
             fs::write(data.join(file), content).unwrap();
         }
+        fs::write(data.join("global/pg_control"), control(Lsn(0x200_0060))).unwrap();
         let memory = MemoryStore::with_page_size(3);
         let fixture = Fixture {
             dir,
@@ -67,6 +73,7 @@ impl Fixture {
             memory,
             cancel: CancellationToken::new(),
             compression: Compression::default(),
+            also_mapped: String::new(),
         };
         fixture.archive("000000010000000000000002").await;
         fixture.archive("000000010000000000000003").await;
@@ -124,7 +131,11 @@ impl Fixture {
         push.finish(BackupStop {
             stop_lsn: Lsn(0x300_0100),
             backup_label: "START WAL LOCATION: 0/2000028\n".to_owned(),
-            tablespace_map: format!("16384 {}\n", self.dir.path().join("space").display()),
+            tablespace_map: format!(
+                "16384 {}\n{}",
+                self.dir.path().join("space").display(),
+                self.also_mapped
+            ),
         })
         .await
     }
@@ -251,6 +262,36 @@ async fn a_backup_comes_back_file_by_file() {
         assert_eq!(fixture.push().await.unwrap(), NAME);
         fixture.comes_back().await;
     }
+}
+
+#[tokio::test]
+async fn a_tablespace_that_is_dropped_while_the_backup_begins_does_not_spoil_it() {
+    let mut fixture = Fixture::new().await;
+    let gone = fixture.dir.path().join("gone");
+    fixture.also_mapped = format!("16385 {}\n", gone.display());
+    fixture.push().await.unwrap();
+    fixture.fetch("LATEST").await.unwrap();
+    let restored = fixture.dir.path().join("restored");
+    assert_eq!(fs::read_link(restored.join("pg_tblspc/16385")).unwrap(), gone);
+    let map = fs::read_to_string(restored.join("tablespace_map")).unwrap();
+    assert!(map.ends_with(&fixture.also_mapped), "{map}");
+    assert_eq!(fs::read_dir(&gone).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_control_file_that_is_just_being_written_is_read_again() {
+    let fixture = Fixture::new().await;
+    let path = fixture.data().join("global/pg_control");
+    let mut torn = control(Lsn(0x200_0060));
+    torn[32] ^= 1;
+    fs::write(&path, torn).unwrap();
+    let written = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        fs::write(&path, control(Lsn(0x200_0090))).unwrap();
+    };
+    let (pushed, ()) = tokio::join!(fixture.push(), written);
+    pushed.unwrap();
+    fixture.comes_back().await;
 }
 
 #[tokio::test]

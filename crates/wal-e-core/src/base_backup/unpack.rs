@@ -16,7 +16,7 @@ use super::tar_reader::{Member, MemberKind, TarReader};
 use super::target::Target;
 use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
+use crate::postgres::data_directory::{CONTROL_FILE, is_note_of_restore};
 
 /// How files are written, in bytes.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -150,8 +150,26 @@ impl<R: Read> Unpacking<'_, R> {
         self.sink.budget.take(member.size)?;
         let came_before = path.to_str().is_some_and(|path| self.selection.came(path));
         // Of a cluster whose own restore was interrupted: this one keeps such notes, too.
-        if path.to_str().is_some_and(|path| path.starts_with(UNFINISHED_RESTORE)) {
+        if path.to_str().is_some_and(is_note_of_restore) {
+            // A restore that goes on has to see it come.
+            self.unpacked.members = None;
             return Ok(());
+        }
+        if path.starts_with(CONTROL_FILE)
+            && (member.kind != MemberKind::File || path != Path::new(CONTROL_FILE))
+        {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("only the control file can be at \"{CONTROL_FILE}\""),
+            ));
+        }
+        if matches!(member.kind, MemberKind::SymbolicLink(_) | MemberKind::Fifo)
+            && self.sink.manifest.is_some()
+        {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "it is no file, and backups with a manifest have only files and directories",
+            ));
         }
         match &member.kind {
             MemberKind::Directory => {

@@ -69,10 +69,17 @@ pub fn is_excluded(path: &str) -> bool {
     EXCLUDED_FILES.contains(&path)
         || path == CONTROL_FILE
         || path.starts_with(UNFINISHED_BACKUP)
-        || path.starts_with(UNFINISHED_RESTORE)
+        || is_note_of_restore(path)
         || name.starts_with("pgsql_tmp")
         || name.starts_with("pg_internal.init")
         || relation_file(path).is_some_and(|file| file.temporary)
+}
+
+/// Whether a file is one of those that a restore keeps until it is finished: in the data
+/// directory, and in each tablespace's own.
+pub fn is_note_of_restore(path: &str) -> bool {
+    let in_tablespace = path.strip_prefix("pg_tblspc/").and_then(|path| path.split_once('/'));
+    in_tablespace.map_or(path, |(_oid, inside)| inside).starts_with(UNFINISHED_RESTORE)
 }
 
 /// A file of a table or index.
@@ -172,6 +179,7 @@ mod tests {
             "base/5/t3_16384_vm",
             "global/pg_control",
             "wal_e.unfinished_restore",
+            "pg_tblspc/16384/wal_e.unfinished_restore",
         ] {
             assert!(is_excluded(path), "{path}");
         }

@@ -103,10 +103,12 @@ impl Restore {
         recovery::leave_out_old_settings(data_directory)?;
         if let Some(recovery) = &request.recovery {
             recovery.write(data_directory)?;
+        } else if let Some(signal) = recovery::signal_in(data_directory) {
+            self.notices.warning(format!(
+                "the backup brought a \"{signal}\" with it, which decides how the server starts"
+            ));
         }
-        if request.tablespaces == TablespacePlaces::InPlace
-            && !tablespaces::in_place(data_directory)?.is_empty()
-        {
+        if !tablespaces::in_place(data_directory)?.is_empty() {
             tablespaces::allow_in_place(data_directory)?;
         }
         self.sink.deferred.make_links(target, &self.notices)?;

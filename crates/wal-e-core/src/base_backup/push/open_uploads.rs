@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::unfinished::Note;
 use super::{BackupPush, BackupStart};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
 use crate::store::ObjectStore;
@@ -24,22 +24,28 @@ pub(super) async fn claim(
     name: &str,
     notices: &Notices,
 ) -> Result<Option<Note>> {
-    match Note::claim(start.taker, &start.data_directory) {
-        Ok(mut note) => {
-            let mut backups = abort_unfinished(store, note.unfinished(), notices).await;
-            backups.push(name.to_owned());
-            note.write(&backups)?;
-            Ok(Some(note))
+    // A role that may only read the cluster can back it up all the same, and a disk that
+    // is full wants a backup more than others.
+    let unable = |error: &Error| {
+        notices.log(format!(
+            "{error}; should this backup be killed, the next one does not clean up after it"
+        ));
+    };
+    let mut note = match Note::claim(start.taker, &start.data_directory) {
+        Ok(note) => note,
+        Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull) => {
+            unable(&error);
+            return Ok(None);
         }
-        // A role that may only read the cluster can back it up all the same.
-        Err(error) if error.kind() == ErrorKind::Io => {
-            notices.log(format!(
-                "{error}; should this backup be killed, the next one does not clean up after it"
-            ));
-            Ok(None)
-        }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
+    };
+    let mut backups = abort_unfinished(store, note.unfinished(), notices).await;
+    backups.push(name.to_owned());
+    if let Err(error) = note.write(&backups) {
+        unable(&error);
     }
+    // Its lock keeps other backups away, whatever it says.
+    Ok(Some(note))
 }
 
 /// Ends the uploads of backups that were killed; returns those where it failed.
@@ -63,7 +69,7 @@ async fn abort_unfinished(
 impl BackupPush {
     /// Ends what uploads the complete backup left open, and takes it out of the note.
     /// It stays there when the store could not be asked in time.
-    pub(super) async fn end_own_uploads(&mut self) -> Result<()> {
+    pub(super) async fn end_own_uploads(&mut self) {
         // An upload that began and whose answer was lost is known to the store only.
         let own = layout::backup_directory(&self.name);
         let cleaned = tokio::time::timeout(CLEAN_UP_TIME, self.store.abort_uploads(&own)).await;
@@ -72,10 +78,9 @@ impl BackupPush {
                 note.unfinished().into_iter().filter(|backup| *backup != self.name).collect();
             if left.is_empty() {
                 note.remove();
-            } else {
-                note.write(&left)?;
+            } else if let Err(error) = note.write(&left) {
+                self.notices.log(format!("the note of unfinished base backups stays: {error}"));
             }
         }
-        Ok(())
     }
 }

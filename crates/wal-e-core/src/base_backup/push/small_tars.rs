@@ -2,18 +2,24 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::super::tar_stream::{StoredFile, member_name};
+use super::super::tar_stream::{StoredFile, member_name, time_of};
 use super::stored_tar::{StoredTar, write_tar};
 use super::{BackupPush, stored};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::layout;
-use crate::postgres::ManifestFile;
 use crate::postgres::data_directory::{BACKUP_LABEL, CONTROL_FILE, TABLESPACE_MAP};
+use crate::postgres::{ControlFile, ManifestFile};
 use crate::sentinel::{self, FileMetadata};
 use crate::transfer::{Upload, upload};
+
+/// How often `pg_control` is read until it is sound, and how long it is left alone
+/// in between.
+const CONTROL_FILE_ATTEMPTS: u32 = 500;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 
 /// A member of one of the small tars.
 struct SmallFile {
@@ -32,7 +38,7 @@ impl BackupPush {
             path: CONTROL_FILE,
             name: member_name(CONTROL_FILE),
             modified: self.modified(CONTROL_FILE)?,
-            content: self.read_control_file()?,
+            content: self.read_control_file().await?,
         };
         let file_name = layout::pg_control_file_name(self.options.compression.encoding());
         self.push_small_tar(file_name, vec![control]).await
@@ -85,30 +91,34 @@ impl BackupPush {
         Ok(())
     }
 
-    /// The server replaces `pg_control` in place, so one read may see half of
-    /// a change: two that agree do not.
-    fn read_control_file(&self) -> Result<Vec<u8>> {
+    /// The server replaces `pg_control` in place, so a read may see half of a change;
+    /// its CRC does not fit then.
+    async fn read_control_file(&self) -> Result<Vec<u8>> {
         let path = self.start.data_directory.join(CONTROL_FILE);
-        let read = || fs::read(&path).map_err(|error| Error::file("read file", &path, &error));
-        let mut before = read()?;
-        for _ in 0..100 {
-            let content = read()?;
-            if content == before {
-                return Ok(content);
+        let mut attempts = CONTROL_FILE_ATTEMPTS;
+        loop {
+            let content =
+                fs::read(&path).map_err(|error| Error::file("read file", &path, &error))?;
+            attempts -= 1;
+            match ControlFile::parse(&content) {
+                Err(_) if attempts > 0 => tokio::time::sleep(BETWEEN_ATTEMPTS).await,
+                Err(error) => {
+                    return Err(error
+                        .with_detail(format!(
+                            "It is in \"{}\".",
+                            self.start.data_directory.display()
+                        ))
+                        .with_hint("The server could not be started again with it."));
+                }
+                Ok(_) => return Ok(content),
             }
-            before = content;
         }
-        Err(Error::new(
-            ErrorKind::Unavailable,
-            format!("file \"{}\" changes too often to be read", path.display()),
-        ))
     }
 
     fn modified(&self, path: &str) -> Result<OffsetDateTime> {
         let path = self.start.data_directory.join(path);
-        fs::metadata(&path)
-            .and_then(|metadata| metadata.modified())
-            .map(OffsetDateTime::from)
-            .map_err(|error| Error::file("stat file", &path, &error))
+        let metadata =
+            fs::metadata(&path).map_err(|error| Error::file("stat file", &path, &error))?;
+        Ok(time_of(&metadata))
     }
 }

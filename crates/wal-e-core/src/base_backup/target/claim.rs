@@ -30,7 +30,7 @@ impl Target {
             }
             self.make_root(root)?;
             self.lock(root)?;
-            check_empty(root)?.then_some(()).ok_or_else(|| not_empty(root))?;
+            check_empty(root)?.then_some(()).ok_or_else(|| self.not_empty(root))?;
         }
         Ok(())
     }
@@ -63,7 +63,7 @@ impl Target {
     fn make_root(&mut self, directory: &Path) -> Result<()> {
         match fs::read_dir(directory) {
             Ok(_) if check_empty(directory)? => Ok(()),
-            Ok(_) => Err(not_empty(directory)),
+            Ok(_) => Err(self.not_empty(directory)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if let Some(parent) = directory.parent()
                     && !parent.as_os_str().is_empty()
@@ -80,6 +80,26 @@ impl Target {
             }
             Err(error) => Err(Error::file("read directory", directory, &error)),
         }
+    }
+
+    fn not_empty(&self, directory: &Path) -> Error {
+        let error = Error::new(
+            ErrorKind::Config,
+            format!("directory \"{}\" is not empty", directory.display()),
+        );
+        if !directory.join(UNFINISHED_RESTORE).exists() {
+            return error.with_hint(
+                "Name a new or an empty directory, or remove what is in it. A tablespace goes elsewhere with --tablespace-mapping=OLD=NEW.",
+            );
+        }
+        if directory == self.data_directory {
+            return error.with_detail("It holds a restore that was interrupted.").with_hint(
+                "Go on with it by the same command and --resume, or remove what is in the directory.",
+            );
+        }
+        error.with_detail("It holds a tablespace of a restore that was interrupted.").with_hint(
+            "If the restore's data directory is still there, go on with it by the same command and --resume; if not, remove what is in the directory.",
+        )
     }
 
     /// Makes the links of the tablespaces.
@@ -127,20 +147,4 @@ fn check_empty(directory: &Path) -> Result<bool> {
     let mut entries = fs::read_dir(directory)
         .map_err(|error| Error::file("read directory", directory, &error))?;
     Ok(entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lost+found")))
-}
-
-fn not_empty(directory: &Path) -> Error {
-    let error = Error::new(
-        ErrorKind::Config,
-        format!("directory \"{}\" is not empty", directory.display()),
-    );
-    if directory.join(UNFINISHED_RESTORE).exists() {
-        return error.with_detail("It holds a restore that was interrupted.").with_hint(
-            "Go on with it by the same command and --resume, or remove what is in the directory.",
-        );
-    }
-    error
-        .with_hint(
-            "Name a new or an empty directory, or remove what is in it. A tablespace goes elsewhere with --tablespace-mapping=OLD=NEW.",
-        )
 }

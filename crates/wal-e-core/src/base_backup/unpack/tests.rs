@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::codec::{Compression, Compressor};
 use crate::notice;
+use crate::postgres::{BackupManifest, SystemIdentifier};
 use crate::sentinel::{FileMetadata, FilesMetadata};
 
 fn tar(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
@@ -134,6 +135,45 @@ fn named_pipes_are_passed_over() {
     assert_eq!(unpacked.fifo, Some(PathBuf::from("pipe")));
     assert_eq!(unpacked.members.unwrap(), [("file".to_owned(), Some(1))]);
     assert_eq!(fs::read_dir(fixture.place("")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_backup_of_wal_e_s_own_has_neither_pipes_nor_links() {
+    for (kind, to) in [(tar::EntryType::Fifo, ""), (LINK, "base")] {
+        let mut fixture = Fixture::new();
+        let empty = BackupManifest::new(150_000, SystemIdentifier(1), Vec::new(), Vec::new());
+        fixture.sink.manifest = Some(Manifest::new(empty));
+        let object = tar(|builder| link(builder, "/base/5/1259", kind, to));
+        let error = fixture.unpack(&object).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.message().contains("/base/5/1259"), "{error}");
+    }
+}
+
+#[test]
+fn nothing_but_a_file_is_taken_for_the_control_file() {
+    for (name, kind) in [
+        ("/global/pg_control", DIRECTORY),
+        ("/global/pg_control/file", FILE),
+        ("/global/pg_control", LINK),
+        ("/global/pg_control", tar::EntryType::Fifo),
+    ] {
+        let mut fixture = Fixture::new();
+        fixture.sink.keeps_links = true;
+        let object = tar(|builder| link(builder, name, kind, "x"));
+        assert_eq!(fixture.unpack(&object).unwrap_err().kind(), ErrorKind::Corrupt, "{name}");
+    }
+}
+
+#[test]
+fn notes_of_an_older_restore_are_left_out() {
+    let fixture = Fixture::new();
+    let object = tar(|builder| {
+        add(builder, "/wal_e.unfinished_restore", FILE, b"x");
+        add(builder, "/pg_tblspc/16384/wal_e.unfinished_restore", FILE, b"x");
+    });
+    assert!(fixture.unpack(&object).unwrap().members.is_none());
+    assert_eq!(fs::read_dir(fixture.place("")).unwrap().count(), 0);
 }
 
 #[test]

@@ -166,9 +166,15 @@ impl ClusterFiles {
         let expected: BTreeMap<&String, &str> =
             places.into_iter().flatten().map(|(oid, place)| (oid, place.loc.as_str())).collect();
         for (oid, place) in &expected {
-            let found = mapped.get(*oid).map(String::as_str);
-            if found.map(without_slash) != Some(without_slash(place)) {
-                let found = found.unwrap_or("nowhere");
+            // One that was made after the server wrote its map.
+            let Some(found) = mapped.get(*oid) else {
+                report.noted(
+                    CHECK,
+                    format!("tablespace {oid} is not in the tablespace map: the WAL makes it"),
+                );
+                continue;
+            };
+            if without_slash(found) != without_slash(place) {
                 let what = format!(
                     "tablespace {oid} is at \"{place}\" by the sentinel, and at \"{found}\" by the tablespace map"
                 );

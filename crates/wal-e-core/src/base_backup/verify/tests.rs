@@ -362,7 +362,15 @@ async fn the_files_that_a_server_reads_first_are_looked_into() {
         .await;
     fixture.assert_fails(&["tablespace_map"], "backup_label.tar.lz4").await;
     fixture.change_text(&layout::sentinel(NAME), "\"16384\":{", "\"16385\":{").await;
-    fixture.assert_fails(&["tablespace_map"], "16385").await;
+    fixture.assert_fails(&["tablespace_map"], "16384").await;
+
+    // One that was made after the server wrote the map.
+    let fixture = Fixture::new().await;
+    let later = "\"16385\":{\"loc\":\"/later\",\"link\":\"pg_tblspc/16385\"},\"16384\":{";
+    fixture.change_text(&layout::sentinel(NAME), "\"16384\":{", later).await;
+    let verified = fixture.verify().await.unwrap();
+    assert_eq!(verified.failures(), 0, "{verified:#?}");
+    assert!(verified.findings.iter().any(|row| row.detail.contains("tablespace 16385")));
 }
 
 #[tokio::test]

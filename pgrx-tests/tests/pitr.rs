@@ -89,6 +89,67 @@ fn recovery_of_18_reaches_a_time_an_lsn_and_a_restore_point() {
     recovery_reaches_each_kind_of_target(PgVersion::V18, Archive::file());
 }
 
+/// Between the plan and the start of the server, somebody recovers another copy to an
+/// earlier moment and opens it: the newest timeline does not have the target any more.
+fn a_target_is_reached_though_a_newer_timeline_left_before_it(version: PgVersion) {
+    let archive = Archive::file();
+    let mut first = Cluster::build(version).wal_segment_size_mb(1).start_archiving_to(&archive);
+    let add = |cluster: &Cluster, name: &str| {
+        cluster.execute(&format!("INSERT INTO moments VALUES ('{name}')"));
+        cluster.query_one("SELECT clock_timestamp()")
+    };
+    first.execute("CREATE TABLE moments (name text)");
+    first.backup_push();
+    let early = add(&first, "early");
+    let on_first = add(&first, "on 1");
+    add(&first, "end of 1");
+    first.archive_current_wal();
+    first.stop(StopMode::Fast);
+    let to = |time: &str| Restore::latest(version).option("--recovery-target-time", time);
+    let open_early = || {
+        let promoted = to(&early).option("--recovery-target-action", "promote").recover(&archive);
+        assert_eq!(promoted.query("SELECT name FROM moments").concat(), ["early"]);
+        promoted
+    };
+    #[track_caller]
+    fn assert_reaches(mut planned: Cluster, timeline: &str, moments: &[&str]) {
+        let settings =
+            std::fs::read_to_string(planned.data_directory().join("postgresql.auto.conf"))
+                .expect("backup-fetch wrote it");
+        let setting = format!("recovery_target_timeline = '{timeline}'\n");
+        assert!(settings.contains(&setting), "{settings}");
+        planned.configure("archive_mode = off");
+        planned.start();
+        finish_recovery(&planned);
+        assert_eq!(planned.query("SELECT name FROM moments").concat(), moments);
+    }
+
+    let planned = to(&on_first).fetch(&archive);
+    let mut second = open_early();
+    let on_second = add(&second, "on 2");
+    add(&second, "end of 2");
+    second.archive_current_wal();
+    second.stop(StopMode::Fast);
+    assert_reaches(planned, "current", &["early", "on 1"]);
+
+    let planned = to(&on_second).fetch(&archive);
+    let mut third = open_early();
+    third.archive_current_wal();
+    third.stop(StopMode::Fast);
+    assert!(archive.wal_objects().contains(&"wal_005/00000003.history.lz4".to_owned()));
+    assert_reaches(planned, "2", &["early", "on 2"]);
+}
+
+#[test]
+fn a_target_of_15_is_reached_though_a_newer_timeline_left_before_it() {
+    a_target_is_reached_though_a_newer_timeline_left_before_it(PgVersion::V15);
+}
+
+#[test]
+fn a_target_of_18_is_reached_though_a_newer_timeline_left_before_it() {
+    a_target_is_reached_though_a_newer_timeline_left_before_it(PgVersion::V18);
+}
+
 #[test]
 fn a_target_that_the_archive_does_not_reach_opens_no_server() {
     let archive = Archive::file();

@@ -183,6 +183,68 @@ fn a_timeline_that_lost_its_end_and_was_left_between_segments_does_not_end_recov
     a_lost_end_does_not_end_recovery(false);
 }
 
+/// A copy was recovered to an earlier moment and opened, and has not filled its first
+/// segment yet. A server that follows it would take the one of the timeline that it left.
+fn recovery_does_not_stray_onto_the_timeline_that_was_left(version: PgVersion) {
+    let archive = Archive::file();
+    let mut first = Cluster::build(version).wal_segment_size_mb(1).start_archiving_to(&archive);
+    first.execute("CREATE TABLE t (i int)");
+    let backup = first.backup_push();
+    first.execute("INSERT INTO t VALUES (1)");
+    let switch = first.query_one("SELECT pg_current_wal_insert_lsn()");
+    first.execute("INSERT INTO t VALUES (100)");
+    let segment = first.archive_current_wal();
+    first.stop(StopMode::Fast);
+    let mut second = Restore::of(version, &backup)
+        .option("--recovery-target-lsn", switch)
+        .option("--recovery-target-action", "promote")
+        .recover(&archive);
+    second.execute("DELETE FROM t WHERE i = 100; INSERT INTO t VALUES (2)");
+    let history = "wal_005/00000002.history.lz4".to_owned();
+    wait_for("the history", || archive.wal_objects().contains(&history));
+    let on_second = segment.replacen("00000001", "00000002", 1);
+    assert!(archive.wal_object(&segment).is_some() && archive.wal_object(&on_second).is_none());
+
+    let mut cluster = restored(&archive, Restore::of(version, &backup));
+    assert_recovery_stops(&mut cluster, "and recovery would leave timeline 2 there");
+    let log = cluster.log();
+    assert!(log.contains(&on_second) && log.contains("pg_switch_wal()"), "{log}");
+    // That is what it would do.
+    let mut astray = restored(&archive, Restore::of(version, &backup));
+    let command = restore_command(&archive).replace("wal-fetch", "wal-fetch --end-at-gap");
+    astray.configure(&format!("restore_command = '{command}'"));
+    astray.start();
+    astray.wait_for_end_of_recovery();
+    assert_eq!(astray.query("SELECT i FROM t").concat(), ["1", "100"]);
+    astray.wait_for_end_of_prefetch();
+
+    // As the hint says.
+    assert_eq!(second.archive_current_wal(), on_second);
+    let expected = second.query("SELECT i FROM t").concat();
+    second.stop(StopMode::Fast);
+    cluster.start();
+    cluster.wait_for_end_of_recovery();
+    assert_eq!(cluster.query("SELECT i FROM t").concat(), expected);
+    cluster.wait_for_end_of_prefetch();
+
+    // The old timeline has not ended where it was left, if the newer one has more of it.
+    fs::remove_file(archive.directory().join(object(&segment))).expect("it is archived");
+    let mut old = restored(&archive, Restore::of(version, &backup));
+    old.configure("recovery_target_timeline = '1'");
+    assert_recovery_stops(&mut old, &format!("WAL segment \"{segment}\" is missing"));
+    assert!(old.log().contains(&format!("\"{on_second}\" has it")), "{}", old.log_tail());
+}
+
+#[test]
+fn recovery_of_15_does_not_stray_onto_the_timeline_that_was_left() {
+    recovery_does_not_stray_onto_the_timeline_that_was_left(PgVersion::V15);
+}
+
+#[test]
+fn recovery_of_18_does_not_stray_onto_the_timeline_that_was_left() {
+    recovery_does_not_stray_onto_the_timeline_that_was_left(PgVersion::V18);
+}
+
 #[test]
 fn a_damaged_segment_stops_recovery_and_a_sound_copy_lets_it_go_on() {
     let archive = Archive::s3();

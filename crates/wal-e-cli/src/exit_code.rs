@@ -5,6 +5,11 @@
 //! mean that the archive does not have the file, and recovery then ends and the
 //! server opens; above 125 the server stops. "I do not know" must therefore
 //! never look like "it is not there", except to a standby, which asks again.
+//!
+//! A standby that is being promoted does not ask again: 75 is the end of the WAL to
+//! it. Nothing that is seen from here tells that it is (`standby.signal` is there until
+//! the end), and a code above 125 would stop each standby whose archive does not answer
+//! for a moment. Whoever promotes has to see that the archive answers.
 
 use std::path::Path;
 
@@ -19,7 +24,8 @@ pub const SUCCESS: u8 = 0;
 pub const FAILURE: u8 = 1;
 /// The archive does not have it; WAL-G's code for the same.
 pub const NOT_FOUND: u8 = 74;
-/// `wal-fetch` could not find out, and a standby may ask again.
+/// `wal-fetch` could not find out, and a standby may ask again; not one that is being
+/// promoted.
 pub const UNDECIDED_STANDBY: u8 = 75;
 /// `wal-fetch` could not find out, and recovery must not go on.
 pub const UNDECIDED_RECOVERY: u8 = 200;

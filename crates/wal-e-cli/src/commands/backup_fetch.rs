@@ -63,8 +63,11 @@ fn restore(
         let (name, options) = (&request.name, &arguments.recovery);
         let planned = restore_plan::before_fetch(&opened, name, options, set_up, report);
         let planned = interrupt.or_cancelled(planned).await;
-        let (name, doubt) = planned.map_err(|error| interrupt.failure(error))?;
-        request.name = name;
+        let planned = planned.map_err(|error| interrupt.failure(error))?;
+        request.name = planned.backup;
+        if let Some(recovery) = &mut request.recovery {
+            recovery.target_timeline = planned.timeline;
+        }
         let progress = Arc::new(FetchProgress::default());
         let counters = Arc::clone(&progress);
         let token = interrupt.token();
@@ -74,7 +77,7 @@ fn restore(
             true => report.attend_events(&opened.queue, || pace.event(), fetch).await,
             false => report.attend(&opened.queue, || pace.describe(), fetch).await,
         };
-        Ok::<_, Failure>((fetched.map_err(|error| interrupt.failure(error))?, doubt))
+        Ok::<_, Failure>((fetched.map_err(|error| interrupt.failure(error))?, planned.doubt))
     })??;
     report.log(&format!(
         "base backup {} is restored into \"{}\": {} in {} files",

@@ -8,7 +8,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use wal_e_core::postgres::TimelineRange;
 use wal_e_core::recovery::{
-    self, BackupChoice, Nearest, Outcome, PlanRequest, Refusal, RestorePlan, format_time,
+    self, BackupChoice, Nearest, Outcome, PlanRequest, Refusal, RestorePlan, TargetTimeline,
+    format_time,
 };
 use wal_e_core::{ErrorKind, Result};
 
@@ -55,16 +56,25 @@ pub fn run(
     Ok(())
 }
 
-/// The backup that is to be fetched where `name` is asked for, once it is known that
-/// the target can be reached from it, and what there is to doubt. Without recovery options, `set_up`
-/// is false and nothing is refused.
+/// What a restore goes by.
+pub struct Planned {
+    /// The name of the base backup.
+    pub backup: String,
+    /// The timeline to recover along; `None` is PostgreSQL's default.
+    pub timeline: Option<TargetTimeline>,
+    /// What speaks against a restore that is not refused.
+    pub doubt: Option<String>,
+}
+
+/// What is to be fetched where `name` is asked for, once it is known that the target can
+/// be reached from it. Without recovery options, `set_up` is false and nothing is refused.
 pub async fn before_fetch(
     opened: &Opened,
     name: &str,
     options: &cli::RecoveryOptions,
     set_up: bool,
     report: &Report,
-) -> Result<(String, Option<String>)> {
+) -> Result<Planned> {
     let request = PlanRequest {
         backup: BackupChoice::from(name),
         target: options.target.target(),
@@ -79,9 +89,28 @@ pub async fn before_fetch(
         for note in &plan.notes {
             report.warning(note.trim_end_matches('.'));
         }
-        return Ok((plan.backup.name, None));
+        let timeline = timeline_to_follow(&plan, &request);
+        return Ok(Planned { backup: plan.backup.name, timeline, doubt: None });
     }
-    Ok((name.to_owned(), doubt(outcome)?))
+    Ok(Planned { backup: name.to_owned(), timeline: request.timeline, doubt: doubt(outcome)? })
+}
+
+/// The timeline that the server is told to follow. With a target it is the one that was
+/// planned: until the server starts, somebody may promote another copy, and the target
+/// need not lie on that newer timeline. Without one the end of the archive is the end of
+/// the newest timeline of that time, and a standby follows whoever is promoted.
+///
+/// The base backup's own timeline is `current`: of every number but 1, PostgreSQL wants to
+/// see the history file, which is needed for nothing else then.
+fn timeline_to_follow(plan: &RestorePlan, request: &PlanRequest) -> Option<TargetTimeline> {
+    let is_open = matches!(request.timeline, None | Some(TargetTimeline::Latest));
+    if !is_open || request.target.is_none() || request.standby {
+        return request.timeline;
+    }
+    Some(match plan.timeline == plan.backup.timeline {
+        true => TargetTimeline::Current,
+        false => TargetTimeline::Number(plan.timeline),
+    })
 }
 
 /// What speaks against a restore of files alone: they can be had without any WAL, and
@@ -288,6 +317,36 @@ mod tests {
             summary(&example()),
             "recovery to transaction 731 is possible: base backup base_000000010000000000000002 and 3 WAL segments, 000000010000000000000002 to 000000020000000000000004"
         );
+    }
+
+    #[test]
+    fn a_target_is_looked_for_on_the_timeline_that_was_planned() {
+        use TargetTimeline::{Current, Latest, Number};
+        let (across, mut own) = (example(), example());
+        own.timeline = own.backup.timeline;
+        let follow = |plan: &RestorePlan, timeline, target: bool, standby| {
+            let request = PlanRequest {
+                backup: BackupChoice::Auto,
+                target: target.then_some(RecoveryTarget::Xid(731)),
+                timeline,
+                standby,
+                read_end: true,
+            };
+            timeline_to_follow(plan, &request)
+        };
+        let second = Some(Number(TimelineId(2)));
+        for asked in [None, Some(Latest)] {
+            assert_eq!(follow(&across, asked, true, false), second);
+            assert_eq!(follow(&own, asked, true, false), Some(Current));
+            for (target, standby) in [(false, false), (true, true), (false, true)] {
+                assert_eq!(follow(&across, asked, target, standby), asked);
+                assert_eq!(follow(&own, asked, target, standby), asked);
+            }
+        }
+        for asked in [Some(Current), second] {
+            assert_eq!(follow(&own, asked, true, false), asked);
+            assert_eq!(follow(&across, asked, false, false), asked);
+        }
     }
 
     #[test]

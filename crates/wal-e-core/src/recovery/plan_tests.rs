@@ -92,6 +92,19 @@ impl Fixture {
         plan(store, &request, notices).await
     }
 
+    /// The plan of a standby from AUTO.
+    async fn standby(&self) -> RestorePlan {
+        let (notices, _queue) = notice::channel();
+        let request = PlanRequest {
+            backup: BackupChoice::Auto,
+            target: None,
+            timeline: None,
+            standby: true,
+            read_end: true,
+        };
+        self.reached(plan(Arc::new(self.store.clone()), &request, notices).await)
+    }
+
     #[track_caller]
     fn reached(&self, outcome: Result<Outcome>) -> RestorePlan {
         match outcome.unwrap() {
@@ -607,20 +620,64 @@ async fn the_end_of_a_timeline_that_was_left_later_is_missed() {
         assert!(refusal.hint().unwrap().contains("try again later"), "{refusal:?}");
     }
     assert_eq!(fixture.auto(time(15)).await.last_segment, name_of(1, 3));
-    let (notices, _queue) = notice::channel();
-    let request = PlanRequest {
-        backup: BackupChoice::Named(backup.0),
-        target: None,
-        timeline: None,
-        standby: true,
-        read_end: true,
-    };
-    let plan = plan::plan(Arc::new(fixture.store.clone()), &request, notices).await;
-    let plan = fixture.reached(plan);
+    // A target behind it is not behind the end of the archive.
+    for target in [time(25), Some(RecoveryTarget::Lsn(Lsn(5 << 20)))] {
+        let refusal = fixture.no_auto(target).await;
+        let reason = &refusal.reason;
+        assert!(reason.contains("cannot be reached") && reason.contains(&name_of(1, 4)));
+        assert!(refusal.detail.as_ref().unwrap().contains("00000002.history"), "{refusal:?}");
+        let hint = refusal.hint().unwrap();
+        assert!(hint.contains("try again later") && !hint.contains("Without a target"), "{hint}");
+    }
+    let plan = fixture.standby().await;
+    assert_eq!(plan.backup.name, backup.0);
     assert!(plan.notes[0].contains("the standby waits there"), "{plan:?}");
     // At the end of what was written of it, there is nothing to miss.
     fixture.history(2, format!("1\t{}\tx\n", Lsn(4 << 20))).await;
     assert_eq!(fixture.auto(None).await.last_segment, name_of(1, 3));
+}
+
+#[tokio::test]
+async fn the_segment_in_which_a_timeline_was_left_is_missed_along_the_old_one() {
+    let fixture = Fixture::new();
+    let mut log = WalWriter::new(1, 2);
+    fixture.backup(&mut log, 1, 10).await;
+    log.commit(701, minute(11));
+    log.switch();
+    log.commit(702, minute(20));
+    let fork = Lsn(log.position().0.next_multiple_of(8));
+    let mut second = log.fork(2);
+    second.commit(703, minute(30));
+    second.switch();
+    log.commit(704, minute(40));
+    log.switch();
+    fixture.archive(&log).await;
+    fixture.archive(&second).await;
+    fixture.history(2, format!("1\t{fork}\tx\n")).await;
+    let first = Some(TargetTimeline::Number(TimelineId(1)));
+    let plan = fixture.reached(fixture.plan("AUTO", None, first).await);
+    assert_eq!(plan.last_segment, name_of(1, 3));
+
+    fixture.remove(1, 3).await;
+    for target in [None, time(15)] {
+        let refusal = fixture.refused(fixture.plan("AUTO", target, first).await);
+        assert!(refusal.reason.contains(&name_of(1, 3)), "{refusal:?}");
+        let detail = refusal.detail.as_ref().unwrap();
+        assert!(detail.contains("00000002.history") && detail.contains(&name_of(2, 3)), "{detail}");
+        let hint = refusal.hint().unwrap();
+        assert!(hint.contains("--recovery-target-timeline 2"), "{hint}");
+    }
+    assert_eq!(fixture.auto(None).await.last_segment, name_of(2, 3));
+    // Timeline 3 has archived nothing, so that the server asks for what timeline 1 had there.
+    fixture.history(3, format!("1\t{fork}\tx\n")).await;
+    let refusal = fixture.no_auto(None).await;
+    assert!(refusal.reason.contains(&name_of(3, 3)), "{refusal:?}");
+    assert!(refusal.detail.as_ref().unwrap().contains("00000002.history"), "{refusal:?}");
+    // It ends where it was left, if nobody has more of it.
+    fixture.remove(2, 3).await;
+    assert_eq!(fixture.auto(None).await.last_segment, name_of(1, 2));
+    let plan = fixture.reached(fixture.plan("AUTO", None, first).await);
+    assert_eq!(plan.last_segment, name_of(1, 2));
 }
 
 #[tokio::test]
@@ -804,10 +861,26 @@ async fn a_transaction_before_the_wal_breaks_off_is_stopped_at() {
     assert_eq!(fixture.auto(time(5)).await.last_segment, name);
     let refusal = fixture.no_auto(time(15)).await;
     assert!(refusal.reason.contains(&name), "{refusal:?}");
-    // Files and WAL of the backup are there; what the server will stumble over is said.
-    let plan = fixture.auto(None).await;
+    // Recovery would end there as if the log had no more.
+    let refusal = fixture.no_auto(None).await;
+    assert!(refusal.reason.contains(&format!("breaks off in segment \"{name}\"")), "{refusal:?}");
+    // A standby asks again; what it will stumble over is said.
+    let plan = fixture.standby().await;
     assert_eq!(plan.reached_time, Some(minute(10)));
     assert!(plan.notes[0].contains(&name), "{plan:?}");
+}
+
+#[tokio::test]
+async fn damage_at_the_end_of_the_archive_is_refused_without_a_target() {
+    let Sample { fixture, second, .. } = sample().await;
+    let key = format!("wal_005/{}.lz4", name_of(1, 6));
+    fixture.put(&key, "no frame").await;
+    for backup in ["AUTO", "LATEST", second.0.as_str()] {
+        let refusal = fixture.refused(fixture.plan(backup, None, None).await);
+        assert!(refusal.reason.contains(&key), "{refusal:?}");
+        assert_eq!(crate::Error::from(refusal).kind(), ErrorKind::Corrupt);
+    }
+    assert!(fixture.standby().await.notes[0].contains(&key));
 }
 
 #[tokio::test]

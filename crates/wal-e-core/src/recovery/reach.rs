@@ -9,7 +9,7 @@ use super::refusal::{Cause, Refusal, capitalized};
 use super::target::RecoveryTarget;
 use super::wal_source::Goal;
 use crate::error::Result;
-use crate::postgres::{Lsn, WalFileName};
+use crate::postgres::{Lsn, SegmentNumber, WalFileName, WalSegment};
 use crate::wal::{self, Continuation};
 
 mod last_transaction;
@@ -57,15 +57,7 @@ impl Planner<'_> {
                     "recovery to the end of the archive would end early: {}",
                     missing_segment(branch)
                 );
-                let refusal = self.stopped_short(branch, reason).await?;
-                return Ok(Err(match (continuation, &refusal.detail) {
-                    (Some(why), Some(detail)) => {
-                        let detail = format!("{why} {detail}");
-                        refusal.with_detail(detail)
-                    }
-                    (Some(why), None) => refusal.with_detail(why.to_string()),
-                    (None, _) => refusal,
-                }));
+                return Ok(Err(self.stopped_short(branch, reason, continuation).await?));
             }
             notes.push(format!(
                 "{}; the standby waits there until it is.",
@@ -80,21 +72,41 @@ impl Planner<'_> {
         let last = last_transaction(branch, branch.stop, Some(SEGMENTS_READ_TO_TELL)).await?;
         reach.lsn = last.start;
         reach.time = last.summary.last.and_then(|point| point.time);
-        // What the server will say to it is worth knowing.
-        let damage = last.damage.map(|damage| damage.reason);
-        reach
-            .notes
-            .extend(damage.map(|why| format!("The end of the WAL could not be read: {why}.")));
+        match last.damage {
+            // Recovery would stop there, or end as if the log had no more.
+            Some(damage) if !self.request.standby => return Ok(Err(damage)),
+            // What the server will say to it is worth knowing.
+            Some(damage) => {
+                let why = damage.reason;
+                reach.notes.push(format!("The end of the WAL could not be read: {why}."));
+            }
+            None => {}
+        }
         Ok(Ok(reach))
     }
 
     /// What else than segments of the branch shows that the log went on behind the end of
     /// the chain: `wal-fetch` will not take it for the end of the WAL.
-    async fn continuation(&self, branch: &Branch) -> Result<Option<Continuation>> {
+    pub(super) async fn continuation(&self, branch: &Branch) -> Result<Option<Continuation>> {
         let ChainEnd::Archive { next } = branch.chain.end else { return Ok(None) };
         let size = branch.candidate.segment_size;
-        let name = WalFileName::segment(next, size);
-        wal::continuation(&*self.store, &name, size, &self.notices).await
+        let number = |lsn: Lsn| SegmentNumber(lsn.0 / size.bytes());
+        // In the place of a timeline's first segment, the server asks for those of its
+        // ancestors, too.
+        let asked = branch.history.ranges().into_iter().rev().filter(|range| {
+            range.timeline <= next.timeline
+                && number(range.begin) <= next.number
+                && range.end.is_none_or(|end| number(end) >= next.number)
+        });
+        for range in asked {
+            let segment = WalSegment { timeline: range.timeline, ..next };
+            let name = WalFileName::segment(segment, size);
+            let found = wal::continuation(&*self.store, &name, size, &self.notices).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     async fn reach_lsn(&mut self, branch: &mut Branch, lsn: Lsn) -> Result<Result<Reach, Refusal>> {

@@ -358,6 +358,18 @@ impl ObjectStore for S3Store {
             .set_delimiter(request.shallow.then(|| "/".to_owned()))
             .set_continuation_token(page.clone());
         let broken_off = |failure: Failure| {
+            // A listing can be empty, but there is none that is not there: whoever looks for
+            // an object must not take this for the answer that it is missing.
+            let failure = match failure {
+                Failure::Answered(Answer { status, code: Some(code), .. })
+                    if matches!(code.as_str(), "NoSuchKey" | "NoSuchUpload" | "NotFound") =>
+                {
+                    Failure::NotUnderstood(format!(
+                        "the request to list objects was answered {status} {code}, as if it were for one object"
+                    ))
+                }
+                failure => failure,
+            };
             failure.into_error("list objects below", &bucket.url(&request.prefix), &bucket.place)
         };
         let answer = bucket.ask(bucket.limits.answer, answer.send()).await.map_err(broken_off)?;

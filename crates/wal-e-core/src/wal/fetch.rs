@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::content::{Content, damaged};
-use super::gap::{Continuation, gap, switch_behind};
+use super::gap::{Continuation, gap, told_by_histories};
 use super::locate::{KeyEnding, look_around};
 use super::temporary::{Temporary, directory_of};
 use crate::codec::{Decompressor, Encoding, named};
@@ -31,7 +31,7 @@ pub struct FetchOptions {
     /// Under which ending of its key the file is looked for first.
     pub likely: KeyEnding,
     /// The size of the cluster's segments; `None` when that is not known. A gap at
-    /// the end of a timeline is noticed only with it.
+    /// the end or at the beginning of a timeline is noticed only with it.
     pub segment_size: Option<SegmentSize>,
     /// How long to look again for a segment that the archive does not have, although
     /// the log went on behind it ([`Continuation`]): several are archived at a time,
@@ -57,7 +57,8 @@ pub struct Fetched {
 ///
 /// It takes one request where the file has the likely ending; else the archive is
 /// listed. Histories of newer timelines are read when it has some, and lacks the
-/// segment and all behind it on its timeline. When an object is damaged and the
+/// segment and all behind it on its timeline; that of the timeline itself, when the
+/// segment may be its first one. When an object is damaged and the
 /// archive has the file in another encoding, too, that one is taken.
 ///
 /// # Errors
@@ -67,8 +68,8 @@ pub struct Fetched {
 ///   look like the end of the WAL. Also when the file is there in an encoding
 ///   that cannot be read.
 /// * [`ErrorKind::Corrupt`]: the object is damaged, or the segment is missing
-///   although the log went on behind it, or the history of a newer timeline is
-///   damaged, so that this cannot be told; nothing is left at `destination`.
+///   although the log went on behind it, or a timeline history is damaged, so that
+///   this cannot be told; nothing is left at `destination`.
 /// * [`ErrorKind::Conflict`]: it is the WAL of another cluster.
 ///
 /// After a kill, a file named like `destination` with `.wal-e-tmp-` and a number
@@ -142,10 +143,10 @@ async fn read(
         }
     }
     let began = Instant::now();
-    let mut switch: Option<Continuation> = None;
+    let mut told: Option<Continuation> = None;
     loop {
-        let seen = or_cancelled(&options.cancel, look_around(store, name)).await?;
-        for located in seen.found {
+        let mut seen = or_cancelled(&options.cancel, look_around(store, name)).await?;
+        for located in std::mem::take(&mut seen.found) {
             if damage.as_ref().is_some_and(|(key, _)| *key == located.key) {
                 continue;
             }
@@ -177,14 +178,12 @@ async fn read(
         let Some(patience) = options.gap_patience else {
             return Err(absent(store, name, seen.has_wal));
         };
-        let later = seen.later.map(Continuation::Segment);
-        if let (None, None, Some(newer), Some(size)) =
-            (&later, &switch, seen.newer, options.segment_size)
-        {
-            let asking = switch_behind(store, name, size, newer, &options.notices);
-            switch = or_cancelled(&options.cancel, asking).await?;
+        let later = seen.later.clone().map(Continuation::Segment);
+        if let (None, None, Some(size)) = (&later, &told, options.segment_size) {
+            let asking = told_by_histories(store, name, size, &seen, &options.notices);
+            told = or_cancelled(&options.cancel, asking).await?;
         }
-        match later.as_ref().or(switch.as_ref()) {
+        match later.as_ref().or(told.as_ref()) {
             None => return Err(absent(store, name, seen.has_wal)),
             Some(continuation) if began.elapsed() >= patience => {
                 return Err(gap(store, name, continuation));

@@ -5,15 +5,21 @@
 //! there is none; then the history of a newer timeline does, which says where it was
 //! left. That is how an archive looks whose server died with segments that it had
 //! not archived, and whose standby was promoted.
+//!
+//! And where the beginning of a timeline is missing, recovery would not even end: the
+//! server would go on with the segment of the timeline that was left.
 
 use std::fmt;
 
 use super::history::history;
-use super::locate::look_around;
+use super::locate::{Surroundings, locate, look_around};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
-use crate::postgres::{Lsn, SegmentSize, TimelineId, WalFileKind, WalFileName};
+use crate::postgres::{
+    Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalFileKind, WalFileName,
+    WalSegment,
+};
 use crate::store::ObjectStore;
 
 /// What shows that the log went on behind a segment. As text, a whole sentence.
@@ -21,7 +27,8 @@ use crate::store::ObjectStore;
 pub enum Continuation {
     /// The archive has this later segment of the timeline, whole or partial.
     Segment(WalFileName),
-    /// A newer timeline left this one only behind the segment, or at its end.
+    /// A newer timeline left this one only behind the segment, or at its end; or within
+    /// it, and the archive has the same up to there in a segment of the newer one.
     Switch {
         /// The timeline that was left.
         timeline: TimelineId,
@@ -29,6 +36,19 @@ pub enum Continuation {
         left: Lsn,
         /// The history file that says so.
         history: WalFileName,
+        /// The segment that has the beginning of the missing one.
+        instead: Option<WalFileName>,
+    },
+    /// The timeline began within the segment, and the archive has that of an ancestor.
+    Ancestor {
+        /// The timeline that began.
+        timeline: TimelineId,
+        /// Where.
+        begin: Lsn,
+        /// The ancestor.
+        ancestor: TimelineId,
+        /// Its segment, which goes on in another way.
+        segment: WalFileName,
     },
 }
 
@@ -38,9 +58,17 @@ impl fmt::Display for Continuation {
             Continuation::Segment(later) => {
                 write!(f, "The next one of this timeline there is \"{later}\".")
             }
-            Continuation::Switch { timeline, left, history } => write!(
+            Continuation::Switch { timeline, left, history, instead: None } => write!(
                 f,
                 "As timeline history file \"{history}\" there says, timeline {timeline} was left only at LSN {left}."
+            ),
+            Continuation::Switch { timeline, left, history, instead: Some(segment) } => write!(
+                f,
+                "As timeline history file \"{history}\" there says, timeline {timeline} was left only at LSN {left}, within this segment; \"{segment}\" has it up to there."
+            ),
+            Continuation::Ancestor { timeline, begin, ancestor, segment } => write!(
+                f,
+                "Timeline {timeline} began in this segment, at LSN {begin}, where it left timeline {ancestor}. A server would go on with \"{segment}\" and what timeline {ancestor} has from that LSN on, which is not part of timeline {timeline}."
             ),
         }
     }
@@ -61,47 +89,115 @@ pub async fn continuation(
     if !seen.found.is_empty() {
         return Ok(None);
     }
-    match (seen.later, seen.newer) {
-        (Some(later), _) => Ok(Some(Continuation::Segment(later))),
-        (None, Some(newer)) => switch_behind(store, name, size, newer, notices).await,
-        (None, None) => Ok(None),
+    match &seen.later {
+        Some(later) => Ok(Some(Continuation::Segment(later.clone()))),
+        None => told_by_histories(store, name, size, &seen, notices).await,
     }
 }
 
-/// Looks for a newer timeline that left the one of the segment `name` behind it, or at
-/// its end. `newer` is the first newer timeline that the archive has; those after it
-/// are counted as PostgreSQL counts them (15, `timeline.c`, `findNewestTimeLine`), up
-/// to the first that has no history file. All are asked: the newest may descend from
-/// an earlier point than another.
-///
-/// A segment in which a timeline was left is not missed here: the newer timeline has
-/// a file with the same content, and a server asks for that one first.
+/// What timeline histories say of a segment that the archive does not have, nor a later
+/// one of its timeline. `seen` is what there is around it.
 ///
 /// # Errors
 /// As [`continuation`].
-pub(super) async fn switch_behind(
+pub(super) async fn told_by_histories(
     store: &dyn ObjectStore,
     name: &WalFileName,
     size: SegmentSize,
-    newer: TimelineId,
+    seen: &Surroundings,
     notices: &Notices,
 ) -> Result<Option<Continuation>> {
     let number = name.segment_number(size).filter(|_| name.kind() == WalFileKind::Segment);
-    let Some(end) = number.map(|number| number.end_lsn(size)) else { return Ok(None) };
-    let timeline = name.timeline();
-    let mut next = Some(newer);
-    while let Some(newer) = next {
-        let found = history(store, newer, notices).await;
-        let Some(found) = found.map_err(|error| undecided(name, error))? else { break };
-        // Only the part that the newer timeline has of it is known to have been written.
-        let range = found.range_of(timeline).filter(|range| range.begin < end);
-        if let Some(left) = range.and_then(|range| range.end).filter(|left| *left >= end) {
-            let history = WalFileName::history(newer);
-            return Ok(Some(Continuation::Switch { timeline, left, history }));
-        }
-        next = newer.0.checked_add(1).map(TimelineId);
+    let Some(number) = number else { return Ok(None) };
+    let missing = Missing { store, name, number, size, notices };
+    if let Some(newer) = seen.newer
+        && let Some(switch) = missing.switch_behind(newer).await?
+    {
+        return Ok(Some(switch));
     }
-    Ok(None)
+    // Of a timeline that has an earlier segment this is not the first one.
+    if seen.earlier { Ok(None) } else { missing.ancestor_in_its_place().await }
+}
+
+/// A segment that the archive does not have.
+struct Missing<'a> {
+    store: &'a dyn ObjectStore,
+    name: &'a WalFileName,
+    number: SegmentNumber,
+    size: SegmentSize,
+    notices: &'a Notices,
+}
+
+impl Missing<'_> {
+    /// Looks for a newer timeline that left the one of the segment behind it, at its end,
+    /// or within it. `newer` is the first newer timeline that the archive has; those after
+    /// it are counted as PostgreSQL counts them (15, `timeline.c`, `findNewestTimeLine`),
+    /// up to the first that has no history file. All are asked: the newest may descend
+    /// from an earlier point than another.
+    ///
+    /// A timeline that was left within the segment is missed where the newer one's file is
+    /// there, which a server that follows that one gets. Without it, this is the end of
+    /// the log for both.
+    async fn switch_behind(&self, newer: TimelineId) -> Result<Option<Continuation>> {
+        let (start, end) = (self.number.start_lsn(self.size), self.number.end_lsn(self.size));
+        let timeline = self.name.timeline();
+        let mut next = Some(newer);
+        while let Some(newer) = next {
+            let Some(found) = self.history(newer).await? else { break };
+            // Only the part that the newer timeline has of it is known to have been written.
+            let range = found.range_of(timeline).filter(|range| range.begin < end);
+            let left = range.and_then(|range| range.end).filter(|left| *left > start);
+            if let Some(left) = left {
+                let same = self.of_timeline(newer);
+                let is_within = left < end;
+                if !is_within || locate(self.store, &same).await?.is_some() {
+                    let history = WalFileName::history(newer);
+                    let instead = is_within.then_some(same);
+                    return Ok(Some(Continuation::Switch { timeline, left, history, instead }));
+                }
+            }
+            next = newer.0.checked_add(1).map(TimelineId);
+        }
+        Ok(None)
+    }
+
+    /// Looks for the segment that a server asks for next, if this is the first one of its
+    /// timeline: PostgreSQL goes from the newest timeline to older ones that had a part of
+    /// the log up to this place (15, `xlogrecovery.c`, `XLogFileReadAnyTLI`), and takes all
+    /// that is in the file, also what is behind the switch.
+    async fn ancestor_in_its_place(&self) -> Result<Option<Continuation>> {
+        let timeline = self.name.timeline();
+        if timeline.0 <= 1 {
+            return Ok(None);
+        }
+        let Some(history) = self.history(timeline).await? else { return Ok(None) };
+        let number = |lsn: Lsn| SegmentNumber(lsn.0 / self.size.bytes());
+        let begin = history.range_of(timeline).map(|range| range.begin);
+        let begin = begin.filter(|begin| begin.0 > 0 && number(*begin) == self.number);
+        let Some(begin) = begin else { return Ok(None) };
+        let older = history.ranges().into_iter().rev().filter(|range| range.timeline < timeline);
+        for range in older {
+            // A server that has come so far asks for nothing of those before.
+            if range.end.is_none_or(|end| number(end) < self.number) {
+                break;
+            }
+            let (ancestor, segment) = (range.timeline, self.of_timeline(range.timeline));
+            if locate(self.store, &segment).await?.is_some() {
+                return Ok(Some(Continuation::Ancestor { timeline, begin, ancestor, segment }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The name of the segment at the same place on another timeline.
+    fn of_timeline(&self, timeline: TimelineId) -> WalFileName {
+        WalFileName::segment(WalSegment { timeline, number: self.number }, self.size)
+    }
+
+    async fn history(&self, timeline: TimelineId) -> Result<Option<TimelineHistory>> {
+        let found = history(self.store, timeline, self.notices).await;
+        found.map_err(|error| undecided(self.name, error))
+    }
 }
 
 /// The error of a history file that cannot be used, for whoever asked for a segment.
@@ -110,7 +206,7 @@ fn undecided(name: &WalFileName, error: Error) -> Error {
         return error;
     }
     let meaning = format!(
-        "WAL segment \"{name}\" is not in the archive; whether the log ends there cannot be told without the history of each newer timeline."
+        "WAL segment \"{name}\" is not in the archive; whether the log ends there cannot be told without the histories of its timeline and of each newer one."
     );
     let detail = match error.detail() {
         Some(detail) => format!("{detail} {meaning}"),
@@ -130,15 +226,27 @@ pub(super) fn gap(
 ) -> Error {
     let directory = store.url(&layout::wal());
     let what = match continuation {
-        Continuation::Segment(_) => "which has later ones",
-        Continuation::Switch { .. } => "and the log went on behind it",
+        Continuation::Segment(_) => "which has later ones".to_owned(),
+        Continuation::Switch { .. } => "and the log went on behind it".to_owned(),
+        Continuation::Ancestor { timeline, .. } => {
+            format!("and recovery would leave timeline {timeline} there")
+        }
+    };
+    let end = "Without it recovery cannot reach what came after. Bring it back, or let recovery end here, or at a target before it, with the option --end-at-gap of wal-fetch.";
+    let hint = match continuation {
+        Continuation::Switch { instead: Some(segment), .. } => format!(
+            "{end} Recovery along timeline {0} has it: set \"recovery_target_timeline\" to '{0}'.",
+            segment.timeline()
+        ),
+        Continuation::Ancestor { timeline, begin, ancestor, .. } => format!(
+            "If a server runs on timeline {timeline}, SELECT pg_switch_wal() there archives the segment. To recover along timeline {ancestor}, set \"recovery_target_timeline\" to '{ancestor}'. Only a target before LSN {begin} needs none of this: there, add the option --end-at-gap to wal-fetch."
+        ),
+        Continuation::Segment(_) | Continuation::Switch { instead: None, .. } => end.to_owned(),
     };
     Error::new(
         ErrorKind::Corrupt,
         format!("WAL segment \"{name}\" is missing in \"{directory}\", {what}"),
     )
     .with_detail(continuation.to_string())
-    .with_hint(
-        "Without it recovery cannot reach what came after. Bring it back, or let recovery end here, or at a target before it, with the option --end-at-gap of wal-fetch.",
-    )
+    .with_hint(hint)
 }

@@ -49,9 +49,8 @@ async fn a_segment_at_the_end_of_a_timeline_that_was_left_later_is_a_gap() {
         assert!(detail.contains("00000002.history") && detail.contains("0/A6001234"), "{detail}");
         assert!(error.hint().unwrap().contains("--end-at-gap"));
     }
-    // Where it was left, and behind that, there is no more of it.
-    for name in ["0000000100000000000000A6", "0000000100000000000000A7", "0000000300000000000000A1"]
-    {
+    // Behind the place where it was left there is no more of it.
+    for name in ["0000000100000000000000A7", "0000000300000000000000A1"] {
         assert_eq!(fixture.fetch(name).await.unwrap_err().kind(), ErrorKind::NotFound, "{name}");
     }
     fixture.options.segment_size = SegmentSize::new(1 << 20);
@@ -181,4 +180,91 @@ async fn a_history_that_cannot_be_read_is_not_taken_for_the_end_of_the_wal() {
     let fixture = Fixture { store, ..Fixture::new() };
     assert_eq!(fixture.fetch(SEGMENT).await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(fixture.store.calls(Operation::Get), 2);
+}
+
+#[tokio::test]
+async fn the_segment_in_which_a_timeline_was_left_is_missed_if_the_newer_one_s_is_there() {
+    let left_in = "0000000100000000000000A6";
+    let fixture = with_lost_end().await;
+    let error = fixture.fetch(left_in).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.message().contains(&format!("\"{left_in}\" is missing")), "{error}");
+    let detail = error.detail().unwrap();
+    assert!(detail.contains("0/A6001234") && detail.contains("\"0000000200000000000000A6\""));
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("--end-at-gap") && hint.contains("to '2'"), "{hint}");
+
+    // A timeline that left the newer one in the same segment has it as well.
+    let newer = |timeline: u32, encoding| {
+        let name = format!("{timeline:08X}00000000000000A6").parse().unwrap();
+        layout::wal_file(&name, encoding)
+    };
+    fixture.store.delete(&newer(2, Encoding::Lz4)).await.unwrap();
+    fixture.history(3, &[(1, "0/A6001234"), (2, "0/A6001300")]).await;
+    assert_eq!(fixture.fetch(left_in).await.unwrap_err().kind(), ErrorKind::NotFound);
+    fixture.put(&newer(3, Encoding::None), segment(7), None).await;
+    let error = fixture.fetch(left_in).await.unwrap_err();
+    assert!(error.detail().unwrap().contains("\"0000000300000000000000A6\""), "{error:?}");
+    fixture.store.delete(&newer(3, Encoding::None)).await.unwrap();
+    // What PostgreSQL does not read replaces nothing.
+    let partial = "0000000200000000000000A6.partial".parse().unwrap();
+    fixture.put(&layout::wal_file(&partial, Encoding::None), segment(7), None).await;
+    assert_eq!(fixture.fetch(left_in).await.unwrap_err().kind(), ErrorKind::NotFound);
+
+    // Nothing of the segment was written, if the one before was the last.
+    let fixture = with_lost_end().await;
+    fixture.history(2, &[(1, "0/A6000000")]).await;
+    assert_eq!(fixture.fetch(left_in).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn the_first_segment_of_a_timeline_is_not_replaced_by_an_ancestor_s() {
+    type Left<'a> = &'a [(u32, &'a str)];
+    let cases: &[(u32, Left, &[u32], Option<u32>)] = &[
+        (2, &[(1, "0/A1001234")], &[1], Some(1)),
+        (2, &[(1, "0/A1000000")], &[1], Some(1)),
+        (2, &[(1, "0/A1001234")], &[], None),
+        // It began elsewhere.
+        (2, &[(1, "0/A0FFFFF8")], &[1], None),
+        (2, &[(1, "0/A2000000")], &[1], None),
+        // The server asks for the newest ancestor first, and for none that was left before.
+        (3, &[(1, "0/A1001234"), (2, "0/A1001300")], &[1, 2], Some(2)),
+        (3, &[(1, "0/A1001234"), (2, "0/A1001300")], &[1], Some(1)),
+        (3, &[(1, "0/A0000000"), (2, "0/A1001300")], &[1], None),
+    ];
+    for (timeline, left, archived, ancestor) in cases {
+        let mut fixture = Fixture::new();
+        let name_on = |timeline: u32| format!("{timeline:08X}00000000000000A1");
+        fixture.archive("0000000100000000000000A0", Encoding::Lz4, &segment(7)).await;
+        fixture.history(*timeline, left).await;
+        for timeline in *archived {
+            fixture.archive(&name_on(*timeline), Encoding::Zstd, b"x").await;
+        }
+        let name = name_on(*timeline);
+        let error = fixture.fetch(&name).await.unwrap_err();
+        let expected = ancestor.map_or(ErrorKind::NotFound, |_| ErrorKind::Corrupt);
+        assert_eq!(error.kind(), expected, "{timeline}, {left:?}, {archived:?}: {error:?}");
+        let Some(ancestor) = ancestor else { continue };
+        assert!(error.message().contains(&format!("would leave timeline {timeline}")), "{error}");
+        assert!(error.detail().unwrap().contains(&name_on(*ancestor)), "{error:?}");
+        let hint = error.hint().unwrap();
+        for words in ["pg_switch_wal()", "--end-at-gap", &format!("to '{ancestor}'")] {
+            assert!(hint.contains(words), "{hint}");
+        }
+        fixture.options.gap_patience = None;
+        assert_eq!(fixture.fetch(&name).await.unwrap_err().kind(), ErrorKind::NotFound);
+        fixture.options.gap_patience = Some(Duration::ZERO);
+        fixture.options.segment_size = None;
+        assert_eq!(fixture.fetch(&name).await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    // Whether it is the first one must be known.
+    let fixture = Fixture::new();
+    fixture.archive("00000002.history", Encoding::Zstd, b"nonsense").await;
+    let error = fixture.fetch("0000000200000000000000A1").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.detail().unwrap().contains("0000000200000000000000A1"), "{error:?}");
+    // It is not, where an earlier one is there.
+    fixture.archive("0000000200000000000000A0", Encoding::Zstd, b"x").await;
+    let error = fixture.fetch("0000000200000000000000A1").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
 }

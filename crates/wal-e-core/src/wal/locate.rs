@@ -1,5 +1,7 @@
 //! One WAL file among the keys of the archive, whatever its encoding.
 
+use std::cmp::Ordering;
+
 use crate::codec::{Encoding, StoredEncoding};
 use crate::error::Result;
 use crate::layout::{self, ObjectKey};
@@ -65,6 +67,8 @@ pub(super) struct Surroundings {
     /// The next newer timeline of which the archive has a file. Not looked for once
     /// a later segment was found.
     pub newer: Option<TimelineId>,
+    /// Whether an earlier segment of the timeline was seen. Those right before the file are.
+    pub earlier: bool,
     /// Whether there is any WAL at all.
     pub has_wal: bool,
 }
@@ -94,11 +98,19 @@ pub(super) async fn look_around(
                     seen.newer = Some(file.timeline());
                     break 'pages;
                 }
+                // What belongs to a segment alone stands before all other files.
+                if name.kind() != WalFileKind::Segment {
+                    break 'pages;
+                }
                 // Names of one timeline sort as their segments do, and those of
                 // the file itself before both.
-                if is_later(&file, name) {
-                    seen.later = Some(file);
-                    break 'pages;
+                match order(&file, name) {
+                    Some(Ordering::Greater) => {
+                        seen.later = Some(file);
+                        break 'pages;
+                    }
+                    Some(Ordering::Less) => seen.earlier = true,
+                    Some(Ordering::Equal) | None => {}
                 }
             }
         }
@@ -115,14 +127,12 @@ pub(super) async fn look_around(
     Ok(seen)
 }
 
-/// Whether `file` is a segment of the timeline of the segment `name`, and after it.
-fn is_later(file: &WalFileName, name: &WalFileName) -> bool {
-    let is_segment =
-        |file: &WalFileName| matches!(file.kind(), WalFileKind::Segment | WalFileKind::Partial);
-    name.kind() == WalFileKind::Segment
-        && is_segment(file)
-        && file.timeline() == name.timeline()
-        && file.as_str().get(..24) > Some(name.as_str())
+/// Where `file` stands to the segment `name`, if it is a segment of the same timeline,
+/// whole or partial.
+fn order(file: &WalFileName, name: &WalFileName) -> Option<Ordering> {
+    let is_segment = matches!(file.kind(), WalFileKind::Segment | WalFileKind::Partial);
+    let comparable = is_segment && file.timeline() == name.timeline();
+    file.as_str().get(..24).filter(|_| comparable).map(|segment| segment.cmp(name.as_str()))
 }
 
 /// What follows the names of an archive's WAL files in their keys. Most archives
@@ -172,6 +182,7 @@ impl KeyEnding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::faulty::{FaultyStore, Operation};
     use crate::store::memory::MemoryStore;
     use crate::store::{Attributes, PutMode};
 
@@ -249,6 +260,44 @@ mod tests {
             let store = archive(&[before, other]).await;
             let seen = look_around(&store, &A1.parse().unwrap()).await.unwrap();
             assert_eq!(seen.newer, newer.map(TimelineId), "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn earlier_segments_of_the_timeline_are_seen() {
+        for (other, earlier) in [
+            ("wal_005/0000000100000000000000A0.zst", true),
+            ("wal_005/0000000100000000000000A0.partial", true),
+            ("wal_005/0000000100000000000000A1.partial", false),
+            ("wal_005/0000000100000000000000A0.00000028.backup", false),
+            ("wal_005/0000000100000000000000A2", false),
+            ("wal_005/0000000000000000000000A0", false),
+        ] {
+            let store = archive(&[other]).await;
+            let seen = look_around(&store, &A1.parse().unwrap()).await.unwrap();
+            assert_eq!(seen.earlier, earlier, "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_segment_is_not_looked_for_among_all_segments() {
+        let segments: Vec<String> =
+            (0..20).map(|number| format!("wal_005/00000002{number:016X}.lz4")).collect();
+        let mut keys: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let partial = "000000020000000000000003.partial";
+        for (name, own) in [
+            ("00000002.history", Some("wal_005/00000002.history.zst")),
+            ("00000002.history", None),
+            (partial, None),
+            ("000000020000000000000003.00000028.backup", None),
+        ] {
+            keys.extend(own);
+            let store = FaultyStore::new(archive(&keys).await);
+            let seen = look_around(&store, &name.parse().unwrap()).await.unwrap();
+            let found: Vec<&str> = seen.found.iter().map(|found| found.key.as_str()).collect();
+            assert_eq!((found, seen.has_wal), (Vec::from_iter(own), true), "{name}");
+            assert_eq!(store.calls(Operation::List), 1, "{name}");
+            keys.truncate(segments.len());
         }
     }
 

@@ -10,6 +10,7 @@ use crate::recovery::plan::Planner;
 use crate::recovery::refusal::{Cause, Nearest, Refusal};
 use crate::recovery::target::{RecoveryTarget, format_time};
 use crate::recovery::wal_source::Summary;
+use crate::wal::Continuation;
 
 impl Planner<'_> {
     /// The target lies before the end of the base backup.
@@ -40,22 +41,25 @@ impl Planner<'_> {
     /// The target lies behind what can be replayed.
     pub(super) async fn behind_the_end(&mut self, branch: &mut Branch) -> Result<Refusal> {
         let target = self.request.target.as_ref().map(ToString::to_string).unwrap_or_default();
-        let reason = match branch.chain.end {
-            ChainEnd::Hole { .. } => {
+        let continuation = self.continuation(branch).await?;
+        let reason = match (branch.chain.end, &continuation) {
+            (ChainEnd::Hole { .. }, _) | (ChainEnd::Archive { .. }, Some(_)) => {
                 format!("target {target} cannot be reached: {}", missing_segment(branch))
             }
-            ChainEnd::Archive { .. } => {
+            (ChainEnd::Archive { .. }, None) => {
                 format!("target {target} lies behind the end of the archive")
             }
         };
-        self.stopped_short(branch, reason).await
+        self.stopped_short(branch, reason, continuation).await
     }
 
-    /// Replay would end where the chain does, too early.
+    /// Replay would end where the chain does, too early. `continuation` shows that the log
+    /// does not end there, where the archive has no more of this branch.
     pub(super) async fn stopped_short(
         &mut self,
         branch: &mut Branch,
         reason: String,
+        continuation: Option<Continuation>,
     ) -> Result<Refusal> {
         let name = &branch.candidate.info.name;
         let mut detail = match branch.chain.end {
@@ -76,6 +80,9 @@ impl Planner<'_> {
                 branch.name_of(next)
             ),
         };
+        if let Some(why) = &continuation {
+            detail = format!("{why} {detail}");
+        }
         let last = match self.request.read_end {
             true => last_transaction(branch, branch.stop, Some(SEGMENTS_READ_TO_TELL)).await?,
             false => Last::default(),
@@ -102,14 +109,20 @@ impl Planner<'_> {
             ));
         }
         advice.push(match (branch.chain.end, &self.request.target) {
-            (ChainEnd::Archive { .. }, Some(_)) => {
+            (ChainEnd::Archive { .. }, Some(_)) if continuation.is_none() => {
                 "If a server still archives, the WAL may be on its way; SELECT pg_switch_wal() sends it. Without a target, recovery goes to the end of the archive.".to_owned()
             }
-            (ChainEnd::Hole { .. }, _) | (ChainEnd::Archive { .. }, None) => {
+            (ChainEnd::Hole { .. } | ChainEnd::Archive { .. }, _) => {
                 "If a server still archives, the segment may be on its way: try again later."
                     .to_owned()
             }
         });
+        if let Some(Continuation::Switch { instead: Some(segment), .. }) = &continuation {
+            let newer = segment.timeline();
+            advice.push(format!(
+                "Recovery along timeline {newer}, with --recovery-target-timeline {newer}, has it."
+            ));
+        }
         let nearest = match (&self.request.target, time, last.start) {
             (Some(RecoveryTarget::Time(_)), Some(time), lsn) => Some(Nearest {
                 lsn,

@@ -228,6 +228,24 @@ async fn a_server_that_is_not_there_is_unavailable() {
 }
 
 #[tokio::test]
+async fn a_listing_is_never_not_there() {
+    for (answer, kind) in [
+        ("<Error><Code>NoSuchKey</Code></Error>", ErrorKind::Unavailable),
+        ("<Error><Code>NotFound</Code></Error>", ErrorKind::Unavailable),
+        ("<Error><Code>NoSuchUpload</Code></Error>", ErrorKind::Unavailable),
+        ("", ErrorKind::Unavailable),
+        ("<Error><Code>NoSuchBucket</Code></Error>", ErrorKind::Config),
+    ] {
+        let script = Script::play(vec![Reply::Send("404 Not Found", "", answer)]).await;
+        let (store, _queue) = script.store().await;
+        let error = store.list(&ListRequest::default(), None).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{answer}: {error:?}");
+        assert!(error.message().contains("could not list objects below"), "{error}");
+        assert!(error.message().contains("404") || error.detail().unwrap().contains("404"));
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_honours_create_only_is_found_out_once() {
     let script = Script::play(vec![OK, REFUSED, OK, REFUSED]).await;
     let (store, queue) = script.store().await;

@@ -67,7 +67,10 @@ impl RecoveryConfig {
     }
 
     fn settings(&self) -> String {
-        let mut lines = String::from("\n# Recovery settings written by wal-e backup-fetch\n");
+        let mut lines = String::from(
+            "\n# Recovery settings written by wal-e backup-fetch. When the server has been promoted, take out\n\
+             # all that begin with recovery_target: a standby made of it would end or stop at them.\n",
+        );
         let mut set = |name: &str, value: &str| {
             lines.push_str(&format!("{name} = {}\n", quote(value)));
         };

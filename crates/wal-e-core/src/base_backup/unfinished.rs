@@ -86,10 +86,11 @@ impl Note {
     pub(super) fn write(&mut self, backups: &[String]) -> Result<()> {
         let lines: String =
             backups.iter().map(|backup| format!("{backup} {}\n", self.directory)).collect();
+        // On a full disk it says what it said, as far as it can: it is cut only at last.
         self.file
-            .set_len(0)
-            .and_then(|()| self.file.rewind())
+            .rewind()
             .and_then(|()| self.file.write_all(lines.as_bytes()))
+            .and_then(|()| self.file.set_len(lines.len() as u64))
             .map_err(|error| Error::file("write file", &self.path, &error))
     }
 

@@ -45,6 +45,17 @@ impl Fixture {
         let _ = put.await.unwrap();
     }
 
+    /// Leaves of a segment nothing but a damaged object; returns its key.
+    async fn spoil(&self, name: &str) -> String {
+        let key = format!("wal_005/{name}.lz4");
+        self.put(&key, "no frame").await;
+        self.store
+            .delete(&ObjectKey::from_listing(&format!("wal_005/{name}")).unwrap())
+            .await
+            .unwrap();
+        key
+    }
+
     async fn remove(&self, timeline: u32, number: u64) {
         let key = format!("wal_005/{}", name_of(timeline, number));
         self.store.delete(&ObjectKey::from_listing(&key).unwrap()).await.unwrap();
@@ -422,8 +433,7 @@ async fn a_backup_without_its_own_wal_is_passed_over_and_said_to_be_so() {
 #[tokio::test]
 async fn a_newer_backup_that_cannot_be_used_is_named_with_the_reason() {
     let Sample { fixture, first, second, .. } = sample().await;
-    let damaged = format!("wal_005/{}.lz4", name_of(1, 4));
-    fixture.put(&damaged, "no frame").await;
+    let damaged = fixture.spoil(&name_of(1, 4)).await;
     let start = Lsn(4 * SEGMENT_SIZE.bytes() + 40);
     // Its end, and its segment size, are to be found in the segment.
     for lsn in [Some(start), None] {
@@ -562,8 +572,7 @@ async fn a_time_on_the_part_that_was_left_is_ambiguous() {
     let plan = sample.fixture.plan("AUTO", time(45), number(2)).await;
     assert_eq!(sample.fixture.reached(plan).last_segment, name_of(2, 3));
     // Replay along timeline 2 needs nothing of what timeline 1 has there.
-    let damaged = format!("wal_005/{}.lz4", name_of(1, 3));
-    sample.fixture.put(&damaged, "no frame").await;
+    let damaged = sample.fixture.spoil(&name_of(1, 3)).await;
     let plan = sample.fixture.auto(time(45)).await;
     assert!(plan.notes[0].contains("timeline 1") && plan.notes[0].contains(&damaged), "{plan:?}");
     sample.fixture.store.delete(&ObjectKey::from_listing(&damaged).unwrap()).await.unwrap();
@@ -795,7 +804,7 @@ async fn wal_that_breaks_off_before_the_target_is_refused() {
         let refusal = fixture.refused(fixture.plan(&first.0, target, None).await);
         assert!(refusal.reason.contains(&name), "{refusal:?}");
     }
-    fixture.put(&format!("wal_005/{name}.lz4"), "no frame").await;
+    fixture.spoil(&name).await;
     let refusal =
         fixture.refused(fixture.plan(&first.0, Some(RecoveryTarget::Xid(704)), None).await);
     assert!(refusal.reason.contains(&name), "{refusal:?}");
@@ -817,7 +826,7 @@ async fn damage_behind_a_target_time_does_not_matter() {
         fixture.archive(&log).await;
         let name = name_of(1, damaged);
         if unreadable {
-            fixture.put(&format!("wal_005/{name}.lz4"), "no frame").await;
+            fixture.spoil(&name).await;
         } else {
             let content = log.segments().into_iter().find(|(segment, _)| *segment == name);
             let mut content = content.unwrap().1;
@@ -857,7 +866,7 @@ async fn a_transaction_before_the_wal_breaks_off_is_stopped_at() {
     log.commit(8, minute(20));
     log.switch();
     let (next, _) = log.segments().pop().unwrap();
-    fixture.put(&format!("wal_005/{next}.lz4"), "no frame").await;
+    fixture.spoil(&next).await;
     assert_eq!(fixture.auto(time(5)).await.last_segment, name);
     let refusal = fixture.no_auto(time(15)).await;
     assert!(refusal.reason.contains(&name), "{refusal:?}");
@@ -875,6 +884,9 @@ async fn damage_at_the_end_of_the_archive_is_refused_without_a_target() {
     let Sample { fixture, second, .. } = sample().await;
     let key = format!("wal_005/{}.lz4", name_of(1, 6));
     fixture.put(&key, "no frame").await;
+    // The server would get the sound one, too.
+    assert_eq!(fixture.auto(None).await.last_segment, name_of(1, 6));
+    fixture.remove(1, 6).await;
     for backup in ["AUTO", "LATEST", second.0.as_str()] {
         let refusal = fixture.refused(fixture.plan(backup, None, None).await);
         assert!(refusal.reason.contains(&key), "{refusal:?}");
@@ -900,7 +912,7 @@ async fn damage_behind_a_name_or_a_transaction_lets_older_backups_be_tried() {
             assert!(refusal.reason.contains(&name), "{refusal:?}");
             assert_eq!(crate::Error::from(refusal).kind(), kind);
         }
-        fixture.put(&format!("wal_005/{name}.lz4"), "no frame").await;
+        fixture.spoil(&name).await;
     }
 }
 

@@ -237,7 +237,7 @@ async fn open(store: &dyn ObjectStore, segment: WalSegment, size: SegmentSize) -
 }
 
 async fn open_file(store: &dyn ObjectStore, name: &WalFileName) -> Result<Option<Opened>> {
-    let Some(located) = wal::locate(store, name).await? else { return Ok(None) };
+    let Some(located) = wal::locate_sound(store, name).await? else { return Ok(None) };
     let url = store.url(located.key.as_str());
     let encoding = located.encoding.readable(&url)?;
     let reader = download(store.get(&located.key, 0, None).await?);

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::content::{Content, damaged};
 use super::gap::{Continuation, gap, told_by_histories};
-use super::locate::{KeyEnding, look_around};
+use super::locate::{KeyEnding, Located, locate_all, look_around};
 use super::temporary::{Temporary, directory_of};
 use crate::codec::{Decompressor, Encoding, named};
 use crate::error::{Error, ErrorKind, Result};
@@ -107,16 +107,46 @@ pub async fn verify(
     name: &WalFileName,
     system_identifier: Option<SystemIdentifier>,
 ) -> Result<u64> {
-    let (notices, _) = crate::notice::channel();
-    let options = FetchOptions {
-        system_identifier,
-        likely: KeyEnding::default(),
-        segment_size: None,
-        gap_patience: None,
-        notices,
-        cancel: CancellationToken::new(),
-    };
-    Ok(read(store, name, &options, None).await?.content.bytes())
+    Ok(read(store, name, &FetchOptions::only_checks(system_identifier), None)
+        .await?
+        .content
+        .bytes())
+}
+
+/// Looks for a WAL file in every encoding, as [`fetch`] does: where the archive has it in
+/// several, the first object is taken that passes the checks; if none does, the best one,
+/// for its error.
+///
+/// # Errors
+/// Those of the store.
+pub async fn locate_sound(store: &dyn ObjectStore, name: &WalFileName) -> Result<Option<Located>> {
+    let all = locate_all(store, name).await?;
+    let several = if all.len() > 1 { all.as_slice() } else { &[] };
+    let options = FetchOptions::only_checks(None);
+    for located in several {
+        let Ok(encoding) = located.encoding.readable(located.key.as_str()) else { continue };
+        match read_object(store, &located.key, encoding, name, &options, None).await {
+            Ok(_) => return Ok(Some(located.clone())),
+            Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all.into_iter().next())
+}
+
+impl FetchOptions {
+    /// For reading a file without taking it anywhere.
+    fn only_checks(system_identifier: Option<SystemIdentifier>) -> Self {
+        let (notices, _) = crate::notice::channel();
+        FetchOptions {
+            system_identifier,
+            likely: KeyEnding::default(),
+            segment_size: None,
+            gap_patience: None,
+            notices,
+            cancel: CancellationToken::new(),
+        }
+    }
 }
 
 /// A WAL file that was read and is what it should be.

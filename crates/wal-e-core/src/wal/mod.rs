@@ -24,7 +24,7 @@ pub(crate) mod sample;
 mod tests;
 
 pub use confirmed::ConfirmedFiles;
-pub use fetch::{FetchOptions, Fetched, fetch, verify};
+pub use fetch::{FetchOptions, Fetched, fetch, locate_sound, verify};
 pub use gap::{Continuation, continuation};
 pub use history::history;
 pub use locate::{KeyEnding, Located, locate};

@@ -25,7 +25,7 @@ impl Target {
                     ),
                 )
                 .with_hint(
-                    "Give each tablespace a directory of its own with --tablespace-mapping.",
+                    "Give each tablespace a directory of its own with --tablespace-mapping, or by its OID with --restore-spec.",
                 ));
             }
             self.make_root(root)?;

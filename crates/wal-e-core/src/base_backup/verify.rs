@@ -31,7 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey, TarKind};
 use crate::sentinel::FilesMetadata;
 use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
-use crate::tasks::blocking;
+use crate::tasks::{blocking, or_cancelled};
 use crate::transfer::{Counted, cancellable, download};
 use documents::Documents;
 use inventory::Inventory;
@@ -102,10 +102,7 @@ pub async fn verify(
         file_bytes: AtomicU64::new(0),
         cancel,
     };
-    tokio::select! {
-        verified = verification.chain(&request.name) => verified,
-        () = verification.cancel.cancelled() => Err(Error::cancelled()),
-    }
+    or_cancelled(&verification.cancel, verification.chain(&request.name)).await
 }
 
 /// A verification under way.

@@ -18,6 +18,7 @@ use wal_e_core::notice::{self, Level, NoticeQueue};
 use wal_e_core::store::retry::Patience;
 use wal_e_core::store::{
     Attributes, ListRequest, ObjectStore, PutMode, PutOutcome, conformance, list_all,
+    refusal_to_read,
 };
 use wal_e_core::{Error, ErrorKind};
 use wal_e_e2e::fault_proxy::{Fault, FaultProxy};
@@ -219,6 +220,31 @@ async fn a_directory_keeps_the_contract() -> Result<()> {
     let config = StoreConfig { prefix, s3: S3Config::default() };
     let (store, _) = open(&config, Patience::none()).await;
     conformance::run_all(store).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listing_tells_the_storage_class_and_a_byte_whether_it_can_be_read() -> Result<()> {
+    let moto = Moto::start()?;
+    moto.create_bucket(BUCKET)?;
+    for (class, told, is_cold) in [
+        (None, &[None, Some("STANDARD")][..], false),
+        (Some("STANDARD_IA"), &[Some("STANDARD_IA")], false),
+        (Some("GLACIER"), &[Some("GLACIER")], true),
+        (Some("DEEP_ARCHIVE"), &[Some("DEEP_ARCHIVE")], true),
+    ] {
+        let mut config = s3_config(&moto.endpoint(), "any", "secret");
+        config.s3.storage_class = class.map(str::to_owned);
+        let (store, _) = open(&config, Patience::none()).await;
+        let name = class.unwrap_or("usual");
+        assert_eq!(create(store.as_ref(), name, noise(10)).await, Ok(PutOutcome::Stored));
+        let listed = list_all(store.as_ref(), &ListRequest::default()).await?;
+        let listed = listed.iter().find(|object| object.key == key(name)).unwrap();
+        assert!(told.contains(&listed.storage_class.as_deref()), "{listed:?}");
+        assert_eq!(listed.is_in_cold_storage(), is_cold, "{listed:?}");
+        let refusal = refusal_to_read(store.as_ref(), &key(name)).await?;
+        assert_eq!(refusal.is_some(), is_cold, "{refusal:?}");
+    }
     Ok(())
 }
 

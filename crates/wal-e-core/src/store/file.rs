@@ -268,6 +268,7 @@ fn object_info(key: ObjectKey, metadata: &Metadata) -> ObjectInfo {
         last_modified: OffsetDateTime::from_unix_timestamp_nanos(nanoseconds)
             .unwrap_or(OffsetDateTime::UNIX_EPOCH),
         etag: Some(format!("{:x}-{nanoseconds:x}-{:x}", metadata.ino(), metadata.len())),
+        storage_class: None,
         attributes: Attributes::default(),
     }
 }

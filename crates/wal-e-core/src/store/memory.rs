@@ -76,6 +76,14 @@ impl MemoryStore {
         self.lock().uploads.values().map(|upload| upload.key.clone()).collect()
     }
 
+    /// Moves an object that is there to another storage class. Out of those that are
+    /// cold nothing can be read.
+    pub fn set_storage_class(&self, key: &ObjectKey, class: &str) {
+        if let Some(stored) = self.lock().objects.get_mut(key.as_str()) {
+            stored.info.storage_class = Some(class.to_owned());
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,6 +110,7 @@ impl State {
             size_bytes: content.len() as u64,
             last_modified: OffsetDateTime::now_utc(),
             etag: Some(format!("\"{}\"", self.next_serial())),
+            storage_class: None,
             attributes: attributes.clone(),
         };
         self.objects.insert(key.as_str().to_owned(), Stored { info, content });
@@ -167,6 +176,10 @@ impl ObjectStore for MemoryStore {
                 ErrorKind::Conflict,
                 format!("object \"{}\" has changed", url(key.as_str())),
             ));
+        }
+        if stored.info.is_in_cold_storage() {
+            let message = format!("object \"{}\" is in cold storage", url(key.as_str()));
+            return Err(Error::new(ErrorKind::Config, message));
         }
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         if start > stored.content.len() {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use time::OffsetDateTime;
 
 use crate::config::{Prefix, StoreConfig};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::notice::Notices;
 
@@ -66,8 +66,20 @@ pub struct ObjectInfo {
     pub last_modified: OffsetDateTime,
     /// Changes when the object does; empty where the store has none.
     pub etag: Option<String>,
+    /// As the store names it; `None` where it does not, as S3 does for `STANDARD`.
+    pub storage_class: Option<String>,
     /// Filled by [`ObjectStore::head`] and [`ObjectStore::get`], empty in a listing.
     pub attributes: Attributes,
+}
+
+impl ObjectInfo {
+    /// Whether its storage class is one from which objects have to be restored before they
+    /// can be read. Some can be read all the same: of those that were restored for some
+    /// days a listing does not say so, and other servers than Amazon's have classes of
+    /// these names that are like any other. [`refusal_to_read`] finds out.
+    pub fn is_in_cold_storage(&self) -> bool {
+        matches!(self.storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"))
+    }
 }
 
 /// Which objects [`ObjectStore::list`] should name.
@@ -121,8 +133,8 @@ impl ObjectReader {
         while let Some(chunk) = self.body.next_chunk().await? {
             all.extend_from_slice(&chunk);
             if all.len() as u64 > limit_bytes {
-                return Err(crate::Error::new(
-                    crate::ErrorKind::Corrupt,
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
                     format!("object \"{}\" is larger than {limit_bytes} bytes", self.info.key),
                 ));
             }
@@ -261,6 +273,19 @@ pub async fn list_all(store: &dyn ObjectStore, request: &ListRequest) -> Result<
         if page.is_none() {
             return Ok(objects);
         }
+    }
+}
+
+/// Asks for a byte of an object: `Some` is the store's refusal, for the reason that the
+/// object has to be restored from its storage class first.
+///
+/// # Errors
+/// Those of [`ObjectStore::get_range`] that say nothing of the object's storage class.
+pub async fn refusal_to_read(store: &dyn ObjectStore, key: &ObjectKey) -> Result<Option<Error>> {
+    match store.get_range(key, 0, Some(1), None).await {
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::Config => Ok(Some(error)),
+        Err(error) => Err(error),
     }
 }
 

@@ -205,6 +205,7 @@ impl Bucket {
                 size_bytes: size(answer.content_length),
                 last_modified: moment(answer.last_modified.as_ref()),
                 etag: answer.e_tag.clone(),
+                storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
                 attributes: attributes(answer.metadata.as_ref()),
             })),
             Err(failure) if failure.is_missing_object() => Ok(None),
@@ -388,6 +389,7 @@ impl ObjectStore for S3Store {
                 size_bytes: size(object.size),
                 last_modified: moment(object.last_modified.as_ref()),
                 etag: object.e_tag,
+                storage_class: object.storage_class.map(|class| class.as_str().to_owned()),
                 attributes: Attributes::default(),
             })
         });

@@ -74,6 +74,7 @@ pub(super) async fn open(
         size_bytes,
         last_modified: moment(answer.last_modified.as_ref()),
         etag: answer.e_tag,
+        storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
         attributes: attributes(answer.metadata.as_ref()),
     };
     check_etag(&bucket, &info, if_match)?;

@@ -25,7 +25,7 @@ pub use timeline_history::{TimelineHistory, TimelineRange};
 pub use wal_file::{SegmentNumber, SegmentSize, WalFileKind, WalFileName, WalSegment};
 pub use wal_page::WalPageHeader;
 pub use wal_reader::{WalEnd, WalReader};
-pub use wal_record::{RecordKind, WalRecord};
+pub use wal_record::{ParameterChange, RecordKind, WalRecord};
 
 /// The block size of tables and indexes that this build reads, in bytes
 /// (PostgreSQL's default; `BLCKSZ`).

@@ -1,14 +1,21 @@
-//! What a WAL record says that matters for choosing how far to recover: ends of
-//! transactions, restore points, the end of a base backup.
+//! What a WAL record says that matters for a recovery: ends of transactions,
+//! restore points, checkpoints, the end of a base backup, and what replay needs
+//! beyond the data directory (settings, tablespaces).
 //!
 //! PostgreSQL 15 to 18, `src/include/access/xlogrecord.h` (header and data
 //! headers), `src/include/access/xact.h` and `src/backend/access/rmgrdesc/xactdesc.c`
 //! (what a commit or an abort holds), `src/include/access/xlog_internal.h`
-//! (`xl_restore_point`). Numbers are in the byte order of the machine.
+//! (`xl_restore_point`, `xl_parameter_change`), `src/include/catalog/pg_control.h`
+//! (`CheckPoint`), `src/include/commands/tablespace.h`. Numbers are in the byte order
+//! of the machine.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use time::{Duration, OffsetDateTime};
 
-use super::Lsn;
+use super::{Lsn, TimelineId};
 
 /// `SizeOfXLogRecord`.
 pub(super) const HEADER_BYTES: usize = 24;
@@ -20,14 +27,22 @@ pub(super) const LARGEST_RECORD_BYTES: u32 = 1 << 30;
 /// thousands of tables at once is larger.
 pub(super) const KEPT_BYTES: usize = 16 << 20;
 
-/// `RM_XLOG_ID`, `RM_XACT_ID`.
+/// `RM_XLOG_ID`, `RM_XACT_ID`, `RM_TBLSPC_ID`.
 const RMGR_XLOG: u8 = 0;
 const RMGR_XACT: u8 = 1;
+const RMGR_TABLESPACE: u8 = 5;
 
 /// Values of `xl_info` of `RM_XLOG_ID`, without the low bits.
+const XLOG_CHECKPOINT_SHUTDOWN: u8 = 0x00;
+const XLOG_CHECKPOINT_ONLINE: u8 = 0x10;
 const XLOG_SWITCH: u8 = 0x40;
 const XLOG_BACKUP_END: u8 = 0x50;
+const XLOG_PARAMETER_CHANGE: u8 = 0x60;
 const XLOG_RESTORE_POINT: u8 = 0x70;
+
+/// Values of `xl_info` of `RM_TBLSPC_ID`.
+const XLOG_TABLESPACE_CREATE: u8 = 0x00;
+const XLOG_TABLESPACE_DROP: u8 = 0x10;
 
 /// Values of `xl_info` of `RM_XACT_ID`.
 const XACT_OPERATIONS: u8 = 0x70;
@@ -91,11 +106,21 @@ impl RecordHeader {
     /// Whether [`RecordKind::read`] looks at the record's data.
     pub(super) fn matters(&self) -> bool {
         match self.rmgr {
-            RMGR_XLOG => matches!(self.info & 0xF0, XLOG_RESTORE_POINT | XLOG_BACKUP_END),
+            RMGR_XLOG => matches!(
+                self.info & 0xF0,
+                XLOG_CHECKPOINT_SHUTDOWN
+                    | XLOG_CHECKPOINT_ONLINE
+                    | XLOG_BACKUP_END
+                    | XLOG_PARAMETER_CHANGE
+                    | XLOG_RESTORE_POINT
+            ),
             RMGR_XACT => matches!(
                 self.info & XACT_OPERATIONS,
                 XACT_COMMIT | XACT_ABORT | XACT_COMMIT_PREPARED | XACT_ABORT_PREPARED
             ),
+            RMGR_TABLESPACE => {
+                matches!(self.info & 0xF0, XLOG_TABLESPACE_CREATE | XLOG_TABLESPACE_DROP)
+            }
             _ => false,
         }
     }
@@ -137,8 +162,52 @@ pub enum RecordKind {
         /// The start LSN of that backup.
         start: Lsn,
     },
+    /// A checkpoint.
+    Checkpoint {
+        /// Where a recovery that begins with it begins to replay.
+        redo: Lsn,
+        /// The timeline on which it was made.
+        timeline: TimelineId,
+        /// Whether the server was shut down with it.
+        shutdown: bool,
+    },
+    /// The server was started with other settings than before.
+    ParameterChange(ParameterChange),
+    /// `CREATE TABLESPACE`. Replay makes the directory of this version in the location,
+    /// and replaces the link `pg_tblspc/OID` in the data directory by one to it.
+    TablespaceCreate {
+        /// Its object identifier.
+        oid: u32,
+        /// Its directory; empty for one that lies in `pg_tblspc` itself
+        /// (`allow_in_place_tablespaces`).
+        location: PathBuf,
+    },
+    /// `DROP TABLESPACE`: replay removes its files and the link.
+    TablespaceDrop {
+        /// Its object identifier.
+        oid: u32,
+    },
     /// Anything else.
     Other,
+}
+
+/// What `xl_parameter_change` says of the server's settings from here on. A hot standby
+/// whose own are smaller does not replay past it (15, `xlogrecovery.c`,
+/// `RecoveryRequiresIntParameter`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParameterChange {
+    /// `max_connections`.
+    pub max_connections: i32,
+    /// `max_worker_processes`.
+    pub max_worker_processes: i32,
+    /// `max_wal_senders`.
+    pub max_wal_senders: i32,
+    /// `max_prepared_transactions`.
+    pub max_prepared_transactions: i32,
+    /// `max_locks_per_transaction`.
+    pub max_locks_per_transaction: i32,
+    /// Whether `wal_level` is `minimal`: not everything that changes afterwards is in the WAL.
+    pub wal_level_is_minimal: bool,
 }
 
 impl RecordKind {
@@ -159,6 +228,14 @@ impl RecordKind {
             match (header.rmgr, header.info & 0xF0) {
                 (RMGR_XACT, _) => transaction_end(header, data, magic),
                 (RMGR_XLOG, XLOG_RESTORE_POINT) => restore_point(data),
+                (RMGR_XLOG, XLOG_PARAMETER_CHANGE) => parameter_change(data),
+                (RMGR_XLOG, operation @ (XLOG_CHECKPOINT_SHUTDOWN | XLOG_CHECKPOINT_ONLINE)) => {
+                    checkpoint(data, operation == XLOG_CHECKPOINT_SHUTDOWN)
+                }
+                (RMGR_TABLESPACE, XLOG_TABLESPACE_CREATE) => tablespace_create(data),
+                (RMGR_TABLESPACE, XLOG_TABLESPACE_DROP) => {
+                    word(data).map(|(oid, _)| RecordKind::TablespaceDrop { oid })
+                }
                 (RMGR_XLOG, XLOG_BACKUP_END) => {
                     let start = u64::from_ne_bytes(*data.first_chunk()?);
                     Some(RecordKind::BackupEnd { start: Lsn(start) })
@@ -230,6 +307,37 @@ fn restore_point(data: &[u8]) -> Option<RecordKind> {
     let name = name.get(..64).unwrap_or(name);
     let name = name.split(|byte| *byte == 0).next()?;
     Some(RecordKind::RestorePoint { name: String::from_utf8_lossy(name).into_owned(), time })
+}
+
+/// `xl_parameter_change`: six numbers and two booleans in every version from 15 to 18.
+fn parameter_change(data: &[u8]) -> Option<RecordKind> {
+    let number = |index: usize| {
+        let bytes = data.get(index * 4..)?.first_chunk()?;
+        Some(i32::from_ne_bytes(*bytes))
+    };
+    Some(RecordKind::ParameterChange(ParameterChange {
+        max_connections: number(0)?,
+        max_worker_processes: number(1)?,
+        max_wal_senders: number(2)?,
+        max_prepared_transactions: number(3)?,
+        max_locks_per_transaction: number(4)?,
+        wal_level_is_minimal: number(5)? == 0,
+    }))
+}
+
+/// `CheckPoint`, whose first two fields are the same in every version.
+fn checkpoint(data: &[u8], shutdown: bool) -> Option<RecordKind> {
+    let redo = Lsn(u64::from_ne_bytes(*data.first_chunk()?));
+    let (timeline, _) = word(data.get(8..)?)?;
+    Some(RecordKind::Checkpoint { redo, timeline: TimelineId(timeline), shutdown })
+}
+
+/// `xl_tblspc_create_rec`: an OID and a path that ends with a zero.
+fn tablespace_create(data: &[u8]) -> Option<RecordKind> {
+    let (oid, path) = word(data)?;
+    let length = path.iter().position(|byte| *byte == 0)?;
+    let location = PathBuf::from(OsStr::from_bytes(path.get(..length)?));
+    Some(RecordKind::TablespaceCreate { oid, location })
 }
 
 fn word(data: &[u8]) -> Option<(u32, &[u8])> {
@@ -321,10 +429,52 @@ mod tests {
     }
 
     #[test]
+    fn what_replay_needs_beyond_the_data_directory_is_read() {
+        let mut data = vec![DATA_SHORT, 26];
+        data.extend(words(&[300, 8, 10, 0, 64, 1, 0x0001]));
+        data.truncate(28);
+        let kind = RecordKind::read(&header(RMGR_XLOG, XLOG_PARAMETER_CHANGE), &data, 0xD118);
+        let expected = ParameterChange {
+            max_connections: 300,
+            max_worker_processes: 8,
+            max_wal_senders: 10,
+            max_prepared_transactions: 0,
+            max_locks_per_transaction: 64,
+            wal_level_is_minimal: false,
+        };
+        assert_eq!(kind, RecordKind::ParameterChange(expected));
+        for (path, location) in [("/mnt/b\u{fc}ro\0", "/mnt/b\u{fc}ro"), ("\0", "")] {
+            let mut data = vec![DATA_LONG, 0, 0, 0, 0];
+            data.extend(words(&[16_385]));
+            data.extend(path.as_bytes());
+            let kind = RecordKind::read(&header(RMGR_TABLESPACE, 0), &data, 0xD110);
+            let location = PathBuf::from(location);
+            assert_eq!(kind, RecordKind::TablespaceCreate { oid: 16_385, location });
+        }
+        let mut data = vec![DATA_SHORT, 4];
+        data.extend(words(&[16_385]));
+        let kind = RecordKind::read(&header(RMGR_TABLESPACE, 0x10), &data, 0xD110);
+        assert_eq!(kind, RecordKind::TablespaceDrop { oid: 16_385 });
+    }
+
+    #[test]
+    fn a_checkpoint_tells_where_replay_begins() {
+        let mut data = vec![DATA_SHORT, 88];
+        data.extend(0x300_0028_u64.to_ne_bytes());
+        data.extend(words(&[2, 1]));
+        for (info, shutdown) in [(XLOG_CHECKPOINT_SHUTDOWN, true), (XLOG_CHECKPOINT_ONLINE, false)]
+        {
+            let kind = RecordKind::read(&header(RMGR_XLOG, info), &data, 0xD118);
+            let (redo, timeline) = (Lsn(0x300_0028), TimelineId(2));
+            assert_eq!(kind, RecordKind::Checkpoint { redo, timeline, shutdown });
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_says_nothing() {
         for data in [&[][..], &[0], &[255], &[255, 8, 1], &[254, 1, 2], &[253, 1], &[252, 1, 1]] {
             for info in 0..=255 {
-                for rmgr in [RMGR_XLOG, RMGR_XACT, 2] {
+                for rmgr in [RMGR_XLOG, RMGR_XACT, RMGR_TABLESPACE, 2] {
                     let kind = RecordKind::read(&header(rmgr, info), data, 0xD118);
                     assert_eq!(kind, RecordKind::Other);
                 }

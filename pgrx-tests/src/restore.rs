@@ -19,6 +19,7 @@ pub struct Restore {
     version: PgVersion,
     backup: String,
     options: Vec<String>,
+    decides_archiving: bool,
     scratch: Scratch,
 }
 
@@ -36,13 +37,20 @@ impl Restore {
     /// Fetches the backup `name`.
     pub fn of(version: PgVersion, name: &str) -> Restore {
         let scratch = Scratch::new();
-        Restore { version, backup: name.to_owned(), options: Vec::new(), scratch }
+        let (backup, options) = (name.to_owned(), Vec::new());
+        Restore { version, backup, options, decides_archiving: false, scratch }
     }
 
     /// An option with its value.
     pub fn option(mut self, name: &str, value: impl Into<String>) -> Restore {
         self.options.push(name.to_owned());
         self.options.push(value.into());
+        self
+    }
+
+    /// Leaves it to the program whether the restored cluster archives.
+    pub fn deciding_archiving(mut self) -> Restore {
+        self.decides_archiving = true;
         self
     }
 
@@ -73,6 +81,11 @@ impl Restore {
     pub fn command(&self, archive: &Archive) -> Command {
         let mut command = wal_e(archive);
         command.arg("backup-fetch").arg(self.target()).arg(&self.backup).args(&self.options);
+        // The clusters of most tests archive to the prefix of the original on purpose.
+        if !self.options.iter().any(|option| option == "--archive-mode") && !self.decides_archiving
+        {
+            command.args(["--archive-mode", "preserve"]);
+        }
         command
     }
 

@@ -7,9 +7,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use wal_e_core::base_backup::ArchiveMode;
 
 use crate::exit_code;
 
+mod conninfo;
 mod recovery_options;
 
 pub use recovery_options::{RecoveryOptions, TargetOptions};
@@ -231,6 +233,21 @@ pub struct BackupFetch {
     #[arg(long)]
     pub json: bool,
 
+    /// Whether the restored cluster archives once it is opened: off, or preserve what its
+    /// configuration says. If not given, off when WAL was archived in the last six hours
+    #[arg(long, value_name = "off|preserve", value_parser = archive_mode)]
+    pub archive_mode: Option<ArchiveMode>,
+
+    /// Begin although there seems to be too little free space, as where the file system
+    /// compresses
+    #[arg(long)]
+    pub ignore_free_space: bool,
+
+    /// Directory of the PostgreSQL programs that will run the restored cluster, to compare
+    /// their version with the backup's. If not given, that of wal-e, or else PATH
+    #[arg(long, value_name = "BINDIR")]
+    pub pg_bindir: Option<PathBuf>,
+
     #[command(flatten)]
     pub recovery: RecoveryOptions,
 }
@@ -332,6 +349,14 @@ pub struct WalPrefetch {
     /// End with this process
     #[arg(long, value_name = "PID")]
     pub server: Option<u32>,
+}
+
+fn archive_mode(text: &str) -> Result<ArchiveMode, String> {
+    match text {
+        "off" => Ok(ArchiveMode::Off),
+        "preserve" => Ok(ArchiveMode::Preserve),
+        _ => Err("it must be off or preserve".to_owned()),
+    }
 }
 
 fn depth() -> clap::builder::RangedI64ValueParser<u16> {
@@ -449,6 +474,15 @@ mod tests {
             "backup-fetch /data LATEST --recovery-target-time now",
             "backup-fetch /data LATEST --standby --recovery-target-lsn 0/1",
             "backup-fetch /data LATEST --standby --recovery-target-action promote",
+            "backup-fetch /data LATEST --standby --recovery-target immediate",
+            "backup-fetch /data LATEST --recovery-target later",
+            "backup-fetch /data LATEST --recovery-target-inclusive=false",
+            "backup-fetch /data LATEST --recovery-target-lsn 0/1 --recovery-target-inclusive=maybe",
+            "restore-plan --recovery-target-name x --recovery-target-inclusive=false",
+            "restore-plan --recovery-target immediate --recovery-target-inclusive=false",
+            "backup-fetch /data LATEST --primary-conninfo host=h",
+            "backup-fetch /data LATEST --standby --primary-conninfo password=x",
+            "backup-fetch /data LATEST --archive-mode on",
             "restore-plan --recovery-target-lsn 0/1 --recovery-target-xid 5",
             "restore-plan --recovery-target-action promote",
             "backup-fetch /data LATEST --recovery-target-action promote",
@@ -484,6 +518,20 @@ mod tests {
         let line = "backup-fetch /data AUTO --standby --recovery-target-timeline current";
         let Command::BackupFetch(fetch) = parse(line).unwrap().command else { panic!("{line}") };
         assert!(fetch.recovery.standby && fetch.recovery.target.target().is_none());
+    }
+
+    #[test]
+    fn a_target_may_be_left_out_itself_or_be_the_end_of_the_backup() {
+        let target =
+            |options: &str| match parse(&format!("restore-plan {options}")).unwrap().command {
+                Command::RestorePlan(plan) => plan.target.target().unwrap(),
+                _ => panic!("{options}"),
+            };
+        assert_eq!(target("--recovery-target immediate"), RecoveryTarget::Immediate);
+        let xid = "--recovery-target-xid 731 --recovery-target-inclusive";
+        assert_eq!(target(&format!("{xid}=false")), RecoveryTarget::BeforeXid(731));
+        assert_eq!(target(&format!("{xid} off")), RecoveryTarget::BeforeXid(731));
+        assert_eq!(target(&format!("{xid}=on")), RecoveryTarget::Xid(731));
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod recovering_server;
 mod report;
 mod restore_command;
 mod server;
+mod server_programs;
 mod settings;
 mod table;
 mod variables;

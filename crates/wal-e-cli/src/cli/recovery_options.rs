@@ -1,12 +1,14 @@
 //! The options that say how far a restored cluster recovers.
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use wal_e_core::Error;
 use wal_e_core::postgres::Lsn;
 use wal_e_core::recovery::{RecoveryTarget, TargetTime, TargetTimeline};
 
+use super::conninfo;
+
 /// Where recovery ends: the same for a plan and for a restore.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "How far to recover")]
 pub struct TargetOptions {
     /// Recover to this time, with its offset from UTC: '2026-01-31 12:00:00+00'
@@ -25,6 +27,19 @@ pub struct TargetOptions {
     #[arg(long, value_name = "XID", group = "target", value_parser = transaction)]
     pub recovery_target_xid: Option<u32>,
 
+    /// Recover to the end of the base backup, as soon as the cluster is consistent: immediate
+    #[arg(long, value_name = "immediate", group = "target", value_parser = ["immediate"])]
+    pub recovery_target: Option<String>,
+
+    /// Whether what is at the time, LSN or transaction is still replayed: true if not
+    /// given. With false, recovery ends just before it
+    #[arg(
+        long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set,
+        value_parser = boolean, hide_default_value = true, requires = "target",
+        conflicts_with_all = ["recovery_target_name", "recovery_target"]
+    )]
+    pub recovery_target_inclusive: bool,
+
     /// Recover along this timeline: a number, latest (the default) or current
     #[arg(long, value_name = "TIMELINE", value_parser = timeline)]
     pub recovery_target_timeline: Option<TargetTimeline>,
@@ -37,12 +52,17 @@ impl TargetOptions {
         let lsn = self.recovery_target_lsn.map(RecoveryTarget::Lsn);
         let name = self.recovery_target_name.clone().map(RecoveryTarget::Name);
         let xid = self.recovery_target_xid.map(RecoveryTarget::Xid);
-        time.or(lsn).or(name).or(xid)
+        let immediate = self.recovery_target.as_ref().map(|_| RecoveryTarget::Immediate);
+        let target = time.or(lsn).or(name).or(xid).or(immediate);
+        match self.recovery_target_inclusive {
+            true => target,
+            false => target.map(RecoveryTarget::exclusive),
+        }
     }
 }
 
 /// Any of these makes backup-fetch write a signal file and the settings of recovery.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Recovery (with any of these, or AUTO, recovery is set up in DIR)")]
 pub struct RecoveryOptions {
     #[command(flatten)]
@@ -55,6 +75,11 @@ pub struct RecoveryOptions {
     /// Make a standby, which goes on for as long as there is WAL
     #[arg(long, conflicts_with_all = ["target", "recovery_target_action"])]
     pub standby: bool,
+
+    /// The primary from which the standby streams WAL, too: 'host=... user=...'. No
+    /// password: it belongs into the password file of the server's user
+    #[arg(long, value_name = "CONNINFO", requires = "standby", value_parser = conninfo::without_password)]
+    pub primary_conninfo: Option<String>,
 }
 
 fn time(text: &str) -> Result<TargetTime, String> {
@@ -72,6 +97,15 @@ fn timeline(text: &str) -> Result<TargetTimeline, String> {
 fn in_one_line(error: Error) -> String {
     let parts = [Some(error.message()), error.detail(), error.hint()];
     parts.into_iter().flatten().collect::<Vec<_>>().join(". ").replace(".. ", ". ")
+}
+
+/// As PostgreSQL reads the setting, without its abbreviations.
+fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" | "1" => Ok(true),
+        "false" | "off" | "no" | "0" => Ok(false),
+        _ => Err("it must be true or false".to_owned()),
+    }
 }
 
 /// PostgreSQL 15, `src/backend/access/transam/xlogrecovery.c`,

@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wal_e_core::base_backup::{
-    self, FetchProgress, FetchRequest, RecoveryConfig, TablespacePlaces,
+    self, ArchiveMode, FetchProgress, FetchRequest, RecoveryConfig, TablespacePlaces,
 };
+use wal_e_core::postgres::RequiredSettings;
 use wal_e_core::{Error, Result};
 
+use super::archiving::Archiving;
 use super::{open, restore_plan, run_large};
 use crate::cli;
 use crate::interrupt::{Failure, Interrupt};
 use crate::report::{Report, print_result};
 use crate::restore_command;
+use crate::server_programs;
 use crate::settings::{CredentialPlace, Settings};
 use crate::table::size;
 
@@ -53,20 +56,31 @@ fn restore(
         concurrency: usize::from(arguments.pool_size),
         tablespaces: tablespace_places(arguments)?,
         recovery,
+        archive_mode: ArchiveMode::default(),
+        ignores_free_space: arguments.ignore_free_space,
         resume: arguments.resume,
     };
-    let (fetched, doubt) = run_large(async {
+    let (fetched, planned) = run_large(async {
         let interrupt = Interrupt::listen(report)?;
         let opened = interrupt.or_cancelled(open(settings, report)).await;
         let opened = opened.map_err(|error| interrupt.failure(error))?;
         // Whether the target can be reached is known before a byte is written.
         let (name, options) = (&request.name, &arguments.recovery);
-        let planned = restore_plan::before_fetch(&opened, name, options, set_up, report);
+        let mode = arguments.archive_mode;
+        let planned = restore_plan::before_fetch(&opened, name, options, mode, set_up, report);
         let planned = interrupt.or_cancelled(planned).await;
         let planned = planned.map_err(|error| interrupt.failure(error))?;
-        request.name = planned.backup;
+        let bindir = arguments.pg_bindir.as_deref();
+        let programs = planned.pg_version.map(|version| server_programs::mismatch(version, bindir));
+        if let Some(mismatch) = programs.transpose()?.flatten() {
+            report.warning(&mismatch);
+        }
+        report.log(&format!("archiving: {}", planned.archiving.describe()));
+        request.name.clone_from(&planned.backup);
+        request.archive_mode = planned.archiving.mode;
         if let Some(recovery) = &mut request.recovery {
             recovery.target_timeline = planned.timeline;
+            recovery.required_settings = planned.required_settings;
         }
         let progress = Arc::new(FetchProgress::default());
         let counters = Arc::clone(&progress);
@@ -77,7 +91,7 @@ fn restore(
             true => report.attend_events(&opened.queue, || pace.event(), fetch).await,
             false => report.attend(&opened.queue, || pace.describe(), fetch).await,
         };
-        Ok::<_, Failure>((fetched.map_err(|error| interrupt.failure(error))?, planned.doubt))
+        Ok::<_, Failure>((fetched.map_err(|error| interrupt.failure(error))?, planned))
     })??;
     report.log(&format!(
         "base backup {} is restored into \"{}\": {} in {} files",
@@ -86,12 +100,14 @@ fn restore(
         size(fetched.bytes_written),
         fetched.files,
     ));
-    report.hint(&next_steps(&directory, &restore_command, set_up, settings.credentials));
-    if let Some(doubt) = doubt {
-        report.warning(&doubt);
+    let mut steps = next_steps(&directory, &restore_command, set_up, settings.credentials);
+    steps.push_str(&after_recovery(&planned.archiving, set_up, arguments.recovery.standby));
+    report.hint(&steps);
+    if let Some(doubt) = &planned.doubt {
+        report.warning(doubt);
     }
     Ok(print_result(&match arguments.json {
-        true => Event::of_result(&fetched, &directory).line(),
+        true => Event::of_result(&fetched, &directory, planned.archiving.name()).line(),
         false => format!("{}\n", fetched.name),
     })?)
 }
@@ -138,6 +154,8 @@ fn recovery_config(arguments: &cli::BackupFetch, restore_command: &str) -> Optio
         target_action: options.recovery_target_action.clone(),
         target_timeline,
         standby: options.standby,
+        primary_conninfo: options.primary_conninfo.clone(),
+        required_settings: RequiredSettings::default(),
     })
 }
 
@@ -186,6 +204,32 @@ fn next_steps(
             text.push_str(&restore_command::shell_word(&place.to_string_lossy()));
         }
     }
+    text
+}
+
+/// What to know of the time after recovery.
+fn after_recovery(archiving: &Archiving, set_up: bool, standby: bool) -> String {
+    let mut text = String::new();
+    if set_up {
+        text.push_str(
+            "\n  when it has been promoted, take the recovery settings out again: \
+             postgresql.auto.conf says how",
+        );
+    }
+    text.push_str(&format!("\n  archiving is {}", archiving.describe()));
+    text.push_str(match (archiving.mode, standby) {
+        (ArchiveMode::Off, false) => {
+            "\n  to have it archive, give it a prefix of its own, or see that the old server \
+             archives no more; then ALTER SYSTEM SET archive_mode = on, and restart"
+        }
+        (ArchiveMode::Off, true) => {
+            "\n  if the standby shall take over one day, ALTER SYSTEM SET archive_mode = on, and \
+             restart; it archives nothing before it is promoted"
+        }
+        (ArchiveMode::Preserve, _) => {
+            ": where that is on, it archives to the prefix named there once it is promoted"
+        }
+    });
     text
 }
 

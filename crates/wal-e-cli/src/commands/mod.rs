@@ -13,6 +13,7 @@ use crate::report::Report;
 use crate::settings::Settings;
 use crate::variables::Place;
 
+mod archiving;
 mod backup_fetch;
 mod backup_list;
 mod backup_push;

@@ -6,17 +6,20 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use wal_e_core::postgres::TimelineRange;
+use wal_e_core::base_backup::ArchiveMode;
+use wal_e_core::postgres::{RequiredSettings, TimelineRange};
 use wal_e_core::recovery::{
     self, BackupChoice, Nearest, Outcome, PlanRequest, Refusal, RestorePlan, TargetTimeline,
     format_time,
 };
 use wal_e_core::{ErrorKind, Result};
 
+use super::archiving::{self, Archiving};
 use super::{Opened, open, run_large};
 use crate::cli;
 use crate::interrupt::{Failure, Interrupt};
 use crate::report::{Report, print_result};
+use crate::server_programs;
 use crate::settings::Settings;
 use crate::table::{align, size};
 
@@ -40,9 +43,11 @@ pub fn run(
         });
         planned.await.map_err(|error| interrupt.failure(error))
     })??;
+    let now = OffsetDateTime::now_utc();
+    let archiving = |plan: &RestorePlan| archiving::decide(None, plan.newest_wal, now);
     if arguments.json {
         let mut text = match &outcome {
-            Outcome::Reachable(plan) => plan_as_json(plan),
+            Outcome::Reachable(plan) => plan_as_json(plan, &archiving(plan)),
             Outcome::Refused(refusal) => refusal_as_json(refusal),
         }
         .to_string();
@@ -51,7 +56,7 @@ pub fn run(
     }
     let plan = outcome.into_plan()?;
     if !arguments.json {
-        print_result(&align(&rows(&plan)))?;
+        print_result(&align(&rows(&plan, &archiving(&plan))))?;
     }
     Ok(())
 }
@@ -64,6 +69,12 @@ pub struct Planned {
     pub timeline: Option<TargetTimeline>,
     /// What speaks against a restore that is not refused.
     pub doubt: Option<String>,
+    /// Whether the restored cluster archives.
+    pub archiving: Archiving,
+    /// What the WAL needs the server to be set to.
+    pub required_settings: RequiredSettings,
+    /// `server_version_num` of the base backup, if it tells.
+    pub pg_version: Option<u32>,
 }
 
 /// What is to be fetched where `name` is asked for, once it is known that the target can
@@ -72,6 +83,7 @@ pub async fn before_fetch(
     opened: &Opened,
     name: &str,
     options: &cli::RecoveryOptions,
+    archive_mode: Option<ArchiveMode>,
     set_up: bool,
     report: &Report,
 ) -> Result<Planned> {
@@ -83,16 +95,35 @@ pub async fn before_fetch(
         read_end: set_up,
     };
     let outcome = plan(opened, &request, report).await;
+    let archiving =
+        |newest_wal| archiving::decide(archive_mode, newest_wal, OffsetDateTime::now_utc());
     if set_up {
         let plan = outcome?.into_plan()?;
         report.log(&summary(&plan));
         for note in &plan.notes {
             report.warning(note.trim_end_matches('.'));
         }
-        let timeline = timeline_to_follow(&plan, &request);
-        return Ok(Planned { backup: plan.backup.name, timeline, doubt: None });
+        return Ok(Planned {
+            timeline: timeline_to_follow(&plan, &request),
+            doubt: None,
+            archiving: archiving(plan.newest_wal),
+            required_settings: plan.required_settings,
+            pg_version: plan.backup.pg_version,
+            backup: plan.backup.name,
+        });
     }
-    Ok(Planned { backup: name.to_owned(), timeline: request.timeline, doubt: doubt(outcome)? })
+    let plan = match &outcome {
+        Ok(Outcome::Reachable(plan)) => Some(plan),
+        _ => None,
+    };
+    Ok(Planned {
+        backup: name.to_owned(),
+        timeline: request.timeline,
+        archiving: archiving(plan.and_then(|plan| plan.newest_wal)),
+        required_settings: RequiredSettings::default(),
+        pg_version: plan.and_then(|plan| plan.backup.pg_version),
+        doubt: doubt(outcome)?,
+    })
 }
 
 /// The timeline that the server is told to follow. With a target it is the one that was
@@ -154,7 +185,7 @@ fn goal(plan: &RestorePlan) -> String {
     }
 }
 
-fn rows(plan: &RestorePlan) -> Vec<Vec<String>> {
+fn rows(plan: &RestorePlan, archiving: &Archiving) -> Vec<Vec<String>> {
     let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "size unknown".to_owned(), size);
     let mut rows = vec![
         ("recovery to", goal(plan)),
@@ -175,12 +206,20 @@ fn rows(plan: &RestorePlan) -> Vec<Vec<String>> {
         ),
         ("consistent at", format!("LSN {}", plan.consistent_lsn)),
     ];
+    if let Some(version) = plan.backup.pg_version {
+        rows.insert(2, ("PostgreSQL", server_programs::major(version)));
+    }
     if let Some(lsn) = plan.reached_lsn {
-        rows.push(("replays up to", format!("LSN {lsn}")));
+        let before = plan.target.as_ref().is_some_and(|target| !target.is_inclusive());
+        rows.push((
+            "replays up to",
+            format!("{}LSN {lsn}", if before { "just before " } else { "" }),
+        ));
     }
     if let Some(time) = plan.reached_time {
         rows.push(("last transaction", format_time(time)));
     }
+    rows.push(("archiving", archiving.describe()));
     rows.extend(plan.notes.iter().map(|note| ("note", note.clone())));
     rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
 }
@@ -194,7 +233,7 @@ fn timeline(range: &TimelineRange) -> String {
 }
 
 /// The columns of `wale_restore_plan()`, and more. Sizes are in bytes.
-fn plan_as_json(plan: &RestorePlan) -> Value {
+fn plan_as_json(plan: &RestorePlan, archiving: &Archiving) -> Value {
     let timelines: Vec<Value> = plan
         .timelines
         .iter()
@@ -206,9 +245,17 @@ fn plan_as_json(plan: &RestorePlan) -> Value {
             })
         })
         .collect();
+    let required: serde_json::Map<String, Value> = plan
+        .required_settings
+        .named()
+        .into_iter()
+        .filter(|(_, value)| *value > 0)
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect();
     json!({
         "reachable": true,
         "backup_name": plan.backup.name,
+        "pg_version": plan.backup.pg_version,
         "backup_chain": plan.backup_chain,
         "backup_bytes": plan.backup_bytes,
         "timeline": plan.timeline.0,
@@ -220,6 +267,9 @@ fn plan_as_json(plan: &RestorePlan) -> Value {
         "consistent_lsn": plan.consistent_lsn.to_string(),
         "reached_lsn": plan.reached_lsn.map(|lsn| lsn.to_string()),
         "reached_time": plan.reached_time.and_then(rfc3339),
+        "newest_wal_time": plan.newest_wal.and_then(rfc3339),
+        "archive_mode": archiving.name(),
+        "required_settings": required,
         "notes": plan.notes,
     })
 }
@@ -269,7 +319,7 @@ mod tests {
                 timeline: TimelineId(1),
                 start_lsn: None,
                 stop_lsn: None,
-                pg_version: None,
+                pg_version: Some(150_014),
                 system_identifier: None,
                 uncompressed_bytes: None,
                 compressed_bytes: None,
@@ -296,21 +346,29 @@ mod tests {
             consistent_lsn: Lsn(0x200_0100),
             reached_lsn: Some(Lsn(0x400_0120)),
             reached_time: Some(datetime!(2026-01-02 04:00:00.5 UTC)),
+            newest_wal: Some(datetime!(2026-01-02 04:30:00 UTC)),
+            required_settings: RequiredSettings { max_connections: 300, ..Default::default() },
             notes: vec!["A note.".to_owned()],
         }
+    }
+
+    fn archiving() -> Archiving {
+        archiving::decide(Some(ArchiveMode::Off), None, OffsetDateTime::UNIX_EPOCH)
     }
 
     #[test]
     fn a_plan_is_a_table_of_facts() {
         assert_eq!(
-            align(&rows(&example())),
+            align(&rows(&example(), &archiving())),
             "recovery to       transaction 731\n\
              base backup       base_000000010000000000000002 (20 MB)\n\
+             PostgreSQL        15\n\
              timelines         1 from LSN 0/2000028 to 0/4000000, 2 from LSN 0/4000000\n\
              WAL               000000010000000000000002 to 000000020000000000000004 (3 segments, 1024 kB)\n\
              consistent at     LSN 0/2000100\n\
              replays up to     LSN 0/4000120\n\
              last transaction  2026-01-02 04:00:00.5+00\n\
+             archiving         off in the restored cluster, as --archive-mode says\n\
              note              A note.\n"
         );
         assert_eq!(
@@ -372,12 +430,14 @@ mod tests {
 
     #[test]
     fn json_has_the_same_facts() {
-        let plan = plan_as_json(&example());
+        let plan = plan_as_json(&example(), &archiving());
         assert_eq!(plan["reachable"], true);
         assert_eq!(plan["timelines"][0]["end_lsn"], "0/4000000");
         assert_eq!(plan["timelines"][1]["end_lsn"], Value::Null);
         assert_eq!(plan["wal_segments"], 3);
         assert_eq!(plan["reached_time"], "2026-01-02T04:00:00.5Z");
         assert_eq!(plan["notes"], json!(["A note."]));
+        assert_eq!(plan["archive_mode"], "off");
+        assert_eq!(plan["required_settings"], json!({"max_connections": 300}));
     }
 }

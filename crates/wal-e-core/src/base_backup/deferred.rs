@@ -15,6 +15,7 @@ use super::unpack::file_mode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Notices;
 use crate::postgres::data_directory::CONTROL_FILE;
+use crate::postgres::{ControlFile, RequiredSettings};
 
 /// PostgreSQL's control file has 8 kB.
 const LARGEST_CONTROL_BYTES: u64 = 64 * 1024;
@@ -86,6 +87,13 @@ impl Deferred {
     /// Whether there is a control file.
     pub(super) fn has_control(&self) -> bool {
         self.lock().control.is_some()
+    }
+
+    /// What the control file asks of a server that recovers.
+    pub(super) fn required_settings(&self) -> Option<RequiredSettings> {
+        let state = self.lock();
+        let control = ControlFile::parse(&state.control.as_ref()?.content).ok()?;
+        control.required_settings
     }
 
     /// Keeps a link of `place`, below the data directory, to `target`.

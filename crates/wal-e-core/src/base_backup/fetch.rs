@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::chain::Chain;
 use super::deferred::Deferred;
+use super::free_space;
 use super::journal::{Journal, Subject};
 use super::manifest::Manifest;
-use super::recovery::RecoveryConfig;
+use super::recovery::{ArchiveMode, RecoveryConfig};
 use super::resume::{self, Interrupted};
 use super::syncing::SyncPool;
 use super::tablespaces::TablespacePlaces;
@@ -22,6 +23,7 @@ use super::target::Target;
 use super::unpack::{Budget, Sink};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::{Level, Notices};
+use crate::postgres::data_directory::UNFINISHED_RESTORE;
 use crate::store::ObjectStore;
 use crate::tasks::{blocking, or_cancelled};
 
@@ -42,6 +44,10 @@ pub struct FetchRequest {
     pub tablespaces: TablespacePlaces,
     /// Recovery settings to write; `None` leaves them to the caller.
     pub recovery: Option<RecoveryConfig>,
+    /// Whether the restored cluster archives.
+    pub archive_mode: ArchiveMode,
+    /// Begin also where the file systems have too little space, as when they compress.
+    pub ignores_free_space: bool,
     /// Go on with a restore of the same backup that was interrupted. Without one,
     /// the restore begins anew.
     pub resume: bool,
@@ -73,7 +79,8 @@ pub struct FetchProgress {
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] for an unknown backup, [`ErrorKind::Config`] for
-/// directories that are not empty, [`ErrorKind::Corrupt`] for objects that are
+/// directories that are not empty, [`ErrorKind::DiskFull`] for file systems that are too
+/// small, [`ErrorKind::Corrupt`] for objects that are
 /// damaged or missing, naming the object. After these everything that was
 /// written is removed again. After an error that leaves the backup sound (the
 /// store cannot be reached, the disk is full) or a cancel, and after every error
@@ -99,6 +106,12 @@ pub async fn fetch(
     let subject = Subject::new(backups, places.clone());
     if request.resume {
         resume::check(&request.directory, &subject)?;
+    }
+    if !request.ignores_free_space && !is_interrupted(&request) {
+        let needed = free_space::needed(&chain, manifest.as_ref());
+        let (directory, places, name) = (request.directory.clone(), places.clone(), name.clone());
+        let check = move || free_space::check(&name, &directory, &places, &needed);
+        blocking("looking for free space", check).await?;
     }
     let syncing = SyncPool::start()?;
     let target = Target::prepare(&request.directory, places, request.resume)?;
@@ -171,6 +184,11 @@ pub async fn fetch(
         }
         Err(error) => Err(give_up(&sink.target, &notices, error)),
     }
+}
+
+/// Whether some of the backup is there, so that it needs less space than all of it.
+fn is_interrupted(request: &FetchRequest) -> bool {
+    request.resume && request.directory.join(UNFINISHED_RESTORE).is_file()
 }
 
 /// Removes what was restored, because of `error`.

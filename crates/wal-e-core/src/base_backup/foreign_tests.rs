@@ -122,6 +122,8 @@ impl Fixture {
             concurrency: 1,
             tablespaces,
             recovery: None,
+            archive_mode: ArchiveMode::Preserve,
+            ignores_free_space: false,
             resume,
         };
         let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());

@@ -1,6 +1,7 @@
 //! The backup manifest of a stored backup: what restored files must be, and its
 //! way into the restored cluster.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter};
 use std::os::unix::ffi::OsStrExt;
@@ -71,6 +72,19 @@ impl Manifest {
         let mut by_path: Vec<usize> = (0..manifest.files.len()).collect();
         by_path.sort_by_key(|index| manifest.files[*index].path.as_slice());
         Manifest { manifest, by_path }
+    }
+
+    /// The bytes of all files, of each tablespace and of the data directory (`None`).
+    pub(super) fn bytes_by_tablespace(&self) -> BTreeMap<Option<u32>, u64> {
+        let mut bytes = BTreeMap::new();
+        for file in &self.manifest.files {
+            let below = file.path.strip_prefix(b"pg_tblspc/");
+            let oid = below.and_then(|path| path.split(|byte| *byte == b'/').next());
+            let oid = oid.and_then(|oid| std::str::from_utf8(oid).ok()?.parse().ok());
+            let sum: &mut u64 = bytes.entry(oid).or_default();
+            *sum = sum.saturating_add(file.size_bytes);
+        }
+        bytes
     }
 
     /// Compares a file that came out of a tar with what is listed at its path. One

@@ -3,6 +3,7 @@
 mod chain;
 mod deferred;
 mod fetch;
+mod free_space;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod increment;
@@ -37,7 +38,7 @@ pub use list::{BackupInfo, list};
 pub(crate) use list::{list_sound, newest_identified, stored};
 pub use progress::{Phase, Progress};
 pub use push::{BackupPush, BackupStart, BackupStop, PushOptions};
-pub use recovery::RecoveryConfig;
+pub use recovery::{ArchiveMode, RecoveryConfig};
 pub use resume::interrupted_restore;
 pub use tablespaces::TablespacePlaces;
 pub use unfinished::Taker;

@@ -1,11 +1,21 @@
 //! What a restored cluster is told about how to recover.
+//!
+//! All of it goes to the end of `postgresql.auto.conf`, which PostgreSQL reads last: only an
+//! option on the server's command line wins over it. Whatever could make another recovery
+//! than the planned one happen is set there, to nothing where nothing is wanted.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::notice::Notices;
+use crate::postgres::configuration::quote;
+use crate::postgres::{Configuration, RequiredSettings};
 use crate::recovery::{RecoveryTarget, TargetTimeline};
+
+mod auto_conf;
+mod left_behind;
 
 /// The settings that a restored cluster recovers with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,33 +31,97 @@ pub struct RecoveryConfig {
     pub target_timeline: Option<TargetTimeline>,
     /// Whether the cluster becomes a standby, which waits for more WAL.
     pub standby: bool,
+    /// `primary_conninfo` of a standby that streams WAL, too.
+    pub primary_conninfo: Option<String>,
+    /// What the WAL that is replayed needs, beside what the control file does.
+    pub required_settings: RequiredSettings,
 }
 
-/// The signal file that came with the backup, when it was made of a server that had
-/// one, and no recovery is set up.
-pub(super) fn signal_in(data_directory: &Path) -> Option<&'static str> {
-    [STANDBY_SIGNAL, RECOVERY_SIGNAL]
-        .into_iter()
-        .find(|signal| data_directory.join(signal).exists())
+/// Whether a restored cluster archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ArchiveMode {
+    /// `archive_mode` is as the configuration of the backup has it.
+    #[default]
+    Preserve,
+    /// `archive_mode` is off.
+    Off,
 }
+
+/// How the settings of recovery begin and end, among all others.
+const BEGIN: &str = "# wal-e backup-fetch: recovery settings, begin";
+const END: &str = "# wal-e backup-fetch: recovery settings, end";
+
+/// In the comment that says how to take the settings out: a server that has been promoted
+/// needs none of them, and a standby made of it would obey them.
+const HOW_TO_TAKE_OUT: &str = "\
+# They win over all other files. When the server has been promoted, take them out, in psql:
+#   SELECT DISTINCT 'ALTER SYSTEM RESET ' || name FROM pg_file_settings
+#     WHERE sourcefile LIKE '%/postgresql.auto.conf'
+#     AND name ~ '^(recovery_(target|end|min)|restore_command|archive_cleanup|primary_|promote_trigger|hot_standby$)' \\gexec
+";
 
 const RECOVERY_SIGNAL: &str = "recovery.signal";
 const STANDBY_SIGNAL: &str = "standby.signal";
 
+/// The settings that name a target. PostgreSQL refuses a second one that is set, and, until
+/// the first is empty again, even a second one that is empty: PostgreSQL 15 to 18,
+/// `assign_recovery_target_name` and its like. So they are emptied before one is set.
+const TARGETS: [&str; 5] = [
+    "recovery_target",
+    "recovery_target_name",
+    "recovery_target_time",
+    "recovery_target_lsn",
+    "recovery_target_xid",
+];
+
+/// Writes the settings of a restored data directory, and says what becomes of those that
+/// came with the backup. `control` is what its control file asks for.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`] when a file cannot be read or written.
+pub(super) fn set_up(
+    data_directory: &Path,
+    recovery: Option<&RecoveryConfig>,
+    archive_mode: ArchiveMode,
+    control: Option<RequiredSettings>,
+    notices: &Notices,
+) -> Result<()> {
+    auto_conf::leave_out_old_settings(data_directory)?;
+    let configuration = Configuration::read(data_directory)?;
+    left_behind::leave_no_other_data_directory(data_directory, &configuration, notices)?;
+    left_behind::tell(data_directory, &configuration, recovery, notices);
+    let mut lines = String::new();
+    if let Some(recovery) = recovery {
+        lines.push_str(&recovery.settings(&configuration, has_trigger_file(data_directory)));
+        let required = recovery.required_settings.largest(control.unwrap_or_default());
+        lines.push_str(&raised(&configuration, required, notices));
+    }
+    if archive_mode == ArchiveMode::Off {
+        lines.push_str(
+            "# Written by wal-e backup-fetch: a copy does not archive to the prefix of the original\n\
+             archive_mode = 'off'\n",
+        );
+    }
+    if !lines.is_empty() {
+        auto_conf::append(data_directory, &lines)?;
+    }
+    match recovery {
+        Some(recovery) => recovery.make_signal(data_directory),
+        None => {
+            let signals = [STANDBY_SIGNAL, RECOVERY_SIGNAL];
+            if let Some(signal) = signals.iter().find(|name| data_directory.join(name).exists()) {
+                notices.warning(format!(
+                    "the backup brought a \"{signal}\" with it, which decides how the server starts"
+                ));
+            }
+            Ok(())
+        }
+    }
+}
+
 impl RecoveryConfig {
-    /// Adds the settings to `postgresql.auto.conf` of a restored data directory,
-    /// where they win over all others, and makes `recovery.signal` or `standby.signal`.
-    pub(super) fn write(&self, data_directory: &Path) -> Result<()> {
-        let path = data_directory.join("postgresql.auto.conf");
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .and_then(|mut file| {
-                file.write_all(self.settings().as_bytes())?;
-                file.sync_all()
-            })
-            .map_err(|error| Error::file("write file", &path, &error))?;
+    /// Makes `recovery.signal` or `standby.signal`.
+    fn make_signal(&self, data_directory: &Path) -> Result<()> {
         let [signal, other] = match self.standby {
             true => [STANDBY_SIGNAL, RECOVERY_SIGNAL],
             false => [RECOVERY_SIGNAL, STANDBY_SIGNAL],
@@ -55,7 +129,7 @@ impl RecoveryConfig {
         // One that came with the backup of a standby would win.
         let path = data_directory.join(other);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::file("remove file", &path, &error));
             }
             _ => {}
@@ -66,82 +140,133 @@ impl RecoveryConfig {
             .map_err(|error| Error::file("write file", &path, &error))
     }
 
-    fn settings(&self) -> String {
-        let mut lines = String::from(
-            "\n# Recovery settings written by wal-e backup-fetch. When the server has been promoted, take out\n\
-             # all that begin with recovery_target: a standby made of it would end or stop at them.\n",
-        );
+    /// All settings that recovery heeds. `has_trigger_file` is whether the version has
+    /// `promote_trigger_file`.
+    fn settings(&self, configuration: &Configuration, has_trigger_file: bool) -> String {
+        let mut lines = format!("\n{BEGIN}\n{HOW_TO_TAKE_OUT}");
         let mut set = |name: &str, value: &str| {
             lines.push_str(&format!("{name} = {}\n", quote(value)));
         };
-        set("restore_command", &self.restore_command);
-        match &self.target {
-            None => {}
-            Some(RecoveryTarget::Time(time)) => set("recovery_target_time", &time.to_string()),
-            Some(RecoveryTarget::Lsn(lsn)) => set("recovery_target_lsn", &lsn.to_string()),
-            Some(RecoveryTarget::Name(name)) => set("recovery_target_name", name),
-            Some(RecoveryTarget::Xid(xid)) => set("recovery_target_xid", &xid.to_string()),
+        for name in targets_to_empty(configuration) {
+            set(name, "");
         }
-        if let Some(action) = &self.target_action {
-            set("recovery_target_action", action);
+        let target = self.target.as_ref();
+        if let Some((name, value)) = target.map(setting_of) {
+            set(name, &value);
         }
+        let inclusive = target.is_none_or(RecoveryTarget::is_inclusive);
+        set("recovery_target_inclusive", if inclusive { "on" } else { "off" });
+        let action = self.target_action.as_deref().unwrap_or("pause");
+        set("recovery_target_action", action);
         set("recovery_target_timeline", &self.target_timeline.unwrap_or_default().to_string());
+        set("restore_command", &self.restore_command);
+        set("recovery_end_command", "");
+        set("archive_cleanup_command", "");
+        set("recovery_min_apply_delay", "0");
+        set("primary_conninfo", self.primary_conninfo.as_deref().unwrap_or_default());
+        set("primary_slot_name", "");
+        if has_trigger_file {
+            set("promote_trigger_file", "");
+        }
+        if target.is_some() && action == "pause" {
+            // Without it, PostgreSQL shuts down instead (`validateRecoveryParameters`).
+            set("hot_standby", "on");
+        }
+        lines.push_str(END);
+        lines.push('\n');
         lines
     }
 }
 
-/// What a cluster that was itself restored once still has in
-/// `postgresql.auto.conf`: an old target would end the next recovery too early.
-const OLD_SETTINGS: [&str; 3] = ["restore_command", "recovery_end_command", "recovery_target"];
-
-/// Makes comments of old recovery settings in a restored `postgresql.auto.conf`.
-pub(super) fn leave_out_old_settings(data_directory: &Path) -> Result<()> {
-    let path = data_directory.join("postgresql.auto.conf");
-    // Values need not be text in any one encoding.
-    let text = match fs::read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        result => result.map_err(|error| Error::file("read file", &path, &error))?,
-    };
-    let is_old = |line: &[u8]| {
-        let line = line.trim_ascii_start().to_ascii_lowercase();
-        OLD_SETTINGS.iter().any(|setting| line.starts_with(setting.as_bytes()))
-    };
-    let lines = || text.split_inclusive(|byte| *byte == b'\n');
-    if !lines().any(is_old) {
-        return Ok(());
-    }
-    let kept: Vec<u8> = lines()
-        .flat_map(|line| if is_old(line) { [b"# ", line].concat() } else { line.to_vec() })
-        .collect();
-    fs::write(&path, kept)
-        .and_then(|()| fs::File::open(&path)?.sync_all())
-        .map_err(|error| Error::file("write file", &path, &error))
+/// The settings that name a target, in an order in which they can be emptied: one that a
+/// file sets in another spelling than `recovery_target...` is not replaced but set before.
+fn targets_to_empty(configuration: &Configuration) -> Vec<&'static str> {
+    let is_set = |name: &&str| configuration.get(name).is_some_and(|set| !set.value.is_empty());
+    let (first, others): (Vec<_>, Vec<_>) = TARGETS.into_iter().partition(is_set);
+    [first, others].concat()
 }
 
-/// A value as a configuration file holds it.
-fn quote(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n"))
+/// Name and value of the setting that names a target.
+fn setting_of(target: &RecoveryTarget) -> (&'static str, String) {
+    match target {
+        RecoveryTarget::Immediate => ("recovery_target", "immediate".to_owned()),
+        RecoveryTarget::Time(time) | RecoveryTarget::BeforeTime(time) => {
+            ("recovery_target_time", time.to_string())
+        }
+        RecoveryTarget::Lsn(lsn) | RecoveryTarget::BeforeLsn(lsn) => {
+            ("recovery_target_lsn", lsn.to_string())
+        }
+        RecoveryTarget::Name(name) => ("recovery_target_name", name.clone()),
+        RecoveryTarget::Xid(xid) | RecoveryTarget::BeforeXid(xid) => {
+            ("recovery_target_xid", xid.to_string())
+        }
+    }
+}
+
+/// The required settings that the configuration has lower, or does not have.
+fn raised(configuration: &Configuration, required: RequiredSettings, notices: &Notices) -> String {
+    let mut lines = String::new();
+    let mut told = Vec::new();
+    for (name, needed) in required.named() {
+        let set = configuration.get(name);
+        let value = set.and_then(|setting| setting.value.trim().parse::<u32>().ok());
+        if needed == 0 || value.is_some_and(|value| value >= needed) {
+            continue;
+        }
+        lines.push_str(&format!("{name} = {needed}\n"));
+        if let Some(setting) = set {
+            told.push(format!("{name} = {needed} instead of {}", setting.value));
+        }
+    }
+    if !told.is_empty() {
+        notices.log(format!(
+            "the WAL needs settings that are larger than in the backup; they are in postgresql.auto.conf: {}",
+            told.join(", ")
+        ));
+    }
+    if lines.is_empty() {
+        return lines;
+    }
+    format!(
+        "# Written by wal-e backup-fetch: the server that wrote the WAL had these, and recovery stops with less.\n\
+         # They stay in force until ALTER SYSTEM RESET.\n{lines}"
+    )
+}
+
+/// Whether the server has `promote_trigger_file`, which ends a recovery: PostgreSQL 12 to 15.
+fn has_trigger_file(data_directory: &Path) -> bool {
+    let version = fs::read_to_string(data_directory.join("PG_VERSION")).unwrap_or_default();
+    version.trim().parse::<u32>().is_ok_and(|major| (12..=15).contains(&major))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notice;
     use crate::postgres::{Lsn, TimelineId};
 
-    #[test]
-    fn the_target_of_an_earlier_restore_is_left_out() {
-        let dir = tempfile::tempdir().unwrap();
-        leave_out_old_settings(dir.path()).unwrap();
-        let path = dir.path().join("postgresql.auto.conf");
-        let text = "port = '1'\nrestore_command = 'x'\n  Recovery_Target_Time = '2020-01-01'\n\
-                    recovery_target_action = 'promote'\nrecovery_min_apply_delay = '1min'\n";
-        fs::write(&path, text).unwrap();
-        leave_out_old_settings(dir.path()).unwrap();
-        assert_eq!(
-            fs::read_to_string(&path).unwrap(),
-            "port = '1'\n# restore_command = 'x'\n#   Recovery_Target_Time = '2020-01-01'\n\
-             # recovery_target_action = 'promote'\nrecovery_min_apply_delay = '1min'\n"
-        );
+    fn config(target: Option<RecoveryTarget>) -> RecoveryConfig {
+        RecoveryConfig {
+            restore_command: "x".to_owned(),
+            target,
+            target_action: None,
+            target_timeline: None,
+            standby: false,
+            primary_conninfo: None,
+            required_settings: RequiredSettings::default(),
+        }
+    }
+
+    /// Sets up a data directory with these files, and hands out `postgresql.auto.conf`.
+    fn set_up_with(
+        data: &Path,
+        recovery: Option<&RecoveryConfig>,
+        archive_mode: ArchiveMode,
+    ) -> (String, Vec<notice::Notice>) {
+        let (notices, queue) = notice::channel();
+        set_up(data, recovery, archive_mode, None, &notices).unwrap();
+        let text = fs::read_to_string(data.join("postgresql.auto.conf")).unwrap_or_default();
+        (text, queue.drain())
     }
 
     #[test]
@@ -151,63 +276,109 @@ mod tests {
         fs::write(&path, "port = '5433'\n").unwrap();
         let config = RecoveryConfig {
             restore_command: r#"wal-e --file-prefix='/it''s\here' wal-fetch "%f" "%p""#.to_owned(),
-            target: Some(RecoveryTarget::Lsn(Lsn(0x300_0000))),
             target_action: Some("promote".to_owned()),
             target_timeline: Some(TargetTimeline::Number(TimelineId(2))),
-            standby: false,
+            ..config(Some(RecoveryTarget::Lsn(Lsn(0x300_0000))))
         };
         fs::write(dir.path().join("standby.signal"), "").unwrap();
-        assert_eq!(signal_in(dir.path()), Some("standby.signal"));
-        config.write(dir.path()).unwrap();
-        let text = fs::read_to_string(&path).unwrap();
+        let (text, _) = set_up_with(dir.path(), Some(&config), ArchiveMode::Preserve);
         assert!(text.starts_with("port = '5433'\n"));
         assert!(text.contains("'/it''''s\\\\here'"), "{text}");
         assert!(text.contains("\nrecovery_target_lsn = '0/3000000'\n"));
         assert!(text.contains("\nrecovery_target_timeline = '2'\n"));
+        assert!(!text.contains("archive_mode") && !text.contains("promote_trigger_file ="));
         assert!(dir.path().join("recovery.signal").exists());
         assert!(!dir.path().join("standby.signal").exists());
     }
 
     #[test]
-    fn every_target_has_its_setting() {
+    fn every_target_has_its_setting_after_all_are_emptied() {
+        use RecoveryTarget::*;
         let time = "2026-11-23 13:00:00.5+01".parse().unwrap();
-        for (target, setting) in [
-            (RecoveryTarget::Time(time), "recovery_target_time = '2026-11-23 12:00:00.5+00'"),
-            (RecoveryTarget::Lsn(Lsn(0x16_0000_0028)), "recovery_target_lsn = '16/28'"),
-            (RecoveryTarget::Name("it's".to_owned()), "recovery_target_name = 'it''s'"),
-            (RecoveryTarget::Xid(731), "recovery_target_xid = '731'"),
+        for (target, setting, inclusive) in [
+            (Time(time), "recovery_target_time = '2026-11-23 12:00:00.5+00'", "on"),
+            (BeforeTime(time), "recovery_target_time = '2026-11-23 12:00:00.5+00'", "off"),
+            (Lsn(crate::postgres::Lsn(0x16_0000_0028)), "recovery_target_lsn = '16/28'", "on"),
+            (BeforeLsn(crate::postgres::Lsn(0x28)), "recovery_target_lsn = '0/28'", "off"),
+            (Name("it's".to_owned()), "recovery_target_name = 'it''s'", "on"),
+            (Xid(731), "recovery_target_xid = '731'", "on"),
+            (BeforeXid(731), "recovery_target_xid = '731'", "off"),
+            (Immediate, "recovery_target = 'immediate'", "on"),
         ] {
-            let config = RecoveryConfig {
-                restore_command: "x".to_owned(),
-                target: Some(target),
-                target_action: None,
-                target_timeline: None,
-                standby: false,
-            };
-            let settings = config.settings();
-            assert!(settings.contains(&format!("\n{setting}\n")), "{settings}");
+            let settings = config(Some(target)).settings(&Configuration::default(), true);
+            let at = settings.find(&format!("\n{setting}\n")).expect(setting);
+            for empty in TARGETS {
+                let emptied = settings.find(&format!("\n{empty} = ''\n")).expect(empty);
+                assert!(emptied < at, "{settings}");
+            }
+            let inclusive = format!("\nrecovery_target_inclusive = '{inclusive}'\n");
+            assert!(settings.contains(&inclusive), "{settings}");
             assert!(settings.contains("\nrecovery_target_timeline = 'latest'\n"), "{settings}");
+            assert!(settings.contains("\npromote_trigger_file = ''\n"), "{settings}");
         }
+    }
+
+    #[test]
+    fn a_target_that_is_spelled_in_capitals_is_emptied_first() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("postgresql.conf"), "RECOVERY_TARGET_XID = 5\n").unwrap();
+        let configuration = Configuration::read(dir.path()).unwrap();
+        assert_eq!(targets_to_empty(&configuration)[0], "recovery_target_xid");
+        assert_eq!(targets_to_empty(&configuration).len(), TARGETS.len());
     }
 
     #[test]
     fn a_standby_has_a_signal_of_its_own_and_no_target() {
         let dir = tempfile::tempdir().unwrap();
-        let config = RecoveryConfig {
-            restore_command: "x".to_owned(),
-            target: None,
-            target_action: None,
-            target_timeline: None,
-            standby: true,
-        };
         fs::write(dir.path().join("recovery.signal"), "").unwrap();
-        config.write(dir.path()).unwrap();
+        let conninfo = Some("host=a user='b'".to_owned());
+        let config = RecoveryConfig { standby: true, primary_conninfo: conninfo, ..config(None) };
+        let (text, _) = set_up_with(dir.path(), Some(&config), ArchiveMode::Off);
         assert!(dir.path().join("standby.signal").exists());
         assert!(!dir.path().join("recovery.signal").exists());
-        let text = fs::read_to_string(dir.path().join("postgresql.auto.conf")).unwrap();
-        assert!(
-            text.contains("restore_command = 'x'\n") && !text.contains("recovery_target_time ="),
-            "{text}"
+        for line in [
+            "restore_command = 'x'",
+            "recovery_target_time = ''",
+            "primary_conninfo = 'host=a user=''b'''",
+            "archive_mode = 'off'",
+        ] {
+            assert!(text.contains(&format!("\n{line}\n")), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_lower_than_the_wal_needs_is_raised() {
+        let dir = tempfile::tempdir().unwrap();
+        let conf = "max_connections = 300\nmax_worker_processes = 8\nmax_wal_senders = 'x'\n";
+        fs::write(dir.path().join("postgresql.conf"), conf).unwrap();
+        let required = RequiredSettings {
+            max_connections: 200,
+            max_worker_processes: 9,
+            max_wal_senders: 10,
+            max_prepared_transactions: 0,
+            max_locks_per_transaction: 64,
+        };
+        let config = RecoveryConfig { required_settings: required, ..config(None) };
+        let (text, notices) = set_up_with(dir.path(), Some(&config), ArchiveMode::Preserve);
+        let written: Vec<&str> = text.lines().filter(|line| line.starts_with("max_")).collect();
+        assert_eq!(
+            written,
+            ["max_worker_processes = 9", "max_wal_senders = 10", "max_locks_per_transaction = 64"]
         );
+        let told = notices.iter().any(|notice| notice.message.contains("= 9 instead of 8"));
+        assert!(told, "{notices:?}");
+    }
+
+    #[test]
+    fn a_second_restore_leaves_one_block() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = config(Some(RecoveryTarget::Xid(731)));
+        set_up_with(dir.path(), Some(&first), ArchiveMode::Off);
+        let (text, notices) = set_up_with(dir.path(), Some(&config(None)), ArchiveMode::Off);
+        assert_eq!(text.matches(BEGIN).count(), 1, "{text}");
+        assert!(!text.contains("731"), "{text}");
+        assert!(notices.is_empty(), "{notices:?}");
+        let (text, _) = set_up_with(dir.path(), None, ArchiveMode::Preserve);
+        assert!(!text.contains("recovery_target"), "{text}");
     }
 }

@@ -159,6 +159,8 @@ impl Fixture {
                 self.dir.path().join(space),
             )]),
             recovery: None,
+            archive_mode: ArchiveMode::Preserve,
+            ignores_free_space: false,
             resume,
         };
         let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());

@@ -8,7 +8,7 @@
 //! A file that ends with its own CRC has the same CRC-32C whatever else is in it:
 //! a backup manifest does not tell one sound control file from another.
 
-use super::{Lsn, SegmentSize, SystemIdentifier};
+use super::{Lsn, RequiredSettings, SegmentSize, SystemIdentifier};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The size of the file in bytes (`PG_CONTROL_FILE_SIZE`).
@@ -30,6 +30,11 @@ const FLOAT_FORMAT: f64 = 1_234_567.0;
 /// From there to `xlog_seg_size`: itself, `blcksz`, `relseg_size`, `xlog_blcksz`.
 const FLOAT_FORMAT_TO_SEGMENT_SIZE: usize = 8 + 3 * 4;
 
+/// Back from there to `MaxConnections`: `max_worker_processes`, `max_wal_senders`,
+/// `max_prepared_xacts`, `max_locks_per_xact`, `track_commit_timestamp` and `maxAlign`
+/// lie between, in PostgreSQL 12 and later.
+const MAX_CONNECTIONS_TO_FLOAT_FORMAT: usize = 7 * 4;
+
 /// A control file whose CRC is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ControlFile {
@@ -41,6 +46,8 @@ pub struct ControlFile {
     pub checkpoint_lsn: Lsn,
     /// Size of the cluster's WAL segments, when it could be made out.
     pub segment_size: Option<SegmentSize>,
+    /// What a server that recovers must at least be set to, when it could be made out.
+    pub required_settings: Option<RequiredSettings>,
 }
 
 impl ControlFile {
@@ -74,6 +81,7 @@ impl ControlFile {
             layout_version,
             checkpoint_lsn: Lsn(checkpoint),
             segment_size: segment_size(content),
+            required_settings: required_settings(content),
         })
     }
 }
@@ -91,12 +99,31 @@ fn covered(bytes: &[u8]) -> Option<&[u8]> {
     None
 }
 
-fn segment_size(content: &[u8]) -> Option<SegmentSize> {
+fn float_format(content: &[u8]) -> Option<usize> {
     let mark = FLOAT_FORMAT.to_ne_bytes();
     let (words, _) = content.as_chunks::<8>();
-    let at = words.iter().position(|word| *word == mark)?.checked_mul(8)?;
-    let bytes = number(content, at.checked_add(FLOAT_FORMAT_TO_SEGMENT_SIZE)?)?;
-    SegmentSize::new(u64::from(u32::from_ne_bytes(bytes)))
+    words.iter().position(|word| *word == mark)?.checked_mul(8)
+}
+
+fn segment_size(content: &[u8]) -> Option<SegmentSize> {
+    let at = float_format(content)?.checked_add(FLOAT_FORMAT_TO_SEGMENT_SIZE)?;
+    SegmentSize::new(u64::from(u32::from_ne_bytes(number(content, at)?)))
+}
+
+fn required_settings(content: &[u8]) -> Option<RequiredSettings> {
+    let first = float_format(content)?.checked_sub(MAX_CONNECTIONS_TO_FLOAT_FORMAT)?;
+    let field = |index: usize| {
+        let value = i32::from_ne_bytes(number(content, first.checked_add(index * 4)?)?);
+        // `MAX_BACKENDS` and the other limits are below this; more is another layout.
+        u32::try_from(value).ok().filter(|value| *value < 1 << 30)
+    };
+    Some(RequiredSettings {
+        max_connections: field(0)?,
+        max_worker_processes: field(1)?,
+        max_wal_senders: field(2)?,
+        max_prepared_transactions: field(3)?,
+        max_locks_per_transaction: field(4)?,
+    })
 }
 
 /// The `N` bytes at `offset`.
@@ -136,6 +163,18 @@ mod tests {
         assert_eq!(control.segment_size, SegmentSize::new(64 << 20));
         let odd = ControlFile::parse(&sample(CLUSTER, 3, Lsn(9))).unwrap();
         assert_eq!(odd.segment_size, None);
+    }
+
+    #[test]
+    fn it_tells_what_a_server_that_recovers_needs() {
+        let mut bytes = sample(CLUSTER, 16 << 20, Lsn(9));
+        for (index, value) in [300_u32, 8, 10, 2, 64].into_iter().enumerate() {
+            bytes[180 + index * 4..][..4].copy_from_slice(&value.to_ne_bytes());
+        }
+        let crc = crc32c::crc32c(&bytes[..288]);
+        bytes[288..292].copy_from_slice(&crc.to_ne_bytes());
+        let required = ControlFile::parse(&bytes).unwrap().required_settings.unwrap();
+        assert_eq!(required.named().map(|(_, value)| value), [300, 8, 10, 2, 64]);
     }
 
     #[test]

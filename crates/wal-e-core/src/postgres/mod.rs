@@ -4,10 +4,12 @@
 pub mod archive_status;
 pub mod backup_label;
 pub mod backup_manifest;
+pub mod configuration;
 pub mod control_file;
 pub mod data_directory;
 pub mod lsn;
 pub mod page;
+pub mod required_settings;
 pub mod tablespace_map;
 pub mod timeline_history;
 pub mod wal_file;
@@ -19,8 +21,10 @@ pub(crate) mod wal_sample;
 
 pub use backup_label::BackupLabel;
 pub use backup_manifest::{BackupManifest, ManifestFile, WalRange};
+pub use configuration::Configuration;
 pub use control_file::ControlFile;
 pub use lsn::{Lsn, SystemIdentifier, TimelineId};
+pub use required_settings::RequiredSettings;
 pub use timeline_history::{TimelineHistory, TimelineRange};
 pub use wal_file::{SegmentNumber, SegmentSize, WalFileKind, WalFileName, WalSegment};
 pub use wal_page::WalPageHeader;

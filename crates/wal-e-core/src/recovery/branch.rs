@@ -6,7 +6,7 @@ use super::backups::{self, Candidate};
 use super::chain::{Chain, pieces};
 use super::plan::Planner;
 use super::refusal::{Cause, Refusal, is_damage};
-use super::target::RecoveryTarget;
+use super::target::{RecoveryTarget, TargetTime};
 use super::wal_inventory::{Inventory, TimelineWal};
 use super::wal_source::{Found, Goal, WalSource};
 use crate::base_backup::BackupInfo;
@@ -74,10 +74,8 @@ impl Planner<'_> {
                 format!("timeline {} has no WAL", history.timeline()),
             )));
         };
-        let target = match self.request.target {
-            Some(RecoveryTarget::Time(time)) => Some(time.time()),
-            _ => None,
-        };
+        let target = self.request.target.as_ref().and_then(RecoveryTarget::last_time);
+        let target = target.map(TargetTime::time);
         let wal = WalSource::new(Arc::clone(&self.store), size, target);
         let stop = match candidate.stop {
             Some(stop) => stop,

@@ -10,10 +10,13 @@ use super::branch::Branch;
 use super::reach::{Reach, Searched};
 use super::refusal::{Cause, Refusal, capitalized};
 use super::target::{RecoveryTarget, TargetTimeline};
+use super::wal_inventory::TimelineWal;
 use crate::base_backup::{self, BackupInfo};
 use crate::error::Result;
 use crate::notice::Notices;
-use crate::postgres::{Lsn, TimelineHistory, TimelineId, TimelineRange, WalSegment};
+use crate::postgres::{
+    Lsn, RequiredSettings, TimelineHistory, TimelineId, TimelineRange, WalSegment,
+};
 use crate::store::ObjectStore;
 
 /// What to restore, and how far.
@@ -58,12 +61,17 @@ pub struct RestorePlan {
     pub wal_bytes: u64,
     /// Where the restored cluster is consistent.
     pub consistent_lsn: Lsn,
-    /// Where replay ends: after the record that begins here, or before the first
-    /// transaction that a target time leaves out. `None` when it is not known.
+    /// Where replay ends: after the record that begins here, or before it when it is the
+    /// first that the target leaves out. `None` when it is not known.
     pub reached_lsn: Option<Lsn>,
     /// When the last transaction ended that is replayed, or the restore point was
     /// made. `None` when there is none or it is not known.
     pub reached_time: Option<OffsetDateTime>,
+    /// When the newest WAL was stored that was met in the archive: whether its server may
+    /// still be alive.
+    pub newest_wal: Option<OffsetDateTime>,
+    /// What the WAL needs the server to be set to, beside what the control file does.
+    pub required_settings: RequiredSettings,
     /// What is worth knowing: whole sentences.
     pub notes: Vec<String>,
 }
@@ -102,6 +110,7 @@ pub async fn plan(
     request: &PlanRequest,
     notices: Notices,
 ) -> Result<Outcome> {
+    let request = &on_own_timeline(request);
     let backups = base_backup::list_sound(&*store, &notices).await?;
     let mut allowed = backups::choose(&*store, &backups, &request.backup)?;
     leave_out_too_new(&mut allowed, request.target.as_ref());
@@ -126,13 +135,33 @@ pub async fn plan(
     Ok(Outcome::Refused(planner.none_left(refusals)))
 }
 
+/// The end of a base backup lies on the backup's own timeline, whatever became of it.
+fn on_own_timeline(request: &PlanRequest) -> PlanRequest {
+    let mut request = request.clone();
+    if request.target == Some(RecoveryTarget::Immediate) {
+        request.timeline = request.timeline.or(Some(TargetTimeline::Current));
+    }
+    request
+}
+
 /// Takes those away that ended after the target, which need no closer look; but not
 /// the oldest, which can say what is wrong when all did. `backups` are newest first.
 fn leave_out_too_new(backups: &mut Vec<BackupInfo>, target: Option<&RecoveryTarget>) {
     let too_new = |backup: &BackupInfo| match target {
-        Some(RecoveryTarget::Time(time)) => backup.finish_time.is_some_and(|at| at > time.time()),
-        Some(RecoveryTarget::Lsn(lsn)) => backup.stop_lsn.is_some_and(|stop| stop > *lsn),
-        Some(RecoveryTarget::Name(_) | RecoveryTarget::Xid(_)) | None => false,
+        Some(target @ (RecoveryTarget::Time(_) | RecoveryTarget::BeforeTime(_))) => {
+            let last = target.last_time();
+            last.is_some_and(|last| backup.finish_time.is_some_and(|at| at > last.time()))
+        }
+        Some(RecoveryTarget::Lsn(lsn) | RecoveryTarget::BeforeLsn(lsn)) => {
+            backup.stop_lsn.is_some_and(|stop| stop > *lsn)
+        }
+        Some(
+            RecoveryTarget::Name(_)
+            | RecoveryTarget::Xid(_)
+            | RecoveryTarget::BeforeXid(_)
+            | RecoveryTarget::Immediate,
+        )
+        | None => false,
     };
     let oldest = backups.last().cloned();
     backups.retain(|backup| !too_new(backup));
@@ -233,6 +262,8 @@ fn describe(branch: Branch, reach: Reach, target: Option<RecoveryTarget>) -> Res
         consistent_lsn: branch.stop,
         reached_lsn: reach.lsn,
         reached_time: reach.time,
+        newest_wal: branch.inventory.values().filter_map(TimelineWal::newest).max(),
+        required_settings: RequiredSettings::default(),
         notes: reach.notes,
     }
 }

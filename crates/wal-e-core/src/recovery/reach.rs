@@ -38,10 +38,22 @@ impl Planner<'_> {
     pub(super) async fn reach(&mut self, branch: &mut Branch) -> Result<Result<Reach, Refusal>> {
         match self.request.target.clone() {
             None => self.reach_end(branch).await,
-            Some(RecoveryTarget::Time(time)) => self.reach_time(branch, time).await,
-            Some(RecoveryTarget::Lsn(lsn)) => self.reach_lsn(branch, lsn).await,
+            Some(RecoveryTarget::Immediate) => Ok(Ok(reach_consistency(branch))),
+            // Times are counted in microseconds: before one is up to the one before it.
+            Some(target @ (RecoveryTarget::Time(time) | RecoveryTarget::BeforeTime(time))) => {
+                self.reach_time(branch, target.last_time().unwrap_or(time)).await
+            }
+            // One stops after the record that the other stops before.
+            Some(RecoveryTarget::Lsn(lsn) | RecoveryTarget::BeforeLsn(lsn)) => {
+                self.reach_lsn(branch, lsn).await
+            }
             Some(RecoveryTarget::Name(name)) => self.search(branch, Goal::RestorePoint(name)).await,
             Some(RecoveryTarget::Xid(xid)) => self.search(branch, Goal::Transaction(xid)).await,
+            Some(RecoveryTarget::BeforeXid(xid)) => {
+                let found = self.search(branch, Goal::Transaction(xid)).await?;
+                // That is the time of the transaction itself, which is left out.
+                Ok(found.map(|reach| Reach { time: None, ..reach }))
+            }
         }
     }
 
@@ -130,6 +142,14 @@ impl Planner<'_> {
         }
         Ok(Err(self.behind_the_end(branch).await?))
     }
+}
+
+/// PostgreSQL stops as soon as it has replayed the end of the base backup.
+fn reach_consistency(branch: &Branch) -> Reach {
+    let size = branch.candidate.segment_size;
+    let last_byte = Lsn(branch.stop.0.saturating_sub(1));
+    let last_index = branch.chain.index_of(last_byte, size).unwrap_or_default();
+    Reach { last_index, lsn: Some(branch.stop), ..Reach::default() }
 }
 
 /// The first segment of a timeline is missing, and the server would read that of the

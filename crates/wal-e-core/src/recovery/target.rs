@@ -9,9 +9,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{Lsn, TimelineId};
 
 /// Where recovery should end. What is at the target is still replayed, as
-/// PostgreSQL does it by default (`recovery_target_inclusive`).
+/// PostgreSQL does it by default, unless the name says `Before`
+/// (`recovery_target_inclusive = off`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecoveryTarget {
+    /// As soon as the cluster is consistent, at the end of the base backup.
+    Immediate,
     /// After all transactions that ended at this time or before it.
     Time(TargetTime),
     /// After the first record that begins at this LSN or behind it.
@@ -20,6 +23,49 @@ pub enum RecoveryTarget {
     Name(String),
     /// After the end of this transaction.
     Xid(u32),
+    /// Before the first transaction that ended at this time or after it.
+    BeforeTime(TargetTime),
+    /// Before the first record that begins at this LSN or past it.
+    BeforeLsn(Lsn),
+    /// Before the end of this transaction.
+    BeforeXid(u32),
+}
+
+impl RecoveryTarget {
+    /// `recovery_target_inclusive`.
+    pub fn is_inclusive(&self) -> bool {
+        match self {
+            RecoveryTarget::Immediate
+            | RecoveryTarget::Time(_)
+            | RecoveryTarget::Lsn(_)
+            | RecoveryTarget::Name(_)
+            | RecoveryTarget::Xid(_) => true,
+            RecoveryTarget::BeforeTime(_)
+            | RecoveryTarget::BeforeLsn(_)
+            | RecoveryTarget::BeforeXid(_) => false,
+        }
+    }
+
+    /// Just before the target. A restore point and the consistent point have no before:
+    /// PostgreSQL heeds `recovery_target_inclusive` for the others only.
+    #[must_use]
+    pub fn exclusive(self) -> Self {
+        match self {
+            RecoveryTarget::Time(time) => RecoveryTarget::BeforeTime(time),
+            RecoveryTarget::Lsn(lsn) => RecoveryTarget::BeforeLsn(lsn),
+            RecoveryTarget::Xid(xid) => RecoveryTarget::BeforeXid(xid),
+            other => other,
+        }
+    }
+
+    /// The last moment of which transactions are replayed, for a target time.
+    pub fn last_time(&self) -> Option<TargetTime> {
+        match self {
+            RecoveryTarget::Time(time) => Some(*time),
+            RecoveryTarget::BeforeTime(time) => Some(time.previous()),
+            _ => None,
+        }
+    }
 }
 
 /// As a phrase: `time "2026-11-23 12:00:00+00"`.
@@ -30,6 +76,10 @@ impl fmt::Display for RecoveryTarget {
             RecoveryTarget::Lsn(lsn) => write!(f, "LSN {lsn}"),
             RecoveryTarget::Name(name) => write!(f, "name \"{name}\""),
             RecoveryTarget::Xid(xid) => write!(f, "transaction {xid}"),
+            RecoveryTarget::Immediate => f.write_str("the end of the base backup"),
+            RecoveryTarget::BeforeTime(time) => write!(f, "just before time \"{time}\""),
+            RecoveryTarget::BeforeLsn(lsn) => write!(f, "just before LSN {lsn}"),
+            RecoveryTarget::BeforeXid(xid) => write!(f, "just before the end of transaction {xid}"),
         }
     }
 }
@@ -42,6 +92,11 @@ impl TargetTime {
     /// The moment.
     pub fn time(self) -> OffsetDateTime {
         self.0
+    }
+
+    /// The microsecond before.
+    fn previous(self) -> Self {
+        TargetTime(self.0.checked_sub(Duration::microseconds(1)).unwrap_or(self.0))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use time::OffsetDateTime;
+
 use crate::error::Result;
 use crate::layout;
 use crate::postgres::{
@@ -42,6 +44,8 @@ pub struct TimelineWal {
     ranges: Vec<SegmentRange>,
     /// Segments of which there is a `.partial` file. PostgreSQL does not read it.
     partial: Vec<SegmentNumber>,
+    /// When the newest file of the timeline was stored that was met.
+    newest: Option<OffsetDateTime>,
 }
 
 impl TimelineWal {
@@ -69,6 +73,7 @@ impl TimelineWal {
             let answer = store.list(&request, page).await?;
             for object in answer.objects {
                 let Some((name, _)) = layout::wal_file_of(&object.key) else { continue };
+                wal.newest = wal.newest.max(Some(object.last_modified));
                 let Some(number) = name.segment_number(size).filter(|number| *number >= from)
                 else {
                     continue;
@@ -108,6 +113,11 @@ impl TimelineWal {
             Some(range) if number.0 == range.last().0 + 1 => range.stored_bytes.push(stored_bytes),
             _ => self.ranges.push(SegmentRange { first: number, stored_bytes: vec![stored_bytes] }),
         }
+    }
+
+    /// When the newest file was stored that the listing met.
+    pub fn newest(&self) -> Option<OffsetDateTime> {
+        self.newest
     }
 
     /// Whether the whole segment is there.

@@ -124,6 +124,7 @@ pub enum Event<'a> {
         directory: String,
         files: u64,
         bytes: u64,
+        archive_mode: &'a str,
     },
     Error {
         message: String,
@@ -133,12 +134,13 @@ pub enum Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    pub fn of_result(fetched: &'a Fetched, directory: &Path) -> Self {
+    pub fn of_result(fetched: &'a Fetched, directory: &Path, archive_mode: &'a str) -> Self {
         Event::Done {
             backup_name: &fetched.name,
             directory: directory.display().to_string(),
             files: fetched.files,
             bytes: fetched.bytes_written,
+            archive_mode,
         }
     }
 
@@ -216,8 +218,8 @@ mod tests {
         );
         let fetched = Fetched { name: "base_1".into(), bytes_written: 7, files: 2 };
         assert_eq!(
-            Event::of_result(&fetched, Path::new("/data")).line(),
-            "{\"event\":\"done\",\"backup_name\":\"base_1\",\"directory\":\"/data\",\"files\":2,\"bytes\":7}\n"
+            Event::of_result(&fetched, Path::new("/data"), "off").line(),
+            "{\"event\":\"done\",\"backup_name\":\"base_1\",\"directory\":\"/data\",\"files\":2,\"bytes\":7,\"archive_mode\":\"off\"}\n"
         );
         let error = Error::new(ErrorKind::Corrupt, "line\nbreak").with_hint("Hint.");
         assert_eq!(

@@ -100,14 +100,13 @@ impl Restore {
         if let Some(manifest) = &self.sink.manifest {
             manifest.place(data_directory)?;
         }
-        recovery::leave_out_old_settings(data_directory)?;
-        if let Some(recovery) = &request.recovery {
-            recovery.write(data_directory)?;
-        } else if let Some(signal) = recovery::signal_in(data_directory) {
-            self.notices.warning(format!(
-                "the backup brought a \"{signal}\" with it, which decides how the server starts"
-            ));
-        }
+        recovery::set_up(
+            data_directory,
+            request.recovery.as_ref(),
+            request.archive_mode,
+            self.sink.deferred.required_settings(),
+            &self.notices,
+        )?;
         if !tablespaces::in_place(data_directory)?.is_empty() {
             tablespaces::allow_in_place(data_directory)?;
         }

@@ -124,11 +124,13 @@ impl Planner<'_> {
             ));
         }
         let nearest = match (&self.request.target, time, last.start) {
-            (Some(RecoveryTarget::Time(_)), Some(time), lsn) => Some(Nearest {
-                lsn,
-                time: Some(time),
-                description: format!("any time before {}", format_time(time)),
-            }),
+            (Some(RecoveryTarget::Time(_) | RecoveryTarget::BeforeTime(_)), Some(time), lsn) => {
+                Some(Nearest {
+                    lsn,
+                    time: Some(time),
+                    description: format!("any time before {}", format_time(time)),
+                })
+            }
             (_, time, Some(lsn)) => Some(Nearest {
                 lsn: Some(lsn),
                 time,

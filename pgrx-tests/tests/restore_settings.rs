@@ -1,0 +1,362 @@
+//! What a restored cluster is told makes exactly the planned recovery happen, whatever the
+//! configuration in the backup says, and does no harm to the original.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use wal_e_e2e::archive::Archive;
+use wal_e_e2e::cluster::{Cluster, StopMode};
+use wal_e_e2e::installation::{Installation, PgVersion};
+use wal_e_e2e::process::{ServerUser, run};
+use wal_e_e2e::restore::Restore;
+use wal_e_e2e::wait::wait_for;
+use wal_e_e2e::wal_e::run_wal_e;
+
+/// A cluster that archives, with a base backup and a table to which each moment adds a row.
+fn live(version: PgVersion, archive: &Archive, configuration: &[&str]) -> Cluster {
+    let lines = configuration.iter().map(|line| (*line).to_owned());
+    let cluster = Cluster::build(version)
+        .wal_segment_size_mb(1)
+        .configuration_lines(lines)
+        .start_archiving_to(archive);
+    cluster.execute("CREATE TABLE moments (name text)");
+    cluster
+}
+
+fn add(cluster: &Cluster, name: &str) {
+    cluster.execute(&format!("INSERT INTO moments VALUES ('{name}')"));
+}
+
+fn moments(cluster: &Cluster) -> Vec<String> {
+    cluster.query("SELECT name FROM moments").concat()
+}
+
+fn auto_conf(cluster: &Cluster) -> String {
+    fs::read_to_string(cluster.data_directory().join("postgresql.auto.conf"))
+        .expect("postgresql.auto.conf can be read")
+}
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).expect("a file of a data directory can be written");
+    ServerUser::get().own(path);
+}
+
+/// Ends the pause at the target.
+#[track_caller]
+fn resume(cluster: &Cluster) {
+    cluster.wait_for_recovery_pause();
+    cluster.query_one("SELECT pg_wal_replay_resume()");
+    cluster.wait_for_end_of_recovery();
+}
+
+/// Runs the statement of the comment in `postgresql.auto.conf`, as it says, in psql.
+#[track_caller]
+fn take_settings_out(cluster: &Cluster) {
+    let text = auto_conf(cluster);
+    let statement: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("#   "))
+        .skip_while(|line| !line.starts_with("SELECT"))
+        .collect();
+    let script = cluster.scratch().path().join("take_out.sql");
+    write(&script, &format!("{}\n", statement.join("\n")));
+    let mut psql = cluster.client_program("psql");
+    psql.args(["-X", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-f"]).arg(&script);
+    run(&mut psql).success();
+}
+
+fn settings_left_behind_do_not_change_the_recovery(version: PgVersion) {
+    let archive = Archive::file();
+    let mut original = live(version, &archive, &[]);
+    original.configure("include_dir = 'conf.d'");
+    let conf = original.data_directory().join("conf.d");
+    ServerUser::get().create_directory(&conf, 0o700);
+    let ran = original.scratch().path().join("ran");
+    let command = format!("touch {}", ran.display());
+    let left = format!(
+        "Recovery_Target_Time = '2020-01-01 00:00:00+00'\nrecovery_target_action = shutdown\n\
+         recovery_target_inclusive = off\nrecovery_target_timeline = '9'\nrestore_command = 'false'\n\
+         recovery_end_command = '{command}'\narchive_cleanup_command = '{command}'\n\
+         recovery_min_apply_delay = '1d'\nprimary_slot_name = 'of_another'\nhot_standby = off\n"
+    );
+    write(&conf.join("left.conf"), &left);
+    original.restart();
+    original.backup_push();
+    add(&original, "one");
+    original.query_one("SELECT pg_create_restore_point('here')");
+    add(&original, "two");
+    original.archive_current_wal();
+
+    let mut to_name =
+        Restore::auto(version).option("--recovery-target-name", "here").fetch(&archive);
+    to_name.start();
+    resume(&to_name);
+    assert_eq!(moments(&to_name), ["one"]);
+    take_settings_out(&to_name);
+    let settings = auto_conf(&to_name);
+    assert!(!settings.contains("recovery_") && !settings.contains("restore_command"), "{settings}");
+    drop(to_name);
+
+    let mut to_end = Restore::auto(version).option("--archive-mode", "off").fetch(&archive);
+    to_end.start();
+    to_end.wait_for_end_of_recovery();
+    assert_eq!(moments(&to_end), ["one", "two"]);
+    assert!(!ran.exists(), "a command that was left behind ran");
+    original.stop(StopMode::Fast);
+}
+
+#[test]
+fn settings_left_behind_do_not_change_the_recovery_of_15() {
+    settings_left_behind_do_not_change_the_recovery(PgVersion::V15);
+}
+
+#[test]
+fn settings_left_behind_do_not_change_the_recovery_of_18() {
+    settings_left_behind_do_not_change_the_recovery(PgVersion::V18);
+}
+
+#[test]
+fn a_restore_of_files_alone_names_what_would_change_a_recovery() {
+    let archive = Archive::file();
+    let original = live(PgVersion::V15, &archive, &[]);
+    original.configure("recovery_target_time = '2020-01-01 00:00:00+00'");
+    original.backup_push();
+    let conf = fs::read_to_string(original.data_directory().join("postgresql.conf"));
+    let line = conf.expect("it can be read").lines().count();
+    let finished = Restore::latest(PgVersion::V15).run(&archive);
+    let place = format!("recovery_target_time in \"postgresql.conf\", line {line}");
+    assert!(finished.stderr.contains(&place), "{finished}");
+    finished.success();
+}
+
+#[test]
+fn a_copy_does_not_open_the_data_directory_of_the_original() {
+    let archive = Archive::file();
+    let mut original = live(PgVersion::V15, &archive, &[]);
+    original.configure(&format!("data_directory = '{}'", original.data_directory().display()));
+    original.restart();
+    add(&original, "one");
+    original.backup_push();
+    add(&original, "two");
+    original.stop(StopMode::Fast);
+    let mut copy = Restore::auto(PgVersion::V15)
+        .option("--recovery-target", "immediate")
+        .option("--archive-mode", "off")
+        .fetch(&archive);
+    copy.start();
+    let own = copy.data_directory().display().to_string();
+    assert_eq!(copy.query_one("SHOW data_directory"), own);
+    resume(&copy);
+    assert_eq!(moments(&copy), ["one"]);
+}
+
+/// The settings of the running server are in the control file, whatever the files say.
+fn settings_that_the_server_had_are_written(version: PgVersion) {
+    let archive = Archive::file();
+    let original = live(version, &archive, &["max_connections = 60"]);
+    original.configure("max_connections = 30");
+    original.backup_push();
+    original.query_one("SELECT pg_create_restore_point('here')");
+    original.archive_current_wal();
+    let mut copy = Restore::auto(version)
+        .option("--recovery-target-name", "here")
+        .option("--recovery-target-action", "promote")
+        .option("--archive-mode", "off")
+        .fetch(&archive);
+    copy.start();
+    copy.wait_for_end_of_recovery();
+    assert_eq!(copy.query_one("SHOW max_connections"), "60");
+}
+
+#[test]
+fn settings_that_the_server_of_15_had_are_written() {
+    settings_that_the_server_had_are_written(PgVersion::V15);
+}
+
+#[test]
+fn settings_that_the_server_of_18_had_are_written() {
+    settings_that_the_server_had_are_written(PgVersion::V18);
+}
+
+/// What `restore-plan --json` says with these options.
+#[track_caller]
+fn plan(archive: &Archive, options: &[&str]) -> Value {
+    let arguments = ["restore-plan", "AUTO", "--json"].into_iter().chain(options.iter().copied());
+    serde_json::from_str(&run_wal_e(archive, arguments).success()).expect("the plan is JSON")
+}
+
+#[test]
+fn a_copy_of_a_server_that_archives_does_not_archive_unless_it_is_said() {
+    let archive = Archive::file();
+    let original = live(PgVersion::V15, &archive, &[]);
+    original.backup_push();
+    original.archive_current_wal();
+    assert_eq!(plan(&archive, &[])["archive_mode"], "off");
+    let restore = Restore::auto(PgVersion::V15).deciding_archiving();
+    let finished = restore.run(&archive);
+    let said = finished.stderr.matches("its server may be alive").count();
+    assert_eq!(said, 2, "it is said before and after: {finished}");
+    finished.success();
+    let mut copy = restore.adopt();
+    copy.start();
+    copy.wait_for_end_of_recovery();
+    assert_eq!(copy.query_one("SHOW archive_mode"), "off");
+    original.archive_current_wal();
+    let of_copy = |name: &String| name.starts_with("wal_005/00000002");
+    copy.switch_wal();
+    assert!(!archive.wal_objects().iter().any(of_copy), "the copy archived");
+
+    // Files alone, which are recovered by hand, are the same copy.
+    let plain = Restore::latest(PgVersion::V15).deciding_archiving();
+    plain.run(&archive).success();
+    assert!(auto_conf(&plain.adopt()).contains("\narchive_mode = 'off'\n"));
+}
+
+#[test]
+fn after_a_long_silence_the_restored_cluster_archives_on() {
+    let archive = Archive::file();
+    let mut original = live(PgVersion::V15, &archive, &[]);
+    original.backup_push();
+    original.stop(StopMode::Fast);
+    let yesterday = SystemTime::now() - Duration::from_secs(24 * 3600);
+    for name in archive.objects() {
+        let file = fs::File::open(archive.directory().join(name)).expect("an object is a file");
+        file.set_modified(yesterday).expect("its time can be set");
+    }
+    assert_eq!(plan(&archive, &[])["archive_mode"], "preserve");
+    let restore = Restore::auto(PgVersion::V15).deciding_archiving().flag("--json");
+    let said = restore.run(&archive).success();
+    let done = said.lines().last().expect("an event a line");
+    let done: Value = serde_json::from_str(done).expect("the event is JSON");
+    assert_eq!(done["archive_mode"], "preserve");
+    let mut restored = restore.adopt();
+    assert!(!auto_conf(&restored).contains("\narchive_mode"));
+    restored.start();
+    restored.wait_for_end_of_recovery();
+    assert!(restored.archive_current_wal().starts_with("00000002"));
+    // The other way round when it is said.
+    assert_eq!(plan(&archive, &[])["archive_mode"], "off", "WAL has come now");
+}
+
+#[test]
+fn recovery_can_end_with_the_base_backup() {
+    let archive = Archive::file();
+    let mut original = live(PgVersion::V15, &archive, &[]);
+    add(&original, "one");
+    let backup = original.backup_push();
+    add(&original, "two");
+    let broken = original.archive_current_wal();
+    add(&original, "three");
+    original.archive_current_wal();
+    original.stop(StopMode::Fast);
+    // Nothing after the backup is needed.
+    archive.remove_object(&format!("wal_005/{broken}.lz4"));
+    let planned = plan(&archive, &["--recovery-target", "immediate"]);
+    assert_eq!(planned["backup_name"], backup.as_str());
+    assert_eq!(planned["reached_lsn"], planned["consistent_lsn"]);
+    let mut copy = Restore::auto(PgVersion::V15)
+        .option("--recovery-target", "immediate")
+        .option("--archive-mode", "off")
+        .fetch(&archive);
+    copy.start();
+    resume(&copy);
+    assert_eq!(moments(&copy), ["one"]);
+}
+
+#[test]
+fn recovery_can_end_just_before_a_transaction_an_lsn_or_a_time() {
+    let archive = Archive::file();
+    let mut original = live(PgVersion::V15, &archive, &["track_commit_timestamp = on"]);
+    original.backup_push();
+    add(&original, "one");
+    let lsn = original.query_one("SELECT pg_current_wal_insert_lsn()");
+    let xid = original.query_one(
+        "WITH added AS (INSERT INTO moments VALUES ('two') RETURNING name) \
+         SELECT pg_current_xact_id() FROM added",
+    );
+    let time = original.query_one(&format!("SELECT pg_xact_commit_timestamp('{xid}'::xid)"));
+    add(&original, "three");
+    original.archive_current_wal();
+    original.stop(StopMode::Fast);
+    let until = |option: &str, value: &str, inclusive: &str| {
+        let options = [option, value, "--recovery-target-inclusive", inclusive];
+        assert_eq!(plan(&archive, &options)["reachable"], true);
+        let mut copy = Restore::auto(PgVersion::V15)
+            .option(option, value)
+            .option("--recovery-target-inclusive", inclusive)
+            .option("--archive-mode", "off")
+            .fetch(&archive);
+        copy.start();
+        resume(&copy);
+        moments(&copy)
+    };
+    assert_eq!(until("--recovery-target-xid", &xid, "false"), ["one"]);
+    assert_eq!(until("--recovery-target-xid", &xid, "true"), ["one", "two"]);
+    assert_eq!(until("--recovery-target-lsn", &lsn, "false"), ["one"]);
+    assert_eq!(until("--recovery-target-time", &time, "false"), ["one"]);
+    assert_eq!(until("--recovery-target-time", &time, "true"), ["one", "two"]);
+}
+
+#[test]
+fn a_restore_that_does_not_fit_is_refused_before_the_first_byte() {
+    let archive = Archive::file();
+    let mut original = live(PgVersion::V15, &archive, &[]);
+    let backup = original.backup_push();
+    original.stop(StopMode::Fast);
+    archive.remove_object(&format!("basebackups_005/{backup}/backup_manifest"));
+    let sentinel = format!("basebackups_005/{backup}_backup_stop_sentinel.json");
+    let json = archive.object(&sentinel).expect("the sentinel is there");
+    let mut json: Value = serde_json::from_slice(&json).expect("it is JSON");
+    json["UncompressedSize"] = Value::from(1_u64 << 60);
+    archive.replace_object(&sentinel, json.to_string().into_bytes());
+
+    let restore = Restore::auto(PgVersion::V15);
+    let refused = restore.run(&archive).failure(1);
+    assert!(refused.contains("too little space") && refused.contains("MB are free"), "{refused}");
+    assert!(!restore.target().exists(), "something was made");
+    restore.flag("--ignore-free-space").run(&archive).success();
+}
+
+#[test]
+fn the_wrong_postgresql_is_named_before_a_restore() {
+    let archive = Archive::file();
+    let mut original = live(PgVersion::V15, &archive, &[]);
+    original.backup_push();
+    original.stop(StopMode::Fast);
+    let said = |version| {
+        let program = Installation::get(version).command("postgres");
+        let directory = Path::new(program.get_program()).parent().expect("it is in a directory");
+        let directory = directory.display().to_string();
+        let restore = Restore::auto(PgVersion::V15).option("--pg-bindir", directory);
+        let finished = restore.run(&archive);
+        assert_eq!(finished.code(), Some(0), "{finished}");
+        finished.stderr
+    };
+    let other = said(PgVersion::V18);
+    assert!(other.contains("the base backup is of PostgreSQL 15, and"), "{other}");
+    let same = said(PgVersion::V15);
+    assert!(!same.contains("the base backup is of PostgreSQL"), "{same}");
+}
+
+#[test]
+fn a_standby_is_made_that_streams() {
+    let archive = Archive::file();
+    let primary = live(PgVersion::V15, &archive, &[]);
+    primary.backup_push();
+    let conninfo = format!(
+        "host={} port={} user=postgres",
+        primary.socket_directory().display(),
+        primary.query_one("SHOW port")
+    );
+    let mut standby = Restore::latest(PgVersion::V15)
+        .flag("--standby")
+        .option("--primary-conninfo", conninfo)
+        .fetch(&archive);
+    standby.start();
+    add(&primary, "one");
+    standby.wait_for_replay_of(&primary);
+    assert_eq!(moments(&standby), ["one"]);
+    wait_for("streaming", || standby.query_one("SELECT count(*) FROM pg_stat_wal_receiver") == "1");
+}

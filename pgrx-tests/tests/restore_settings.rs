@@ -89,8 +89,10 @@ fn settings_left_behind_do_not_change_the_recovery(version: PgVersion) {
     add(&original, "two");
     original.archive_current_wal();
 
-    let mut to_name =
-        Restore::auto(version).option("--recovery-target-name", "here").fetch(&archive);
+    let mut to_name = Restore::auto(version)
+        .option("--recovery-target-name", "here")
+        .option("--archive-mode", "off")
+        .fetch(&archive);
     to_name.start();
     resume(&to_name);
     assert_eq!(moments(&to_name), ["one"]);

@@ -24,7 +24,7 @@ pub fn decide(
     now: OffsetDateTime,
 ) -> Archiving {
     let (mode, reason) = match (asked, newest_wal) {
-        (Some(mode), _) => (mode, "as --archive-mode says".to_owned()),
+        (Some(mode), _) => (mode, "because of --archive-mode".to_owned()),
         (None, None) => {
             (ArchiveMode::Off, "as it is not known whether a server archives here".to_owned())
         }

@@ -10,8 +10,8 @@ use wal_e_core::base_backup::{
 use wal_e_core::postgres::RequiredSettings;
 use wal_e_core::{Error, Result};
 
-use super::archiving::Archiving;
-use super::{open, restore_plan, run_large};
+use super::restore_plan::{self, Planned};
+use super::{open, run_large};
 use crate::cli;
 use crate::interrupt::{Failure, Interrupt};
 use crate::report::{Report, print_result};
@@ -101,7 +101,7 @@ fn restore(
         fetched.files,
     ));
     let mut steps = next_steps(&directory, &restore_command, set_up, settings.credentials);
-    steps.push_str(&after_recovery(&planned.archiving, set_up, arguments.recovery.standby));
+    steps.push_str(&after_recovery(&planned, set_up, arguments.recovery.standby));
     report.hint(&steps);
     if let Some(doubt) = &planned.doubt {
         report.warning(doubt);
@@ -191,7 +191,7 @@ fn next_steps(
     if !directory.join("postgresql.conf").exists() {
         text.push_str(
             "\n  the backup has no postgresql.conf (it was kept outside of the data directory): \
-             the server needs one",
+             the server needs one, whose data_directory names this directory or nothing",
         );
     }
     if is_owned_by_root(directory) {
@@ -208,16 +208,22 @@ fn next_steps(
 }
 
 /// What to know of the time after recovery.
-fn after_recovery(archiving: &Archiving, set_up: bool, standby: bool) -> String {
+fn after_recovery(planned: &Planned, set_up: bool, standby: bool) -> String {
     let mut text = String::new();
+    if let Some(version) = planned.pg_version {
+        text.push_str(&format!(
+            "\n  the server must be PostgreSQL {}",
+            server_programs::major(version)
+        ));
+    }
     if set_up {
         text.push_str(
             "\n  when it has been promoted, take the recovery settings out again: \
              postgresql.auto.conf says how",
         );
     }
-    text.push_str(&format!("\n  archiving is {}", archiving.describe()));
-    text.push_str(match (archiving.mode, standby) {
+    text.push_str(&format!("\n  archiving is {}", planned.archiving.describe()));
+    text.push_str(match (planned.archiving.mode, standby) {
         (ArchiveMode::Off, false) => {
             "\n  to have it archive, give it a prefix of its own, or see that the old server \
              archives no more; then ALTER SYSTEM SET archive_mode = on, and restart"

@@ -107,7 +107,7 @@ pub async fn before_fetch(
             timeline: timeline_to_follow(&plan, &request),
             doubt: None,
             archiving: archiving(plan.newest_wal),
-            required_settings: plan.required_settings,
+            required_settings: RequiredSettings::default(),
             pg_version: plan.backup.pg_version,
             backup: plan.backup.name,
         });
@@ -245,13 +245,6 @@ fn plan_as_json(plan: &RestorePlan, archiving: &Archiving) -> Value {
             })
         })
         .collect();
-    let required: serde_json::Map<String, Value> = plan
-        .required_settings
-        .named()
-        .into_iter()
-        .filter(|(_, value)| *value > 0)
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect();
     json!({
         "reachable": true,
         "backup_name": plan.backup.name,
@@ -269,7 +262,6 @@ fn plan_as_json(plan: &RestorePlan, archiving: &Archiving) -> Value {
         "reached_time": plan.reached_time.and_then(rfc3339),
         "newest_wal_time": plan.newest_wal.and_then(rfc3339),
         "archive_mode": archiving.name(),
-        "required_settings": required,
         "notes": plan.notes,
     })
 }
@@ -347,7 +339,6 @@ mod tests {
             reached_lsn: Some(Lsn(0x400_0120)),
             reached_time: Some(datetime!(2026-01-02 04:00:00.5 UTC)),
             newest_wal: Some(datetime!(2026-01-02 04:30:00 UTC)),
-            required_settings: RequiredSettings { max_connections: 300, ..Default::default() },
             notes: vec!["A note.".to_owned()],
         }
     }
@@ -368,7 +359,7 @@ mod tests {
              consistent at     LSN 0/2000100\n\
              replays up to     LSN 0/4000120\n\
              last transaction  2026-01-02 04:00:00.5+00\n\
-             archiving         off in the restored cluster, as --archive-mode says\n\
+             archiving         off in the restored cluster, because of --archive-mode\n\
              note              A note.\n"
         );
         assert_eq!(
@@ -438,6 +429,5 @@ mod tests {
         assert_eq!(plan["reached_time"], "2026-01-02T04:00:00.5Z");
         assert_eq!(plan["notes"], json!(["A note."]));
         assert_eq!(plan["archive_mode"], "off");
-        assert_eq!(plan["required_settings"], json!({"max_connections": 300}));
     }
 }

@@ -14,9 +14,7 @@ use super::wal_inventory::TimelineWal;
 use crate::base_backup::{self, BackupInfo};
 use crate::error::Result;
 use crate::notice::Notices;
-use crate::postgres::{
-    Lsn, RequiredSettings, TimelineHistory, TimelineId, TimelineRange, WalSegment,
-};
+use crate::postgres::{Lsn, TimelineHistory, TimelineId, TimelineRange, WalSegment};
 use crate::store::ObjectStore;
 
 /// What to restore, and how far.
@@ -70,8 +68,6 @@ pub struct RestorePlan {
     /// When the newest WAL was stored that was met in the archive: whether its server may
     /// still be alive.
     pub newest_wal: Option<OffsetDateTime>,
-    /// What the WAL needs the server to be set to, beside what the control file does.
-    pub required_settings: RequiredSettings,
     /// What is worth knowing: whole sentences.
     pub notes: Vec<String>,
 }
@@ -263,7 +259,6 @@ fn describe(branch: Branch, reach: Reach, target: Option<RecoveryTarget>) -> Res
         reached_lsn: reach.lsn,
         reached_time: reach.time,
         newest_wal: branch.inventory.values().filter_map(TimelineWal::newest).max(),
-        required_settings: RequiredSettings::default(),
         notes: reach.notes,
     }
 }

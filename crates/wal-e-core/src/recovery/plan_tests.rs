@@ -14,6 +14,8 @@ use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ObjectStore, PutMode};
 
+mod exclusive;
+
 const NOON: OffsetDateTime = datetime!(2026-11-23 12:00:00 UTC);
 
 fn minute(minute: i64) -> OffsetDateTime {

@@ -5,7 +5,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use wal_e_core::ErrorKind;
 use wal_e_core::recovery::{
-    self, BackupChoice, Outcome, PlanRequest, RecoveryTarget, Refusal, RestorePlan,
+    self, BackupChoice, Outcome, PlanRequest, ReadWal, RecoveryTarget, Refusal, RestorePlan,
 };
 use wal_e_core::store::{self, retry::Patience};
 
@@ -100,6 +100,7 @@ fn plan(target: Option<RecoveryTarget>) -> Result<Answer> {
             timeline: None,
             standby: false,
             read_end: true,
+            read_wal: ReadWal::DEFAULT,
         };
         match recovery::plan(store, &request, notices).await {
             Ok(Outcome::Reachable(plan)) => Ok(Answer::Plan(plan)),

@@ -130,6 +130,9 @@ pub fn wal_records(bytes: &[u8]) {
         });
     }
     let _ = reader.ended();
+    // The same from a record on.
+    let mut reader = WalReader::at_record(Lsn(start.0.saturating_add(40)), SegmentSize::DEFAULT);
+    reader.feed(bytes, &mut |record| assert!(record.start >= start));
 }
 
 /// A timeline history file.

@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args};
 use wal_e_core::Error;
 use wal_e_core::postgres::Lsn;
-use wal_e_core::recovery::{RecoveryTarget, TargetTime, TargetTimeline};
+use wal_e_core::recovery::{ReadWal, RecoveryTarget, TargetTime, TargetTimeline};
 
 use super::conninfo;
 
@@ -43,6 +43,10 @@ pub struct TargetOptions {
     /// Recover along this timeline: a number, latest (the default) or current
     #[arg(long, value_name = "TIMELINE", value_parser = timeline)]
     pub recovery_target_timeline: Option<TargetTimeline>,
+
+    /// How much of the WAL to read beforehand, for damage, tablespaces and settings: all, none or a number of segments [default: 1024]
+    #[arg(long, value_name = "SEGMENTS", value_parser = read_wal)]
+    pub read_wal: Option<ReadWal>,
 }
 
 impl TargetOptions {
@@ -92,6 +96,17 @@ fn lsn(text: &str) -> Result<Lsn, String> {
 
 fn timeline(text: &str) -> Result<TargetTimeline, String> {
     text.parse().map_err(in_one_line)
+}
+
+fn read_wal(text: &str) -> Result<ReadWal, String> {
+    match text {
+        "all" => Ok(ReadWal::All),
+        "none" => Ok(ReadWal::AtMost(0)),
+        number => number
+            .parse()
+            .map(ReadWal::AtMost)
+            .map_err(|_| "it must be all, none or a number of segments".to_owned()),
+    }
 }
 
 fn in_one_line(error: Error) -> String {

@@ -1,6 +1,7 @@
 //! `wal-e restore-plan [NAME|LATEST|AUTO]`: what a restore would need and reach, or
 //! why it is impossible; and the same question before `backup-fetch` writes anything.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -9,8 +10,8 @@ use time::format_description::well_known::Rfc3339;
 use wal_e_core::base_backup::ArchiveMode;
 use wal_e_core::postgres::{RequiredSettings, TimelineRange};
 use wal_e_core::recovery::{
-    self, BackupChoice, Nearest, Outcome, PlanRequest, Refusal, RestorePlan, TargetTimeline,
-    format_time,
+    self, BackupChoice, Nearest, NewTablespace, Outcome, PlanRequest, ReadWal, Refusal,
+    RestorePlan, TargetTimeline, format_time,
 };
 use wal_e_core::{ErrorKind, Result};
 
@@ -34,6 +35,7 @@ pub fn run(
         timeline: arguments.target.recovery_target_timeline,
         standby: false,
         read_end: true,
+        read_wal: arguments.target.read_wal.unwrap_or(ReadWal::DEFAULT),
     };
     let outcome = run_large(async {
         let interrupt = Interrupt::listen(report)?;
@@ -93,6 +95,11 @@ pub async fn before_fetch(
         timeline: options.target.recovery_target_timeline,
         standby: options.standby,
         read_end: set_up,
+        // Whether files alone can be restored does not depend on it.
+        read_wal: options.target.read_wal.unwrap_or(match set_up {
+            true => ReadWal::DEFAULT,
+            false => ReadWal::AtMost(0),
+        }),
     };
     let outcome = plan(opened, &request, report).await;
     let archiving =
@@ -107,7 +114,7 @@ pub async fn before_fetch(
             timeline: timeline_to_follow(&plan, &request),
             doubt: None,
             archiving: archiving(plan.newest_wal),
-            required_settings: RequiredSettings::default(),
+            required_settings: plan.raised_settings.unwrap_or_default(),
             pg_version: plan.backup.pg_version,
             backup: plan.backup.name,
         });
@@ -204,6 +211,7 @@ fn rows(plan: &RestorePlan, archiving: &Archiving) -> Vec<Vec<String>> {
                 size(plan.wal_bytes)
             ),
         ),
+        ("WAL read", wal_read(plan)),
         ("consistent at", format!("LSN {}", plan.consistent_lsn)),
     ];
     if let Some(version) = plan.backup.pg_version {
@@ -222,6 +230,14 @@ fn rows(plan: &RestorePlan, archiving: &Archiving) -> Vec<Vec<String>> {
     rows.push(("archiving", archiving.describe()));
     rows.extend(plan.notes.iter().map(|note| ("note", note.clone())));
     rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
+}
+
+fn wal_read(plan: &RestorePlan) -> String {
+    match plan.wal_segments_read {
+        all if all >= plan.wal_segments => "all of it".to_owned(),
+        0 => "none of it".to_owned(),
+        first => format!("the first {first} segments"),
+    }
 }
 
 fn timeline(range: &TimelineRange) -> String {
@@ -257,12 +273,24 @@ fn plan_as_json(plan: &RestorePlan, archiving: &Archiving) -> Value {
         "last_segment": plan.last_segment,
         "wal_segments": plan.wal_segments,
         "wal_bytes": plan.wal_bytes,
+        "wal_segments_read": plan.wal_segments_read,
+        "raised_settings": plan.raised_settings.map(|settings| BTreeMap::from(settings.named())),
+        "new_tablespaces": plan.new_tablespaces.iter().map(tablespace_as_json).collect::<Vec<_>>(),
         "consistent_lsn": plan.consistent_lsn.to_string(),
         "reached_lsn": plan.reached_lsn.map(|lsn| lsn.to_string()),
         "reached_time": plan.reached_time.and_then(rfc3339),
         "newest_wal_time": plan.newest_wal.and_then(rfc3339),
         "archive_mode": archiving.name(),
         "notes": plan.notes,
+    })
+}
+
+fn tablespace_as_json(tablespace: &NewTablespace) -> Value {
+    json!({
+        "oid": tablespace.oid,
+        "location": tablespace.location.to_string_lossy(),
+        "created_lsn": tablespace.created.to_string(),
+        "dropped_lsn": tablespace.dropped.map(|lsn| lsn.to_string()),
     })
 }
 
@@ -339,6 +367,14 @@ mod tests {
             reached_lsn: Some(Lsn(0x400_0120)),
             reached_time: Some(datetime!(2026-01-02 04:00:00.5 UTC)),
             newest_wal: Some(datetime!(2026-01-02 04:30:00 UTC)),
+            wal_segments_read: 2,
+            raised_settings: None,
+            new_tablespaces: vec![NewTablespace {
+                oid: 16_385,
+                location: "/mnt/fast".into(),
+                created: Lsn(0x300_0028),
+                dropped: None,
+            }],
             notes: vec!["A note.".to_owned()],
         }
     }
@@ -356,6 +392,7 @@ mod tests {
              PostgreSQL        15\n\
              timelines         1 from LSN 0/2000028 to 0/4000000, 2 from LSN 0/4000000\n\
              WAL               000000010000000000000002 to 000000020000000000000004 (3 segments, 1024 kB)\n\
+             WAL read          the first 2 segments\n\
              consistent at     LSN 0/2000100\n\
              replays up to     LSN 0/4000120\n\
              last transaction  2026-01-02 04:00:00.5+00\n\
@@ -380,6 +417,7 @@ mod tests {
                 timeline,
                 standby,
                 read_end: true,
+                read_wal: ReadWal::DEFAULT,
             };
             timeline_to_follow(plan, &request)
         };
@@ -425,7 +463,9 @@ mod tests {
         assert_eq!(plan["reachable"], true);
         assert_eq!(plan["timelines"][0]["end_lsn"], "0/4000000");
         assert_eq!(plan["timelines"][1]["end_lsn"], Value::Null);
-        assert_eq!(plan["wal_segments"], 3);
+        assert_eq!((&plan["wal_segments"], &plan["wal_segments_read"]), (&json!(3), &json!(2)));
+        assert_eq!(plan["raised_settings"], Value::Null);
+        assert_eq!(plan["new_tablespaces"][0]["location"], "/mnt/fast");
         assert_eq!(plan["reached_time"], "2026-01-02T04:00:00.5Z");
         assert_eq!(plan["notes"], json!(["A note."]));
         assert_eq!(plan["archive_mode"], "off");

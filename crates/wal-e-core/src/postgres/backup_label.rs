@@ -18,6 +18,9 @@ pub struct BackupLabel {
     pub checkpoint_lsn: Lsn,
     /// `START TIMELINE`; servers before PostgreSQL 11 do not write it.
     pub timeline: Option<TimelineId>,
+    /// `BACKUP FROM`: whether a standby took it. Its WAL has no record of the backup's end
+    /// then.
+    pub from_standby: bool,
 }
 
 impl BackupLabel {
@@ -39,6 +42,9 @@ impl BackupLabel {
             .next()
             .and_then(|line| line.strip_prefix("CHECKPOINT LOCATION: ")?.parse().ok())
             .ok_or_else(|| missing("CHECKPOINT LOCATION"))?;
+        // The label that the user gave comes after it.
+        let from_standby =
+            text.lines().find_map(|line| line.strip_prefix("BACKUP FROM: ")) == Some("standby");
         // The label that the user gave may have lines of its own; this one is after it.
         let timeline = lines.rev().find_map(|line| line.strip_prefix("START TIMELINE: "));
         let timeline = match timeline {
@@ -47,7 +53,7 @@ impl BackupLabel {
                 Some(TimelineId(number.parse().map_err(|_| missing("START TIMELINE"))?))
             }
         };
-        Ok(BackupLabel { start_lsn, start_segment, checkpoint_lsn, timeline })
+        Ok(BackupLabel { start_lsn, start_segment, checkpoint_lsn, timeline, from_standby })
     }
 }
 
@@ -78,7 +84,11 @@ mod tests {
         let label = BackupLabel::parse(LABEL).unwrap();
         assert_eq!((label.start_lsn, label.checkpoint_lsn), (Lsn(0x200_0028), Lsn(0x200_0060)));
         assert_eq!(label.start_segment.as_str(), "000000030000000000000002");
-        assert_eq!(label.timeline, Some(TimelineId(3)));
+        assert_eq!((label.timeline, label.from_standby), (Some(TimelineId(3)), false));
+        let of_standby = LABEL.replace("FROM: primary", "FROM: standby");
+        assert!(BackupLabel::parse(&of_standby).unwrap().from_standby);
+        let odd = LABEL.replace("odd\n", "odd\nBACKUP FROM: standby\n");
+        assert!(!BackupLabel::parse(&odd).unwrap().from_standby);
         let old = LABEL.replace("START TIMELINE", "OTHER");
         assert_eq!(BackupLabel::parse(&old).unwrap().timeline, None);
     }

@@ -11,7 +11,7 @@ use super::wal_page::WalPageHeader;
 use super::wal_record::{
     HEADER_BYTES, KEPT_BYTES, LARGEST_RECORD_BYTES, RecordHeader, RecordKind, WalRecord,
 };
-use super::{Lsn, SegmentSize};
+use super::{Lsn, SegmentSize, SystemIdentifier, TimelineId};
 
 /// `SizeOfXLogShortPHD`, `SizeOfXLogLongPHD`.
 const SHORT_HEADER_BYTES: usize = 24;
@@ -44,6 +44,10 @@ pub struct WalReader {
     /// Of the next byte.
     position: Lsn,
     magic: u16,
+    /// Of the page before.
+    timeline: TimelineId,
+    /// The cluster whose WAL it is; that of the first segment, if it was not said.
+    system_identifier: Option<SystemIdentifier>,
     /// As much as has come of the page header that stands at the position.
     page_header: Vec<u8>,
     state: State,
@@ -54,6 +58,8 @@ pub struct WalReader {
 
 #[derive(Debug)]
 enum State {
+    /// Nothing matters up to here, where a record begins.
+    Before(Lsn),
     /// So many bytes belong to a record that began before the first segment.
     Foreign(u64),
     /// Between two records.
@@ -85,11 +91,26 @@ impl WalReader {
             page_bytes: super::BLOCK_SIZE as u64,
             position: start,
             magic: 0,
+            timeline: TimelineId(0),
+            system_identifier: None,
             page_header: Vec::with_capacity(LONG_HEADER_BYTES),
             state: State::Foreign(0),
             previous: None,
             ended: None,
         }
+    }
+
+    /// A reader of which a record has to begin at `lsn`, as at the redo point of a base
+    /// backup. Its first byte is the first of the segment that holds `lsn`.
+    pub fn at_record(lsn: Lsn, segment_size: SegmentSize) -> Self {
+        let segment = Lsn(lsn.0 - lsn.0 % segment_size.bytes());
+        WalReader { state: State::Before(lsn), ..WalReader::new(segment, segment_size) }
+    }
+
+    /// Takes WAL of another cluster than this for the end of the WAL, as its server would.
+    pub fn expect_cluster(mut self, system_identifier: Option<SystemIdentifier>) -> Self {
+        self.system_identifier = system_identifier;
+        self
     }
 
     /// Takes the next bytes and hands each record that they complete to `record`,
@@ -147,6 +168,11 @@ impl WalReader {
         }
         let available = &bytes[..at_most(self.page_bytes - in_page, bytes)];
         match &mut self.state {
+            State::Before(lsn) if self.position >= *lsn => {
+                self.state = State::Between;
+                Ok(0)
+            }
+            State::Before(lsn) => Ok(at_most(lsn.0 - self.position.0, available)),
             State::Foreign(0) => {
                 self.state = State::Between;
                 Ok(0)
@@ -191,7 +217,8 @@ impl WalReader {
         }
         self.previous = Some(partial.start);
         let end = self.position.0.saturating_add(taken as u64);
-        let end = end.checked_next_multiple_of(ALIGNMENT).unwrap_or(end);
+        let unit = if header.is_switch() { self.segment_size.bytes() } else { ALIGNMENT };
+        let end = end.checked_next_multiple_of(unit).unwrap_or(end);
         let kind = RecordKind::read(&header, &partial.data, self.magic);
         record(WalRecord { start: partial.start, end: Lsn(end), kind });
         if header.is_switch() {
@@ -244,14 +271,31 @@ impl WalReader {
                 return Err(invalid(format!("a page says that pages have {block} bytes")));
             }
             self.page_bytes = u64::from(block);
+            let mut cluster = [0; 8];
+            cluster.copy_from_slice(&header[24..32]);
+            let cluster = SystemIdentifier(u64::from_ne_bytes(cluster));
+            let expected = *self.system_identifier.get_or_insert(cluster);
+            if cluster != expected {
+                return Err(invalid(format!(
+                    "a page is of the cluster with system identifier {cluster}, not {expected}"
+                )));
+            }
         }
+        let timeline = TimelineId(full(header, 4));
+        if timeline < self.timeline {
+            return Err(invalid(format!(
+                "a page of timeline {timeline} follows one of timeline {}",
+                self.timeline
+            )));
+        }
+        self.timeline = timeline;
         self.magic = magic;
         let rest = u64::from(full(header, 16));
         let continued = flags & FIRST_IS_CONTRECORD != 0;
         match &self.state {
             State::Record(_) if flags & FIRST_IS_OVERWRITE_CONTRECORD != 0 => {
-                // The server died while it wrote the record, and went on without.
-                self.previous = None;
+                // The server died while it wrote the record, and went on without: what
+                // comes follows the record before.
                 self.state = State::Between;
             }
             State::Record(partial) => {
@@ -262,6 +306,7 @@ impl WalReader {
                     return Err(self.end("the record does not go on in the next page"));
                 }
             }
+            State::Before(_) => {}
             // Only before the first record: the rest of one that began earlier.
             State::Foreign(left) if continued && (*left == 0 || *left == rest) => {
                 self.state = State::Foreign(rest);

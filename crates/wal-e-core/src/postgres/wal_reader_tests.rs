@@ -76,6 +76,58 @@ fn reading_may_begin_with_any_segment() {
 }
 
 #[test]
+fn reading_may_begin_with_any_record_and_with_nothing_else() {
+    let (log, _) = log();
+    let mut bytes = content(&log);
+    let (whole, _) = read(start_of(5), &bytes, 4096);
+    let from = &whole[200];
+    let read_from = |bytes: &[u8], lsn| {
+        let (mut reader, mut records) = (WalReader::at_record(lsn, SEGMENT_SIZE), Vec::new());
+        bytes.chunks(1000).for_each(|piece| reader.feed(piece, &mut |r| records.push(r)));
+        (records, reader)
+    };
+    let (records, _) = read_from(&bytes, from.start);
+    assert_eq!(records, whole[200..]);
+    let (records, reader) = read_from(&bytes, Lsn(from.start.0 + 8));
+    assert!(records.is_empty() && reader.ended().unwrap().lsn.0 == from.start.0 + 8);
+    // What is damaged before it is not read by a server either.
+    let before = (whole[199].start.0 - start_of(5).0) as usize;
+    bytes[before + 30] ^= 0x5A;
+    assert_eq!(read_from(&bytes, from.start).0, whole[200..]);
+    assert!(read(start_of(5), &bytes, 4096).0.len() < 200);
+}
+
+#[test]
+fn segments_of_another_cluster_history_or_older_timeline_do_not_follow() {
+    let reason_of = |bytes: &[u8], cluster| {
+        let mut reader = WalReader::new(start_of(5), SEGMENT_SIZE).expect_cluster(cluster);
+        reader.feed(bytes, &mut |_| {});
+        reader.ended().unwrap().reason.clone()
+    };
+    let size = SEGMENT_SIZE.bytes() as usize;
+    let (log, _) = log();
+    let sound = content(&log);
+    let mut other = sound.clone();
+    other[size + 24] ^= 1;
+    assert!(reason_of(&other, None).contains("system identifier"));
+    assert!(reason_of(&sound, Some(SystemIdentifier(5))).contains("not 5"));
+    let mut older = sound.clone();
+    older[2 * size + 4..2 * size + 8].copy_from_slice(&0_u32.to_ne_bytes());
+    assert!(reason_of(&older, None).contains("timeline 0 follows one of timeline 1"));
+    // Another history of the same cluster and timeline.
+    let [one, other] = [600_000, 700_000].map(|bytes| {
+        let mut log = WalWriter::new(1, 5);
+        log.noise(bytes);
+        log.noise(1_200_000 - bytes);
+        log.noise(100);
+        content(&log)
+    });
+    assert!(reason_of(&one, None).contains("no further record"));
+    let mixed = [&one[..size], &other[size..]].concat();
+    assert!(reason_of(&mixed, None).contains("checksum"));
+}
+
+#[test]
 fn a_record_that_goes_on_in_the_next_segment_is_waited_for() {
     let mut log = WalWriter::new(1, 5);
     let filled = |log: &WalWriter| log.position().0 % SEGMENT_SIZE.bytes();

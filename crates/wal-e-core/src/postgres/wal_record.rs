@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use time::{Duration, OffsetDateTime};
 
-use super::{Lsn, TimelineId};
+use super::{Lsn, RequiredSettings, TimelineId};
 
 /// `SizeOfXLogRecord`.
 pub(super) const HEADER_BYTES: usize = 24;
@@ -131,7 +131,8 @@ impl RecordHeader {
 pub struct WalRecord {
     /// Where it begins.
     pub start: Lsn,
-    /// The byte after it, rounded up as the next record's start is.
+    /// The byte after it, rounded up as the next record's start is; of a switch, the
+    /// end of the segment.
     pub end: Lsn,
     /// What it says.
     pub kind: RecordKind,
@@ -191,21 +192,11 @@ pub enum RecordKind {
     Other,
 }
 
-/// What `xl_parameter_change` says of the server's settings from here on. A hot standby
-/// whose own are smaller does not replay past it (15, `xlogrecovery.c`,
-/// `RecoveryRequiresIntParameter`).
+/// What `xl_parameter_change` says of the server's settings from here on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParameterChange {
-    /// `max_connections`.
-    pub max_connections: i32,
-    /// `max_worker_processes`.
-    pub max_worker_processes: i32,
-    /// `max_wal_senders`.
-    pub max_wal_senders: i32,
-    /// `max_prepared_transactions`.
-    pub max_prepared_transactions: i32,
-    /// `max_locks_per_transaction`.
-    pub max_locks_per_transaction: i32,
+    /// Those that a server that replays it must not fall below.
+    pub required: RequiredSettings,
     /// Whether `wal_level` is `minimal`: not everything that changes afterwards is in the WAL.
     pub wal_level_is_minimal: bool,
 }
@@ -313,16 +304,17 @@ fn restore_point(data: &[u8]) -> Option<RecordKind> {
 fn parameter_change(data: &[u8]) -> Option<RecordKind> {
     let number = |index: usize| {
         let bytes = data.get(index * 4..)?.first_chunk()?;
-        Some(i32::from_ne_bytes(*bytes))
+        Some(u32::from_ne_bytes(*bytes))
     };
-    Some(RecordKind::ParameterChange(ParameterChange {
+    let required = RequiredSettings {
         max_connections: number(0)?,
         max_worker_processes: number(1)?,
         max_wal_senders: number(2)?,
         max_prepared_transactions: number(3)?,
         max_locks_per_transaction: number(4)?,
-        wal_level_is_minimal: number(5)? == 0,
-    }))
+    };
+    let wal_level_is_minimal = number(5)? == 0;
+    Some(RecordKind::ParameterChange(ParameterChange { required, wal_level_is_minimal }))
 }
 
 /// `CheckPoint`, whose first two fields are the same in every version.
@@ -434,14 +426,14 @@ mod tests {
         data.extend(words(&[300, 8, 10, 0, 64, 1, 0x0001]));
         data.truncate(28);
         let kind = RecordKind::read(&header(RMGR_XLOG, XLOG_PARAMETER_CHANGE), &data, 0xD118);
-        let expected = ParameterChange {
+        let required = RequiredSettings {
             max_connections: 300,
             max_worker_processes: 8,
             max_wal_senders: 10,
             max_prepared_transactions: 0,
             max_locks_per_transaction: 64,
-            wal_level_is_minimal: false,
         };
+        let expected = ParameterChange { required, wal_level_is_minimal: false };
         assert_eq!(kind, RecordKind::ParameterChange(expected));
         for (path, location) in [("/mnt/b\u{fc}ro\0", "/mnt/b\u{fc}ro"), ("\0", "")] {
             let mut data = vec![DATA_LONG, 0, 0, 0, 0];

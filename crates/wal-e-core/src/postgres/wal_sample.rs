@@ -68,6 +68,49 @@ impl WalWriter {
         self.record(0, 0x50, 0, &main_data(&start.0.to_ne_bytes()))
     }
 
+    /// A checkpoint with which replay begins at `redo`.
+    pub fn checkpoint(&mut self, redo: Lsn) -> Lsn {
+        let mut data = redo.0.to_ne_bytes().to_vec();
+        data.extend([self.timeline.0, self.timeline.0].map(u32::to_ne_bytes).concat());
+        data.resize(88, 0);
+        self.record(0, 0x10, 0, &main_data(&data))
+    }
+
+    /// The server is started with this `max_connections`, and with this `wal_level`.
+    pub fn parameter_change(&mut self, max_connections: i32, wal_level: i32) -> Lsn {
+        let numbers = [max_connections, 8, 10, 0, 64, wal_level];
+        let mut data = numbers.map(i32::to_ne_bytes).concat();
+        data.extend([0, 0]);
+        self.record(0, 0x60, 0, &main_data(&data))
+    }
+
+    pub fn create_tablespace(&mut self, oid: u32, location: &str) -> Lsn {
+        let data = [&oid.to_ne_bytes()[..], location.as_bytes(), &[0]].concat();
+        self.record(5, 0x00, 0, &main_data(&data))
+    }
+
+    pub fn drop_tablespace(&mut self, oid: u32) -> Lsn {
+        self.record(5, 0x10, 0, &main_data(&oid.to_ne_bytes()))
+    }
+
+    /// The WAL of a base backup: its checkpoint is the second record after `start`, and
+    /// the record of its end ends at `stop`, which lies on the first page of a segment.
+    pub fn of_backup(start: Lsn, stop: Lsn) -> Self {
+        let mut log = WalWriter::new(1, start.0 / SEGMENT_SIZE.bytes());
+        assert_eq!(log.noise(32), start);
+        log.checkpoint(start);
+        while log.position().0 / SEGMENT_SIZE.bytes() < stop.0 / SEGMENT_SIZE.bytes() {
+            log.switch();
+        }
+        let next = log.position().0 + 40; // The header of the segment's first page.
+        let filled = stop.0 - 40 - next;
+        log.noise(usize::try_from(filled - 24).unwrap());
+        log.backup_end(start);
+        assert_eq!(log.position().0.next_multiple_of(8), stop.0);
+        log.switch();
+        log
+    }
+
     /// A record of `bytes` bytes of data that says nothing.
     pub fn noise(&mut self, bytes: usize) -> Lsn {
         let data: Vec<u8> = (0..bytes).map(|n| ((n * 7) >> 3) as u8).collect();

@@ -76,7 +76,7 @@ impl Planner<'_> {
         };
         let target = self.request.target.as_ref().and_then(RecoveryTarget::last_time);
         let target = target.map(TargetTime::time);
-        let wal = WalSource::new(Arc::clone(&self.store), size, target);
+        let wal = WalSource::new(Arc::clone(&self.store), size, target, self.notices.clone());
         let stop = match candidate.stop {
             Some(stop) => stop,
             None if chain.is_empty() => return Ok(Err(missing(&chain))),

@@ -16,6 +16,7 @@
 //! * `timelines`: which timeline the server will follow.
 //! * `branch`: all of that for one base backup.
 //! * `reach`: whether replay along it reaches the target.
+//! * `scan`: all that is replayed, read record by record.
 //! * `plan`: the answer, among several base backups.
 //! * `refusal`, `alternatives`: why not, and what can be reached instead.
 
@@ -26,6 +27,7 @@ mod chain;
 mod plan;
 mod reach;
 mod refusal;
+mod scan;
 mod target;
 mod timelines;
 mod wal_inventory;
@@ -33,8 +35,11 @@ mod wal_source;
 
 #[cfg(test)]
 mod plan_tests;
+#[cfg(test)]
+mod scan_tests;
 
 pub use backups::BackupChoice;
-pub use plan::{Outcome, PlanRequest, RestorePlan, plan};
+pub use plan::{Outcome, PlanRequest, ReadWal, RestorePlan, plan};
 pub use refusal::{Nearest, Refusal};
+pub use scan::NewTablespace;
 pub use target::{RecoveryTarget, TargetTime, TargetTimeline, format_time};

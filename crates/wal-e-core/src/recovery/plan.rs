@@ -9,12 +9,15 @@ use super::backups::{self, BackupChoice};
 use super::branch::Branch;
 use super::reach::{Reach, Searched};
 use super::refusal::{Cause, Refusal, capitalized};
+use super::scan::{NewTablespace, Scan};
 use super::target::{RecoveryTarget, TargetTimeline};
 use super::wal_inventory::TimelineWal;
 use crate::base_backup::{self, BackupInfo};
 use crate::error::Result;
 use crate::notice::Notices;
-use crate::postgres::{Lsn, TimelineHistory, TimelineId, TimelineRange, WalSegment};
+use crate::postgres::{
+    Lsn, RequiredSettings, TimelineHistory, TimelineId, TimelineRange, WalSegment,
+};
 use crate::store::ObjectStore;
 
 /// What to restore, and how far.
@@ -31,6 +34,23 @@ pub struct PlanRequest {
     /// Whether to say when the last transaction ended that is replayed, where WAL has
     /// to be read for nothing else.
     pub read_end: bool,
+    /// How much is read of the WAL that is replayed.
+    pub read_wal: ReadWal,
+}
+
+/// How much a plan reads of the WAL that recovery would replay, from its beginning on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadWal {
+    /// All.
+    All,
+    /// So many segments.
+    AtMost(u64),
+}
+
+impl ReadWal {
+    /// 16 GB of segments of the usual size: a day of WAL of most clusters, read within a
+    /// few minutes from a store that is far away.
+    pub const DEFAULT: ReadWal = ReadWal::AtMost(1024);
 }
 
 /// A restore that reaches what was asked for.
@@ -68,6 +88,14 @@ pub struct RestorePlan {
     /// When the newest WAL was stored that was met in the archive: whether its server may
     /// still be alive.
     pub newest_wal: Option<OffsetDateTime>,
+    /// How many of the WAL segments were read, from the first on.
+    pub wal_segments_read: u64,
+    /// The largest values of the settings that a server must not fall below while it
+    /// replays what was read; `None` when the WAL has no record of them: those at the
+    /// time of the base backup do then.
+    pub raised_settings: Option<RequiredSettings>,
+    /// The tablespaces that replay of what was read creates.
+    pub new_tablespaces: Vec<NewTablespace>,
     /// What is worth knowing: whole sentences.
     pub notes: Vec<String>,
 }
@@ -191,7 +219,11 @@ impl Planner<'_> {
             Err(refusal) => return Ok(Err(refusal)),
         };
         reach.notes.extend(self.partial_note(&branch));
-        Ok(Ok(describe(branch, reach, self.request.target.clone())))
+        let scan = match self.scan(&branch, &reach).await? {
+            Ok(scan) => scan,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        Ok(Ok(describe(branch, reach, scan, self.request.target.clone())))
     }
 
     /// A segment that is only there as `.partial` is not replayed.
@@ -229,7 +261,12 @@ impl Planner<'_> {
     }
 }
 
-fn describe(branch: Branch, reach: Reach, target: Option<RecoveryTarget>) -> RestorePlan {
+fn describe(
+    branch: Branch,
+    reach: Reach,
+    scan: Scan,
+    target: Option<RecoveryTarget>,
+) -> RestorePlan {
     let last = reach.last_index.min(branch.chain.len().saturating_sub(1));
     let name = |index| branch.chain.segment(index).map(|segment| branch.name_of(segment));
     let size = branch.candidate.segment_size;
@@ -259,6 +296,9 @@ fn describe(branch: Branch, reach: Reach, target: Option<RecoveryTarget>) -> Res
         reached_lsn: reach.lsn,
         reached_time: reach.time,
         newest_wal: branch.inventory.values().filter_map(TimelineWal::newest).max(),
-        notes: reach.notes,
+        wal_segments_read: scan.segments,
+        raised_settings: scan.settings,
+        new_tablespaces: scan.tablespaces,
+        notes: reach.notes.into_iter().chain(scan.notes).collect(),
     }
 }

@@ -5,13 +5,13 @@ use std::io::Read;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use futures_util::stream::{self, StreamExt};
 use time::OffsetDateTime;
 
 use super::chain::Chain;
 use super::refusal::is_damage;
 use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
+use crate::notice::Notices;
 use crate::postgres::{
     Lsn, RecordKind, SegmentSize, WalEnd, WalFileName, WalPageHeader, WalReader, WalRecord,
     WalSegment,
@@ -19,10 +19,7 @@ use crate::postgres::{
 use crate::store::ObjectStore;
 use crate::tasks::blocking;
 use crate::transfer::{DownloadReader, download};
-use crate::wal;
-
-/// Segments that are opened ahead of the one that is being read.
-const OPENED_AHEAD: usize = 2;
+use crate::wal::{self, ArchivedWal, Followed, ReadingProgress, RecordVisitor, Stop};
 
 /// Name of work, should it panic.
 const READING: &str = "reading archived WAL";
@@ -98,8 +95,9 @@ pub enum Found {
 /// Reads archived segments, and remembers what they said.
 #[derive(Debug)]
 pub struct WalSource {
-    store: Arc<dyn ObjectStore>,
+    archived: ArchivedWal,
     size: SegmentSize,
+    notices: Notices,
     /// Of [`Summary`].
     target: Option<OffsetDateTime>,
     summaries: HashMap<(WalSegment, Option<Lsn>), Summary>,
@@ -112,8 +110,10 @@ impl WalSource {
         store: Arc<dyn ObjectStore>,
         size: SegmentSize,
         target: Option<OffsetDateTime>,
+        notices: Notices,
     ) -> Self {
-        WalSource { store, size, target, summaries: HashMap::new() }
+        let archived = ArchivedWal::new(store, size, notices.clone());
+        WalSource { archived, size, notices, target, summaries: HashMap::new() }
     }
 
     /// What the segment at `index` of a chain says. A record that begins in it and
@@ -135,27 +135,32 @@ impl WalSource {
             summary: Summary::default(),
         };
         let reader = WalReader::new(segment.number.start_lsn(self.size), self.size);
-        let opened = open(&*self.store, segment, self.size).await?;
-        let (reader, mut visitor) = read(opened, reader, visitor).await?;
+        let Followed { reader, mut visitor, stop, .. } =
+            self.archived.follow([segment], reader, visitor, &mut |_| {}).await?;
+        if let Stop::Failed(segment, error) = stop {
+            return Err(if_removed(segment, self.size, error));
+        }
         let ended = reader.ended().cloned();
         let mut summary = Summary { ended, ..visitor.summary.clone() };
         if reader.waits_for_record_that_matters()
             && let Some(next) = chain.segment(index + 1)
         {
             visitor.done = Some(false);
-            let read_on = async {
-                let opened = open(&*self.store, next, self.size).await?;
-                read(opened, reader, visitor).await
-            };
-            match read_on.await {
-                Ok((_, visitor)) => summary = Summary { ended: summary.ended, ..visitor.summary },
+            let followed = self.archived.follow([next], reader, visitor, &mut |_| {}).await?;
+            match followed.stop {
                 // Recovery stops before it has to go on there.
-                Err(error) if is_damage(&error) && summary.first_after.is_some() => {}
-                Err(error) => return Err(error),
+                Stop::Failed(_, error) if is_damage(&error) && summary.first_after.is_some() => {}
+                Stop::Failed(segment, error) => return Err(if_removed(segment, self.size, error)),
+                _ => summary = Summary { ended: summary.ended, ..followed.visitor.summary },
             }
         }
         self.summaries.insert((segment, limit), summary.clone());
         Ok(summary)
+    }
+
+    /// The segments, to be read for something else.
+    pub fn archived(&self) -> &ArchivedWal {
+        &self.archived
     }
 
     /// Looks for the first record that begins at `from` or later, in the segments of
@@ -171,33 +176,36 @@ impl WalSource {
         goal: Goal,
     ) -> Result<Found> {
         let Some(first) = chain.segment(*indexes.start()) else { return Ok(Found::Nowhere) };
-        let last_index = chain.len().saturating_sub(1);
-        let segments = indexes.filter_map(|index| Some((index, chain.segment(index)?)));
-        let store = &*self.store;
-        let mut opened = stream::iter(segments)
-            .map(|(index, segment)| async move {
-                Ok::<_, Error>((index, segment, open(store, segment, self.size).await?))
-            })
-            .buffered(OPENED_AHEAD);
-        let mut reader = WalReader::new(first.number.start_lsn(self.size), self.size);
-        let mut visitor = Searcher { goal, from, until: Lsn(u64::MAX), found: None };
-        while let Some(next) = opened.next().await {
-            let (index, segment, object) = next?;
-            visitor.until = chain.limit(index).unwrap_or(Lsn(u64::MAX));
-            (reader, visitor) = read(object, reader, visitor).await?;
-            if let Some(point) = visitor.found {
-                return Ok(Found::Here(point));
-            }
-            if let Some(end) = reader.ended() {
-                // The last segment may end anywhere, and a tail does.
-                return Ok(match index == last_index {
-                    true => Found::Nowhere,
-                    false => Found::Broken(segment, end.clone()),
-                });
-            }
+        let last = chain.len().checked_sub(1).and_then(|last| chain.segment(last));
+        let count = (indexes.end() + 1).saturating_sub(*indexes.start());
+        let until = chain.limit(chain.len().saturating_sub(1)).unwrap_or(Lsn(u64::MAX));
+        let reader = WalReader::new(first.number.start_lsn(self.size), self.size);
+        let visitor = Searcher { goal, from, until, found: None };
+        let segments = indexes.filter_map(|index| chain.segment(index));
+        let mut progress = ReadingProgress::new(&self.notices, count);
+        let mut told = |read| progress.tell(read);
+        let followed = self.archived.follow(segments, reader, visitor, &mut told).await?;
+        if let Some(point) = followed.visitor.found {
+            return Ok(Found::Here(point));
         }
-        Ok(Found::Nowhere)
+        match followed.stop {
+            Stop::Failed(segment, error) => Err(if_removed(segment, self.size, error)),
+            // The last segment may end anywhere, and a tail does.
+            Stop::Ended(segment, end) if Some(segment) != last => Ok(Found::Broken(segment, end)),
+            Stop::Ended(..) | Stop::Enough | Stop::AllRead => Ok(Found::Nowhere),
+        }
     }
+}
+
+/// A segment that was listed is no longer there: that is another matter than an archive
+/// that does not have what was asked for.
+pub fn if_removed(segment: WalSegment, size: SegmentSize, error: Error) -> Error {
+    if error.kind() != ErrorKind::NotFound {
+        return error;
+    }
+    let name = segment.file_name(size);
+    let message = format!("WAL segment \"{name}\" has just been removed from the archive");
+    Error::new(ErrorKind::Conflict, message).with_hint("Try again once nothing is being deleted.")
 }
 
 /// The size of segments, out of the header of one. `None` when the archive does
@@ -225,17 +233,6 @@ struct Opened {
     reader: DownloadReader,
 }
 
-async fn open(store: &dyn ObjectStore, segment: WalSegment, size: SegmentSize) -> Result<Opened> {
-    let name = WalFileName::segment(segment, size);
-    open_file(store, &name).await?.ok_or_else(|| {
-        Error::new(
-            ErrorKind::Conflict,
-            format!("WAL segment \"{name}\" has just been removed from the archive"),
-        )
-        .with_hint("Try again once nothing is being deleted.")
-    })
-}
-
 async fn open_file(store: &dyn ObjectStore, name: &WalFileName) -> Result<Option<Opened>> {
     let Some(located) = wal::locate_sound(store, name).await? else { return Ok(None) };
     let url = store.url(located.key.as_str());
@@ -251,35 +248,6 @@ async fn read_at_most(opened: Opened, limit: u64) -> Result<Vec<u8>> {
             .and_then(|reader| reader.take(limit).read_to_end(&mut content))
             .map_err(|source| read_failed(&opened.url, source))?;
         Ok(content)
-    })
-    .await
-}
-
-/// Whoever looks at records.
-trait Visitor: Send + 'static {
-    fn visit(&mut self, record: WalRecord);
-    /// Whether it has seen enough.
-    fn is_done(&self) -> bool;
-}
-
-/// Reads a segment until its end, the end of the WAL, or enough was seen.
-async fn read<V: Visitor>(
-    opened: Opened,
-    mut reader: WalReader,
-    mut visitor: V,
-) -> Result<(WalReader, V)> {
-    blocking(READING, move || {
-        let failed = |source| read_failed(&opened.url, source);
-        let mut content = Decompressor::new(opened.reader, opened.encoding).map_err(failed)?;
-        let mut buffer = vec![0; 256 * 1024];
-        while reader.ended().is_none() && !visitor.is_done() {
-            let length = content.read(&mut buffer).map_err(failed)?;
-            if length == 0 {
-                break;
-            }
-            reader.feed(&buffer[..length], &mut |record| visitor.visit(record));
-        }
-        Ok((reader, visitor))
     })
     .await
 }
@@ -303,7 +271,7 @@ struct Summarizer {
     summary: Summary,
 }
 
-impl Visitor for Summarizer {
+impl RecordVisitor for Summarizer {
     fn visit(&mut self, record: WalRecord) {
         if let Some(done) = &mut self.done {
             *done = true;
@@ -335,7 +303,7 @@ struct Searcher {
     found: Option<Point>,
 }
 
-impl Visitor for Searcher {
+impl RecordVisitor for Searcher {
     fn visit(&mut self, record: WalRecord) {
         if self.found.is_some() || record.start < self.from || record.start >= self.until {
             return;

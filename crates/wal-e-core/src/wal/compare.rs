@@ -23,7 +23,7 @@ use crate::transfer::download;
 /// # Errors
 /// [`ErrorKind::Conflict`] when they differ, [`ErrorKind::Corrupt`] when the
 /// archived object is damaged, and the store's own kinds.
-pub(super) async fn compare_with_archived(
+pub(crate) async fn compare_with_archived(
     store: &Arc<dyn ObjectStore>,
     name: &WalFileName,
     encoding: Encoding,

@@ -81,7 +81,7 @@ pub async fn fetch(
     options: &FetchOptions,
 ) -> Result<Fetched> {
     let temporary = Temporary::name_beside(destination);
-    let sound = read(store, name, options, Some(&temporary)).await?;
+    let sound = read(store, name, options, Sink::File(&temporary)).await?;
     let destination = destination.to_owned();
     let fetched = Fetched { bytes: sound.content.bytes(), ending: sound.ending };
     blocking("fetching a WAL file", move || {
@@ -107,7 +107,7 @@ pub async fn verify(
     name: &WalFileName,
     system_identifier: Option<SystemIdentifier>,
 ) -> Result<u64> {
-    Ok(read(store, name, &FetchOptions::only_checks(system_identifier), None)
+    Ok(read(store, name, &FetchOptions::only_checks(system_identifier), Sink::Nowhere)
         .await?
         .content
         .bytes())
@@ -125,7 +125,7 @@ pub async fn locate_sound(store: &dyn ObjectStore, name: &WalFileName) -> Result
     let options = FetchOptions::only_checks(None);
     for located in several {
         let Ok(encoding) = located.encoding.readable(located.key.as_str()) else { continue };
-        match read_object(store, &located.key, encoding, name, &options, None).await {
+        match read_object(store, &located.key, encoding, name, &options, Sink::Nowhere).await {
             Ok(_) => return Ok(Some(located.clone())),
             Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -136,7 +136,7 @@ pub async fn locate_sound(store: &dyn ObjectStore, name: &WalFileName) -> Result
 
 impl FetchOptions {
     /// For reading a file without taking it anywhere.
-    fn only_checks(system_identifier: Option<SystemIdentifier>) -> Self {
+    pub(super) fn only_checks(system_identifier: Option<SystemIdentifier>) -> Self {
         let (notices, _) = crate::notice::channel();
         FetchOptions {
             system_identifier,
@@ -155,14 +155,27 @@ pub(super) struct Sound {
     pub ending: KeyEnding,
     /// Where it was written to, on disk.
     pub file: Option<Temporary>,
+    /// All of it, if it was to be kept in memory.
+    pub bytes: Vec<u8>,
+}
+
+/// Where the content of a WAL file goes while it is checked.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sink<'a> {
+    /// Nowhere: it is only checked.
+    Nowhere,
+    /// Into this file.
+    File(&'a Path),
+    /// Into memory, of which it may take so many bytes.
+    Memory(u64),
 }
 
 /// Reads the file from the first of its objects that is sound.
-async fn read(
+pub(super) async fn read(
     store: &dyn ObjectStore,
     name: &WalFileName,
     options: &FetchOptions,
-    into: Option<&Path>,
+    into: Sink<'_>,
 ) -> Result<Sound> {
     let mut damage: Option<(ObjectKey, Error)> = None;
     if let Some((key, encoding)) = options.likely.locate(name) {
@@ -245,40 +258,54 @@ fn absent(store: &dyn ObjectStore, name: &WalFileName, has_wal: bool) -> Error {
         .with_hint("Check the prefix, and that the file system of a \"file://\" prefix is mounted.")
 }
 
-/// Reads one object, into the file `into` where one is named, and checks that it
-/// is the WAL file `name`. After an error `into` is not there.
+/// Reads one object into `into`, and checks that it is the WAL file `name`. After an
+/// error a file is not there.
 pub(super) async fn read_object(
     store: &dyn ObjectStore,
     key: &ObjectKey,
     encoding: Encoding,
     name: &WalFileName,
     options: &FetchOptions,
-    into: Option<&Path>,
+    into: Sink<'_>,
 ) -> Result<Sound> {
     let url = store.url(key.as_str());
     let object = or_cancelled(&options.cancel, store.get(key, 0, None)).await?;
     let kept = object.info.attributes.content_xxh128.clone();
     let reader = download(cancellable(object, options.cancel.clone()));
     let ending = KeyEnding::of(key, name).unwrap_or_default();
-    let (name, into) = (name.clone(), into.map(Path::to_owned));
+    let name = name.clone();
+    let (path, mut kept_bytes) = match into {
+        Sink::Nowhere => (None, Kept::default()),
+        Sink::File(path) => (Some(path.to_owned()), Kept::default()),
+        Sink::Memory(limit) => (None, Kept { limit, bytes: Vec::new() }),
+    };
     let system_identifier = options.system_identifier;
     blocking("reading a WAL file", move || {
-        let mut file = into.map(Temporary::create).transpose()?;
-        let content = pass(reader, encoding, file.as_mut(), &url)?;
+        let mut file = path.map(Temporary::create).transpose()?;
+        let content = pass(reader, encoding, file.as_mut(), &mut kept_bytes, &url)?;
         content.check(&name, system_identifier, kept.as_deref(), &url)?;
         if let Some((temporary, file)) = &file {
             file.sync_all().map_err(|error| Error::file("sync file", temporary.path(), &error))?;
         }
-        Ok(Sound { content, ending, file: file.map(|(temporary, _)| temporary) })
+        let file = file.map(|(temporary, _)| temporary);
+        Ok(Sound { content, ending, file, bytes: kept_bytes.bytes })
     })
     .await
 }
 
-/// Passes the content of an object on to `file`, as far as it can be a WAL file.
+/// What is kept in memory of a file.
+#[derive(Default)]
+struct Kept {
+    limit: u64,
+    bytes: Vec<u8>,
+}
+
+/// Passes the content of an object on to `file` and `kept`, as far as it can be a WAL file.
 fn pass(
     reader: DownloadReader,
     encoding: Encoding,
     mut file: Option<&mut (Temporary, File)>,
+    kept: &mut Kept,
     url: &str,
 ) -> Result<Content> {
     let failed = |source| read_failed(url, source);
@@ -290,6 +317,12 @@ fn pass(
         content.update(&buffer[..length]);
         if length == 0 || content.is_too_large() {
             return Ok(content);
+        }
+        if kept.limit > 0 {
+            if content.bytes() > kept.limit {
+                return Err(damaged(url, "it is larger than the segments of its cluster"));
+            }
+            kept.bytes.extend_from_slice(&buffer[..length]);
         }
         if let Some((temporary, file)) = &mut file {
             file.write_all(&buffer[..length])

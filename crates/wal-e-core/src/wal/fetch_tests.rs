@@ -271,7 +271,7 @@ async fn a_cancelled_fetch_comes_back_and_leaves_nothing() {
     let (created, seen) = (path.clone(), path.clone());
     let passing = blocking("a test", move || {
         let mut file = Some(Temporary::create(created)?);
-        pass(reader, Encoding::None, file.as_mut(), "x").map(drop)
+        pass(reader, Encoding::None, file.as_mut(), &mut Kept::default(), "x").map(drop)
     });
     let cancelling = async {
         while !seen.exists() {

@@ -4,6 +4,7 @@ mod compare;
 mod confirmed;
 mod content;
 mod fetch;
+mod follow;
 mod gap;
 mod history;
 mod locate;
@@ -11,6 +12,7 @@ mod open;
 mod pipeline;
 mod prefetch;
 mod push;
+mod reading;
 mod temporary;
 
 /// How files are read, in bytes.
@@ -23,8 +25,10 @@ pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use compare::compare_with_archived;
 pub use confirmed::ConfirmedFiles;
 pub use fetch::{FetchOptions, Fetched, fetch, locate_sound, verify};
+pub use follow::{ArchivedWal, Followed, RecordVisitor, Stop};
 pub use gap::{Continuation, continuation};
 pub use history::history;
 pub use locate::{KeyEnding, Located, locate};
@@ -32,3 +36,4 @@ pub use open::{Archiving, open};
 pub use pipeline::{FileIdentity, Pipeline};
 pub use prefetch::{Position, PrefetchDirectory, Taken, prefetch_ahead};
 pub use push::{PushOptions, PushOutcome, Pushed, Pusher};
+pub use reading::ReadingProgress;

@@ -12,7 +12,7 @@ use super::{Position, PrefetchDirectory};
 use crate::error::{ErrorKind, Result};
 use crate::postgres::{SegmentNumber, SegmentSize, WalFileName, WalSegment};
 use crate::store::ObjectStore;
-use crate::wal::fetch::{FetchOptions, Sound, read_object};
+use crate::wal::fetch::{FetchOptions, Sink, Sound, read_object};
 
 /// How often the position is looked at: while the server asks for WAL, and after
 /// it has not for a while.
@@ -203,7 +203,7 @@ impl<'a> Ahead<'a> {
             let _ = fs::write(self.directory.running(&name), "");
             let part = self.directory.part(&name);
             self.tasks.spawn(async move {
-                let read = read_object(&*store, &key, encoding, &name, &options, Some(&part));
+                let read = read_object(&*store, &key, encoding, &name, &options, Sink::File(&part));
                 let result = read.await;
                 (name, result)
             });

@@ -10,13 +10,20 @@
 //! last the sentinel. Whatever fails before it leaves no backup, only garbage under the
 //! backup's name.
 //!
+//! Of that WAL it is proved that it is this server's own: a copy of a cluster that archives to
+//! the same prefix writes segments of the same names (`foreign_wal` before the first upload,
+//! `proof` before the sentinel).
+//!
 //! How the tars get there is in `partitions` and `small_tars`, with `stored_tar` below
 //! both; the JSON objects and the manifest are made in `documents`.
 
 mod documents;
+mod foreign_wal;
 mod needed_wal;
 mod open_uploads;
 mod partitions;
+mod pg_wal;
+mod proof;
 mod small_tars;
 mod stored_tar;
 
@@ -36,12 +43,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
 use crate::postgres::{
-    Lsn, ManifestFile, SegmentSize, SystemIdentifier, TimelineId, WalSegment, tablespace_map,
+    BackupLabel, Lsn, ManifestFile, SegmentSize, SystemIdentifier, TimelineId, WalSegment,
+    tablespace_map,
 };
 use crate::sentinel::{self, FilesMetadata};
 use crate::store::{ListRequest, ObjectStore, PutOutcome};
 use crate::tasks::blocking;
 use crate::transfer::Uploaded;
+
+/// What mends an archive to which two servers with one history write.
+const OWN_PREFIX: &str = "Give this server a prefix of its own; or, if it should go on where the archive ends, restore it from the archive.";
 
 /// How a base backup is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +128,7 @@ impl BackupPush {
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] when the store has objects of a backup that began
-    /// in the same WAL segment.
+    /// in the same WAL segment, or WAL from there on that is not this server's.
     pub async fn begin(
         store: Arc<dyn ObjectStore>,
         start: BackupStart,
@@ -145,6 +156,7 @@ impl BackupPush {
                 "Another backup began in the same WAL segment. Take this one again when the server has written more WAL.",
             ));
         }
+        foreign_wal::refuse_foreign_wal(&store, &start).await?;
         let note = open_uploads::claim(&*store, &start, &name, &notices).await?;
         Ok(BackupPush {
             store,
@@ -191,11 +203,11 @@ impl BackupPush {
         self.push_control_file().await
     }
 
-    /// After `pg_backup_stop`: label, metadata, all WAL in the archive, and last
-    /// the sentinel. Returns the backup's name.
+    /// After `pg_backup_stop`: label, metadata, all WAL in the archive and proved to be
+    /// this server's, and last the sentinel. Returns the backup's name.
     ///
     /// # Errors
-    /// Those of the store, and [`ErrorKind::Cancelled`]: there is no sentinel then.
+    /// Those of the store, [`ErrorKind::Conflict`] for WAL that is not this server's, and [`ErrorKind::Cancelled`]: there is no sentinel then.
     pub async fn finish(mut self, stop: BackupStop) -> Result<String> {
         // From here on transactions are behind the backup, however long its WAL takes.
         let stopped = OffsetDateTime::now_utc();
@@ -208,8 +220,10 @@ impl BackupPush {
                 self.tablespaces.entry(mapped.oid).or_insert(location);
             }
         }
+        let label = BackupLabel::parse(&stop.backup_label)?;
         self.push_label(stop.backup_label, stop.tablespace_map, stopped).await?;
         self.wait_for_wal(stop.stop_lsn).await?;
+        self.prove_wal(stop.stop_lsn, &label).await?;
 
         self.progress.set_phase(Phase::Finishing);
         let sentinel = self.sentinel(stop.stop_lsn, stopped);

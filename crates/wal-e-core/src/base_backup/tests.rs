@@ -15,14 +15,16 @@ use crate::codec::{Compression, Compressor, Decompressor, Encoding};
 use crate::error::{ErrorKind, Result};
 use crate::layout;
 use crate::notice;
-use crate::postgres::{
-    BackupManifest, Lsn, SegmentSize, SystemIdentifier, TimelineId, WalFileName, control_file,
-};
+use crate::postgres::wal_sample::{CLUSTER, SEGMENT_SIZE, WalWriter};
+use crate::postgres::{BackupManifest, Lsn, TimelineId, WalFileName, control_file};
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, list_all};
 
 const NO_ATTRIBUTES: Attributes = Attributes { content_xxh128: None, upload_id: None };
+const LABEL: &str = "START WAL LOCATION: 0/200028 (file 000000010000000000000002)\n\
+                     CHECKPOINT LOCATION: 0/200060\nBACKUP METHOD: streamed\n\
+                     BACKUP FROM: primary\n";
 const NAME: &str = "base_000000010000000000000002";
 
 /// A directory tree in the shape of a cluster, and a store that already has the
@@ -38,14 +40,16 @@ struct Fixture {
 }
 
 fn control(checkpoint: Lsn) -> Vec<u8> {
-    control_file::sample(SystemIdentifier(42), 16 << 20, checkpoint)
+    control_file::sample(CLUSTER, 1 << 20, checkpoint)
 }
 
 impl Fixture {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (data, space) = (dir.path().join("data"), dir.path().join("space"));
-        for directory in ["base/1", "base/5", "global", "pg_wal", "pg_tblspc", "pg_xact"] {
+        for directory in
+            ["base/1", "base/5", "global", "pg_wal/archive_status", "pg_tblspc", "pg_xact"]
+        {
             fs::create_dir_all(data.join(directory)).unwrap();
         }
         fs::create_dir_all(space.join("PG_15_202209061/5")).unwrap();
@@ -65,7 +69,7 @@ impl Fixture {
         ] {
             fs::write(data.join(file), content).unwrap();
         }
-        fs::write(data.join("global/pg_control"), control(Lsn(0x200_0060))).unwrap();
+        fs::write(data.join("global/pg_control"), control(Lsn(0x20_0060))).unwrap();
         let memory = MemoryStore::with_page_size(3);
         let fixture = Fixture {
             dir,
@@ -85,9 +89,21 @@ impl Fixture {
     }
 
     async fn archive_as(&self, segment: &str, encoding: Encoding) {
+        let log = WalWriter::of_backup(Lsn(0x20_0028), Lsn(0x30_0100));
+        let content = log.segments().into_iter().find(|(name, _)| name == segment).unwrap().1;
+        self.put_wal(segment, encoding, &content).await;
+        let mark = self.data().join(format!("pg_wal/archive_status/{segment}.done"));
+        fs::write(mark, "").unwrap();
+    }
+
+    async fn put_wal(&self, segment: &str, encoding: Encoding, content: &[u8]) {
         let name: WalFileName = segment.parse().unwrap();
         let key = layout::wal_file(&name, encoding);
-        let put = self.memory.put(&key, "wal".into(), PutMode::CreateOnly, &NO_ATTRIBUTES);
+        let mut writer =
+            Compressor::new(Vec::new(), Compression::new(encoding, None).unwrap()).unwrap();
+        writer.write_all(content).unwrap();
+        let body = writer.finish().unwrap();
+        let put = self.memory.put(&key, body.into(), PutMode::Replace, &NO_ATTRIBUTES);
         let _ = put.await.unwrap();
     }
 
@@ -98,12 +114,12 @@ impl Fixture {
     async fn push(&self) -> Result<String> {
         let (notices, _queue) = notice::channel();
         let start = BackupStart {
-            start_lsn: Lsn(0x200_0028),
+            start_lsn: Lsn(0x20_0028),
             timeline: TimelineId(1),
-            segment_size: SegmentSize::DEFAULT,
+            segment_size: SEGMENT_SIZE,
             data_directory: self.data(),
             pg_version: 150_018,
-            system_identifier: SystemIdentifier(42),
+            system_identifier: CLUSTER,
             start_time: OffsetDateTime::now_utc(),
             data_checksums: false,
             permanent: true,
@@ -129,8 +145,8 @@ impl Fixture {
             progress.partitions_total.load(Ordering::Relaxed)
         );
         push.finish(BackupStop {
-            stop_lsn: Lsn(0x300_0100),
-            backup_label: "START WAL LOCATION: 0/2000028\n".to_owned(),
+            stop_lsn: Lsn(0x30_0100),
+            backup_label: LABEL.to_owned(),
             tablespace_map: format!(
                 "16384 {}\n{}",
                 self.dir.path().join("space").display(),
@@ -176,7 +192,7 @@ impl Fixture {
         assert_eq!(fetched.name, NAME);
         let mut expected = files(&self.data());
         expected.remove("postmaster.pid");
-        expected.insert("backup_label".into(), b"START WAL LOCATION: 0/2000028\n".to_vec());
+        expected.insert("backup_label".into(), LABEL.into());
         let new_space = self.dir.path().join("restored_space");
         let map = format!("16384 {}\n", new_space.display());
         expected.insert("tablespace_map".into(), map.into());
@@ -232,7 +248,7 @@ fn is_listed(manifest: &[u8], files: &BTreeMap<String, Vec<u8>>) {
     let manifest = BackupManifest::parse(manifest).unwrap();
     assert_eq!(manifest.system_identifier, None);
     let range = manifest.wal_ranges[0];
-    assert_eq!((range.start_lsn, range.end_lsn), (Lsn(0x200_0028), Lsn(0x300_0100)));
+    assert_eq!((range.start_lsn, range.end_lsn), (Lsn(0x20_0028), Lsn(0x30_0100)));
     assert_eq!((range.timeline, manifest.wal_ranges.len()), (TimelineId(1), 1));
     assert_eq!(manifest.files.len(), files.len());
     for (path, content) in files {
@@ -284,7 +300,7 @@ async fn a_tablespace_that_is_dropped_while_the_backup_begins_does_not_spoil_it(
 async fn a_control_file_that_is_just_being_written_is_read_again() {
     let fixture = Fixture::new().await;
     let path = fixture.data().join("global/pg_control");
-    let mut torn = control(Lsn(0x200_0060));
+    let mut torn = control(Lsn(0x20_0060));
     torn[32] ^= 1;
     fs::write(&path, torn).unwrap();
     let written = async {
@@ -359,7 +375,7 @@ async fn the_objects_are_those_that_wal_g_reads() {
     assert_eq!(backups.len(), 1);
     let backup = &backups[0];
     assert_eq!((backup.name.as_str(), backup.permanent), (NAME, true));
-    assert_eq!((backup.start_lsn, backup.stop_lsn), (Some(Lsn(0x200_0028)), Some(Lsn(0x300_0100))));
+    assert_eq!((backup.start_lsn, backup.stop_lsn), (Some(Lsn(0x20_0028)), Some(Lsn(0x30_0100))));
     assert_eq!(backup.timeline, TimelineId(1));
     assert!(backup.compressed_bytes.unwrap() < backup.uncompressed_bytes.unwrap());
 }
@@ -423,7 +439,7 @@ async fn a_backup_that_fails_anywhere_leaves_no_sentinel_and_no_open_upload() {
         (Operation::Put, 4),
         (Operation::Put, 8),
         (Operation::List, 1),
-        (Operation::Head, 2),
+        (Operation::List, 3),
     ] {
         let fixture = Fixture::new().await;
         let refuse = Fault::Refuse(ErrorKind::Denied);
@@ -443,7 +459,7 @@ async fn the_sentinel_waits_for_the_wal() {
     let last: WalFileName = "000000010000000000000003".parse().unwrap();
     fixture.memory.delete(&layout::wal_file(&last, Encoding::Lz4)).await.unwrap();
     let waiting = async {
-        while fixture.store.calls(Operation::Head) < 4 {
+        while fixture.store.calls(Operation::List) < 5 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(list(&fixture.memory).await.unwrap().is_empty(), "listed before its WAL is there");
@@ -483,12 +499,84 @@ async fn wal_counts_as_archived_in_any_encoding_that_can_be_read() {
 }
 
 #[tokio::test]
+async fn wal_is_waited_for_with_listings_alone() {
+    let fixture = Fixture::new().await;
+    fixture.push().await.unwrap();
+    // The name, WAL of others, all WAL from start to stop, and the encoding of the first.
+    assert_eq!(fixture.store.calls(Operation::List), 4);
+    // The sentinel of that name, and no segment.
+    assert_eq!(fixture.store.calls(Operation::Head), 1);
+}
+
+#[tokio::test]
+async fn a_backup_is_refused_where_the_archive_has_wal_of_another_copy() {
+    let segments = ["000000010000000000000002", "000000010000000000000003"];
+    let marks = |fixture: &Fixture| fixture.data().join("pg_wal/archive_status");
+    // Not finished by this server.
+    for unfinished in segments {
+        let fixture = Fixture::new().await;
+        for segment in segments.iter().filter(|segment| **segment >= unfinished) {
+            fs::remove_file(marks(&fixture).join(format!("{segment}.done"))).unwrap();
+            fs::write(fixture.data().join("pg_wal").join(segment), "being written").unwrap();
+        }
+        let error = fixture.push().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(error.message().contains(unfinished) && error.hint().is_some(), "{error}");
+        assert!(fixture.keys().await.iter().all(|key| key.starts_with("wal_005/")));
+        // The primary of a standby is ahead of it.
+        fs::write(fixture.data().join("standby.signal"), "").unwrap();
+        for segment in segments {
+            let _ = fs::remove_file(fixture.data().join("pg_wal").join(segment));
+        }
+        fixture.push().await.unwrap();
+    }
+    // Finished with other content.
+    let fixture = Fixture::new().await;
+    fs::write(fixture.data().join("pg_wal").join(segments[1]), "other").unwrap();
+    let error = fixture.push().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.message().contains(segments[1]), "{error}");
+}
+
+#[tokio::test]
+async fn a_backup_is_not_completed_with_wal_of_another_copy() {
+    let last = "000000010000000000000003";
+    let name: WalFileName = last.parse().unwrap();
+    let key = layout::wal_file(&name, Encoding::Lz4);
+    let own = WalWriter::of_backup(Lsn(0x20_0028), Lsn(0x30_0100)).segments().remove(1).1;
+    // As long as its end record, without it; and with other content after the end.
+    let mut other = WalWriter::new(1, 3);
+    other.noise(500);
+    other.switch();
+    let mut longer = own.clone();
+    longer[0x8000] ^= 1;
+    for (content, has_own) in [(other.segments().remove(0).1, false), (longer, true)] {
+        let fixture = Fixture::new().await;
+        fixture.memory.delete(&key).await.unwrap();
+        if has_own {
+            fs::write(fixture.data().join("pg_wal").join(last), &own).unwrap();
+        }
+        let waiting = async {
+            while fixture.store.calls(Operation::List) < 4 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            fixture.put_wal(last, Encoding::Lz4, &content).await;
+        };
+        let (result, ()) = tokio::join!(fixture.push(), waiting);
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(error.message().contains(last) && error.hint().is_some(), "{error}");
+        assert!(list(&fixture.memory).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_cancelled_backup_ends_without_a_sentinel() {
     let fixture = Fixture::new().await;
     let last: WalFileName = "000000010000000000000003".parse().unwrap();
     fixture.memory.delete(&layout::wal_file(&last, Encoding::Lz4)).await.unwrap();
     let cancel = async {
-        while fixture.store.calls(Operation::Head) < 3 {
+        while fixture.store.calls(Operation::List) < 4 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         fixture.cancel.cancel();

@@ -5,8 +5,8 @@
 //! Looked at are: the JSON objects and whether they agree (`documents`); each tar
 //! to the end of its frame, its form and its members (`tar_content`); all files
 //! against the lists that the backup has of them (`inventory`); `pg_control`,
-//! label and tablespace map (`cluster_files`); and the WAL from start to stop
-//! (`needed_wal`). Of a delta, the backups that it builds on, too. What passes is at
+//! label and tablespace map (`cluster_files`); and the WAL from start to stop, from
+//! record to record (`needed_wal`). Of a delta, the backups that it builds on, too. What passes is at
 //! last looked at as a restore does before it writes.
 
 mod cluster_files;
@@ -206,9 +206,10 @@ impl Verification {
         let manifest_url = url(&layout::backup_manifest(name));
         let cluster_files = inventory.finish(&files_url, &manifest_url, report);
         let directory = self.store.url(&layout::backup_directory(name));
-        let segment_size = cluster_files.verify(name, &directory, &sentinel, report);
+        let (label, segment_size) = cluster_files.verify(name, &directory, &sentinel, report);
         if with_wal {
-            needed_wal::verify(self, name, &sentinel, segment_size, report).await?;
+            let backup = needed_wal::Backup { name, sentinel: &sentinel, label: label.as_ref() };
+            needed_wal::verify(self, backup, segment_size, report).await?;
         }
         Ok(sentinel.delta_from)
     }

@@ -6,24 +6,26 @@ use super::{BackupPush, BackupStart};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::notice::Level;
-use crate::postgres::{Lsn, WalFileName, WalSegment};
-use crate::wal;
+use crate::postgres::{Lsn, SegmentNumber, WalFileKind, WalFileName, WalSegment};
+use crate::store::ListRequest;
 
 impl BackupPush {
     /// Waits until the archive has every segment from start to stop: without
     /// them the backup could not be made consistent.
     pub(super) async fn wait_for_wal(&self, stop_lsn: Lsn) -> Result<()> {
         let BackupStart { timeline, segment_size, start_lsn, .. } = self.start;
-        let mut segment = WalSegment::containing(timeline, start_lsn, segment_size);
+        let mut first = WalSegment::containing(timeline, start_lsn, segment_size);
         let last = WalSegment::before(timeline, stop_lsn, segment_size);
         let mut waited = Duration::ZERO;
         let mut pause = SHORTEST_PAUSE;
-        while segment <= last {
-            let name = WalFileName::segment(segment, segment_size);
-            if self.is_archived(&name).await? {
-                segment = segment.next();
+        loop {
+            let missing = self.first_missing(first, last.number).await?;
+            if missing > last.number {
+                return Ok(());
+            }
+            if missing > first.number {
+                first.number = missing;
                 pause = SHORTEST_PAUSE;
-                continue;
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => waited += pause,
@@ -32,6 +34,7 @@ impl BackupPush {
             pause = (pause * 2).min(LONGEST_PAUSE);
             if waited >= REMIND_AFTER {
                 waited = Duration::ZERO;
+                let name = WalFileName::segment(first, segment_size);
                 self.notices.send(
                     Level::Warning,
                     format!(
@@ -45,23 +48,50 @@ impl BackupPush {
                 );
             }
         }
-        Ok(())
     }
 
-    /// The archiver may compress in another way than this backup.
-    async fn is_archived(&self, name: &WalFileName) -> Result<bool> {
-        let likely = layout::wal_file(name, self.options.compression.encoding());
-        if self.store.head(&likely).await?.is_some() {
-            return Ok(true);
-        }
-        match wal::locate(&*self.store, name).await? {
-            Some(located) => {
-                // A backup that only another program could replay is none of ours.
-                located.encoding.readable(&self.store.url(located.key.as_str()))?;
-                Ok(true)
+    /// The first segment from `first` on that the archive lacks, in whatever encoding;
+    /// one after `last` when it has all of them. It lists them, which is one request for
+    /// a thousand segments.
+    async fn first_missing(&self, first: WalSegment, last: SegmentNumber) -> Result<SegmentNumber> {
+        let size = self.start.segment_size;
+        let request = ListRequest {
+            prefix: layout::wal_of_timeline(first.timeline),
+            start_after: Some(layout::before_wal_file(&WalFileName::segment(first, size))),
+            shallow: true,
+        };
+        let mut expected = first.number;
+        // An object of the expected segment that cannot be read; another one may follow.
+        let mut foreign = None;
+        let mut page = None;
+        'pages: loop {
+            let answer = self.store.list(&request, page).await?;
+            for object in answer.objects {
+                let Some((name, encoding)) = layout::wal_file_of(&object.key) else { continue };
+                let number = name.segment_number(size);
+                let Some(number) = number.filter(|_| name.kind() == WalFileKind::Segment) else {
+                    continue;
+                };
+                if number > expected || expected > last {
+                    break 'pages;
+                }
+                if number == expected {
+                    match encoding.readable(&self.store.url(object.key.as_str())) {
+                        Ok(_) => {
+                            expected = SegmentNumber(expected.0 + 1);
+                            foreign = None;
+                        }
+                        Err(error) => foreign = Some(error),
+                    }
+                }
             }
-            None => Ok(false),
+            page = answer.next;
+            if page.is_none() {
+                break;
+            }
         }
+        // A backup that only another program could replay is none of ours.
+        foreign.map_or(Ok(expected), Err)
     }
 }
 

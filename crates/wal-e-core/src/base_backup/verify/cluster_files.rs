@@ -25,19 +25,19 @@ pub(super) struct ClusterFiles {
 }
 
 impl ClusterFiles {
-    /// Looks into the files of the backup `name`, whose objects are below
-    /// `directory`. Returns the size of the cluster's WAL segments, if they tell it.
+    /// Looks into the files of the backup `name`, whose objects are below `directory`.
+    /// Returns its label and the size of the cluster's WAL segments, as far as they tell.
     pub(super) fn verify(
         &self,
         name: &str,
         directory: &str,
         sentinel: &Sentinel,
         report: &mut Report,
-    ) -> Option<SegmentSize> {
+    ) -> (Option<BackupLabel>, Option<SegmentSize>) {
         let label = self.label(name, directory, sentinel, report);
         let control = self.control(directory, sentinel, label.as_ref(), report);
         self.tablespace_map(directory, sentinel, report);
-        control.and_then(|control| control.segment_size)
+        (label, control.and_then(|control| control.segment_size))
     }
 
     fn file(&self, path: &str) -> Option<&KeptFile> {

@@ -9,6 +9,7 @@ use super::*;
 use crate::base_backup::{BackupPush, BackupStart, BackupStop, Progress, PushOptions, Taker};
 use crate::codec::{Compression, Compressor, Decompressor};
 use crate::notice;
+use crate::postgres::wal_sample::WalWriter;
 use crate::postgres::{Lsn, SegmentSize, TimelineId, WalFileName, control_file};
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
@@ -56,10 +57,12 @@ impl Fixture {
         let memory = MemoryStore::with_page_size(3);
         let store = FaultyStore::new(memory.clone());
         let fixture = Fixture { _directory: directory, memory, store, encoding };
-        for (number, name) in SEGMENTS.into_iter().enumerate() {
-            let name: WalFileName = name.parse().unwrap();
-            let content = sample::segment(&name, number as u32 + 1);
-            fixture.put(&layout::wal_file(&name, encoding), fixture.encode(&content)).await;
+        let marks = data.join("pg_wal/archive_status");
+        fs::create_dir(&marks).unwrap();
+        for (name, content) in WalWriter::of_backup(Lsn(0x20_0028), Lsn(0x40_0100)).segments() {
+            fs::write(marks.join(format!("{name}.done")), "").unwrap();
+            let key = layout::wal_file(&name.parse().unwrap(), encoding);
+            fixture.put(&key, fixture.encode(&content)).await;
         }
         let map = format!("16384 {}\n", space.display());
         fixture.push(data, map).await;
@@ -414,6 +417,46 @@ async fn every_segment_from_start_to_stop_is_read() {
     fixture.change_text(&layout::sentinel(NAME), &stop, "\"FinishLSN\":9223372036854775807").await;
     let failures = fixture.failures().await;
     assert!(failures.iter().any(|(check, _)| *check == "wal"), "{failures:#?}");
+}
+
+#[tokio::test]
+async fn wal_of_another_history_is_told_by_its_records() {
+    let (start, stop) = (Lsn(0x20_0028), Lsn(0x40_0100));
+    // One without the backup's checkpoint, one without its end, one that goes on elsewhere.
+    let mut without_checkpoint = WalWriter::new(1, 2);
+    without_checkpoint.noise(32);
+    without_checkpoint.noise(88 + 2);
+    without_checkpoint.switch();
+    without_checkpoint.switch();
+    without_checkpoint.noise(152);
+    without_checkpoint.backup_end(start);
+    without_checkpoint.switch();
+    let mut without_end = WalWriter::new(1, 2);
+    without_end.noise(32);
+    without_end.checkpoint(start);
+    without_end.switch();
+    without_end.switch();
+    without_end.noise(152);
+    without_end.noise(16);
+    assert!(without_end.position() >= stop);
+    without_end.switch();
+    let mut elsewhere = WalWriter::new(1, 3);
+    elsewhere.noise(1_500_000);
+    let elsewhere = elsewhere.segments().split_off(1);
+    for (segments, told) in [
+        (without_checkpoint.segments(), "no checkpoint"),
+        (without_end.segments(), "no record of this backup's end"),
+        (elsewhere, "breaks off"),
+    ] {
+        let fixture = Fixture::new().await;
+        for (name, content) in segments {
+            let key = layout::wal_file(&name.parse().unwrap(), fixture.encoding);
+            fixture.put(&key, fixture.encode(&content)).await;
+        }
+        let failures = fixture.failures().await;
+        assert!(failures.iter().all(|(check, _)| *check == "wal"), "{failures:#?}");
+        assert!(failures[0].1.contains(told), "{told}: {failures:#?}");
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::notice::Notices;
 use crate::postgres::configuration::quote;
+use crate::postgres::data_directory::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use crate::postgres::{Configuration, RequiredSettings};
 use crate::recovery::{RecoveryTarget, TargetTimeline};
 
@@ -59,9 +60,6 @@ const HOW_TO_TAKE_OUT: &str = "\
 #     WHERE sourcefile LIKE '%/postgresql.auto.conf'
 #     AND name ~ '^(recovery_(target|end|min)|restore_command|archive_cleanup|primary_|promote_trigger|hot_standby$)' \\gexec
 ";
-
-const RECOVERY_SIGNAL: &str = "recovery.signal";
-const STANDBY_SIGNAL: &str = "standby.signal";
 
 /// The settings that name a target. PostgreSQL refuses a second one that is set, and, until
 /// the first is empty again, even a second one that is empty: PostgreSQL 15 to 18,

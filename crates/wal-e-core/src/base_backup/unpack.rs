@@ -189,7 +189,7 @@ impl<R: Read> Unpacking<'_, R> {
                     self.unpacked.members = None;
                     let content = read_control(&mut self.tar)?;
                     self.check(&path, content.len() as u64, crc32c::crc32c(&content))?;
-                    self.sink.deferred.keep_control(content, member.mode, self.is_control)
+                    self.sink.deferred.keep_control(content, self.is_control)
                 }
                 Some(_) if came_before => Err(comes_twice()),
                 Some(Take::Whole) => self.file(&path, member),
@@ -311,7 +311,7 @@ impl<R: Read> Unpacking<'_, R> {
 }
 
 /// The permissions that PostgreSQL allows: of the owner, and reading for the group.
-pub(super) fn file_mode(mode: u32) -> u32 {
+fn file_mode(mode: u32) -> u32 {
     (mode & 0o750) | 0o600
 }
 

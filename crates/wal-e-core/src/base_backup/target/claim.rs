@@ -65,21 +65,30 @@ impl Target {
             Ok(_) if check_empty(directory)? => Ok(()),
             Ok(_) => Err(self.not_empty(directory)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Some(parent) = directory.parent()
-                    && !parent.as_os_str().is_empty()
-                    && !parent.exists()
-                {
-                    self.make_root(parent)?;
-                }
-                fs::DirBuilder::new()
-                    .mode(0o700)
-                    .create(directory)
-                    .map_err(|error| Error::file("create directory", directory, &error))?;
-                self.made.push(directory.to_owned());
-                Ok(())
+                self.make_parents(directory)?;
+                self.make(directory, 0o700)
             }
             Err(error) => Err(Error::file("read directory", directory, &error)),
         }
+    }
+
+    /// Makes the missing parents as `mkdir -p` does: whoever restores as root gives only
+    /// the data directory to the server's user, who has to get there.
+    fn make_parents(&mut self, directory: &Path) -> Result<()> {
+        let Some(parent) = directory.parent().filter(|parent| !parent.exists()) else {
+            return Ok(());
+        };
+        self.make_parents(parent)?;
+        self.make(parent, 0o755)
+    }
+
+    fn make(&mut self, directory: &Path, mode: u32) -> Result<()> {
+        fs::DirBuilder::new()
+            .mode(mode)
+            .create(directory)
+            .map_err(|error| Error::file("create directory", directory, &error))?;
+        self.made.push(directory.to_owned());
+        Ok(())
     }
 
     fn not_empty(&self, directory: &Path) -> Error {

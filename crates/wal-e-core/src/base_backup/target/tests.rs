@@ -63,6 +63,22 @@ fn two_restores_never_share_a_directory() {
 }
 
 #[test]
+fn parents_are_made_for_all_and_the_directory_for_its_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("lib/postgresql/15/main");
+    let _target = Target::prepare(&data, BTreeMap::new(), false).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    let parents = data.ancestors().skip(1).take(3);
+    let modes: Vec<u32> = parents.map(mode).collect();
+    // What is left of 0755 under the umask.
+    assert!(modes.iter().all(|mode| mode & 0o700 == 0o700), "{modes:?}");
+    let plain = dir.path().join("plain");
+    fs::DirBuilder::new().mode(0o755).create(&plain).unwrap();
+    assert_eq!(modes, [mode(&plain); 3]);
+}
+
+#[test]
 fn nothing_is_made_through_a_link() {
     let dir = tempfile::tempdir().unwrap();
     let target = Target::prepare(&dir.path().join("data"), BTreeMap::new(), false).unwrap();

@@ -39,6 +39,9 @@ pub enum Fault {
     RefuseAfter(Duration, ErrorKind),
     /// It does its work, and then its answer is lost.
     LoseAnswer(ErrorKind),
+    /// [`Operation::Put`], [`Operation::Complete`]: it does its work twice and gives
+    /// the second answer, as a proxy does that sends a request again.
+    Repeat,
     /// [`Operation::Get`]: the body breaks after so many bytes.
     CutBody(u64),
     /// It is slow.
@@ -144,6 +147,23 @@ impl Plan {
         apply(self.next(operation), operation, work).await
     }
 
+    /// [`Plan::run`] for what [`Fault::Repeat`] can do twice.
+    async fn run_repeatable<T, F>(
+        &self,
+        operation: Operation,
+        work: impl Fn() -> F + Send,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send,
+    {
+        let _running = self.running();
+        let fault = self.next(operation);
+        if fault == Some(Fault::Repeat) {
+            work().await?;
+        }
+        apply(fault, operation, work()).await
+    }
+
     /// Counts a call as running until it is dropped.
     fn running(&self) -> Running<'_> {
         let mut state = self.lock();
@@ -167,7 +187,7 @@ async fn apply<T>(
     work: impl Future<Output = Result<T>> + Send,
 ) -> Result<T> {
     match fault {
-        None | Some(Fault::CutBody(_)) => work.await,
+        None | Some(Fault::CutBody(_) | Fault::Repeat) => work.await,
         Some(Fault::Refuse(kind)) => Err(injected(operation, kind)),
         Some(Fault::RefuseAfter(delay, kind)) => {
             tokio::time::sleep(delay).await;
@@ -202,7 +222,8 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
         mode: PutMode,
         attributes: &Attributes,
     ) -> Result<PutOutcome> {
-        self.plan.run(Operation::Put, self.store.put(key, body, mode, attributes)).await
+        let put = || self.store.put(key, body.clone(), mode, attributes);
+        self.plan.run_repeatable(Operation::Put, put).await
     }
 
     async fn begin_multipart(
@@ -280,7 +301,7 @@ impl MultipartUpload for FaultyUpload {
     }
 
     async fn complete(&self) -> Result<PutOutcome> {
-        self.plan.run(Operation::Complete, self.upload.complete()).await
+        self.plan.run_repeatable(Operation::Complete, || self.upload.complete()).await
     }
 
     async fn abort(&self) -> Result<()> {

@@ -2,8 +2,9 @@
 //!
 //! [`RetryingStore`] wraps a store whose every call is one attempt. An attempt
 //! that failed may have done its work all the same: the answer was lost. So
-//! each upload carries a random number of its own, and a repeat that finds the
-//! object there already looks at that number before it says so.
+//! each upload carries a random number of its own, and whoever finds the object
+//! there already looks at that number before it says so. This is done after a
+//! first attempt, too: a proxy on the way may have repeated the request by itself.
 //!
 //! When the store asks for fewer requests, fewer attempts run at the same time:
 //! [`congestion`].
@@ -81,7 +82,7 @@ impl<S: ObjectStore> Shared<S> {
         retry!(self, self.store.head(key))
     }
 
-    /// What an upload's repeat found: its own object, or somebody else's.
+    /// What an upload found in its place: its own object, or that of another one.
     async fn outcome_for(&self, key: &ObjectKey, upload_id: &str) -> Result<PutOutcome> {
         let found = self.head(key).await?.and_then(|info| info.attributes.upload_id);
         Ok(match found.as_deref() == Some(upload_id) {
@@ -119,7 +120,7 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
         loop {
             let put = self.shared.store.put(key, body.clone(), mode, &attributes);
             match self.shared.congestion.run(attempts.attempt(put)).await {
-                Ok(PutOutcome::AlreadyExists) if attempts.failed() => {
+                Ok(PutOutcome::AlreadyExists) => {
                     return self.shared.outcome_for(key, &upload_id).await;
                 }
                 Ok(outcome) => return Ok(outcome),
@@ -238,13 +239,13 @@ impl<S: ObjectStore> MultipartUpload for RetryingUpload<S> {
         let mut attempts = self.shared.attempts();
         loop {
             match self.shared.congestion.run(attempts.attempt(self.upload.complete())).await {
-                Ok(PutOutcome::AlreadyExists) if attempts.failed() => {
+                Ok(PutOutcome::AlreadyExists) => {
                     return self.shared.outcome_for(&self.key, &self.upload_id).await;
                 }
                 Ok(outcome) => return Ok(outcome),
-                // The first attempt may have ended the upload. Servers say that
-                // in their own ways: Garage answers 404, s3s-fs 403.
-                Err(error) if attempts.failed() && !error.is_transient() => {
+                // The same request may have ended the upload before. Servers say
+                // that in their own ways: Garage answers 404, s3s-fs 403.
+                Err(error) if !error.is_transient() => {
                     return self.outcome_after_end(error).await;
                 }
                 Err(error) => attempts.wait_after(error).await?,

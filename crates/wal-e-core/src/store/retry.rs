@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -43,6 +44,8 @@ struct Shared<S> {
     patience: Patience,
     speaker: Speaker,
     congestion: Arc<Congestion>,
+    /// Whether any call has succeeded.
+    has_worked: AtomicBool,
 }
 
 impl<S: ObjectStore> RetryingStore<S> {
@@ -51,7 +54,9 @@ impl<S: ObjectStore> RetryingStore<S> {
     pub fn new(store: S, patience: Patience, notices: Notices) -> Self {
         let congestion = Congestion::new(notices.clone());
         let speaker = Speaker::new(notices);
-        RetryingStore { shared: Arc::new(Shared { store, patience, speaker, congestion }) }
+        let has_worked = AtomicBool::new(false);
+        let shared = Shared { store, patience, speaker, congestion, has_worked };
+        RetryingStore { shared: Arc::new(shared) }
     }
 }
 
@@ -75,7 +80,7 @@ macro_rules! retry {
 
 impl<S: ObjectStore> Shared<S> {
     fn attempts(&self) -> Attempts<'_> {
-        self.patience.attempts(&self.speaker)
+        self.patience.attempts(&self.speaker, &self.has_worked)
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {

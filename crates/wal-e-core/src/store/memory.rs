@@ -1,7 +1,7 @@
 //! Objects in memory: the store of the tests.
 //!
 //! It keeps the whole contract, strictly: create-only is atomic, a multipart
-//! upload with a gap is refused, and an upload that was neither completed nor
+//! upload with a gap or with too many parts is refused, and an upload that was neither completed nor
 //! aborted can be seen with [`MemoryStore::open_uploads`].
 
 use std::collections::BTreeMap;
@@ -21,6 +21,9 @@ use crate::layout::ObjectKey;
 
 /// As S3 does it.
 const DEFAULT_PAGE_SIZE: usize = 1000;
+
+/// S3 takes no more for one object.
+const MOST_PARTS: u32 = 10_000;
 
 /// The size of the pieces in which an object is handed out.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -274,6 +277,10 @@ impl MemoryUpload {
 #[async_trait]
 impl MultipartUpload for MemoryUpload {
     async fn put_part(&self, number: u32, offset: u64, body: Bytes) -> Result<()> {
+        if number > MOST_PARTS {
+            let message = format!("part {number} of \"{}\" is too many", url(self.key.as_str()));
+            return Err(Error::new(ErrorKind::Config, message));
+        }
         let mut state = self.store.lock();
         let upload = state.uploads.get_mut(&self.number).ok_or_else(|| self.gone())?;
         upload.parts.insert(number, (offset, body));

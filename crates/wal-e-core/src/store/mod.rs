@@ -248,8 +248,8 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
 #[async_trait]
 pub trait MultipartUpload: fmt::Debug + Send + Sync {
     /// Stores one part: `number` counts from 1, `offset` is where it begins in
-    /// the object. Parts may be sent at the same time and in any order; all but
-    /// the last have the same size.
+    /// the object. Parts may be sent at the same time and in any order; none but the
+    /// last is smaller than one before it.
     async fn put_part(&self, number: u32, offset: u64, body: Bytes) -> Result<()>;
 
     /// Makes the object visible. There must be at least one part, which may be

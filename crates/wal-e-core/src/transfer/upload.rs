@@ -24,8 +24,20 @@ pub const MIN_PART_SIZE_BYTES: usize = 5 * 1024 * 1024;
 /// How long an upload that is given up may take to clean up after itself.
 const CLEAN_UP_TIME: Duration = Duration::from_secs(5);
 
-/// The most parts that S3 takes for one object.
-const MAX_PARTS: u64 = 10_000;
+/// How many of the 10,000 parts that S3 takes for one object have the same size, which
+/// is meant for all of an object whose size was foreseen. Some servers (Cloudflare R2)
+/// take no others, so that this is left only where the object would not fit.
+const EQUAL_PARTS: u64 = 8_000;
+
+/// After those, the size of the parts doubles so often: an object may have fifty times
+/// the size that was foreseen, or two terabytes.
+const DOUBLE_EVERY: u64 = 200;
+
+/// The size of the part of this number, counted from 1, where the first has `first_bytes`.
+fn part_size_bytes(first_bytes: usize, number: u64) -> usize {
+    let doublings = number.saturating_sub(EQUAL_PARTS).div_ceil(DOUBLE_EVERY);
+    (0..doublings).fold(first_bytes, |bytes, _| bytes.saturating_mul(2))
+}
 
 /// What is to be uploaded, and how.
 #[derive(Debug, Clone)]
@@ -36,7 +48,8 @@ pub struct Upload {
     pub mode: PutMode,
     /// Kept with the object.
     pub attributes: Attributes,
-    /// Size of the buffers, and of the parts of an object that is larger than one.
+    /// Size of the buffers, and of the parts of an object that is larger than one. Of one
+    /// that turns out much larger than was foreseen, later parts are larger.
     pub part_size_bytes: usize,
     /// Ends the upload and leaves nothing of it.
     pub cancel: CancellationToken,
@@ -57,7 +70,7 @@ impl Upload {
     /// With parts large enough for an object of up to `bytes`.
     #[must_use]
     pub fn sized_for(mut self, bytes: u64) -> Self {
-        let needed = usize::try_from(bytes / (MAX_PARTS * 9 / 10)).unwrap_or(usize::MAX);
+        let needed = usize::try_from(bytes.div_ceil(EQUAL_PARTS)).unwrap_or(usize::MAX);
         self.part_size_bytes = self.part_size_bytes.max(needed);
         self
     }
@@ -101,7 +114,9 @@ where
     let mut writer = PartWriter {
         sender,
         buffers,
+        first_part_bytes: upload.part_size_bytes,
         part_size_bytes: upload.part_size_bytes,
+        parts: 0,
         filling: None,
         cancel: upload.cancel.clone(),
     };
@@ -274,7 +289,11 @@ pub struct PartWriter {
     sender: mpsc::Sender<Bytes>,
     /// Empty ones; closed when the upload has ended.
     buffers: mpsc::Receiver<BytesMut>,
+    first_part_bytes: usize,
+    /// Of the part that is being filled.
     part_size_bytes: usize,
+    /// How many parts were begun.
+    parts: u64,
     filling: Option<BytesMut>,
     cancel: CancellationToken,
 }
@@ -310,6 +329,8 @@ impl Write for PartWriter {
             None => {
                 let mut empty = self.buffers.blocking_recv().ok_or_else(|| self.closed())?;
                 empty.clear();
+                self.parts += 1;
+                self.part_size_bytes = part_size_bytes(self.first_part_bytes, self.parts);
                 // Memory that is not written to is not used: the size is no waste.
                 empty.reserve(self.part_size_bytes);
                 self.filling.insert(empty)

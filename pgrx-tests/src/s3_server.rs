@@ -51,6 +51,7 @@ struct Shared {
     secret_key: Mutex<String>,
     refusal: Mutex<Option<Refusal>>,
     ignores_create_only: AtomicBool,
+    refuses_to_list_uploads: AtomicBool,
     min_part_size: AtomicUsize,
     page_size: AtomicUsize,
 }
@@ -107,6 +108,7 @@ impl S3Server {
             secret_key: Mutex::new(SECRET_KEY.to_owned()),
             refusal: Mutex::default(),
             ignores_create_only: AtomicBool::new(false),
+            refuses_to_list_uploads: AtomicBool::new(false),
             min_part_size: AtomicUsize::new(5 * 1024 * 1024),
             page_size: AtomicUsize::new(100),
         });
@@ -151,6 +153,12 @@ impl S3Server {
     /// Garage does.
     pub fn ignore_create_only(&self, ignore: bool) {
         self.shared.ignores_create_only.store(ignore, Ordering::Relaxed);
+    }
+
+    /// Whether uploads in parts may not be listed, as for a key without the permission
+    /// `s3:ListBucketMultipartUploads`.
+    pub fn refuse_to_list_uploads(&self, refuse: bool) {
+        self.shared.refuses_to_list_uploads.store(refuse, Ordering::Relaxed);
     }
 
     /// What every part but the last must have at least, in bytes; S3's 5 MiB at first.

@@ -151,6 +151,13 @@ pub fn backup_directory(backup: &str) -> String {
     format!("{BASE_BACKUPS}/{backup}/")
 }
 
+/// The beginning of the keys of a backup, from one of them; `None` for what is no
+/// backup's, and for sentinels.
+pub fn backup_directory_of(key: &ObjectKey) -> Option<String> {
+    let (backup, _) = key.0.strip_prefix(BASE_BACKUPS)?.strip_prefix('/')?.split_once('/')?;
+    Some(backup_directory(backup))
+}
+
 /// Times, sizes and LSNs of a backup.
 pub fn metadata(backup: &str) -> ObjectKey {
     ObjectKey(format!("{BASE_BACKUPS}/{backup}/metadata.json"))
@@ -280,6 +287,16 @@ mod tests {
                 let found = tar_of(&tar_partition("base_x", &file_name));
                 assert_eq!(found, Some((kind, StoredEncoding::Readable(encoding))), "{file_name}");
             }
+        }
+    }
+
+    #[test]
+    fn a_key_tells_the_backup_that_it_belongs_to() {
+        for own in [metadata("base_x"), tar_partition("base_x", "part_001.tar")] {
+            assert_eq!(backup_directory_of(&own), Some(backup_directory("base_x")));
+        }
+        for other in ["basebackups_005/base_x_backup_stop_sentinel.json", "wal_005/a/b"] {
+            assert_eq!(backup_directory_of(&key(other)), None);
         }
     }
 

@@ -28,7 +28,6 @@ use std::sync::atomic::Ordering;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::unfinished::{Note, Taker};
 use super::walk::{self, Listing};
 use super::{Phase, Progress, partition};
 use crate::codec::Compression;
@@ -41,7 +40,8 @@ use crate::postgres::{
 use crate::sentinel::{self, FilesMetadata};
 use crate::store::{ListRequest, ObjectStore, PutOutcome};
 use crate::tasks::blocking;
-use crate::transfer::Uploaded;
+use crate::transfer::{UploadNote, Uploaded};
+pub use open_uploads::Taker;
 
 /// How a base backup is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub struct BackupStop {
 pub struct BackupPush {
     store: Arc<dyn ObjectStore>,
     name: String,
-    note: Option<Note>,
+    note: Option<Arc<UploadNote>>,
     start: BackupStart,
     options: PushOptions,
     progress: Arc<Progress>,

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,13 +14,15 @@ use super::*;
 use crate::codec::{Compression, Compressor, Decompressor, Encoding};
 use crate::error::{ErrorKind, Result};
 use crate::layout;
-use crate::notice;
+use crate::notice::{self, Notices};
 use crate::postgres::{
-    BackupManifest, Lsn, SegmentSize, SystemIdentifier, TimelineId, WalFileName, control_file,
+    BackupManifest, Lsn, SegmentSize, ServerStart, SystemIdentifier, TimelineId, WalFileName,
+    control_file,
 };
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, list_all};
+use crate::transfer::{Open, UploadNote};
 
 const NO_ATTRIBUTES: Attributes = Attributes { content_xxh128: None, upload_id: None };
 const NAME: &str = "base_000000010000000000000002";
@@ -97,6 +99,10 @@ impl Fixture {
 
     async fn push(&self) -> Result<String> {
         let (notices, _queue) = notice::channel();
+        self.push_telling(notices).await
+    }
+
+    async fn push_telling(&self, notices: Notices) -> Result<String> {
         let start = BackupStart {
             start_lsn: Lsn(0x200_0028),
             timeline: TimelineId(1),
@@ -373,24 +379,97 @@ async fn a_backup_of_the_same_name_is_refused() {
     assert!(error.message().contains(NAME) && error.hint().is_some());
 }
 
+/// The base backup of another name that was killed, with one upload that was noted by its
+/// number, and one whose answer was lost.
+const KILLED: &str = "base_000000010000000000000001";
+
+impl Fixture {
+    fn note(&self) -> PathBuf {
+        self.data().join("wal_e.unfinished_backup.server")
+    }
+
+    /// Says that the server has been started so many seconds from now.
+    fn start_server(&self, seconds: i64) {
+        let started = OffsetDateTime::now_utc().unix_timestamp() + seconds;
+        let lock_file = format!("11\n{}\n{started}\n", self.data().display());
+        fs::write(self.data().join("postmaster.pid"), lock_file).unwrap();
+    }
+
+    /// Leaves what a killed backup leaves; returns the keys of its uploads.
+    async fn kill_backup(&self) -> [layout::ObjectKey; 2] {
+        let lock_file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let note = UploadNote::claim(&self.note(), ServerStart::parse(&lock_file));
+        let note = note.unwrap().unwrap();
+        note.add(Open::Below(layout::backup_directory(KILLED))).unwrap();
+        let [noted, lost] =
+            ["part_001.tar.lz4", "part_002.tar.lz4"].map(|tar| layout::tar_partition(KILLED, tar));
+        let begin = async |key| {
+            let begun = self.memory.begin_multipart(key, PutMode::CreateOnly, &NO_ATTRIBUTES);
+            begun.await.unwrap().id().unwrap().to_owned()
+        };
+        let id = begin(&noted).await;
+        note.add(Open::Upload { key: noted.clone(), id }).unwrap();
+        begin(&lost).await;
+        [noted, lost]
+    }
+}
+
 #[tokio::test]
 async fn the_uploads_of_a_backup_that_was_killed_are_ended_by_the_next() {
-    let fixture = Fixture::new().await;
-    let note = fixture.data().join("wal_e.unfinished_backup.server");
-    let directory = fs::metadata(fixture.data()).unwrap();
-    let here = format!("{}:{}", directory.dev(), directory.ino());
-    let lines = ["base_000000010000000000000001", "base_000000010000000000000009"];
-    fs::write(&note, format!("{} {here}\n{} 0:0\n", lines[0], lines[1])).unwrap();
-    for backup in lines {
-        let key = layout::tar_partition(backup, "part_001.tar.lz4");
-        let begun = fixture.memory.begin_multipart(&key, PutMode::CreateOnly, &NO_ATTRIBUTES);
-        let _ = begun.await.unwrap();
+    for restarted in [false, true] {
+        let fixture = Fixture::new().await;
+        fixture.start_server(-100);
+        fixture.kill_backup().await;
+        if restarted {
+            fixture.start_server(1);
+        }
+        fixture.push().await.unwrap();
+        assert!(fixture.memory.open_uploads().is_empty(), "restarted: {restarted}");
+        assert!(!fixture.note().exists());
     }
+}
+
+#[tokio::test]
+async fn the_uploads_of_the_server_that_this_is_a_copy_of_go_on() {
+    // A copy of the files.
+    let fixture = Fixture::new().await;
+    fixture.start_server(-100);
+    let uploads = fixture.kill_backup().await;
+    let copy = fixture.dir.path().join("copy");
+    fs::copy(fixture.note(), &copy).unwrap();
+    fs::rename(&copy, fixture.note()).unwrap();
+    fixture.start_server(1);
     fixture.push().await.unwrap();
-    let open = fixture.memory.open_uploads();
-    let other = layout::tar_partition(lines[1], "part_001.tar.lz4");
-    assert_eq!(open, [other], "the upload of the cluster that this is a copy of goes on");
-    assert!(!note.exists());
+    assert_eq!(fixture.memory.open_uploads(), uploads);
+    assert!(!fixture.note().exists());
+
+    // A copy of the file system: the original has stored something since this one started.
+    let fixture = Fixture::new().await;
+    fixture.start_server(-100);
+    let uploads = fixture.kill_backup().await;
+    let stored = layout::tar_partition(KILLED, "part_003.tar.lz4");
+    let put = fixture.memory.put(&stored, "tar".into(), PutMode::CreateOnly, &NO_ATTRIBUTES);
+    let _ = put.await.unwrap();
+    fixture.start_server(-10);
+    fixture.push().await.unwrap();
+    assert_eq!(fixture.memory.open_uploads(), uploads);
+    assert!(!fixture.note().exists());
+}
+
+#[tokio::test]
+async fn without_the_right_to_list_uploads_those_that_were_noted_are_ended_and_no_note_stays() {
+    let fixture = Fixture::new().await;
+    fixture.start_server(-100);
+    let [_, lost] = fixture.kill_backup().await;
+    let refuse = Fault::Refuse(ErrorKind::Denied);
+    let _ = fixture.store.clone().with(Operation::AbortAll, When::From(1), refuse);
+    let (notices, queue) = notice::channel();
+    fixture.push_telling(notices).await.unwrap();
+    assert_eq!(fixture.memory.open_uploads(), [lost]);
+    assert!(!fixture.note().exists(), "it would grow with each backup");
+    let said: Vec<String> = queue.drain().into_iter().map(|notice| notice.message).collect();
+    let said: Vec<&String> = said.iter().filter(|line| line.contains("AbortAll")).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ pub enum Operation {
     PutPart,
     Complete,
     Abort,
+    AbortAll,
     Get,
     Head,
     List,
@@ -267,7 +268,11 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
     }
 
     async fn abort_uploads(&self, directory: &str) -> Result<()> {
-        self.plan.run(Operation::Abort, self.store.abort_uploads(directory)).await
+        self.plan.run(Operation::AbortAll, self.store.abort_uploads(directory)).await
+    }
+
+    async fn abort_upload(&self, key: &ObjectKey, id: &str) -> Result<()> {
+        self.plan.run(Operation::Abort, self.store.abort_upload(key, id)).await
     }
 
     async fn create_only_is_atomic(&self) -> Result<bool> {
@@ -296,6 +301,10 @@ impl fmt::Debug for FaultyUpload {
 
 #[async_trait]
 impl MultipartUpload for FaultyUpload {
+    fn id(&self) -> Option<&str> {
+        self.upload.id()
+    }
+
     async fn put_part(&self, number: u32, offset: u64, body: Bytes) -> Result<()> {
         self.plan.run(Operation::PutPart, self.upload.put_part(number, offset, body)).await
     }

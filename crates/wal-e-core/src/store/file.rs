@@ -388,6 +388,11 @@ impl ObjectStore for FileStore {
         .await
     }
 
+    async fn abort_upload(&self, _key: &ObjectKey, _id: &str) -> Result<()> {
+        // None has a number. Temporary files that are left are removed by their age.
+        Ok(())
+    }
+
     async fn create_only_is_atomic(&self) -> Result<bool> {
         Ok(true)
     }

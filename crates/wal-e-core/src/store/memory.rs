@@ -154,6 +154,7 @@ impl ObjectStore for MemoryStore {
         Ok(Box::new(MemoryUpload {
             store: self.clone(),
             number,
+            id: number.to_string(),
             key: key.clone(),
             mode,
             attributes: attributes.clone(),
@@ -236,6 +237,13 @@ impl ObjectStore for MemoryStore {
         Ok(())
     }
 
+    async fn abort_upload(&self, key: &ObjectKey, id: &str) -> Result<()> {
+        let is_meant =
+            |number: &u64, upload: &OpenUpload| number.to_string() == id && upload.key == *key;
+        self.lock().uploads.retain(|number, upload| !is_meant(number, upload));
+        Ok(())
+    }
+
     async fn create_only_is_atomic(&self) -> Result<bool> {
         Ok(true)
     }
@@ -260,6 +268,7 @@ impl ObjectBody for MemoryBody {
 struct MemoryUpload {
     store: MemoryStore,
     number: u64,
+    id: String,
     key: ObjectKey,
     mode: PutMode,
     attributes: Attributes,
@@ -276,6 +285,10 @@ impl MemoryUpload {
 
 #[async_trait]
 impl MultipartUpload for MemoryUpload {
+    fn id(&self) -> Option<&str> {
+        Some(&self.id)
+    }
+
     async fn put_part(&self, number: u32, offset: u64, body: Bytes) -> Result<()> {
         if number > MOST_PARTS {
             let message = format!("part {number} of \"{}\" is too many", url(self.key.as_str()));

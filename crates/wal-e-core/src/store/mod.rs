@@ -231,6 +231,10 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// works on them.
     async fn abort_uploads(&self, directory: &str) -> Result<()>;
 
+    /// Ends the one upload in parts that [`MultipartUpload::id`] tells, whoever began it. One
+    /// that has ended is no error.
+    async fn abort_upload(&self, key: &ObjectKey, id: &str) -> Result<()>;
+
     /// Whether of several writers with [`PutMode::CreateOnly`] exactly one
     /// creates the object. Where not, the store looks before it writes, which is
     /// safe for one writer at a time. To find out may write an object of its own
@@ -247,6 +251,10 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
 /// An upload in parts that has begun.
 #[async_trait]
 pub trait MultipartUpload: fmt::Debug + Send + Sync {
+    /// What the store knows it by, so that another process can end it; `None` where
+    /// what a killed process left goes away by itself.
+    fn id(&self) -> Option<&str>;
+
     /// Stores one part: `number` counts from 1, `offset` is where it begins in
     /// the object. Parts may be sent at the same time and in any order; none but the
     /// last is smaller than one before it.

@@ -189,6 +189,10 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
         retry!(self.shared, self.shared.store.abort_uploads(directory))
     }
 
+    async fn abort_upload(&self, key: &ObjectKey, id: &str) -> Result<()> {
+        retry!(self.shared, self.shared.store.abort_upload(key, id))
+    }
+
     async fn create_only_is_atomic(&self) -> Result<bool> {
         retry!(self.shared, self.shared.store.create_only_is_atomic())
     }
@@ -236,6 +240,10 @@ impl<S: ObjectStore> RetryingUpload<S> {
 
 #[async_trait]
 impl<S: ObjectStore> MultipartUpload for RetryingUpload<S> {
+    fn id(&self) -> Option<&str> {
+        self.upload.id()
+    }
+
     async fn put_part(&self, number: u32, offset: u64, body: Bytes) -> Result<()> {
         retry!(self.shared, self.upload.put_part(number, offset, body.clone()))
     }

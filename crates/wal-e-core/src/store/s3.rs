@@ -438,6 +438,10 @@ impl ObjectStore for S3Store {
         multipart::abort_all(&self.bucket, directory).await
     }
 
+    async fn abort_upload(&self, key: &ObjectKey, id: &str) -> Result<()> {
+        multipart::abort(&self.bucket, key, id).await
+    }
+
     async fn create_only_is_atomic(&self) -> Result<bool> {
         let probe = layout::create_only_probe();
         let honoured = self.bucket.honours_create_only().await;

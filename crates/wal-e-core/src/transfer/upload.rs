@@ -9,10 +9,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::upload_note::{Open, UploadNote};
 use crate::error::{Error, Result};
 use crate::layout::ObjectKey;
 use crate::store::{Attributes, MultipartUpload, ObjectStore, PutMode, PutOutcome};
-use crate::tasks::joined;
+use crate::tasks::{blocking, joined};
 
 /// Buffers of one upload: one is filled while the others are sent.
 const BUFFERS: usize = 3;
@@ -51,6 +52,8 @@ pub struct Upload {
     /// Size of the buffers, and of the parts of an object that is larger than one. Of one
     /// that turns out much larger than was foreseen, later parts are larger.
     pub part_size_bytes: usize,
+    /// Where to note that it is open, once it is sent in parts.
+    pub note: Option<Arc<UploadNote>>,
     /// Ends the upload and leaves nothing of it.
     pub cancel: CancellationToken,
 }
@@ -63,8 +66,16 @@ impl Upload {
             mode: PutMode::CreateOnly,
             attributes: Attributes::default(),
             part_size_bytes: MIN_PART_SIZE_BYTES,
+            note: None,
             cancel,
         }
+    }
+
+    /// Noted as open in `note`, as long as it is.
+    #[must_use]
+    pub fn noted_in(mut self, note: Option<Arc<UploadNote>>) -> Self {
+        self.note = note;
+        self
     }
 
     /// With parts large enough for an object of up to `bytes`.
@@ -152,7 +163,7 @@ where
 /// All bytes of the producer: in memory, or in the store as parts.
 enum Received {
     Small(Bytes),
-    Parts { multipart: Arc<dyn MultipartUpload>, bytes: u64 },
+    Parts { multipart: Arc<dyn MultipartUpload>, noted: Noted, bytes: u64 },
 }
 
 impl Received {
@@ -171,10 +182,11 @@ impl Received {
                     () = upload.cancel.cancelled() => Err(Error::cancelled()),
                 }
             }
-            Received::Parts { multipart, .. } => {
+            Received::Parts { multipart, noted, .. } => {
                 let result = multipart.complete().await;
-                if !matches!(result, Ok(PutOutcome::Stored)) {
-                    abort(&*multipart).await;
+                match result {
+                    Ok(PutOutcome::Stored) => noted.ended(),
+                    _ => abort(&*multipart, &noted).await,
                 }
                 result
             }
@@ -182,16 +194,41 @@ impl Received {
     }
 
     async fn discard(self) {
-        if let Received::Parts { multipart, .. } = self {
-            abort(&*multipart).await;
+        if let Received::Parts { multipart, noted, .. } = self {
+            abort(&*multipart, &noted).await;
         }
     }
 }
 
-/// The upload has failed already; what an abort that fails too leaves behind is
-/// for the store's clean-up of incomplete uploads.
-async fn abort(multipart: &dyn MultipartUpload) {
-    let _ = tokio::time::timeout(CLEAN_UP_TIME, multipart.abort()).await;
+/// The upload has failed already; what an abort that fails too leaves stays in the
+/// note for the next process, and without one is for the store's clean-up of
+/// incomplete uploads.
+async fn abort(multipart: &dyn MultipartUpload, noted: &Noted) {
+    if let Ok(Ok(())) = tokio::time::timeout(CLEAN_UP_TIME, multipart.abort()).await {
+        noted.ended();
+    }
+}
+
+/// The entry of an open upload in a note, if it has one.
+#[derive(Debug, Clone)]
+struct Noted(Option<(Arc<UploadNote>, Open)>);
+
+impl Noted {
+    /// Notes that `multipart` has begun. An upload that cannot be noted goes on: it is
+    /// only in the way should this process be killed.
+    async fn new(upload: &Upload, multipart: &dyn MultipartUpload) -> Self {
+        let (Some(note), Some(id)) = (&upload.note, multipart.id()) else { return Noted(None) };
+        let open = Open::Upload { key: upload.key.clone(), id: id.to_owned() };
+        let (note, noted) = (Arc::clone(note), Noted(Some((Arc::clone(note), open.clone()))));
+        let _ = blocking("noting an upload", move || note.add(open)).await;
+        noted
+    }
+
+    fn ended(&self) {
+        if let Some((note, open)) = &self.0 {
+            note.remove(open);
+        }
+    }
 }
 
 /// Takes the producer's parts until it ends.
@@ -225,6 +262,7 @@ async fn consume(
             tokio::time::sleep(CLEAN_UP_TIME).await;
         } => return Err(Error::cancelled()),
     };
+    let noted = Noted::new(upload, &*multipart).await;
     let mut sending = JoinSet::new();
     let sent = tokio::select! {
         sent = send_parts(&multipart, [first, second], parts, empty, &mut sending) => sent,
@@ -233,9 +271,9 @@ async fn consume(
     // A part that arrives after the abort would stay.
     sending.shutdown().await;
     match sent {
-        Ok(bytes) => Ok(Received::Parts { multipart, bytes }),
+        Ok(bytes) => Ok(Received::Parts { multipart, noted, bytes }),
         Err(error) => {
-            abort(&*multipart).await;
+            abort(&*multipart, &noted).await;
             Err(error)
         }
     }

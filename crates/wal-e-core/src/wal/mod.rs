@@ -8,6 +8,7 @@ mod gap;
 mod history;
 mod locate;
 mod open;
+mod open_uploads;
 mod pipeline;
 mod prefetch;
 mod push;

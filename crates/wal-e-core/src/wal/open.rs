@@ -13,6 +13,10 @@ use crate::notice::Notices;
 use crate::owner::{self, Claimant};
 use crate::store::ObjectStore;
 
+/// Beside the WAL, where PostgreSQL passes over what is not named like a WAL file, and
+/// which no base backup holds.
+const UPLOAD_NOTE: &str = "wal_e.unfinished_uploads";
+
 /// Which WAL is archived, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archiving {
@@ -64,6 +68,7 @@ pub async fn open(
         look_first: archiving.standby,
         uploads: archiving.uploads,
         compressors: processors.min(archiving.uploads),
+        upload_note: Some(archiving.wal_directory.join(UPLOAD_NOTE)),
     };
     let pusher = Pusher::new(store, options, listed?, CancellationToken::new(), notices);
     Ok(Pipeline::new(pusher, &archiving.wal_directory))

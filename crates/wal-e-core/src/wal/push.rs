@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::READ_BYTES;
 use super::compare::compare_with_archived;
+use super::open_uploads::OpenUploads;
 use crate::codec::{Compression, Compressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
@@ -22,7 +23,7 @@ use crate::notice::Notices;
 use crate::owner;
 use crate::postgres::{SegmentSize, SystemIdentifier, WalFileKind, WalFileName, WalPageHeader};
 use crate::store::{Attributes, ObjectStore, PutMode, PutOutcome};
-use crate::tasks::blocking;
+use crate::tasks::{blocking, or_cancelled};
 use crate::transfer::{Upload, upload};
 
 /// How often the archive is asked in which other encodings it has WAL.
@@ -74,6 +75,9 @@ pub struct PushOptions {
     /// How many files are compressed at the same time; of those larger than
     /// 16 MB, which are sent while they are compressed, also how many are sent.
     pub compressors: usize,
+    /// The file in which uploads in parts are noted while they are open; none are, when
+    /// it is `None`.
+    pub upload_note: Option<PathBuf>,
 }
 
 /// Stores WAL files, any number at a time.
@@ -86,6 +90,7 @@ pub struct Pusher {
     compressors: Arc<Semaphore>,
     uploads: Semaphore,
     other_encodings: Mutex<OtherEncodings>,
+    open_uploads: OpenUploads,
     /// Bytes that were compressed.
     compressed: Arc<AtomicU64>,
     cancel: CancellationToken,
@@ -109,6 +114,7 @@ impl Pusher {
             known: options.other_encodings.clone(),
             read_at: Instant::now(),
         });
+        let open_uploads = OpenUploads::new(options.upload_note.clone(), notices.clone());
         let compressed = Arc::default();
         Pusher {
             store,
@@ -117,6 +123,7 @@ impl Pusher {
             compressors,
             uploads,
             other_encodings,
+            open_uploads,
             compressed,
             cancel,
             notices,
@@ -312,6 +319,7 @@ impl Pusher {
         let request = Upload {
             attributes: attributes(&checksum),
             part_size_bytes: PART_SIZE_BYTES,
+            note: or_cancelled(&self.cancel, self.open_uploads.note(&*self.store)).await?,
             ..Upload::create_only(key, self.cancel.clone())
         };
         let (path, before) = (path.to_owned(), checksum.clone());

@@ -54,6 +54,7 @@ fn options() -> PushOptions {
         look_first: false,
         uploads: 1,
         compressors: 1,
+        upload_note: None,
     }
 }
 

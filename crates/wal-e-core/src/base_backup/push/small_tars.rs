@@ -71,6 +71,8 @@ impl BackupPush {
         let key = layout::tar_partition(&self.name, &file_name);
         let compression = self.options.compression;
         let request = Upload::create_only(key.clone(), self.cancel.clone());
+        let request = request.noted_in(self.note.clone());
+        let mode = file_mode(stat(&self.start.data_directory)?.permissions().mode());
         let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
             write_tar(writer, compression, |tar| {
                 for SmallFile { name, modified, content, .. } in &files {

@@ -14,6 +14,7 @@
 use std::path::Path;
 
 use wal_e_core::ErrorKind;
+use wal_e_core::postgres::data_directory::STANDBY_SIGNAL;
 
 use crate::cli::Command;
 use crate::interrupt::Interrupted;
@@ -60,10 +61,16 @@ pub fn undecided(destination: Option<&Path>) -> u8 {
 
 /// Whether the server that wants a file at `destination` is a standby.
 pub fn is_beside_standby_signal(destination: Option<&Path>) -> bool {
+    is_beside(destination, STANDBY_SIGNAL)
+}
+
+/// Whether the data directory of the server that wants a file at `destination` has the
+/// file `signal`.
+pub fn is_beside(destination: Option<&Path>, signal: &str) -> bool {
     let data_directory = destination.and_then(Path::parent).and_then(Path::parent);
     std::iter::once(Path::new("."))
         .chain(data_directory)
-        .any(|directory| directory.join("standby.signal").exists())
+        .any(|directory| directory.join(signal).exists())
 }
 
 #[cfg(test)]

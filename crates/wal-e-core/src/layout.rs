@@ -113,6 +113,11 @@ pub fn wal_file_beginning(name: &WalFileName) -> String {
     format!("{WAL}/{name}")
 }
 
+/// The keys of a WAL file in all encodings that there may be.
+pub fn wal_file_keys(name: &WalFileName) -> Vec<ObjectKey> {
+    StoredEncoding::suffixes().map(|suffix| ObjectKey(format!("{WAL}/{name}{suffix}"))).collect()
+}
+
 /// How a listed key encodes the WAL file `name`; `None` when the key is not that
 /// file's.
 pub fn encoding_of_wal_file(key: &ObjectKey, name: &WalFileName) -> Option<StoredEncoding> {
@@ -321,6 +326,9 @@ mod tests {
         let of =
             |suffix: &str| encoding_of_wal_file(&key(&format!("wal_005/{name}{suffix}")), &name);
         assert_eq!(of("."), Some(StoredEncoding::Readable(Encoding::None)));
+        for key in wal_file_keys(&name) {
+            assert!(encoding_of_wal_file(&key, &name).is_some(), "{key}");
+        }
         let encrypted = StoredEncoding::Foreign("gpg");
         for suffix in [".gpg", ".lz4.gpg", ".lzo.gpg"] {
             assert_eq!(of(suffix), Some(encrypted), "{suffix}");

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use wal_e_core::postgres::data_directory::RECOVERY_SIGNAL;
 use wal_e_core::postgres::{
     SegmentSize, SystemIdentifier, WalFileKind, WalFileName, WalPageHeader,
 };
@@ -19,7 +20,7 @@ use wal_e_core::{Error, Result, notice};
 use super::run_small;
 use super::wal_push::identity;
 use crate::cli::WalFetch;
-use crate::exit_code::is_beside_standby_signal;
+use crate::exit_code::{is_beside, is_beside_standby_signal};
 use crate::interrupt::{Failure, Interrupt};
 use crate::recovering_server::{self, ServerProcess};
 use crate::report::Report;
@@ -66,6 +67,7 @@ pub fn run(arguments: &WalFetch, settings: &Settings, report: &Arc<Report>) -> R
         likely: position.map(|position| position.ending).unwrap_or_default(),
         segment_size,
         gap_patience: gap_matters.then_some(GAP_PATIENCE),
+        is_final: is_final(&arguments.destination),
     };
     let fetched = fetch(arguments, &name, settings, wanted, report);
     if let Some(ahead) = &ahead {
@@ -87,6 +89,7 @@ struct Wanted {
     likely: KeyEnding,
     segment_size: Option<SegmentSize>,
     gap_patience: Option<Duration>,
+    is_final: bool,
 }
 
 /// Gets the file from the archive.
@@ -109,6 +112,7 @@ fn fetch(
                 likely: wanted.likely,
                 segment_size: wanted.segment_size,
                 gap_patience: wanted.gap_patience,
+                is_final: wanted.is_final,
                 notices,
                 cancel: interrupt.token(),
             };
@@ -134,6 +138,12 @@ fn lies_in(
     let (Ok(bytes), Some(header)) = (read, WalPageHeader::parse(&start)) else { return false };
     header.check(name, bytes).is_ok()
         && system_identifier.is_none_or(|cluster| cluster == header.system_identifier)
+}
+
+/// Whether a server wants the file that ends recovery where the archive has no more. A
+/// standby does not, and a person looks for this one file.
+fn is_final(destination: &Path) -> bool {
+    is_beside(Some(destination), RECOVERY_SIGNAL) && !is_beside_standby_signal(Some(destination))
 }
 
 /// A standby asks again, and may have a primary to get its WAL from meanwhile.

@@ -49,6 +49,7 @@ pub fn run(arguments: &WalPrefetch, settings: &Settings, report: &Arc<Report>) -
             likely: KeyEnding::default(),
             segment_size: None,
             gap_patience: None,
+            is_final: false,
             notices: notices.clone(),
             cancel: interrupt.token(),
         };

@@ -283,6 +283,14 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
         self.store.gains_by_ranges()
     }
 
+    fn finds_by_name(&self) -> bool {
+        self.store.finds_by_name()
+    }
+
+    async fn is_empty(&self, directory: &str) -> Result<bool> {
+        self.store.is_empty(directory).await
+    }
+
     fn credentials_source(&self) -> Option<String> {
         self.store.credentials_source()
     }

@@ -217,6 +217,16 @@ impl Root {
         sync_directory(directory).map_err(|error| self.refused("put", key, directory, &error))
     }
 
+    /// An object's file; `None` when it, or the root, is not there.
+    fn examine(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
+        let path = self.file(key);
+        match std::fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.is_file().then(|| object_info(key.clone(), &metadata))),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(self.refused("look for", key, &path, &error)),
+        }
+    }
+
     /// Opens an object's file.
     fn open(&self, key: &ObjectKey, if_match: Option<&str>) -> Result<(File, ObjectInfo)> {
         let path = self.file(key);
@@ -347,14 +357,44 @@ impl ObjectStore for FileStore {
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
         let (root, key) = (Arc::clone(&self.root), key.clone());
         blocking(move || {
-            let path = root.file(&key);
-            match std::fs::metadata(&path) {
-                Ok(metadata) => Ok(metadata.is_file().then(|| object_info(key, &metadata))),
-                Err(error) if is_missing(&error) => root.check().map(|()| None),
-                Err(error) => Err(root.refused("look for", &key, &path, &error)),
+            let found = root.examine(&key)?;
+            if found.is_none() {
+                root.check()?;
             }
+            Ok(found)
         })
         .await
+    }
+
+    fn finds_by_name(&self) -> bool {
+        true
+    }
+
+    async fn find(&self, keys: &[ObjectKey]) -> Result<Vec<ObjectKey>> {
+        let (root, keys) = (Arc::clone(&self.root), keys.to_owned());
+        blocking(move || {
+            let mut found = Vec::new();
+            for key in keys {
+                if root.examine(&key)?.is_some() {
+                    found.push(key);
+                }
+            }
+            if found.is_empty() {
+                root.check()?;
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn is_empty(&self, directory: &str) -> Result<bool> {
+        let (root, path) = (Arc::clone(&self.root), directory.to_owned());
+        if blocking(move || listing::has_file(&root, &path)).await? {
+            return Ok(false);
+        }
+        // There may be some in directories below.
+        let request = ListRequest { prefix: directory.to_owned(), ..ListRequest::default() };
+        Ok(self.list(&request, None).await?.objects.is_empty())
     }
 
     async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage> {

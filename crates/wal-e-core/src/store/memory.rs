@@ -33,6 +33,7 @@ const CHUNK_BYTES: usize = 256 * 1024;
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
     page_size: usize,
+    finds_by_name: bool,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +59,7 @@ struct OpenUpload {
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        MemoryStore { state: Arc::default(), page_size: DEFAULT_PAGE_SIZE }
+        MemoryStore { state: Arc::default(), page_size: DEFAULT_PAGE_SIZE, finds_by_name: false }
     }
 }
 
@@ -71,6 +72,12 @@ impl MemoryStore {
     /// An empty store with pages of `page_size` objects.
     pub fn with_page_size(page_size: usize) -> Self {
         MemoryStore { page_size: page_size.max(1), ..MemoryStore::default() }
+    }
+
+    /// The same store, which is to be asked for names as one of files is.
+    #[must_use]
+    pub fn that_finds_by_name(self) -> Self {
+        MemoryStore { finds_by_name: true, ..self }
     }
 
     /// The keys of the multipart uploads that were begun and neither completed
@@ -201,6 +208,14 @@ impl ObjectStore for MemoryStore {
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
         Ok(self.lock().objects.get(key.as_str()).map(|stored| stored.info.clone()))
+    }
+
+    fn finds_by_name(&self) -> bool {
+        self.finds_by_name
+    }
+
+    async fn is_empty(&self, directory: &str) -> Result<bool> {
+        Ok(!self.lock().objects.keys().any(|key| key.starts_with(directory)))
     }
 
     async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage> {

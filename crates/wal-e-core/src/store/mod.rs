@@ -213,6 +213,29 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// What the store knows of an object; `None` when there is none.
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>>;
 
+    /// Whether asking for names is cheaper than listing: where a listing reads a whole
+    /// directory, however little of it is asked for.
+    fn finds_by_name(&self) -> bool {
+        false
+    }
+
+    /// Which of these objects there are.
+    async fn find(&self, keys: &[ObjectKey]) -> Result<Vec<ObjectKey>> {
+        let mut found = Vec::new();
+        for key in keys {
+            if self.head(key).await?.is_some() {
+                found.push(key.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether there is no object whose key begins with `directory`, which ends with `/`.
+    async fn is_empty(&self, directory: &str) -> Result<bool> {
+        let request = ListRequest { prefix: directory.to_owned(), ..ListRequest::default() };
+        Ok(self.list(&request, None).await?.objects.is_empty())
+    }
+
     /// A page of a listing; `page` is the `next` of the page before.
     async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage>;
 

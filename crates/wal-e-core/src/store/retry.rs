@@ -201,6 +201,10 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
         self.shared.store.gains_by_ranges()
     }
 
+    fn finds_by_name(&self) -> bool {
+        self.shared.store.finds_by_name()
+    }
+
     fn credentials_source(&self) -> Option<String> {
         self.shared.store.credentials_source()
     }

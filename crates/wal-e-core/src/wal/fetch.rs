@@ -37,6 +37,9 @@ pub struct FetchOptions {
     /// the log went on behind it ([`Continuation`]): several are archived at a time,
     /// so it may be under way. `None`: such a gap counts as the end of the WAL.
     pub gap_patience: Option<Duration>,
+    /// Whether recovery ends when the file is missing, so that no gap may be overlooked, be
+    /// what shows it ever so far away and a listing slow. A standby asks again and again.
+    pub is_final: bool,
     /// Where to say that a damaged object was replaced by another one.
     pub notices: Notices,
     /// Ends the work; nothing is left then.
@@ -143,6 +146,7 @@ impl FetchOptions {
             likely: KeyEnding::default(),
             segment_size: None,
             gap_patience: None,
+            is_final: false,
             notices,
             cancel: CancellationToken::new(),
         }
@@ -175,7 +179,9 @@ async fn read(
     let began = Instant::now();
     let mut told: Option<Continuation> = None;
     loop {
-        let mut seen = or_cancelled(&options.cancel, look_around(store, name)).await?;
+        let everywhere = options.is_final && options.gap_patience.is_some();
+        let looking = look_around(store, name, options.segment_size, everywhere);
+        let mut seen = or_cancelled(&options.cancel, looking).await?;
         for located in std::mem::take(&mut seen.found) {
             if damage.as_ref().is_some_and(|(key, _)| *key == located.key) {
                 continue;

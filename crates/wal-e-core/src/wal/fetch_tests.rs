@@ -35,6 +35,7 @@ impl Fixture {
             likely: KeyEnding::default(),
             segment_size: Some(SegmentSize::DEFAULT),
             gap_patience: Some(Duration::ZERO),
+            is_final: true,
             notices: sender,
             cancel: CancellationToken::new(),
         };

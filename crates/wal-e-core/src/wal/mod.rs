@@ -7,6 +7,7 @@ mod fetch;
 mod gap;
 mod history;
 mod locate;
+mod nearby;
 mod open;
 mod open_uploads;
 mod pipeline;

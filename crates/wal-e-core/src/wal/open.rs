@@ -1,5 +1,6 @@
 //! The way into an archive, for whoever ships a cluster's WAL.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -50,13 +51,17 @@ pub async fn open(
             None => Ok(()),
         }
     };
+    let by_name = store.finds_by_name();
+    let listed = async {
+        match by_name {
+            true => Ok(HashSet::new()),
+            false => archived_already(&*store, &archiving.wal_directory).await,
+        }
+    };
     // All that is only read is asked for at the same time: a call of wal-push
     // does this each time.
-    let (claimed, registered, listed) = tokio::join!(
-        claim,
-        owner::registered_wal_encodings(&*store),
-        archived_already(&*store, &archiving.wal_directory),
-    );
+    let (claimed, registered, listed) =
+        tokio::join!(claim, owner::registered_wal_encodings(&*store), listed,);
     claimed?;
     let encoding = archiving.compression.encoding();
     let other_encodings = owner::register_wal_encoding(&*store, encoding, registered?).await?;
@@ -65,7 +70,7 @@ pub async fn open(
         compression: archiving.compression,
         other_encodings,
         system_identifier: claimant.map(|claimant| claimant.system_identifier),
-        look_first: archiving.standby,
+        look_first: archiving.standby || by_name,
         uploads: archiving.uploads,
         compressors: processors.min(archiving.uploads),
         upload_note: Some(archiving.wal_directory.join(UPLOAD_NOTE)),

@@ -46,6 +46,7 @@ impl Fixture {
             likely: KeyEnding::default(),
             segment_size: None,
             gap_patience: None,
+            is_final: true,
             notices: crate::notice::channel().0,
             cancel: CancellationToken::new(),
         };

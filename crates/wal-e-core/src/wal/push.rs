@@ -67,8 +67,8 @@ pub struct PushOptions {
     /// The cluster that they come from, when it is known: a segment of another
     /// one is refused.
     pub system_identifier: Option<SystemIdentifier>,
-    /// The archive is asked for each file before it is sent: for a standby,
-    /// whose files its primary has archived already.
+    /// The archive is asked for each file before it is sent: for a standby, whose files
+    /// its primary has archived already, and where that costs nearly nothing.
     pub look_first: bool,
     /// How many files are sent at the same time.
     pub uploads: usize,

@@ -65,6 +65,7 @@ async fn fetch(store: Arc<dyn ObjectStore>, name: &WalFileName, destination: &Pa
         likely: KeyEnding::default(),
         segment_size: None,
         gap_patience: None,
+        is_final: true,
         notices: notice::channel().0,
         cancel: CancellationToken::new(),
     };

@@ -54,8 +54,8 @@ pub fn take(generation: u64, request: &Request) -> Result<String> {
     let claimant = server::claimant();
     let hostname = claimant.hostname.clone();
     watcher.run(&runtime, {
-        let store = Arc::clone(&store);
-        async move { owner::claim(&*store, &claimant).await }
+        let (store, notices) = (Arc::clone(&store), notices.clone());
+        async move { owner::claim(&*store, &claimant, &notices).await }
     })?;
 
     session::prepare()?;

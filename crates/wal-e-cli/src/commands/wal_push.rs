@@ -107,7 +107,11 @@ fn claimant(path: &Path) -> Option<Claimant> {
     let data_directory = wal_directory.parent()?;
     let of_data_directory = read_system_identifier(data_directory).ok();
     let system_identifier = of_data_directory.or_else(|| of_segment(path))?;
-    Some(Claimant::on_this_host(system_identifier, data_directory.display().to_string()))
+    let claimant = Claimant::on_this_host(system_identifier, data_directory.display().to_string());
+    Some(match of_data_directory {
+        Some(_) => claimant.remembering(data_directory),
+        None => claimant,
+    })
 }
 
 /// The cluster in the header of a WAL segment.

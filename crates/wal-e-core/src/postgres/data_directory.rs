@@ -57,6 +57,9 @@ pub const UNFINISHED_BACKUP: &str = "wal_e.unfinished_backup";
 /// Where `backup-fetch` notes what it has restored, until all is.
 pub const UNFINISHED_RESTORE: &str = "wal_e.unfinished_restore";
 
+/// Where a cluster remembers which prefixes it has claimed.
+pub const KNOWN_PREFIXES: &str = "wal_e.known_prefixes";
+
 /// Whether a directory is kept without its content.
 pub fn is_emptied(directory: &str) -> bool {
     EMPTIED_DIRECTORIES.contains(&directory)
@@ -69,6 +72,7 @@ pub fn is_excluded(path: &str) -> bool {
     EXCLUDED_FILES.contains(&path)
         || path == CONTROL_FILE
         || path.starts_with(UNFINISHED_BACKUP)
+        || path.starts_with(KNOWN_PREFIXES)
         || is_note_of_restore(path)
         || name.starts_with("pgsql_tmp")
         || name.starts_with("pg_internal.init")
@@ -179,6 +183,7 @@ mod tests {
             "base/5/t3_16384_vm",
             "global/pg_control",
             "wal_e.unfinished_restore",
+            "wal_e.known_prefixes",
             "pg_tblspc/16384/wal_e.unfinished_restore",
         ] {
             assert!(is_excluded(path), "{path}");

@@ -257,6 +257,10 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
         self.store.gains_by_ranges()
     }
 
+    fn require(&self, key: &ObjectKey) {
+        self.store.require(key);
+    }
+
     fn credentials_source(&self) -> Option<String> {
         self.store.credentials_source()
     }

@@ -33,6 +33,7 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
     let wal_directory = directory_of(path);
     let confirmed = ConfirmedFiles::new(wal_directory, identity(&settings.store));
     if confirmed.take(&name) {
+        report.log(&format!("archived WAL file \"{name}\": an earlier call sent it ahead"));
         return Ok(());
     }
     let claimant = claimant(path);
@@ -50,7 +51,10 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
             let pipeline = interrupt.or_cancelled(opening).await?;
             let pushed = interrupt.or_cancelled(pipeline.push(&name)).await;
             match &pushed {
-                Ok(_) => confirmed.note_all(&pipeline.finish(FINISH_TIME).await),
+                Ok(pushed) => {
+                    report.log(&pushed.describe(&name));
+                    confirmed.note_all(&pipeline.finish(FINISH_TIME).await);
+                }
                 // Whether they end in time or not, there is nothing more to be done.
                 Err(_) => {
                     let _ = tokio::time::timeout(CLEANUP_TIME, pipeline.close()).await;

@@ -103,12 +103,6 @@ pub fn setting(name: &CStr) -> String {
     }
 }
 
-/// The database that this backend is connected to.
-pub fn current_database() -> pg_sys::Oid {
-    // SAFETY: set when the backend connects, and never changes.
-    unsafe { pg_sys::MyDatabaseId }
-}
-
 /// The pid of this process.
 pub fn current_pid() -> i32 {
     // SAFETY: set at the start of each process.

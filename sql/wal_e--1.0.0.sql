@@ -98,7 +98,7 @@ LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 1;
 COMMENT ON FUNCTION wale_stat_archiver() IS
 'the view of the same name';
 
-CREATE VIEW wale_stat_archiver AS SELECT * FROM wale_stat_archiver();
+CREATE VIEW wale_stat_archiver AS SELECT * FROM @extschema@.wale_stat_archiver();
 
 COMMENT ON VIEW wale_stat_archiver IS
 'one row: what the archiver has done since the server was started, and what it has left to do';

@@ -1,7 +1,6 @@
 //! What went wrong, as PostgreSQL reports it.
 
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
-use pgrx::spi::SpiError;
 use pgrx::{PgSqlErrorCode, function_name};
 use wal_e_core::{Error, ErrorKind};
 
@@ -89,12 +88,6 @@ impl From<Error> for Failure {
             hint: error.hint().map(str::to_owned),
             passes: error.is_transient(),
         }
-    }
-}
-
-impl From<SpiError> for Failure {
-    fn from(error: SpiError) -> Self {
-        Failure::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, format!("SPI failed: {error}"))
     }
 }
 

@@ -176,7 +176,7 @@ pub struct BackupPush {
     pub cluster_read_rate_limit: Option<u64>,
 
     /// Label of the backup, as it stands in backup_label
-    #[arg(long, value_name = "TEXT", default_value = "wal_e")]
+    #[arg(long, value_name = "TEXT", default_value = "wal_e", value_parser = one_line)]
     pub label: String,
 
     /// Keep this backup when old ones are deleted
@@ -367,6 +367,14 @@ fn pool_size() -> clap::builder::RangedI64ValueParser<u16> {
     clap::value_parser!(u16).range(1..=256)
 }
 
+/// What comes after a line break would be another line of `backup_label`.
+fn one_line(text: &str) -> Result<String, String> {
+    match text.contains(['\n', '\r']) {
+        true => Err("a label must not contain a line break".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
 /// `OLD=NEW`, both absolute; `\=` stands for an equals sign in a directory's
 /// name, as in pg_basebackup.
 fn tablespace_mapping(text: &str) -> Result<(PathBuf, PathBuf), String> {
@@ -500,6 +508,16 @@ mod tests {
             "--s3-timeout 1min backup-list",
         ] {
             assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_label_is_one_line() {
+        let with =
+            |label: &str| Cli::try_parse_from(["wal-e", "backup-push", "/d", "--label", label]);
+        assert!(with("Größe, 2").is_ok());
+        for label in ["a\nSTART TIMELINE: 9", "a\rb"] {
+            assert!(with(label).is_err());
         }
     }
 

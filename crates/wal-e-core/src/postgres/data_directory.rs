@@ -72,6 +72,9 @@ pub fn file_mode(data_directory_mode: u32) -> u32 {
     }
 }
 
+/// Where a cluster remembers which prefixes it has claimed.
+pub const KNOWN_PREFIXES: &str = "wal_e.known_prefixes";
+
 /// Whether a directory is kept without its content.
 pub fn is_emptied(directory: &str) -> bool {
     EMPTIED_DIRECTORIES.contains(&directory)
@@ -84,6 +87,7 @@ pub fn is_excluded(path: &str) -> bool {
     EXCLUDED_FILES.contains(&path)
         || path == CONTROL_FILE
         || path.starts_with(UNFINISHED_BACKUP)
+        || path.starts_with(KNOWN_PREFIXES)
         || is_note_of_restore(path)
         || name.starts_with("pgsql_tmp")
         || name.starts_with("pg_internal.init")
@@ -208,6 +212,7 @@ mod tests {
             "base/5/t3_16384_vm",
             "global/pg_control",
             "wal_e.unfinished_restore",
+            "wal_e.known_prefixes",
             "pg_tblspc/16384/wal_e.unfinished_restore",
         ] {
             assert!(is_excluded(path), "{path}");

@@ -291,6 +291,10 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
         self.store.is_empty(directory).await
     }
 
+    fn require(&self, key: &ObjectKey) {
+        self.store.require(key);
+    }
+
     fn credentials_source(&self) -> Option<String> {
         self.store.credentials_source()
     }

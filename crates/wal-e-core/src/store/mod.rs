@@ -248,6 +248,11 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         0
     }
 
+    /// From now on nothing is stored while this object is not there, which it is now.
+    /// Only of a directory, whose disk may be unmounted while it is used: there it
+    /// costs no request.
+    fn require(&self, _key: &ObjectKey) {}
+
     /// Ends the uploads in parts that were begun for keys below `directory` (a
     /// key's beginning that ends with `/`) and neither completed nor aborted:
     /// those of a process that was killed. Whoever calls it knows that nobody

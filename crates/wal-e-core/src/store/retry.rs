@@ -185,6 +185,10 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
         self.shared.store.activity()
     }
 
+    fn require(&self, key: &ObjectKey) {
+        self.shared.store.require(key);
+    }
+
     async fn abort_uploads(&self, directory: &str) -> Result<()> {
         retry!(self.shared, self.shared.store.abort_uploads(directory))
     }

@@ -47,7 +47,7 @@ pub async fn open(
 ) -> Result<Pipeline> {
     let claim = async {
         match claimant {
-            Some(claimant) => owner::claim(&*store, claimant).await,
+            Some(claimant) => owner::claim(&*store, claimant, &notices).await,
             None => Ok(()),
         }
     };

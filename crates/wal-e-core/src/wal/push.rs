@@ -54,6 +54,24 @@ pub struct Pushed {
     pub bytes_read: u64,
     /// Bytes that were sent to the store.
     pub bytes_stored: u64,
+    /// From the first look at the file to the store's confirmation.
+    pub took: Duration,
+}
+
+impl Pushed {
+    /// What became of `name`, as a line for a log.
+    pub fn describe(&self, name: &WalFileName) -> String {
+        let Pushed { outcome, bytes_read, bytes_stored, took } = self;
+        let seconds = took.as_secs_f64();
+        match outcome {
+            PushOutcome::Stored => format!(
+                "archived WAL file \"{name}\": {bytes_read} bytes, {bytes_stored} bytes stored, {seconds:.3} s"
+            ),
+            PushOutcome::AlreadyThere => format!(
+                "WAL file \"{name}\" was in the archive already: {bytes_read} bytes, the same content, {seconds:.3} s"
+            ),
+        }
+    }
 }
 
 /// How WAL files are stored.
@@ -145,12 +163,17 @@ impl Pusher {
     /// none, and perhaps the parts of an upload that only the store's clean-up
     /// removes.
     pub async fn push(&self, name: &WalFileName, path: &Path) -> Result<Pushed> {
+        let begun = Instant::now();
         let bytes_read = self.inspect(name, path).await?;
+        let pushed = |outcome, bytes_stored| {
+            let took = begun.elapsed();
+            Ok(Pushed { outcome, bytes_read, bytes_stored, took })
+        };
         let others = self.other_encodings().await?;
         if let Some(encoding) = self.find(name, &others).await? {
             let checksum = self.checksum(path, bytes_read).await?;
             compare_with_archived(&self.store, name, encoding, path, &checksum).await?;
-            return Ok(Pushed { outcome: PushOutcome::AlreadyThere, bytes_read, bytes_stored: 0 });
+            return pushed(PushOutcome::AlreadyThere, 0);
         }
         let sent = match bytes_read <= WHOLE_BYTES {
             true => self.send_whole(name, path, bytes_read).await?,
@@ -163,14 +186,12 @@ impl Pusher {
                     compare_with_archived(&self.store, name, encoding, path, &sent.checksum)
                         .await?;
                 }
-                let outcome = PushOutcome::Stored;
-                Ok(Pushed { outcome, bytes_read, bytes_stored: sent.bytes })
+                pushed(PushOutcome::Stored, sent.bytes)
             }
             PutOutcome::AlreadyExists => {
                 let encoding = self.options.compression.encoding();
                 compare_with_archived(&self.store, name, encoding, path, &sent.checksum).await?;
-                let outcome = PushOutcome::AlreadyThere;
-                Ok(Pushed { outcome, bytes_read, bytes_stored: sent.bytes })
+                pushed(PushOutcome::AlreadyThere, sent.bytes)
             }
         }
     }

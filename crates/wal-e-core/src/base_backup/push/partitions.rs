@@ -20,9 +20,11 @@ use crate::tasks::joined;
 use crate::transfer::{Upload, UploadNote, upload};
 
 impl BackupPush {
-    /// Uploads the directories, in the first partition, and the files.
+    /// Uploads the directories, in the first partition, and the files. The
+    /// partitions are numbered from `first`.
     pub(super) async fn push_partitions(
         &mut self,
+        first: usize,
         directories: Vec<Entry>,
         partitions: Vec<Vec<Entry>>,
     ) -> Result<()> {
@@ -38,7 +40,7 @@ impl BackupPush {
         let mut tasks = JoinSet::new();
         let mut directories = Some(directories);
         for (index, files) in partitions.into_iter().enumerate() {
-            let number = u32::try_from(index + 1).expect("fewer partitions than files");
+            let number = u32::try_from(first + index).expect("fewer partitions than files");
             let (store, source) = (Arc::clone(&self.store), Arc::clone(&source));
             let (slots, backup) = (Arc::clone(&slots), self.name.clone());
             let data_directory = self.start.data_directory.clone();

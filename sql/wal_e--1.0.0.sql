@@ -119,6 +119,7 @@ CREATE FUNCTION wale_restore_plan(
     target_time timestamptz DEFAULT NULL,
     target_lsn pg_lsn DEFAULT NULL,
     target_name text DEFAULT NULL,
+    target_timeline text DEFAULT NULL,
     OUT reachable boolean,
     OUT backup_name text,
     OUT timelines bigint[],
@@ -137,7 +138,7 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'wale_restore_plan_wrapper'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1;
 
-COMMENT ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text) IS
+COMMENT ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text, text) IS
 'one row: which base backup and which WAL a restore to the target would need; or the reason why it is impossible, and the nearest targets that are not';
 
 -- Who may call them is a matter of GRANT.
@@ -148,7 +149,7 @@ REVOKE EXECUTE ON FUNCTION wale_backup_cancel() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_verify(text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_stat_archiver() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_check() FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text, text) FROM PUBLIC;
 
 -- A view calls its functions with the rights of whoever reads it.
 GRANT EXECUTE ON FUNCTION wale_stat_archiver() TO pg_monitor;

@@ -18,29 +18,29 @@ mod exclusive;
 
 const NOON: OffsetDateTime = datetime!(2026-11-23 12:00:00 UTC);
 
-fn minute(minute: i64) -> OffsetDateTime {
+pub(super) fn minute(minute: i64) -> OffsetDateTime {
     NOON + Duration::minutes(minute)
 }
 
-fn time(at: i64) -> Option<RecoveryTarget> {
+pub(super) fn time(at: i64) -> Option<RecoveryTarget> {
     Some(RecoveryTarget::Time(minute(at).into()))
 }
 
-fn name_of(timeline: u32, number: u64) -> String {
+pub(super) fn name_of(timeline: u32, number: u64) -> String {
     let timeline = TimelineId(timeline);
     WalSegment { timeline, number: SegmentNumber(number) }.file_name(SEGMENT_SIZE)
 }
 
-struct Fixture {
-    store: FaultyStore<MemoryStore>,
+pub(super) struct Fixture {
+    pub(super) store: FaultyStore<MemoryStore>,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Fixture { store: FaultyStore::new(MemoryStore::with_page_size(2)) }
     }
 
-    async fn put(&self, key: &str, body: impl Into<bytes::Bytes>) {
+    pub(super) async fn put(&self, key: &str, body: impl Into<bytes::Bytes>) {
         let key = ObjectKey::from_listing(key).unwrap();
         let attributes = Attributes::default();
         let put = self.store.put(&key, body.into(), PutMode::Replace, &attributes);
@@ -48,7 +48,7 @@ impl Fixture {
     }
 
     /// Leaves of a segment nothing but a damaged object; returns its key.
-    async fn spoil(&self, name: &str) -> String {
+    pub(super) async fn spoil(&self, name: &str) -> String {
         let key = format!("wal_005/{name}.lz4");
         self.put(&key, "no frame").await;
         self.store
@@ -58,30 +58,35 @@ impl Fixture {
         key
     }
 
-    async fn remove(&self, timeline: u32, number: u64) {
+    pub(super) async fn remove(&self, timeline: u32, number: u64) {
         let key = format!("wal_005/{}", name_of(timeline, number));
         self.store.delete(&ObjectKey::from_listing(&key).unwrap()).await.unwrap();
     }
 
-    async fn archive(&self, log: &WalWriter) {
+    pub(super) async fn archive(&self, log: &WalWriter) {
         for (name, content) in log.segments() {
             self.put(&format!("wal_005/{name}"), content).await;
         }
     }
 
-    async fn history(&self, timeline: u32, content: String) {
+    pub(super) async fn history(&self, timeline: u32, content: String) {
         self.put(&format!("wal_005/{timeline:08X}.history"), content).await;
     }
 
     /// Takes a base backup that is through at a minute.
-    async fn backup(&self, log: &mut WalWriter, timeline: u32, finished: i64) -> (String, Lsn) {
+    pub(super) async fn backup(
+        &self,
+        log: &mut WalWriter,
+        timeline: u32,
+        finished: i64,
+    ) -> (String, Lsn) {
         let start = log.noise(50);
         let (name, stop) = begun(log, timeline, start);
         self.sentinel(&name, start, Some(stop), finished).await;
         (name, stop)
     }
 
-    async fn sentinel(&self, name: &str, start: Lsn, stop: Option<Lsn>, finished: i64) {
+    pub(super) async fn sentinel(&self, name: &str, start: Lsn, stop: Option<Lsn>, finished: i64) {
         let sentinel = Sentinel {
             lsn: Some(start),
             finish_lsn: stop,
@@ -92,7 +97,7 @@ impl Fixture {
         self.put(layout::sentinel(name).as_str(), sentinel::to_json(&sentinel)).await;
     }
 
-    async fn plan(
+    pub(super) async fn plan(
         &self,
         backup: &str,
         target: Option<RecoveryTarget>,
@@ -106,7 +111,7 @@ impl Fixture {
     }
 
     /// The plan of a standby from AUTO.
-    async fn standby(&self) -> RestorePlan {
+    pub(super) async fn standby(&self) -> RestorePlan {
         let (notices, _queue) = notice::channel();
         let request = PlanRequest {
             backup: BackupChoice::Auto,
@@ -119,7 +124,7 @@ impl Fixture {
     }
 
     #[track_caller]
-    fn reached(&self, outcome: Result<Outcome>) -> RestorePlan {
+    pub(super) fn reached(&self, outcome: Result<Outcome>) -> RestorePlan {
         match outcome.unwrap() {
             Outcome::Reachable(plan) => *plan,
             Outcome::Refused(refusal) => panic!("refused: {refusal:?}"),
@@ -127,7 +132,7 @@ impl Fixture {
     }
 
     #[track_caller]
-    fn refused(&self, outcome: Result<Outcome>) -> Refusal {
+    pub(super) fn refused(&self, outcome: Result<Outcome>) -> Refusal {
         match outcome.unwrap() {
             Outcome::Refused(refusal) => refusal,
             Outcome::Reachable(plan) => panic!("a plan: {plan:?}"),
@@ -135,18 +140,18 @@ impl Fixture {
     }
 
     /// The plan of AUTO.
-    async fn auto(&self, target: Option<RecoveryTarget>) -> RestorePlan {
+    pub(super) async fn auto(&self, target: Option<RecoveryTarget>) -> RestorePlan {
         self.reached(self.plan("AUTO", target, None).await)
     }
 
     /// The refusal of AUTO.
-    async fn no_auto(&self, target: Option<RecoveryTarget>) -> Refusal {
+    pub(super) async fn no_auto(&self, target: Option<RecoveryTarget>) -> Refusal {
         self.refused(self.plan("AUTO", target, None).await)
     }
 }
 
 /// Ends the backup that began at `start`: its name and stop LSN.
-fn begun(log: &mut WalWriter, timeline: u32, start: Lsn) -> (String, Lsn) {
+pub(super) fn begun(log: &mut WalWriter, timeline: u32, start: Lsn) -> (String, Lsn) {
     log.backup_end(start);
     let stop = Lsn(log.position().0.next_multiple_of(8));
     (format!("base_{}", name_of(timeline, start.0 >> 20)), stop)

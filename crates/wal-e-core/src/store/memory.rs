@@ -42,6 +42,8 @@ struct State {
     uploads: BTreeMap<u64, OpenUpload>,
     /// Counts stores and uploads, so that no etag or upload number comes twice.
     serial: u64,
+    /// Whether what is in cold storage can be read.
+    restored: bool,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,11 @@ impl MemoryStore {
         if let Some(stored) = self.lock().objects.get_mut(key.as_str()) {
             stored.info.storage_class = Some(class.to_owned());
         }
+    }
+
+    /// From now on everything can be read, whatever its storage class.
+    pub fn restore_from_cold_storage(&self) {
+        self.lock().restored = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -188,7 +195,7 @@ impl ObjectStore for MemoryStore {
                 format!("object \"{}\" has changed", url(key.as_str())),
             ));
         }
-        if stored.info.is_in_cold_storage() {
+        if stored.info.is_in_cold_storage() && !state.restored {
             let message = format!("object \"{}\" is in cold storage", url(key.as_str()));
             return Err(Error::new(ErrorKind::Config, message));
         }

@@ -6,6 +6,7 @@ mod content;
 mod fetch;
 mod gap;
 mod history;
+mod left_segment;
 mod locate;
 mod nearby;
 mod open;

@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::READ_BYTES;
 use super::compare::compare_with_archived;
+use super::left_segment::left_within;
 use super::open_uploads::OpenUploads;
 use crate::codec::{Compression, Compressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
@@ -43,9 +44,12 @@ pub enum PushOutcome {
     Stored,
     /// It was stored before, with the same content.
     AlreadyThere,
+    /// It is a standby's part of a segment within which its timeline was left, and is not
+    /// stored: the newer timeline's segment has the same up to there.
+    LeftUnfinished,
 }
 
-/// A WAL file that is in the store, confirmed.
+/// A WAL file that is in the store, confirmed, or need not be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pushed {
     /// Whether this call stored it.
@@ -169,6 +173,9 @@ impl Pusher {
             let took = begun.elapsed();
             Ok(Pushed { outcome, bytes_read, bytes_stored, took })
         };
+        if self.was_left_within(name, path, bytes_read).await? {
+            return pushed(PushOutcome::LeftUnfinished, 0);
+        }
         let others = self.other_encodings().await?;
         if let Some(encoding) = self.find(name, &others).await? {
             let checksum = self.checksum(path, bytes_read).await?;
@@ -250,6 +257,20 @@ impl Pusher {
             Ok(bytes)
         })
         .await
+    }
+
+    /// Whether it is a standby's part of a segment in which its timeline was left.
+    async fn was_left_within(&self, name: &WalFileName, path: &Path, bytes: u64) -> Result<bool> {
+        let Some(size) = SegmentSize::new(bytes) else { return Ok(false) };
+        let (file, path) = (name.clone(), path.to_owned());
+        let left = blocking("reading a WAL file", move || left_within(&file, &path, size)).await?;
+        if let Some(left) = left {
+            self.notices.log(format!(
+                "WAL segment \"{name}\" is not archived: timeline {} left it at LSN {}, and has the same up to there in a segment of its own",
+                left.newer, left.at
+            ));
+        }
+        Ok(left.is_some())
     }
 
     /// Under which encoding the archive has the file already, where that is

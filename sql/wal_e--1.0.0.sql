@@ -26,7 +26,8 @@ CREATE FUNCTION wale_backup_list(
     OUT compressed_bytes bigint,
     OUT permanent boolean,
     OUT hostname text,
-    OUT data_directory text)
+    OUT data_directory text,
+    OUT damage text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'wale_backup_list_wrapper'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;

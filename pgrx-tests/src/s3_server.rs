@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use s3s::auth::{S3Auth, SecretKey};
+use s3s::dto::StorageClass;
 use s3s::service::S3ServiceBuilder;
 use s3s::{S3Result, s3_error};
 
@@ -240,13 +241,35 @@ impl S3Server {
     }
 
     fn damage(&self, bucket: &str, key: &str, damage: impl FnOnce(&mut Vec<u8>)) {
+        self.change(bucket, key, |object| {
+            let mut body = object.body.to_vec();
+            damage(&mut body);
+            object.body = body.into();
+            object.checksum = Default::default();
+        });
+    }
+
+    /// Moves an object to another storage class, as a lifecycle rule does. Out of `GLACIER`
+    /// and `DEEP_ARCHIVE` it cannot be read.
+    ///
+    /// # Panics
+    /// When there is no such object, as [`S3Server::restore_object`].
+    pub fn set_storage_class(&self, bucket: &str, key: &str, class: &'static str) {
+        self.change(bucket, key, |object| {
+            object.attributes.storage_class = Some(StorageClass::from_static(class));
+            object.is_restored = false;
+        });
+    }
+
+    /// Makes a copy of an object that can be read for a while. Listings do not tell.
+    pub fn restore_object(&self, bucket: &str, key: &str) {
+        self.change(bucket, key, |object| object.is_restored = true);
+    }
+
+    fn change(&self, bucket: &str, key: &str, change: impl FnOnce(&mut Object)) {
         let mut state = self.shared.state();
         let object = existing(state.bucket_mut(bucket)).get_mut(key);
-        let object = object.unwrap_or_else(|| panic!("no object \"{key}\" to damage"));
-        let mut body = object.body.to_vec();
-        damage(&mut body);
-        object.body = body.into();
-        object.checksum = Default::default();
+        change(object.unwrap_or_else(|| panic!("no object \"{key}\" to change")));
     }
 
     /// The keys of uploads in parts that were begun and neither completed nor aborted.

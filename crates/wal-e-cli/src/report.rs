@@ -166,7 +166,8 @@ fn describe(error: &Error) -> String {
     let mut text = format!("wal-e: error: {}\n", error.message());
     for (word, part) in [("detail", error.detail()), ("hint", error.hint())] {
         if let Some(part) = part {
-            let _ = writeln!(text, "wal-e: {word}: {part}");
+            // The lines of a list stand below the first.
+            let _ = writeln!(text, "wal-e: {word}: {}", part.replace('\n', "\n  "));
         }
     }
     text

@@ -258,6 +258,12 @@ pub fn start_segment_of_backup(name: &str) -> Option<WalFileName> {
     name.strip_prefix("base_")?.get(..24)?.parse().ok()
 }
 
+/// The WAL segment in which the backup begins that a delta of this name builds on:
+/// `base_<24 hex digits>_D_<24 hex digits>`. `None` for a full backup.
+pub fn parent_segment(name: &str) -> Option<WalFileName> {
+    name.split_once("_D_")?.1.get(..24)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,6 +318,9 @@ mod tests {
             let name = format!("base_{segment}{rest}");
             assert_eq!(start_segment_of_backup(&name), Some(segment.clone()));
         }
+        let delta = format!("base_0000000200000000000000A4_D_{segment}");
+        assert_eq!(parent_segment(&delta), Some(segment.clone()));
+        assert_eq!(parent_segment(&format!("base_{segment}")), None);
         let lower_case = "base_0000000200000000000000a1";
         for name in
             ["base_", "base_00000002", "backup_0000000200000000000000A1", "base_é", lower_case]

@@ -29,9 +29,10 @@ pub fn run(
     settings: &Settings,
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
-    let result = restore(arguments, settings, report);
+    let progress = Arc::new(FetchProgress::default());
+    let result = restore(arguments, settings, &progress, report);
     if let (true, Err(failure)) = (arguments.json, &result) {
-        print_result(&Event::of_failure(failure).line())?;
+        print_result(&Event::of_failure(failure, progress.damage.objects()).line())?;
     }
     result
 }
@@ -39,6 +40,7 @@ pub fn run(
 fn restore(
     arguments: &cli::BackupFetch,
     settings: &Settings,
+    progress: &Arc<FetchProgress>,
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
     let wal_fetch_options = match arguments.recovery.target.target() {
@@ -82,11 +84,10 @@ fn restore(
             recovery.target_timeline = planned.timeline;
             recovery.required_settings = planned.required_settings;
         }
-        let progress = Arc::new(FetchProgress::default());
-        let counters = Arc::clone(&progress);
+        let counters = Arc::clone(progress);
         let token = interrupt.token();
         let fetch = base_backup::fetch(opened.store, request, counters, opened.notices, token);
-        let pace = Pace::new(progress);
+        let pace = Pace::new(Arc::clone(progress));
         let fetched = match arguments.json {
             true => report.attend_events(&opened.queue, || pace.event(), fetch).await,
             false => report.attend(&opened.queue, || pace.describe(), fetch).await,

@@ -337,6 +337,8 @@ mod tests {
                 permanent: false,
                 hostname: None,
                 data_directory: None,
+                unreadable: None,
+                metadata_unreadable: None,
             },
             backup_chain: vec![name.to_owned()],
             backup_bytes: Some(20 << 20),

@@ -21,6 +21,7 @@ mod stored;
 mod syncing;
 mod tablespaces;
 mod tar_reader;
+mod tar_set;
 mod tar_stream;
 mod target;
 mod unpack;
@@ -32,8 +33,8 @@ mod foreign_tests;
 #[cfg(test)]
 mod tests;
 
-pub use fetch::{FetchProgress, FetchRequest, Fetched, fetch};
-pub use list::{BackupInfo, list};
+pub use fetch::{Damage, DamagedObject, FetchProgress, FetchRequest, Fetched, fetch};
+pub use list::{BackupInfo, BackupKind, list};
 pub(crate) use list::{list_sound, newest_identified, stored};
 pub use progress::{Phase, Progress};
 pub use push::{BackupPush, BackupStart, BackupStop, PushOptions, Taker};

@@ -326,6 +326,12 @@ async fn each_tar_is_read_by_its_own_name() {
 async fn tars_that_cannot_be_read_are_told_before_anything_is_written() {
     let fixture = Fixture::new().await;
     fixture.push().await.unwrap();
+    // Without a list of files nothing tells that they are not of the backup.
+    let sentinel = layout::sentinel(NAME);
+    let json = String::from_utf8(fixture.bytes(&sentinel).await.to_vec()).unwrap();
+    let json = json.replacen('{', "{\"FilesMetadataDisabled\":true,", 1);
+    let put = fixture.memory.put(&sentinel, json.into(), PutMode::Replace, &NO_ATTRIBUTES);
+    let _ = put.await.unwrap();
     for (key, kind) in [
         (layout::tar_partition(NAME, "part_009.tar.lz4.gpg"), ErrorKind::Config),
         (layout::tar_partition(NAME, "README"), ErrorKind::Config),
@@ -361,7 +367,7 @@ async fn the_objects_are_those_that_wal_g_reads() {
     ] {
         assert!(keys.contains(&key), "{key} is not in {keys:?}");
     }
-    let backups = list(&fixture.memory).await.unwrap();
+    let backups = list(&fixture.memory, &notice::channel().0).await.unwrap();
     assert_eq!(backups.len(), 1);
     let backup = &backups[0];
     assert_eq!((backup.name.as_str(), backup.permanent), (NAME, true));
@@ -512,7 +518,7 @@ async fn a_backup_that_fails_anywhere_leaves_no_sentinel_and_no_open_upload() {
         let keys = fixture.keys().await;
         assert!(!keys.iter().any(|key| key.ends_with("sentinel.json")), "{operation:?} {call}");
         assert!(fixture.memory.open_uploads().is_empty());
-        assert!(list(&fixture.memory).await.unwrap().is_empty());
+        assert!(list(&fixture.memory, &notice::channel().0).await.unwrap().is_empty());
     }
 }
 
@@ -525,7 +531,10 @@ async fn the_sentinel_waits_for_the_wal() {
         while fixture.store.calls(Operation::Head) < 4 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert!(list(&fixture.memory).await.unwrap().is_empty(), "listed before its WAL is there");
+        assert!(
+            list(&fixture.memory, &notice::channel().0).await.unwrap().is_empty(),
+            "listed before its WAL is there"
+        );
         let asked_for = OffsetDateTime::now_utc();
         fixture.archive(last.as_str()).await;
         asked_for
@@ -533,7 +542,7 @@ async fn the_sentinel_waits_for_the_wal() {
     let (name, asked_for) = tokio::join!(fixture.push(), waiting);
     assert_eq!(name.unwrap(), NAME);
     // The wait does not count: a transaction in it is behind the backup.
-    let backup = list(&fixture.memory).await.unwrap().remove(0);
+    let backup = list(&fixture.memory, &notice::channel().0).await.unwrap().remove(0);
     assert!(backup.finish_time.unwrap() <= asked_for, "{backup:?}");
 }
 
@@ -558,7 +567,7 @@ async fn wal_counts_as_archived_in_any_encoding_that_can_be_read() {
     let error = fixture.push().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.message().contains(&foreign), "{error}");
-    assert!(list(&fixture.memory).await.unwrap().is_empty());
+    assert!(list(&fixture.memory, &notice::channel().0).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -574,7 +583,7 @@ async fn a_cancelled_backup_ends_without_a_sentinel() {
     };
     let (result, ()) = tokio::join!(fixture.push(), cancel);
     assert_eq!(result.unwrap_err().kind(), ErrorKind::Cancelled);
-    assert!(list(&fixture.memory).await.unwrap().is_empty());
+    assert!(list(&fixture.memory, &notice::channel().0).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -589,33 +598,108 @@ async fn an_unknown_backup_is_told_with_what_there_is() {
     assert!(fixture.nothing_restored());
 }
 
-#[tokio::test]
-async fn a_restore_of_damaged_objects_fails_by_name_and_leaves_nothing() {
-    for tar in ["part_002.tar.lz4", "pg_control.tar.lz4", "backup_label.tar.lz4"] {
-        let key = layout::tar_partition(NAME, tar);
+async fn replace(fixture: &Fixture, key: &layout::ObjectKey, body: bytes::Bytes) {
+    let put = fixture.memory.put(key, body, PutMode::Replace, &NO_ATTRIBUTES);
+    let _ = put.await.unwrap();
+}
 
+#[tokio::test]
+async fn a_restore_of_damaged_objects_names_them_and_goes_on_once_they_are_mended() {
+    for tar in ["part_002.tar.lz4", "pg_control.tar.lz4", "backup_label.tar.lz4"] {
         let fixture = Fixture::new().await;
         fixture.push().await.unwrap();
-        let object = fixture.memory.get(&key, 0, None).await.unwrap();
-        let whole = object.into_bytes(1 << 30).await.unwrap();
+        let tars = fixture.keys().await.iter().filter(|key| key.contains("/part_")).count() as u64;
+        let key = layout::tar_partition(NAME, tar);
+        let whole = fixture.bytes(&key).await;
         let mut flipped = whole.to_vec();
         let last = flipped.len() - 1;
         flipped[last] ^= 1;
         for damaged in [whole.slice(..whole.len() - 5), flipped.into()] {
-            let put = fixture.memory.put(&key, damaged, PutMode::Replace, &NO_ATTRIBUTES);
-            let _ = put.await.unwrap();
+            replace(&fixture, &key, damaged).await;
+            let before = fixture.store.calls(Operation::Get);
             let error = fixture.fetch(NAME).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{tar}");
             assert!(error.message().contains(tar), "{error}");
-            assert!(fixture.nothing_restored(), "{tar}");
+            assert!(error.hint().unwrap().contains("--resume"), "{error:?}");
+            let gets = fixture.store.calls(Operation::Get) - before;
+            assert_eq!(gets, 3 + 2 + tars + 1, "each tar once, the damaged one twice");
+            let restored = fixture.dir.path().join("restored");
+            assert!(!restored.join("global/pg_control").exists());
+            assert!(files(&restored).len() > 10, "{tar}: the others are restored");
+
+            replace(&fixture, &key, whole.clone()).await;
+            let before = fixture.store.calls(Operation::Get);
+            let fetched = fixture.resume().await.unwrap();
+            let of_parts = u64::from(tar.starts_with("part_"));
+            assert_eq!(fixture.store.calls(Operation::Get) - before, 3 + 2 + of_parts);
+            fixture.is_the_same(&fetched);
+            for directory in ["restored", "restored_space"] {
+                fs::remove_dir_all(fixture.dir.path().join(directory)).unwrap();
+            }
         }
 
         fixture.memory.delete(&key).await.unwrap();
         let error = fixture.fetch(NAME).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{tar} is missing");
         assert!(error.message().contains(tar), "{error}");
-        assert!(fixture.nothing_restored());
+        assert!(fixture.nothing_restored(), "it is known before anything is written");
     }
+}
+
+#[tokio::test]
+async fn everything_that_is_damaged_is_in_one_report() {
+    let fixture = Fixture::new().await;
+    fixture.push().await.unwrap();
+    let damaged = ["part_002.tar.lz4", "part_004.tar.lz4", "backup_label.tar.lz4"];
+    for tar in damaged {
+        replace(&fixture, &layout::tar_partition(NAME, tar), "?".into()).await;
+    }
+    let error = fixture.fetch(NAME).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.message().contains(NAME) && error.message().contains(" 3 "), "{error}");
+    let lines: Vec<&str> = error.detail().unwrap().lines().collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for tar in damaged {
+        assert!(lines.iter().any(|line| line.contains(tar)), "{tar}: {lines:?}");
+    }
+}
+
+/// Whichever object it meets, of those that have a checksum.
+#[tokio::test]
+async fn a_bit_that_flips_on_the_way_does_no_harm() {
+    let fixture = Fixture::new().await;
+    fixture.push().await.unwrap();
+    // Sentinel, list of files and manifest come before.
+    for get in 4..=8 {
+        let number = fixture.store.calls(Operation::Get) + get;
+        let _ = fixture.store.clone().with(Operation::Get, When::Call(number), Fault::FlipBits);
+        let fetched = fixture.fetch(NAME).await.unwrap();
+        fixture.is_the_same(&fetched);
+        for directory in ["restored", "restored_space"] {
+            fs::remove_dir_all(fixture.dir.path().join(directory)).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_lies_in_cold_storage_is_named_before_anything_is_written() {
+    let fixture = Fixture::new().await;
+    fixture.push().await.unwrap();
+    let cold = [
+        layout::sentinel(NAME),
+        layout::files_metadata(NAME),
+        layout::tar_partition(NAME, "part_003.tar.lz4"),
+        layout::tar_partition(NAME, "part_005.tar.lz4"),
+    ];
+    cold.iter().for_each(|key| fixture.memory.set_storage_class(key, "GLACIER"));
+    let error = fixture.fetch(NAME).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    for key in &cold {
+        assert!(error.detail().unwrap().contains(key.as_str()), "{error:?}");
+    }
+    assert!(fixture.nothing_restored());
+    cold.iter().for_each(|key| fixture.memory.set_storage_class(key, "STANDARD"));
+    fixture.comes_back().await;
 }
 
 #[tokio::test]
@@ -753,6 +837,8 @@ async fn files_of_tars_without_checksums_are_compared_with_the_manifest() {
         for word in [tar, &name, "CRC-32C"] {
             assert!(error.message().contains(word), "{word}: {error}");
         }
-        assert!(fixture.nothing_restored());
+        let restored = fixture.dir.path().join("restored");
+        assert!(!restored.join("global/pg_control").exists());
+        assert!(!restored.join(name.trim_start_matches('/')).exists());
     }
 }

@@ -153,7 +153,9 @@ pub(super) async fn prepare(
     while let Some(name) = parent {
         let found = backups.iter().find(|backup| backup.name == *name);
         let Some(found) = found.filter(|_| !chain.contains(name)) else {
-            return Ok(Err(unusable(format!("it is a delta of \"{name}\", which is not there"))));
+            return Ok(Err(unusable(format!(
+                "it is a delta of \"{name}\", which is missing or damaged"
+            ))));
         };
         chain.push(name.clone());
         let both = stored_bytes.zip(found.compressed_bytes);

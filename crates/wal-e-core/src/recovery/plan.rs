@@ -112,7 +112,7 @@ pub async fn plan(
     notices: Notices,
 ) -> Result<Outcome> {
     let request = &on_own_timeline(request);
-    let backups = base_backup::list_sound(&*store, &notices).await?;
+    let backups = base_backup::list_sound(&*store, &request.backup.to_string(), &notices).await?;
     let mut allowed = backups::choose(&*store, &backups, &request.backup)?;
     leave_out_too_new(&mut allowed, request.target.as_ref());
     let mut planner = Planner::new(store, request, backups, notices);

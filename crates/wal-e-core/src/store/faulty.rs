@@ -45,6 +45,8 @@ pub enum Fault {
     Repeat,
     /// [`Operation::Get`]: the body breaks after so many bytes.
     CutBody(u64),
+    /// [`Operation::Get`]: a bit of the last byte of each chunk flips on the way.
+    FlipBits,
     /// It is slow.
     Delay(Duration),
     /// It never ends.
@@ -84,6 +86,11 @@ impl<S: ObjectStore> FaultyStore<S> {
     /// Wraps `store`; without faults it only counts.
     pub fn new(store: S) -> Self {
         FaultyStore { store: Arc::new(store), plan: Arc::default() }
+    }
+
+    /// The store that it is around, which does not fail.
+    pub fn inner(&self) -> &S {
+        &self.store
     }
 
     /// Adds a fault.
@@ -193,7 +200,7 @@ async fn apply<T>(
     work: impl Future<Output = Result<T>> + Send,
 ) -> Result<T> {
     match fault {
-        None | Some(Fault::CutBody(_) | Fault::Repeat) => work.await,
+        None | Some(Fault::CutBody(_) | Fault::FlipBits | Fault::Repeat) => work.await,
         Some(Fault::Refuse(kind)) => Err(injected(operation, kind)),
         Some(Fault::RefuseAfter(delay, kind)) => {
             tokio::time::sleep(delay).await;
@@ -256,6 +263,9 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
         let mut reader = apply(fault, Operation::Get, get).await?;
         if let Some(Fault::CutBody(left)) = fault {
             reader.body = Box::new(CutBody { body: reader.body, left });
+        }
+        if let Some(Fault::FlipBits) = fault {
+            reader.body = Box::new(FlippedBody(reader.body));
         }
         Ok(reader)
     }
@@ -350,5 +360,19 @@ impl ObjectBody for CutBody {
         chunk.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= chunk.len() as u64;
         Ok(Some(chunk))
+    }
+}
+
+struct FlippedBody(Box<dyn ObjectBody>);
+
+#[async_trait]
+impl ObjectBody for FlippedBody {
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>> {
+        let Some(chunk) = self.0.next_chunk().await? else { return Ok(None) };
+        let mut bytes = chunk.to_vec();
+        if let Some(last) = bytes.last_mut() {
+            *last ^= 1;
+        }
+        Ok(Some(bytes.into()))
     }
 }

@@ -74,6 +74,9 @@ impl Pushed {
             PushOutcome::AlreadyThere => format!(
                 "WAL file \"{name}\" was in the archive already: {bytes_read} bytes, the same content, {seconds:.3} s"
             ),
+            PushOutcome::LeftUnfinished => format!(
+                "WAL file \"{name}\" need not be archived: its timeline was left within it, and the newer timeline's segment has the same up to there"
+            ),
         }
     }
 }

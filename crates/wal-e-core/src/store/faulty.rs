@@ -118,11 +118,6 @@ impl<S: ObjectStore> FaultyStore<S> {
         self.plan.lock().running
     }
 
-    /// The store around which it is.
-    pub fn inner(&self) -> &S {
-        &self.store
-    }
-
     /// Forgets all faults: the outage is over.
     pub fn heal(&self) {
         self.plan.lock().faults.clear();

@@ -15,7 +15,7 @@ use crate::store::ObjectStore;
 mod reading;
 
 use reading::describe;
-pub(super) use reading::{StoredSentinel, read_sentinel, sentinels};
+pub(super) use reading::{StoredSentinel, is_of_one_object, read_sentinel, sentinels};
 
 /// Sentinels that are read at the same time.
 const READ_AT_ONCE: usize = 8;
@@ -160,6 +160,16 @@ pub(crate) async fn list_sound(
         notices.warning(format!("base backup \"{}\" is left out: {error}", backup.name));
     }
     Ok(sound)
+}
+
+/// Why the backup `name`, whose sentinel could not be read because of `error`, cannot be
+/// restored, and which one can.
+pub(super) async fn refusal_of(store: &dyn ObjectStore, name: &str, error: Error) -> Error {
+    let Ok(backups) = describe_all(store).await else { return error };
+    let Some(backup) = backups.iter().find(|backup| backup.name == name) else { return error };
+    let is_latest = backups.last().is_some_and(|latest| latest.name == name);
+    let newest = backups.iter().rev().find(|backup| backup.unreadable.is_none());
+    refusal(backup, &error, is_latest, newest)
 }
 
 /// Why a backup that is wanted cannot be restored; `newest` is the newest one that can be

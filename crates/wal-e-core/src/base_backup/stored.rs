@@ -1,6 +1,6 @@
 //! What the store has of one base backup: its sentinel, its list of files, its tars.
 
-use super::list::{read_sentinel, resolve};
+use super::list::{is_of_one_object, read_sentinel, refusal_of, resolve};
 use super::tar_set::{self, TarSet, file_name, is_copied};
 use crate::codec::Encoding;
 use crate::error::{Error, ErrorKind, Result};
@@ -48,13 +48,23 @@ impl StoredBackup {
     /// cannot be read.
     pub(super) async fn find(store: &dyn ObjectStore, name: &str) -> Result<Self> {
         let name = resolve(store, name).await?;
-        StoredBackup::read(store, &name).await
+        match read_sentinel(store, &name).await {
+            Err(error) if is_of_one_object(&error) => Err(refusal_of(store, &name, error).await),
+            sentinel => StoredBackup::with_sentinel(store, name, sentinel?).await,
+        }
     }
 
     /// [`StoredBackup::find`] for a name that is known.
     pub(super) async fn read(store: &dyn ObjectStore, name: &str) -> Result<Self> {
-        let name = name.to_owned();
-        let mut sentinel = read_sentinel(store, &name).await?;
+        let sentinel = read_sentinel(store, name).await?;
+        StoredBackup::with_sentinel(store, name.to_owned(), sentinel).await
+    }
+
+    async fn with_sentinel(
+        store: &dyn ObjectStore,
+        name: String,
+        mut sentinel: sentinel::Sentinel,
+    ) -> Result<Self> {
         let files = read_files_metadata(store, &name, &mut sentinel).await?;
         let request =
             ListRequest { prefix: layout::tar_partitions(&name), ..ListRequest::default() };

@@ -121,7 +121,7 @@ fn like(metadata: Option<&Metadata>) -> Sentinel {
 
 /// Whether an error tells of one object: it is damaged, its storage class or its
 /// permissions keep it from being read.
-fn is_of_one_object(error: &Error) -> bool {
+pub(in crate::base_backup) fn is_of_one_object(error: &Error) -> bool {
     let kinds = [ErrorKind::Corrupt, ErrorKind::Config, ErrorKind::Denied];
     !error.is_transient() && kinds.contains(&error.kind())
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::base_backup::stored::StoredBackup;
 use crate::layout::ObjectKey;
 use crate::notice;
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
@@ -102,6 +103,8 @@ async fn the_latest_backup_is_never_silently_an_older_one() {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.message().contains(NEW), "{error}");
         assert!(error.hint().unwrap().contains(OLD), "{error:?}");
+        let begun = StoredBackup::find(&store, wanted).await.unwrap_err();
+        assert_eq!(begun, error, "a restore says the same");
     }
     assert!(queue.drain().is_empty());
     for wanted in ["AUTO", OLD] {

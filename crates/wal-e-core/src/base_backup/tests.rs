@@ -779,6 +779,17 @@ async fn what_was_damaged_between_two_runs_is_fetched_again() {
 }
 
 #[tokio::test]
+async fn what_is_on_disk_may_be_in_cold_storage_by_now() {
+    let fixture = Fixture::new().await;
+    fixture.push().await.unwrap();
+    let tars = fixture.keys().await.iter().filter(|key| key.contains("/part_")).count() as u64;
+    interrupted_at(&fixture, 5 + tars).await;
+    fixture.memory.set_storage_class(&layout::tar_partition(NAME, "part_001.tar.lz4"), "GLACIER");
+    let fetched = fixture.resume().await.unwrap();
+    fixture.is_the_same(&fetched);
+}
+
+#[tokio::test]
 async fn a_note_that_was_left_behind_is_cleared_away() {
     let fixture = Fixture::new().await;
     fixture.push().await.unwrap();

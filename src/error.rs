@@ -73,6 +73,7 @@ fn sqlstate(kind: ErrorKind) -> PgSqlErrorCode {
         }
         ErrorKind::Corrupt => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
         ErrorKind::Config => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        ErrorKind::Unsafe => PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
         ErrorKind::Cancelled => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
         ErrorKind::DiskFull => PgSqlErrorCode::ERRCODE_DISK_FULL,
         _ => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,

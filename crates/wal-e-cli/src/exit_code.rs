@@ -28,7 +28,8 @@ pub const NOT_FOUND: u8 = 74;
 /// `wal-fetch` could not find out, and a standby may ask again; not one that is being
 /// promoted.
 pub const UNDECIDED_STANDBY: u8 = 75;
-/// `wal-fetch` could not find out, and recovery must not go on.
+/// `wal-fetch` could not find out, or must not hand the segment over, and recovery must
+/// not go on.
 pub const UNDECIDED_RECOVERY: u8 = 200;
 
 /// The table of codes as `--help` shows it.
@@ -41,6 +42,9 @@ pub fn of_error(command: &Command, kind: ErrorKind) -> u8 {
             Command::WalFetch(_) | Command::BackupFetch(_) | Command::BackupVerify(_),
             ErrorKind::NotFound,
         ) => NOT_FOUND,
+        // A standby that asks again gets the same answer, and one that is promoted would
+        // open without what comes after.
+        (Command::WalFetch(_), ErrorKind::Unsafe) => UNDECIDED_RECOVERY,
         (Command::WalFetch(fetch), _) => undecided(Some(&fetch.destination)),
         _ => FAILURE,
     }
@@ -114,6 +118,7 @@ mod tests {
         assert_eq!(of_error(&fetch, ErrorKind::Unavailable), 75);
         assert_eq!(of_error(&fetch, ErrorKind::Config), 75);
         assert_eq!(of_error(&fetch, ErrorKind::NotFound), 74);
+        assert_eq!(of_error(&fetch, ErrorKind::Unsafe), 200, "it must not be promoted by that");
     }
 
     #[test]

@@ -124,7 +124,8 @@ impl Report {
         }
     }
 
-    fn notices(&self, queue: &NoticeQueue) {
+    /// Prints what is in `queue`.
+    pub fn notices(&self, queue: &NoticeQueue) {
         for notice in queue.drain() {
             if let Some(text) = describe_notice(&notice, self.terse) {
                 self.print(&text);

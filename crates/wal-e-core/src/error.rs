@@ -34,6 +34,9 @@ pub enum ErrorKind {
     Corrupt,
     /// A setting is wrong. Trying again does not help until it changes.
     Config,
+    /// It would harm what belongs to another cluster, so it was not done. It must not
+    /// look like something that is not there.
+    Unsafe,
     /// The caller asked to stop.
     Cancelled,
     /// The operating system refused a file operation.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use wal_e_core::base_backup::ArchiveMode;
+use wal_e_core::base_backup::{ArchiveMode, CreatedTablespace};
 use wal_e_core::postgres::{RequiredSettings, TimelineRange};
 use wal_e_core::recovery::{
     self, BackupChoice, Nearest, Outcome, PlanRequest, Refusal, RestorePlan, TargetTimeline,
@@ -67,6 +67,8 @@ pub struct Planned {
     pub backup: String,
     /// The timeline to recover along; `None` is PostgreSQL's default.
     pub timeline: Option<TargetTimeline>,
+    /// The tablespaces that recovery creates.
+    pub tablespaces: Vec<CreatedTablespace>,
     /// What speaks against a restore that is not refused.
     pub doubt: Option<String>,
     /// Whether the restored cluster archives.
@@ -105,6 +107,7 @@ pub async fn before_fetch(
         }
         return Ok(Planned {
             timeline: timeline_to_follow(&plan, &request),
+            tablespaces: Vec::new(),
             doubt: None,
             archiving: archiving(plan.newest_wal),
             required_settings: RequiredSettings::default(),
@@ -119,6 +122,7 @@ pub async fn before_fetch(
     Ok(Planned {
         backup: name.to_owned(),
         timeline: request.timeline,
+        tablespaces: Vec::new(),
         archiving: archiving(plan.and_then(|plan| plan.newest_wal)),
         required_settings: RequiredSettings::default(),
         pg_version: plan.and_then(|plan| plan.backup.pg_version),

@@ -9,13 +9,16 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use wal_e_core::notice::Notices;
 use wal_e_core::postgres::data_directory::RECOVERY_SIGNAL;
 use wal_e_core::postgres::{
     SegmentSize, SystemIdentifier, WalFileKind, WalFileName, WalPageHeader,
 };
 use wal_e_core::store::{self, retry::Patience};
-use wal_e_core::wal::{self, FetchOptions, Fetched, KeyEnding, Position, PrefetchDirectory, Taken};
-use wal_e_core::{Error, Result, notice};
+use wal_e_core::wal::{
+    self, FetchOptions, Fetched, KeyEnding, Position, PrefetchDirectory, TablespaceGuard, Taken,
+};
+use wal_e_core::{Error, ErrorKind, Result, notice};
 
 use super::run_small;
 use super::wal_push::identity;
@@ -40,11 +43,16 @@ pub fn run(arguments: &WalFetch, settings: &Settings, report: &Arc<Report>) -> R
     let wal_directory = std::path::absolute(destination).ok();
     let wal_directory = wal_directory.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
     let directory = PrefetchDirectory::new(wal_directory, &identity(&settings.store));
+    let (notices, queue) = notice::channel();
+    let guard = guard(arguments, &name, notices.clone());
     let ahead = Ahead::of(arguments, &name, settings, wal_directory, &directory);
 
     // Before anything is made that takes time: a store, threads.
     if let Some(ahead) = &ahead {
-        match directory.take(&name, destination, system_identifier) {
+        let taken = directory.take(&name, destination, system_identifier, guard.as_ref());
+        report.notices(&queue);
+        match taken {
+            Taken::Refused(error) => return Err(error.into()),
             Taken::Served(size) => {
                 let ending = directory.position().map(|position| position.ending);
                 ahead.go_on(&name, size, ending.unwrap_or_default(), report);
@@ -58,7 +66,8 @@ pub fn run(arguments: &WalFetch, settings: &Settings, report: &Arc<Report>) -> R
     }
     // The server looks into pg_wal for what the archive does not have, where somebody may
     // have put what the lost server had not archived: then there is no gap.
-    let gap_matters = !arguments.end_at_gap && !lies_in(wal_directory, &name, system_identifier);
+    let is_local = lies_in(wal_directory, &name, system_identifier);
+    let gap_matters = !arguments.end_at_gap && !is_local;
     let position = directory.position();
     let segment_size = recovering_server::segment_size(destination)
         .or(position.as_ref().map(|position| position.segment_size));
@@ -68,8 +77,19 @@ pub fn run(arguments: &WalFetch, settings: &Settings, report: &Arc<Report>) -> R
         segment_size,
         gap_patience: gap_matters.then_some(GAP_PATIENCE),
         is_final: is_final(&arguments.destination),
+        guard: guard.clone(),
     };
     let fetched = fetch(arguments, &name, settings, wanted, report);
+    report.notices(&queue);
+    if let (Err(Failure::Error(error)), Some(guard), true) = (&fetched, &guard, is_local)
+        && error.kind() == ErrorKind::NotFound
+    {
+        let replaced = wal::replace_local(&name, destination, guard);
+        report.notices(&queue);
+        if replaced? {
+            return Ok(());
+        }
+    }
     if let Some(ahead) = &ahead {
         match &fetched {
             Ok(fetched) => {
@@ -90,6 +110,21 @@ struct Wanted {
     segment_size: Option<SegmentSize>,
     gap_patience: Option<Duration>,
     is_final: bool,
+    guard: Option<TablespaceGuard>,
+}
+
+/// What looks at the segments before the server that recovers gets them; `None` when no
+/// server will replay this one.
+fn guard(arguments: &WalFetch, name: &WalFileName, notices: Notices) -> Option<TablespaceGuard> {
+    let destination = &arguments.destination;
+    let is_for_server = destination.file_name().is_some_and(|name| name == NAME_FOR_SERVER)
+        || ServerProcess::above_this_one(destination).is_some();
+    if name.kind() != WalFileKind::Segment || !is_for_server {
+        return None;
+    }
+    let mut directories = recovering_server::data_directories(destination);
+    let directory = directories.find(|directory| directory.join("PG_VERSION").exists())?;
+    Some(TablespaceGuard::new(&directory, arguments.tablespaces.new_tablespaces(), notices))
 }
 
 /// Gets the file from the archive.
@@ -113,6 +148,7 @@ fn fetch(
                 segment_size: wanted.segment_size,
                 gap_patience: wanted.gap_patience,
                 is_final: wanted.is_final,
+                guard: wanted.guard,
                 notices,
                 cancel: interrupt.token(),
             };

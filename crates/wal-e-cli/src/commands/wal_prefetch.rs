@@ -50,6 +50,7 @@ pub fn run(arguments: &WalPrefetch, settings: &Settings, report: &Arc<Report>) -
             segment_size: None,
             gap_patience: None,
             is_final: false,
+            guard: None,
             notices: notices.clone(),
             cancel: interrupt.token(),
         };

@@ -112,8 +112,10 @@ impl Deferred {
             };
             // The server needs the directory, wherever it was.
             if link == Path::new("pg_wal") || link == Path::new("pg_xlog") {
-                target.make_directory(&target.data_directory().join(&link))?;
-                left_out("it is a directory now");
+                if target.place(&link) == target.data_directory().join(&link) {
+                    target.make_directory(&target.data_directory().join(&link))?;
+                    left_out("it is a directory now");
+                }
                 continue;
             }
             let Some(inside) = member::link_target(target.data_directory(), &link, &to) else {

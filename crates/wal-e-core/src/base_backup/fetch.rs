@@ -19,7 +19,7 @@ use super::recovery::{ArchiveMode, RecoveryConfig};
 use super::resume::{self, Interrupted};
 use super::stored::StoredBackup;
 use super::syncing::SyncPool;
-use super::tablespaces::TablespacePlaces;
+use super::tablespaces::{CreatedTablespace, TablespacePlaces};
 use super::tar_set;
 use super::target::Target;
 use super::unpack::{Budget, Sink};
@@ -28,6 +28,7 @@ use crate::notice::{Level, Notices};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 use crate::store::ObjectStore;
 use crate::tasks::{blocking, or_cancelled};
+use crate::wal::UnusablePlace;
 
 pub(super) mod cold;
 mod damage;
@@ -48,6 +49,12 @@ pub struct FetchRequest {
     pub concurrency: usize,
     /// Where tablespaces go.
     pub tablespaces: TablespacePlaces,
+    /// Those that the backup does not have, and that recovery will create.
+    pub created: Vec<CreatedTablespace>,
+    /// What becomes of one of these that goes where it was, and cannot.
+    pub unusable: UnusablePlace,
+    /// Where `pg_wal` leads; `None` keeps it in the data directory.
+    pub wal_directory: Option<PathBuf>,
     /// Recovery settings to write; `None` leaves them to the caller.
     pub recovery: Option<RecoveryConfig>,
     /// Whether the restored cluster archives.
@@ -110,9 +117,14 @@ pub async fn fetch(
     complain_of_left_over(&chain, &notices);
     progress.bytes_total.store(chain.bytes(), Ordering::Relaxed);
     let name = chain.tip().name.clone();
-    let places = request.tablespaces.of(chain.tip().sentinel.spec.as_ref())?;
+    let places = request.tablespaces.of(chain.tip().sentinel.spec.as_ref(), &request.created)?;
+    let directory = std::path::absolute(&request.directory)
+        .map_err(|error| Error::file("resolve path", &request.directory, &error))?;
+    let (created, unusable) = (&request.created, request.unusable);
+    let created = request.tablespaces.of_created(created, unusable, &directory, &places)?;
     let backups = chain.levels().iter().map(|level| level.backup.name.clone()).collect();
-    let subject = Subject::new(backups, places.clone());
+    let wal_directory = request.wal_directory.clone();
+    let subject = Subject::new(backups, places.clone(), wal_directory.clone());
     if request.resume {
         resume::check(&request.directory, &subject)?;
     }
@@ -123,7 +135,7 @@ pub async fn fetch(
         blocking("looking for free space", check).await?;
     }
     let syncing = SyncPool::start()?;
-    let target = Target::prepare(&request.directory, places, request.resume)?;
+    let target = Target::prepare(&request.directory, places, wal_directory, request.resume)?;
     let shown = target.data_directory().display().to_string();
     notices.log(format!("restoring base backup \"{name}\" into \"{shown}\""));
 
@@ -171,6 +183,7 @@ pub async fn fetch(
         store,
         sink: Arc::clone(&sink),
         journal: Arc::new(journal),
+        created,
         has_done: Arc::new(AtomicBool::new(!done.is_empty())),
         concurrency: request.concurrency.max(1),
         progress,

@@ -18,6 +18,7 @@ use crate::postgres::{BLOCK_SIZE, Lsn};
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ObjectStore, PutMode};
+use crate::wal::UnusablePlace;
 
 const WAL_E: &str = "base_00000001000000000000000A_00000040";
 const FULL: &str = "base_000000010000000000000002";
@@ -121,6 +122,9 @@ impl Fixture {
             directory: self.data(),
             concurrency: 1,
             tablespaces,
+            created: Vec::new(),
+            unusable: UnusablePlace::default(),
+            wal_directory: None,
             recovery: None,
             archive_mode: ArchiveMode::Preserve,
             ignores_free_space: false,

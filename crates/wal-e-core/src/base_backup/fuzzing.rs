@@ -39,7 +39,7 @@ fn unpacked(bytes: &[u8]) {
     let outside = tempfile::tempdir().expect("there is room for a directory");
     let data = outside.path().join("data");
     let sink = Sink {
-        target: Target::prepare(&data, BTreeMap::new(), false).expect("the directory is new"),
+        target: Target::prepare(&data, BTreeMap::new(), None, false).expect("the directory is new"),
         deferred: Deferred::default(),
         manifest: None,
         budget: Budget::new(Some(0)),

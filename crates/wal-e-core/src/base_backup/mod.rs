@@ -40,5 +40,5 @@ pub use progress::{Phase, Progress};
 pub use push::{BackupPush, BackupStart, BackupStop, PushOptions, Taker};
 pub use recovery::{ArchiveMode, RecoveryConfig};
 pub use resume::interrupted_restore;
-pub use tablespaces::TablespacePlaces;
+pub use tablespaces::{CreatedTablespace, TablespacePlaces};
 pub use verify::{Finding, Verified, VerifyProgress, VerifyRequest, verify};

@@ -23,6 +23,7 @@ use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, list_all};
 use crate::transfer::{Open, UploadNote};
+use crate::wal::UnusablePlace;
 
 const NO_ATTRIBUTES: Attributes = Attributes { content_xxh128: None, upload_id: None };
 const NAME: &str = "base_000000010000000000000002";
@@ -160,10 +161,13 @@ impl Fixture {
             name: name.to_owned(),
             directory: self.dir.path().join("restored"),
             concurrency: 3,
-            tablespaces: TablespacePlaces::Mapped(vec![(
-                self.dir.path().join("space"),
-                self.dir.path().join(space),
-            )]),
+            tablespaces: TablespacePlaces::Mapped {
+                pairs: vec![(self.dir.path().join("space"), self.dir.path().join(space))],
+                below: None,
+            },
+            created: Vec::new(),
+            unusable: UnusablePlace::default(),
+            wal_directory: None,
             recovery: None,
             archive_mode: ArchiveMode::Preserve,
             ignores_free_space: false,

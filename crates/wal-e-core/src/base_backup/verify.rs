@@ -174,7 +174,7 @@ impl Verification {
         let found = Chain::find(&*self.store, name).await.and_then(|chain| {
             let budget = Budget::new(chain.file_bytes());
             budget.take(self.file_bytes.load(Ordering::Relaxed))?;
-            TablespacePlaces::default().of(chain.tip().sentinel.spec.as_ref())
+            TablespacePlaces::default().of(chain.tip().sentinel.spec.as_ref(), &[])
         });
         let Err(error) = documents::hold_back(found)? else { return Ok(()) };
         let check = if is_delta { report::DELTA } else { report::TARS };

@@ -12,6 +12,7 @@ pub mod lsn;
 pub mod page;
 pub mod required_settings;
 pub mod tablespace_map;
+pub mod tablespace_record;
 pub mod timeline_history;
 pub mod wal_file;
 pub mod wal_page;

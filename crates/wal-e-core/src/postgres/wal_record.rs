@@ -30,7 +30,8 @@ pub(super) const KEPT_BYTES: usize = 16 << 20;
 /// `RM_XLOG_ID`, `RM_XACT_ID`, `RM_TBLSPC_ID`.
 const RMGR_XLOG: u8 = 0;
 const RMGR_XACT: u8 = 1;
-const RMGR_TABLESPACE: u8 = 5;
+/// `RM_TBLSPC_ID`.
+pub const RMGR_TABLESPACE: u8 = 5;
 
 /// Values of `xl_info` of `RM_XLOG_ID`, without the low bits.
 const XLOG_CHECKPOINT_SHUTDOWN: u8 = 0x00;
@@ -45,7 +46,7 @@ const XLOG_END_OF_RECOVERY: u8 = 0x90;
 const CHECKPOINT_TIME: usize = 64;
 
 /// Values of `xl_info` of `RM_TBLSPC_ID`.
-const XLOG_TABLESPACE_CREATE: u8 = 0x00;
+pub(super) const XLOG_TABLESPACE_CREATE: u8 = 0x00;
 const XLOG_TABLESPACE_DROP: u8 = 0x10;
 
 /// Values of `xl_info` of `RM_XACT_ID`.
@@ -263,7 +264,7 @@ impl RecordKind {
 }
 
 /// What follows the data headers. These records refer to no block.
-fn main_data(mut data: &[u8]) -> Option<&[u8]> {
+pub(super) fn main_data(mut data: &[u8]) -> Option<&[u8]> {
     loop {
         let (&id, rest) = data.split_first()?;
         data = match id {

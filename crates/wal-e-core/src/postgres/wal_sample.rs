@@ -71,6 +71,11 @@ impl WalWriter {
         self.record(0, 0x50, 0, &main_data(&start.0.to_ne_bytes()))
     }
 
+    pub fn create_tablespace(&mut self, oid: u32, location: &str) -> Lsn {
+        let data = [&oid.to_ne_bytes(), location.as_bytes(), &[0]].concat();
+        self.record(5, 0x00, 0, &main_data(&data))
+    }
+
     /// A record of `bytes` bytes of data that says nothing.
     pub fn noise(&mut self, bytes: usize) -> Lsn {
         let data: Vec<u8> = (0..bytes).map(|n| ((n * 7) >> 3) as u8).collect();

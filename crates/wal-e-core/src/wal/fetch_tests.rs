@@ -36,6 +36,7 @@ impl Fixture {
             segment_size: Some(SegmentSize::DEFAULT),
             gap_patience: Some(Duration::ZERO),
             is_final: true,
+            guard: None,
             notices: sender,
             cancel: CancellationToken::new(),
         };

@@ -14,6 +14,7 @@ mod open_uploads;
 mod pipeline;
 mod prefetch;
 mod push;
+mod tablespace_guard;
 mod temporary;
 
 /// How files are read, in bytes.
@@ -27,7 +28,7 @@ pub(crate) mod sample;
 mod tests;
 
 pub use confirmed::ConfirmedFiles;
-pub use fetch::{FetchOptions, Fetched, fetch, locate_sound, verify};
+pub use fetch::{FetchOptions, Fetched, fetch, locate_sound, replace_local, verify};
 pub use gap::{Continuation, continuation};
 pub use history::history;
 pub use locate::{KeyEnding, Located, locate};
@@ -35,3 +36,4 @@ pub use open::{Archiving, open};
 pub use pipeline::{FileIdentity, Pipeline};
 pub use prefetch::{Position, PrefetchDirectory, Taken, prefetch_ahead};
 pub use push::{PushOptions, PushOutcome, Pushed, Pusher};
+pub use tablespace_guard::{NewTablespaces, TablespaceGuard, UnusablePlace};

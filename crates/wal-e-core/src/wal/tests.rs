@@ -66,6 +66,7 @@ async fn fetch(store: Arc<dyn ObjectStore>, name: &WalFileName, destination: &Pa
         segment_size: None,
         gap_patience: None,
         is_final: true,
+        guard: None,
         notices: notice::channel().0,
         cancel: CancellationToken::new(),
     };

@@ -13,7 +13,7 @@ use crate::base_backup::chain::{Chain, Level};
 use crate::base_backup::journal::{self, DoneTar, Journal};
 use crate::base_backup::recovery;
 use crate::base_backup::stored::{StoredBackup, Tar};
-use crate::base_backup::tablespaces::{self, TablespacePlaces};
+use crate::base_backup::tablespaces::{self, CreatedPlaces, TablespacePlaces};
 use crate::base_backup::unpack::{Purpose, Sink, Unpacked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
@@ -38,6 +38,8 @@ pub(super) struct Restore {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) sink: Arc<Sink>,
     pub(super) journal: Arc<Journal>,
+    /// Where the tablespaces go that recovery will create.
+    pub(super) created: CreatedPlaces,
     /// Whether a tar is on disk.
     pub(super) has_done: Arc<AtomicBool>,
     pub(super) concurrency: usize,
@@ -113,9 +115,10 @@ impl Restore {
             self.sink.deferred.required_settings(),
             &self.notices,
         )?;
-        if !tablespaces::in_place(data_directory)?.is_empty() {
+        if self.created.in_place || !tablespaces::in_place(data_directory)?.is_empty() {
             tablespaces::allow_in_place(data_directory)?;
         }
+        self.created.make(data_directory)?;
         self.sink.deferred.make_links(target, &self.notices)?;
         target.restrict()?;
         target.sync_directories()?;

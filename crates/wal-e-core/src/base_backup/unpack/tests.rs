@@ -52,7 +52,8 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let target = Target::prepare(&dir.path().join("data"), BTreeMap::new(), false).unwrap();
+        let target =
+            Target::prepare(&dir.path().join("data"), BTreeMap::new(), None, false).unwrap();
         let sink = Sink {
             target,
             deferred: Deferred::default(),

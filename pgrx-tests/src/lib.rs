@@ -37,6 +37,7 @@ pub mod s3_server;
 pub mod scratch;
 mod server_thread;
 pub mod standby;
+pub mod torture;
 pub mod wait;
 pub mod wal_comparison;
 pub mod wal_e;

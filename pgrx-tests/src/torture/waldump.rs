@@ -40,12 +40,11 @@ pub enum Kind {
 /// begins there.
 pub fn records(directory: &Path, start: Lsn, end: Lsn) -> Vec<Record> {
     let mut command = Installation::get(PgVersion::V15).command("pg_waldump");
-    let finished = run(command.arg("--path").arg(directory).args([
-        "--timeline",
-        "1",
-        "--start",
-        &start.to_string(),
-    ]));
+    let (begin, end) = (start.to_string(), end.to_string());
+    let finished = run(command
+        .arg("--path")
+        .arg(directory)
+        .args(["--timeline", "1", "--start", &begin, "--end", &end]));
     let records: Vec<Record> = finished.stdout.lines().filter_map(record).collect();
     match records.first() {
         // It looks for the next record when there is none at this place; one at the

@@ -77,6 +77,7 @@ impl World {
                     self.nodes[added].name
                 ));
                 self.begin_branch(added, before);
+                self.forget_recovery(added);
                 self.wait_for_archiver_of(added);
                 self.describe_branch(added);
             }
@@ -84,6 +85,18 @@ impl World {
                 self.note(format!("a copy restored with {request} does not open"));
                 self.breach(format!("restored with {request}, a server does not open: {why}"));
             }
+        }
+    }
+
+    /// Takes the settings of a recovery out again: a standby of this server would obey them.
+    fn forget_recovery(&self, index: usize) {
+        let cluster = &self.nodes[index].cluster;
+        let settings = cluster.query(
+            "SELECT DISTINCT name FROM pg_file_settings \
+             WHERE name LIKE 'recovery_%' AND sourcefile LIKE '%postgresql.auto.conf'",
+        );
+        for setting in settings.concat() {
+            cluster.execute(&format!("ALTER SYSTEM RESET {setting}"));
         }
     }
 }

@@ -42,12 +42,12 @@ impl Temper {
     pub fn new(random: &mut Rng) -> Temper {
         let mut often = |of_ten: u32| random.u32(0..10) < of_ten;
         Temper {
-            standbys: often(6),
-            copies: often(3),
+            standbys: often(7),
+            copies: often(4),
             restored: often(5),
             tablespaces: often(3),
             settings: often(3),
-            damage: often(4),
+            damage: often(5),
             always: often(2),
         }
     }
@@ -78,31 +78,31 @@ fn operate(world: &mut World, random: &mut Rng, temper: &Temper, late: bool) -> 
         return wake(world, random);
     };
     match random.u32(0..100) {
-        0..30 => write(world, random, at),
-        30..33 => world.roll_back(at),
-        33..42 => {
+        0..24 => write(world, random, at),
+        24..27 => world.roll_back(at),
+        27..35 => {
             let name = NAMES[random.usize(0..NAMES.len())];
             world.mark(at, name);
         }
-        42..52 => {
+        35..45 => {
             let writes = if random.bool() { random.u32(1..4) } else { 0 };
             world.back_up(at, writes);
         }
-        52..60 => world.switch(at),
-        60..65 => world.kill(at),
-        65..69 => {
+        45..52 => world.switch(at),
+        52..57 => world.kill(at),
+        57..60 => {
             let mode = if random.bool() { StopMode::Fast } else { StopMode::Immediate };
             world.shut_down(at, mode);
         }
-        69..75 => return wake(world, random),
-        75..80 => {
+        60..66 => return wake(world, random),
+        66..74 => {
             let plain = world.nodes[at].tablespaces.is_empty();
             if !temper.standbys || full || !plain || world.has_standby(at) {
                 return false;
             }
             world.make_standby(at, random.u32(0..10) < 8, temper.always);
         }
-        80..85 => {
+        74..81 => {
             let standbys = world.nodes_where(|node| matches!(node.role, Role::Standby(_)));
             let Some(standby) = one_of(random, &standbys) else { return false };
             // A failover, or a switch that leaves two of them.
@@ -111,20 +111,24 @@ fn operate(world: &mut World, random: &mut Rng, temper: &Temper, late: bool) -> 
             }
             world.promote(standby);
         }
-        85..89 => {
+        81..87 => {
             if !temper.restored || full {
                 return false;
             }
             restore_copy(world, random);
         }
-        89..92 => {
-            let stopped = world.nodes_where(|node| node.role == Role::Stopped);
-            let Some(stopped) = one_of(random, &stopped).filter(|_| temper.copies && !full) else {
+        87..91 => {
+            if !temper.copies || full {
                 return false;
-            };
+            }
+            let stopped = world.nodes_where(|node| node.role == Role::Stopped);
+            let stopped = one_of(random, &stopped).unwrap_or(at);
+            if world.nodes[stopped].role == Role::Running {
+                world.shut_down(stopped, StopMode::Fast);
+            }
             world.copy_stopped(stopped);
         }
-        92..96 => {
+        91..94 => {
             if !temper.tablespaces || world.has_standby(at) {
                 return false;
             }
@@ -133,7 +137,7 @@ fn operate(world: &mut World, random: &mut Rng, temper: &Temper, late: bool) -> 
                 false => world.drop_tablespace(at),
             }
         }
-        96..98 => {
+        94..96 => {
             if !temper.settings {
                 return false;
             }
@@ -216,7 +220,7 @@ fn harm(world: &mut World, random: &mut Rng) {
 
 /// Ends the history: most servers archive what they have.
 fn settle(world: &mut World, random: &mut Rng) {
-    if world.running().is_empty() {
+    if world.running().is_empty() || random.u32(0..10) < 3 {
         wake(world, random);
     }
     for index in world.running() {

@@ -30,17 +30,20 @@ use fastrand::Rng;
 
 pub use judge::Tally;
 
+use crate::archive::Archive;
 use world::World;
 
-/// Lives through the history of a seed and judges what wal_e says of it; the script of
-/// the history and what is wrong when a promise is broken.
+/// Lives through the history of a seed and judges what wal_e says of it: what was judged,
+/// and the script of the history.
 ///
 /// # Errors
 ///
-/// The report, when a promise is broken or the harness fails.
-pub fn round(seed: u64) -> Result<Tally, String> {
+/// The script with what is wrong, when a promise is broken or the harness fails.
+pub fn round(seed: u64) -> Result<(Tally, String), String> {
     let mut random = Rng::with_seed(seed);
-    let mut world = World::new(&[]);
+    let archive = if random.u32(0..6) == 0 { Archive::s3() } else { Archive::file() };
+    let mut world = World::new(archive);
+    world.note(format!("a: archives to {}", world.archive.url()));
     let judged = catch_unwind(AssertUnwindSafe(|| {
         history::live(&mut world, &mut random);
         judge::judge(&mut world, &mut random)
@@ -53,7 +56,7 @@ pub fn round(seed: u64) -> Result<Tally, String> {
         }
     };
     if world.broken.is_empty() {
-        return Ok(tally);
+        return Ok((tally, world.script.join("\n")));
     }
     let broken: Vec<String> = world.broken.iter().map(|what| format!("BROKEN: {what}")).collect();
     Err(format!("SEED={seed}\n{}\n{}", world.script.join("\n"), broken.join("\n")))

@@ -35,16 +35,20 @@ pub enum Kind {
     Other,
 }
 
-/// The records from `start` to `end`, where the segments end: without an end, pg_waldump waits
-/// five seconds for one more. They are in a directory with segments of timeline 1, as far as they follow one another; none when no record
-/// begins there.
+/// The records from `start` to `end`, as far as they follow one another, in a directory with
+/// segments of timeline 1; none when no record begins at `start`. `end` is where the segments
+/// end: without it, pg_waldump waits five seconds for one more.
 pub fn records(directory: &Path, start: Lsn, end: Lsn) -> Vec<Record> {
     let mut command = Installation::get(PgVersion::V15).command("pg_waldump");
     let (begin, end) = (start.to_string(), end.to_string());
-    let finished = run(command
-        .arg("--path")
-        .arg(directory)
-        .args(["--timeline", "1", "--start", &begin, "--end", &end]));
+    let finished = run(command.arg("--path").arg(directory).args([
+        "--timeline",
+        "1",
+        "--start",
+        &begin,
+        "--end",
+        &end,
+    ]));
     let records: Vec<Record> = finished.stdout.lines().filter_map(record).collect();
     match records.first() {
         // It looks for the next record when there is none at this place; one at the

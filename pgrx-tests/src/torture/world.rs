@@ -66,9 +66,8 @@ pub struct World {
 
 impl World {
     /// One running server that archives.
-    pub fn new(settings: &[&str]) -> World {
-        let archive = Archive::file();
-        let lines = CONFIGURATION.iter().chain(settings).map(|line| (*line).to_owned());
+    pub fn new(archive: Archive) -> World {
+        let lines = CONFIGURATION.iter().map(|line| (*line).to_owned());
         let cluster = Cluster::build(PgVersion::V15)
             .wal_segment_size_mb(1)
             .configuration_lines(lines)

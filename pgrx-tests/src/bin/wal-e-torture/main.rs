@@ -17,6 +17,10 @@ struct Options {
     /// How many rounds.
     #[arg(long, env = "ROUNDS", default_value_t = 10)]
     rounds: u64,
+
+    /// Prints the history of every round, and not only of those that fail.
+    #[arg(long)]
+    verbose: bool,
 }
 
 fn main() -> ExitCode {
@@ -26,7 +30,10 @@ fn main() -> ExitCode {
     for seed in options.seed..options.seed.saturating_add(options.rounds) {
         let begin = Instant::now();
         match round(seed) {
-            Ok(tally) => {
+            Ok((tally, script)) => {
+                if options.verbose {
+                    println!("SEED={seed}\n{script}");
+                }
                 println!("seed {seed}: {tally} ({:.0} s)", begin.elapsed().as_secs_f64());
                 sum.add(tally);
             }

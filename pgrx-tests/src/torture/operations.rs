@@ -144,10 +144,14 @@ impl World {
         if always {
             cluster.configure("archive_mode = always");
         }
+        let own = self.model.branches[self.nodes[index].branch].timeline;
+        if self.model.branches.iter().any(|branch| branch.timeline > own) {
+            // The newest timeline of the archive is none of its primary's.
+            cluster.configure("recovery_target_timeline = 'current'");
+        }
         let (branch, of) = (self.nodes[index].branch, self.nodes[index].name);
         if cluster.try_start().is_err() {
-            // With restore_command it goes to the newest timeline of the archive, of which
-            // its primary knows nothing.
+            // Its primary's WAL has been replaced in the archive by that of another.
             self.note(format!("(a standby of {of} does not start)"));
             return;
         }

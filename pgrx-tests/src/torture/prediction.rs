@@ -10,7 +10,7 @@ use super::waldump::{Kind, Record};
 pub enum Outcome {
     /// At the target, with these rows; without a target, at the end of the log.
     Reaches(Rows),
-    /// The server opens with these rows, but the log goes on: this shows it.
+    /// The server opens with these rows, but the log goes on, or that was another's: why.
     Early(Rows, String),
     /// It does not open.
     Fails(String),
@@ -69,7 +69,13 @@ pub fn predict(
     if stop <= consistent {
         return Outcome::Fails("the target is met before the end of the base backup".to_owned());
     }
-    Outcome::Reaches(rows(model, backup, &replay.records[..stop]))
+    let rows = rows(model, backup, &replay.records[..stop]);
+    match replay.stray {
+        Some(stray) if replay.records[stop - 1].lsn >= stray => {
+            Outcome::Early(rows, format!("the target is met beyond {stray}, off the timeline"))
+        }
+        _ => Outcome::Reaches(rows),
+    }
 }
 
 fn at_end(model: &Model, backup: &Backup, replay: &Replay) -> Outcome {

@@ -48,6 +48,9 @@ pub struct Replay {
     pub records: Vec<Record>,
     /// Why replay does not go on, if there is more than the mere end of the archive.
     pub short: Option<String>,
+    /// From where on it is of a timeline that had been left by then: its file stands in for
+    /// the newer one's, which is missing.
+    pub stray: Option<Lsn>,
 }
 
 impl Truth {
@@ -157,8 +160,9 @@ impl Truth {
         };
         // The folder's name is used again by the next question.
         fs::remove_dir_all(&folder).expect("a scratch directory can be removed");
-        let short = self.shortfall(timeline, &history, &taken, next, &records);
-        Replay { records, short }
+        let stray = stray(&history, &taken);
+        let short = self.shortfall((timeline, &history), &taken, &records, stray);
+        Replay { records, short, stray }
     }
 
     /// The timeline whose file a server takes for a segment (PostgreSQL 15,
@@ -174,15 +178,17 @@ impl Truth {
     /// Why the end of replay is not the end of the log, if something shows that.
     fn shortfall(
         &self,
-        timeline: u32,
-        history: &[Range],
+        (timeline, history): (u32, &[Range]),
         taken: &[(u32, u64)],
-        next: u64,
         records: &[Record],
+        stray: Option<Lsn>,
     ) -> Option<String> {
+        let Some(next) = taken.last().map(|(_, number)| number + 1) else {
+            return Some("there is no WAL".to_owned());
+        };
         let last = records.last().map(|record| record.lsn.0 / SEGMENT_BYTES);
         // A record that has begun in the last segment may need the next.
-        if last.is_none_or(|last| last + 1 < next) && !taken.is_empty() {
+        if last.is_none_or(|last| last + 1 < next) {
             return Some(format!("replay ends at {:?}, before {next:x}", records.last()));
         }
         // A timeline that was begun and has archived nothing yet is not missed by anybody:
@@ -196,14 +202,8 @@ impl Truth {
         if let Some((of, number)) = later {
             return Some(format!("segment {} lies beyond", name_of_segment(of, number)));
         }
-        let stray = |(of, number): &&(u32, u64)| {
-            let range = history.iter().find(|range| range.timeline == *of);
-            range.is_none_or(|r| r.end.is_some_and(|end| end.0 / SEGMENT_BYTES <= *number))
-        };
-        if let Some((of, number)) = taken.iter().find(stray) {
-            let name = name_of_segment(*of, *number);
-            // It was left within this segment, whose newer file is missing.
-            return Some(format!("segment {name} is replayed beyond the switch"));
+        if let Some(stray) = stray {
+            return Some(format!("replay leaves timeline {timeline} at {stray}"));
         }
         let left = self.histories.values().flatten().filter(|range| range.timeline == timeline);
         let beyond = left.filter_map(|range| range.end).find(|end| end.0 > next * SEGMENT_BYTES);
@@ -227,6 +227,14 @@ impl Truth {
         }
         parting
     }
+}
+
+/// Where a segment is taken from a timeline that was left within it or before it.
+fn stray(history: &[Range], taken: &[(u32, u64)]) -> Option<Lsn> {
+    taken.iter().find_map(|(of, number)| {
+        let range = history.iter().find(|range| range.timeline == *of)?;
+        range.end.filter(|end| end.0 < (number + 1) * SEGMENT_BYTES)
+    })
 }
 
 /// The content of an LZ4 frame; `None` when it is damaged.

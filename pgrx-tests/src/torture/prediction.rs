@@ -74,6 +74,10 @@ pub fn predict(
         Some(stray) if replay.records[stop - 1].lsn >= stray => {
             Outcome::Early(rows, format!("the target is met beyond {stray}, off the timeline"))
         }
+        // Its last record is met by an LSN within the one before it, too.
+        _ if stop == consistent + 1 && matches!(request.target, Target::Lsn(_)) => {
+            Outcome::Early(rows, "the target lies before the end of the base backup".to_owned())
+        }
         _ => Outcome::Reaches(rows),
     }
 }

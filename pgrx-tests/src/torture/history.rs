@@ -142,7 +142,7 @@ fn operate(world: &mut World, random: &mut Rng, temper: &Temper, late: bool) -> 
                 return false;
             }
             match random.bool() {
-                true => world.raise_max_connections(at, 25 + random.u32(0..4) * 20),
+                true => world.raise_max_connections(at),
                 false => {
                     let line = LEFT_SETTINGS[random.usize(0..LEFT_SETTINGS.len())];
                     world.leave_setting(at, line);

@@ -251,7 +251,7 @@ fn judge_refused(
 
 /// Whether a refusal says that there are several branches.
 fn asks_for_branch(why: &str) -> bool {
-    ["more than one branch", "branches", "the target time lies on timeline"]
+    ["more than one timeline could be meant", "the target time lies on timeline"]
         .iter()
         .any(|words| why.contains(words))
 }

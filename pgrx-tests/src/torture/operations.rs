@@ -269,7 +269,9 @@ impl World {
     }
 
     /// Raises what a server in recovery must have as large as its primary had it.
-    pub fn raise_max_connections(&mut self, index: usize, to: u32) {
+    pub fn raise_max_connections(&mut self, index: usize) {
+        let now = self.nodes[index].cluster.query_one("SHOW max_connections");
+        let to = now.parse::<u32>().expect("a setting is a number") + 20;
         let followers = self.nodes_where(|node| node.role == Role::Standby(index));
         // One that has ended has nothing to restart.
         let followers: Vec<usize> =

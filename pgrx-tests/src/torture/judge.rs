@@ -158,7 +158,8 @@ fn judge_possible(
         world.breach(format!("{request}: the plan follows timeline {timeline}, not {asked:?}"));
     }
     let outcome = predict(&world.model, truth, &backup, timeline, request);
-    if request.timeline == Timeline::Unsaid {
+    // The end of a base backup is on one timeline.
+    if request.timeline == Timeline::Unsaid && request.target != Target::Immediate {
         let backups = match request.backup.as_str() {
             "AUTO" => world.listed(),
             _ => vec![backup.clone()],

@@ -210,8 +210,7 @@ impl Truth {
         beyond.map(|end| format!("timeline {timeline} was left at {end} only"))
     }
 
-    /// Where two histories part: the first LSN that they do not share. `None` when one
-    /// holds the other's last timeline to its end.
+    /// Where two histories part: the first LSN that they do not share.
     pub fn parting(&self, one: u32, other: u32) -> Lsn {
         let (one, other) = (self.history(one), self.history(other));
         let mut parting = Lsn(0);

@@ -96,8 +96,7 @@ fn operate(world: &mut World, random: &mut Rng, temper: &Temper, late: bool) -> 
         }
         60..66 => return wake(world, random),
         66..74 => {
-            let plain = world.nodes[at].tablespaces.is_empty();
-            if !temper.standbys || full || !plain || world.has_standby(at) {
+            if !temper.standbys || full || world.has_standby(at) || world.has_tablespaces(at) {
                 return false;
             }
             world.make_standby(at, random.u32(0..10) < 8, temper.always);

@@ -118,6 +118,12 @@ impl World {
         self.nodes_where(|node| node.role == Role::Running)
     }
 
+    /// Whether a running node has tablespaces, those among them that a restored copy came with.
+    pub fn has_tablespaces(&self, index: usize) -> bool {
+        let sql = "SELECT count(*) FROM pg_tablespace WHERE spcname NOT LIKE 'pg_%'";
+        self.nodes[index].cluster.query_one(sql) != "0"
+    }
+
     /// Whether a standby follows the node.
     pub fn has_standby(&self, index: usize) -> bool {
         self.nodes.iter().any(|node| node.role == Role::Standby(index))

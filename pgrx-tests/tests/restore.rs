@@ -154,8 +154,7 @@ fn a_cluster_that_its_group_may_read_comes_back_as_one() {
     let archive = Archive::file();
     let cluster = Cluster::build(PgVersion::V15).group_access().start_archiving_to(&archive);
     cluster.backup_push();
-    let restore = Restore::auto(PgVersion::V15).option("--recovery-target-action", "promote");
-    let fetched = restore.fetch(&archive);
+    let fetched = Restore::auto(PgVersion::V15).fetch(&archive);
     let data = fetched.data_directory();
     let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
     for entry in walk(&data) {

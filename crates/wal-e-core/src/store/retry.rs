@@ -266,7 +266,7 @@ impl<S: ObjectStore> MultipartUpload for RetryingUpload<S> {
                 Ok(outcome) => return Ok(outcome),
                 // The same request may have ended the upload before. Servers say
                 // that in their own ways: Garage answers 404, s3s-fs 403.
-                Err(error) if !error.is_transient() => {
+                Err(error) if !error.is_transient() && !error.needs_new_keys() => {
                     return self.outcome_after_end(error).await;
                 }
                 Err(error) => attempts.wait_after(error).await?,

@@ -81,11 +81,7 @@ fn a_copy_promoted_on_the_same_prefix_is_shown_beside_the_primary_that_went_on()
         assert_names(&refused, &options);
         assert_names(&refused, &["could be meant: 1 and 2", "\ntimeline  parent", &second]);
         let restore = Restore::of(PgVersion::V15, name);
-        let restore = restore.option("--recovery-target-action", "promote");
-        let refused = match name {
-            "AUTO" => Restore::auto(PgVersion::V15).run(&archive).failure(1),
-            _ => restore.option("--recovery-target-time", &three).run(&archive).failure(1),
-        };
+        let refused = restore.option("--recovery-target-time", &three).run(&archive).failure(1);
         assert_names(&refused, &["--recovery-target-timeline 1"]);
     }
     let facts = plan_as_json(&archive, &[]);

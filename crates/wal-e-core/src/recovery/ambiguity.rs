@@ -272,11 +272,9 @@ impl Planner<'_> {
                 Some(line) => self.began(size, line).await?,
                 None => None,
             };
-            // Of the way itself only the end is asked for.
-            let from = match timeline == way.timeline() {
-                true => own_from.max(candidate.start),
-                false => own_from,
-            };
+            // The first timeline may be long, and only its end is asked for.
+            let is_first = timeline == way.timeline() && way.begin().is_none();
+            let from = if is_first { candidate.start } else { own_from };
             let life = self.life(size, timeline, from).await?;
             let backups = self.backups.iter().filter(|backup| backup.timeline == timeline);
             all.push(TimelineFacts {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::backups::{self, Candidate};
+use super::backups::{self, BackupChoice, Candidate};
 use super::chain::{Chain, pieces};
 use super::plan::Planner;
 use super::refusal::{Cause, Refusal, is_damage};
@@ -68,7 +68,8 @@ impl Planner<'_> {
             (history, off_branch, strays_untold) = (own, None, true);
         }
         if off_branch.is_some() || self.request.target.is_none() {
-            let why_not = off_branch.as_ref();
+            let is_free = self.request.backup == BackupChoice::Auto;
+            let why_not = off_branch.as_ref().filter(|_| !is_free);
             if let Some(refusal) = self.unclear(&candidate, &history, None, why_not).await? {
                 return Ok(Err(refusal));
             }

@@ -117,6 +117,17 @@ fuzz: ## give each parser of stored bytes FUZZ_SECONDS of made-up ones (needs ca
 	        -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -detect_leaks=0 -print_final_stats=1
 	done
 
+# One history again: make torture SEED=17. TMPDIR=/dev/shm makes it several times as quick.
+SEED   ?= 1
+ROUNDS ?= 10
+
+.PHONY: torture
+torture: ## random histories of servers; what wal_e says of them against what they do (SEED=n ROUNDS=n)
+	@scripts/install-deps test
+	$(MAKE) build PG_CONFIG=$(PG15_CONFIG)
+	$(CARGO) build --release --locked --workspace --bin wal-e-torture
+	WALE_TEST_PG15_CONFIG=$(PG15_CONFIG) $(TARGET)/release/wal-e-torture --seed $(SEED) --rounds $(ROUNDS)
+
 .PHONY: check
 check: fmt lint guards deny ## formatting, clippy, dependency rules, licences
 

@@ -26,7 +26,8 @@ CREATE FUNCTION wale_backup_list(
     OUT compressed_bytes bigint,
     OUT permanent boolean,
     OUT hostname text,
-    OUT data_directory text)
+    OUT data_directory text,
+    OUT damage text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'wale_backup_list_wrapper'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
@@ -98,7 +99,7 @@ LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 1;
 COMMENT ON FUNCTION wale_stat_archiver() IS
 'the view of the same name';
 
-CREATE VIEW wale_stat_archiver AS SELECT * FROM wale_stat_archiver();
+CREATE VIEW wale_stat_archiver AS SELECT * FROM @extschema@.wale_stat_archiver();
 
 COMMENT ON VIEW wale_stat_archiver IS
 'one row: what the archiver has done since the server was started, and what it has left to do';
@@ -119,6 +120,7 @@ CREATE FUNCTION wale_restore_plan(
     target_time timestamptz DEFAULT NULL,
     target_lsn pg_lsn DEFAULT NULL,
     target_name text DEFAULT NULL,
+    target_timeline text DEFAULT NULL,
     OUT reachable boolean,
     OUT backup_name text,
     OUT timelines bigint[],
@@ -137,7 +139,7 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'wale_restore_plan_wrapper'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1;
 
-COMMENT ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text) IS
+COMMENT ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text, text) IS
 'one row: which base backup and which WAL a restore to the target would need; or the reason why it is impossible, and the nearest targets that are not';
 
 -- Who may call them is a matter of GRANT.
@@ -148,7 +150,7 @@ REVOKE EXECUTE ON FUNCTION wale_backup_cancel() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_verify(text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_stat_archiver() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_check() FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text, text) FROM PUBLIC;
 
 -- A view calls its functions with the rights of whoever reads it.
 GRANT EXECUTE ON FUNCTION wale_stat_archiver() TO pg_monitor;

@@ -79,7 +79,8 @@ pub fn shutdown() {
     ARCHIVER.with_borrow_mut(Archiver::end);
 }
 
-/// Counts a file that the store has confirmed.
+/// Counts a file that the store has confirmed, and says so in the log: in the order
+/// in which the server asked, whatever was sent ahead.
 fn note_archived(name: &str, pushed: &Pushed) {
     let Ok(file) = name.parse::<WalFileName>() else { return };
     let finished_at = archive_status::ready_since(Path::new(WAL_DIRECTORY), &file);
@@ -93,6 +94,9 @@ fn note_archived(name: &str, pushed: &Pushed) {
         pushed.bytes_read,
         pushed.bytes_stored,
     );
+    if gucs::log_archived_files() {
+        server_log::log(&pushed.describe(&file), None);
+    }
 }
 
 /// The state of the archiver process.

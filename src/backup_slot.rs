@@ -9,7 +9,7 @@
 
 use std::sync::atomic::Ordering;
 
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::PgSqlErrorCode;
 use time::OffsetDateTime;
 use time::macros::format_description;
 use wal_e_core::base_backup::{Phase, Progress};
@@ -85,8 +85,6 @@ pub struct Request {
     pub fast: bool,
     /// Whether deletion must leave the backup.
     pub permanent: bool,
-    /// The database that the worker connects to.
-    pub database: pg_sys::Oid,
 }
 
 /// A backup as seen by whoever looks at the slot.
@@ -164,7 +162,7 @@ pub fn reserve(request: &Request, waits: bool) -> Result<u64> {
             return Err(*slot);
         }
         *slot = Slot {
-            tenancy: slot.tenancy.next(waits, request.database),
+            tenancy: slot.tenancy.next(waits),
             fast: request.fast,
             permanent: request.permanent,
             label: FixedText::new(&request.label),
@@ -205,7 +203,6 @@ pub fn attach(generation: u64) -> Option<Request> {
         label: slot.label.get().unwrap_or_default(),
         fast: slot.fast,
         permanent: slot.permanent,
-        database: slot.tenancy.database(),
     })
 }
 

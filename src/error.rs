@@ -1,7 +1,6 @@
 //! What went wrong, as PostgreSQL reports it.
 
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
-use pgrx::spi::SpiError;
 use pgrx::{PgSqlErrorCode, function_name};
 use wal_e_core::{Error, ErrorKind};
 
@@ -74,6 +73,7 @@ fn sqlstate(kind: ErrorKind) -> PgSqlErrorCode {
         }
         ErrorKind::Corrupt => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
         ErrorKind::Config => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        ErrorKind::Unsafe => PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
         ErrorKind::Cancelled => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
         ErrorKind::DiskFull => PgSqlErrorCode::ERRCODE_DISK_FULL,
         _ => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
@@ -89,12 +89,6 @@ impl From<Error> for Failure {
             hint: error.hint().map(str::to_owned),
             passes: error.is_transient(),
         }
-    }
-}
-
-impl From<SpiError> for Failure {
-    fn from(error: SpiError) -> Self {
-        Failure::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, format!("SPI failed: {error}"))
     }
 }
 

@@ -34,6 +34,8 @@ static COMPRESSION_LEVEL: GucSetting<i32> = GucSetting::<i32>::new(0);
 /// WAL files that are sent at the same time. Enough for 80 segments a second at
 /// 100 ms from the store.
 static WAL_UPLOAD_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(8);
+/// A line for each file, as WAL-E had it: the first thing to look for when something is missing.
+static LOG_ARCHIVED_FILES: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// Seconds. Long enough for a slow line, short enough that a request which
 /// stands still is tried again before anybody worries.
 static S3_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30);
@@ -169,6 +171,14 @@ pub fn register() {
         c"WAL files that the archiver uploads at the same time.",
         c"With 1, no file is sent before the server asks for it.",
     );
+    GucRegistry::define_bool_guc(
+        c"wal_e.log_archived_files",
+        c"Whether the server log has a line for each WAL file that was archived.",
+        c"With its size, its size in the archive, and how long it took.",
+        &LOG_ARCHIVED_FILES,
+        GucContext::Sighup,
+        only_superusers,
+    );
     number(
         c"wal_e.s3_timeout",
         &S3_TIMEOUT,
@@ -303,6 +313,11 @@ pub fn compression() -> Result<Compression> {
 /// How many WAL files are sent at the same time.
 pub fn wal_upload_concurrency() -> usize {
     usize::try_from(WAL_UPLOAD_CONCURRENCY.get()).unwrap_or(1)
+}
+
+/// Whether each archived WAL file is logged.
+pub fn log_archived_files() -> bool {
+    LOG_ARCHIVED_FILES.get()
 }
 
 /// Tar partitions of a base backup in flight.

@@ -4,8 +4,6 @@
 //! the worker **attaches**, and **ends** it when its process ends. Whoever finds
 //! that the processes are gone may end or take it.
 
-use pgrx::pg_sys;
-
 use crate::pg::{interrupts, server, signals};
 
 /// What the slot's worker is doing.
@@ -35,7 +33,6 @@ pub struct Tenancy {
     requester_pid: i32,
     /// 0 until the worker has attached, and when it has ended.
     worker_pid: i32,
-    database: pg_sys::Oid,
 }
 
 /// What a worker finds that was started for a generation.
@@ -58,19 +55,17 @@ impl Tenancy {
         waiter_pid: 0,
         requester_pid: 0,
         worker_pid: 0,
-        database: pg_sys::InvalidOid,
     };
 
     /// The next one, asked for by this backend. `waits` says whether it stays until
     /// the end; the worker gives up when a caller that should wait is gone.
-    pub fn next(&self, waits: bool, database: pg_sys::Oid) -> Self {
+    pub fn next(&self, waits: bool) -> Self {
         let pid = server::current_pid();
         Tenancy {
             generation: self.generation + 1,
             state: State::Active,
             waiter_pid: if waits { pid } else { 0 },
             requester_pid: pid,
-            database,
             ..Tenancy::NONE
         }
     }
@@ -83,11 +78,6 @@ impl Tenancy {
     /// How far it is.
     pub fn state(&self) -> State {
         self.state
-    }
-
-    /// The database that the worker connects to.
-    pub fn database(&self) -> pg_sys::Oid {
-        self.database
     }
 
     /// The worker, while it works.

@@ -1,7 +1,7 @@
 //! The running or last verification of a base backup, as the worker and whoever
 //! asked for it share it. It has a slot of its own: a backup may run meanwhile.
 
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::PgSqlErrorCode;
 use wal_e_core::base_backup::{Finding, Verified};
 
 use crate::error::{Failure, Result};
@@ -66,8 +66,6 @@ pub struct Row {
 pub struct Request {
     /// The backup's name, or `LATEST`.
     pub name: String,
-    /// The database that the worker connects to.
-    pub database: pg_sys::Oid,
 }
 
 /// How a verification is going.
@@ -159,7 +157,7 @@ pub fn reserve(request: &Request) -> Result<u64> {
         if slot.tenancy.is_occupied() {
             return Err((slot.tenancy.pid(), slot.name));
         }
-        slot.tenancy = slot.tenancy.next(true, request.database);
+        slot.tenancy = slot.tenancy.next(true);
         slot.name = FixedText::new(&request.name);
         slot.row_count = 0;
         Ok(slot.tenancy.generation())
@@ -179,14 +177,14 @@ pub fn reserve(request: &Request) -> Result<u64> {
 /// for, or nobody wants the verification any more.
 pub fn attach(generation: u64) -> Option<Request> {
     shared_memory::update_verify_slot(|slot| match slot.tenancy.attach(generation) {
-        Attached::Welcome => Some((slot.name, slot.tenancy.database())),
+        Attached::Welcome => Some(slot.name),
         Attached::Unwanted => {
             slot.end(&Err(Failure::verification_canceled()));
             None
         }
         Attached::Refused => None,
     })
-    .map(|(name, database)| Request { name: name.get().unwrap_or_default(), database })
+    .map(|name| Request { name: name.get().unwrap_or_default() })
 }
 
 /// Whether nobody wants the verification of `generation` any more, or the slot is

@@ -229,6 +229,16 @@ impl Archive {
         }
     }
 
+    /// Moves an object of a bucket to another storage class, as a lifecycle rule does.
+    pub fn set_storage_class(&self, name: &str, class: &'static str) {
+        self.server().set_storage_class(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"), class);
+    }
+
+    /// Makes an object of a bucket readable for a while, whatever its storage class.
+    pub fn restore_object(&self, name: &str) {
+        self.server().restore_object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"));
+    }
+
     /// The names of the objects of archived WAL files, such as
     /// `wal_005/000000010000000000000001.lz4`.
     pub fn wal_objects(&self) -> Vec<String> {

@@ -36,6 +36,9 @@ pub enum Fault {
     Throttle(u64),
     /// The request is read to its end, kept from the server, and answered 503 `SlowDown`.
     Answer503,
+    /// The request passes twice, the first time on a connection of its own whose answer
+    /// is swallowed, as a proxy does that has lost it.
+    Repeat,
     /// The request passes; its answer is swallowed and the connection closed.
     HangUpAfterCommit,
     /// The connection is reset in the middle of the answer's first line.

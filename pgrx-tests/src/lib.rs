@@ -11,6 +11,7 @@
 //! * [`foreign_archive`]: archives as WAL-G and WAL-E write them.
 //! * [`made_backup`]: base backups that nobody should have written.
 //! * [`wal_e`], [`restore`]: the program, and clusters made with it.
+//! * [`torture`]: random histories, and whether what wal_e says of them is true.
 //! * [`process`], [`random`], [`scratch`], [`wait`]: children with a deadline,
 //!   moments, directories, polling.
 //!
@@ -37,6 +38,7 @@ pub mod s3_server;
 pub mod scratch;
 mod server_thread;
 pub mod standby;
+pub mod torture;
 pub mod wait;
 pub mod wal_comparison;
 pub mod wal_e;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use s3s::auth::{S3Auth, SecretKey};
+use s3s::dto::StorageClass;
 use s3s::service::S3ServiceBuilder;
 use s3s::{S3Result, s3_error};
 
@@ -51,6 +52,7 @@ struct Shared {
     secret_key: Mutex<String>,
     refusal: Mutex<Option<Refusal>>,
     ignores_create_only: AtomicBool,
+    refuses_to_list_uploads: AtomicBool,
     min_part_size: AtomicUsize,
     page_size: AtomicUsize,
 }
@@ -107,6 +109,7 @@ impl S3Server {
             secret_key: Mutex::new(SECRET_KEY.to_owned()),
             refusal: Mutex::default(),
             ignores_create_only: AtomicBool::new(false),
+            refuses_to_list_uploads: AtomicBool::new(false),
             min_part_size: AtomicUsize::new(5 * 1024 * 1024),
             page_size: AtomicUsize::new(100),
         });
@@ -151,6 +154,12 @@ impl S3Server {
     /// Garage does.
     pub fn ignore_create_only(&self, ignore: bool) {
         self.shared.ignores_create_only.store(ignore, Ordering::Relaxed);
+    }
+
+    /// Whether uploads in parts may not be listed, as for a key without the permission
+    /// `s3:ListBucketMultipartUploads`.
+    pub fn refuse_to_list_uploads(&self, refuse: bool) {
+        self.shared.refuses_to_list_uploads.store(refuse, Ordering::Relaxed);
     }
 
     /// What every part but the last must have at least, in bytes; S3's 5 MiB at first.
@@ -232,13 +241,35 @@ impl S3Server {
     }
 
     fn damage(&self, bucket: &str, key: &str, damage: impl FnOnce(&mut Vec<u8>)) {
+        self.change(bucket, key, |object| {
+            let mut body = object.body.to_vec();
+            damage(&mut body);
+            object.body = body.into();
+            object.checksum = Default::default();
+        });
+    }
+
+    /// Moves an object to another storage class, as a lifecycle rule does. Out of `GLACIER`
+    /// and `DEEP_ARCHIVE` it cannot be read.
+    ///
+    /// # Panics
+    /// When there is no such object, as [`S3Server::restore_object`].
+    pub fn set_storage_class(&self, bucket: &str, key: &str, class: &'static str) {
+        self.change(bucket, key, |object| {
+            object.attributes.storage_class = Some(StorageClass::from_static(class));
+            object.is_restored = false;
+        });
+    }
+
+    /// Makes a copy of an object that can be read for a while. Listings do not tell.
+    pub fn restore_object(&self, bucket: &str, key: &str) {
+        self.change(bucket, key, |object| object.is_restored = true);
+    }
+
+    fn change(&self, bucket: &str, key: &str, change: impl FnOnce(&mut Object)) {
         let mut state = self.shared.state();
         let object = existing(state.bucket_mut(bucket)).get_mut(key);
-        let object = object.unwrap_or_else(|| panic!("no object \"{key}\" to damage"));
-        let mut body = object.body.to_vec();
-        damage(&mut body);
-        object.body = body.into();
-        object.checksum = Default::default();
+        change(object.unwrap_or_else(|| panic!("no object \"{key}\" to change")));
     }
 
     /// The keys of uploads in parts that were begun and neither completed nor aborted.

@@ -54,6 +54,50 @@ fn backup_history_files_are_archived() {
 }
 
 #[test]
+fn each_archived_file_has_a_line_in_the_log_in_the_order_of_their_names() {
+    let archive = Archive::file();
+    let cluster = Cluster::build(PgVersion::V15)
+        .wal_segment_size_mb(1)
+        .configuration("wal_keep_size = '100MB'")
+        .archiving_to(&archive)
+        .start();
+    let first = cluster.current_segment();
+    let last = cluster.write_wal_segments(8);
+    cluster.wait_until_archived(&last);
+    let logged = |log: &str| -> Vec<String> {
+        let lines = log.lines().filter_map(|line| line.split_once("archived WAL file \""));
+        lines.filter_map(|(_, rest)| Some(rest.split_once('"')?.0.to_owned())).collect()
+    };
+    wait_for("a line for the last file", || logged(&cluster.log()).contains(&last));
+    let names = logged(&cluster.log());
+    let mut sorted = names.clone();
+    sorted.sort();
+    sorted.dedup();
+    assert_eq!(names, sorted);
+    assert_eq!((names.first(), names.last()), (Some(&first), Some(&last)));
+    let line = cluster.wait_for_log(&format!("archived WAL file \"{last}\""));
+    let stored = archive.wal_object(&last).expect("it is archived").len();
+    let sizes =
+        format!("LOG:  archived WAL file \"{last}\": 1048576 bytes, {stored} bytes stored, ");
+    assert!(line.contains(&sizes) && line.ends_with(" s"), "{line}");
+
+    // One that is there already is not said to have been stored.
+    let path = cluster.data_directory().join("pg_wal/archive_status");
+    std::fs::rename(path.join(format!("{last}.done")), path.join(format!("{last}.ready")))
+        .expect("the server keeps the file");
+    cluster.switch_wal();
+    let again = format!("WAL file \"{last}\" was in the archive already: 1048576 bytes, the same");
+    cluster.wait_for_log(&again);
+
+    cluster.configure("wal_e.log_archived_files = off");
+    cluster.reload();
+    let offset = cluster.log_offset();
+    cluster.archive_current_wal();
+    cluster.archive_current_wal();
+    assert_eq!(logged(&cluster.log()[offset..]), Vec::<String>::new());
+}
+
+#[test]
 fn archiving_the_same_file_again_succeeds() {
     for archive in [Archive::file(), Archive::s3()] {
         let cluster = Cluster::build(PgVersion::V15)

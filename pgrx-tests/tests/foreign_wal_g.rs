@@ -2,12 +2,13 @@
 
 use std::fs;
 
+use serde_json::{Value, json};
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::StopMode;
 use wal_e_e2e::fingerprint::Fingerprint;
 use wal_e_e2e::foreign_archive::{Backup, Codec, ExtraFiles, Source, WalG, passes_verification};
 use wal_e_e2e::installation::PgVersion;
-use wal_e_e2e::made_backup::MadeBackup;
+use wal_e_e2e::made_backup::{MadeBackup, Member, Tar, lz4};
 use wal_e_e2e::restore::Restore;
 use wal_e_e2e::wal_e::run_wal_e;
 
@@ -173,6 +174,72 @@ fn a_chain_of_deltas_of_postgresql_18_comes_back_at_every_link() {
 fn a_chain_of_deltas_of_the_first_version_comes_back_at_every_link() {
     let options = WalG::new(Codec::Zstd).first_version();
     a_chain_of_deltas_comes_back(PgVersion::V15, options, Codec::Zstd);
+}
+
+/// `files_metadata.json` and the sentinel of a backup, changed by `change`.
+fn change_documents(archive: &Archive, backup: &str, change: impl FnOnce(&mut Value, &mut Value)) {
+    let mut files = archive.backup_json(backup, "files_metadata.json");
+    let object = format!("basebackups_005/{backup}_backup_stop_sentinel.json");
+    let sentinel = archive.object(&object).expect("a backup has one");
+    let mut sentinel = serde_json::from_slice(&sentinel).expect("JSON");
+    change(&mut files, &mut sentinel);
+    let list = format!("basebackups_005/{backup}/files_metadata.json");
+    archive.replace_object(&list, files.to_string().into_bytes());
+    archive.replace_object(&object, sentinel.to_string().into_bytes());
+}
+
+/// WAL-G copies tars of which no file has changed, and counts in `UncompressedSize` only
+/// what it packed itself.
+#[test]
+fn a_backup_of_the_copy_composer_comes_back() {
+    let source = Source::start(PgVersion::V15);
+    let archive = Archive::file();
+    let backup = WalG::new(Codec::Lz4).push(&archive, &source.snapshot()).name;
+    source.archive_wal(&archive, Codec::Lz4);
+    let tars = format!("basebackups_005/{backup}/tar_partitions");
+    // 18 times 64 MB: more than files may have grown by while they were read.
+    let header = Member { name: "/large", kind: b'0', size: "11000000000", link: "" };
+    let mut large = lz4(&Tar::new().header(&header).cut());
+    let zeros = lz4(&vec![0; 64 << 20]);
+    (0..18).for_each(|_| large.extend_from_slice(&zeros));
+    archive.replace_object(&format!("{tars}/copy_1.tar.lz4"), large);
+    let copied = archive.object(&format!("{tars}/part_001.tar.lz4")).expect("it is there");
+    archive.replace_object(&format!("{tars}/copy_0.tar.lz4"), copied);
+    archive.remove_object(&format!("{tars}/part_001.tar.lz4"));
+    change_documents(&archive, &backup, |files, sentinel| {
+        let described = json!({"IsIncremented": false, "IsSkipped": false, "MTime": ""});
+        files["Files"]["/large"] = described;
+        let sets = &mut files["TarFileSets"];
+        sets["copy_0.tar.lz4"] = sets["part_001.tar.lz4"].take();
+        sets["copy_1.tar.lz4"] = json!(["/large"]);
+        sets.as_object_mut().expect("an object").remove("part_001.tar.lz4");
+        sentinel["UncompressedSize"] = json!(30 << 20);
+    });
+    passes_verification(&archive, "LATEST");
+    comes_back(&archive, &source.fingerprint());
+}
+
+/// A backup that was killed, and the next one of the same name: WAL-G leaves what it does
+/// not write again.
+#[test]
+fn a_backup_comes_back_from_among_the_tars_of_one_that_was_killed() {
+    let source = Source::start(PgVersion::V15);
+    let archive = Archive::file();
+    let snapshot = source.snapshot();
+    WalG::new(Codec::Zstd).push(&archive, &snapshot);
+    source.cluster.execute("DELETE FROM changing WHERE i % 3 = 0");
+    let backup = WalG::new(Codec::Lz4).push(&archive, &snapshot).name;
+    source.archive_wal(&archive, Codec::Lz4);
+    let tars = format!("basebackups_005/{backup}/tar_partitions");
+    let stale = archive.object(&format!("{tars}/part_002.tar.lz4")).expect("there are several");
+    archive.replace_object(&format!("{tars}/part_099.tar.lz4"), stale);
+    archive.truncate_object(&format!("{tars}/part_002.tar.zst"));
+    passes_verification(&archive, "LATEST");
+    let restore = restore_of("LATEST");
+    let finished = restore.run(&archive);
+    assert!(finished.stderr.contains("objects among the tars"), "{finished}");
+    finished.success();
+    comes_back(&archive, &source.fingerprint());
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! A backup and the archived WAL become the server that was lost.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::ServerUser;
 use wal_e_e2e::restore::Restore;
+use wal_e_e2e::wal_e::run_wal_e;
 
 /// Backup under load, more load, loss of the server, restore: everything that
 /// was committed until the clean stop is there.
@@ -144,4 +147,46 @@ fn the_restored_files_need_nothing_of_the_old_place() {
     let segments = fs::read_dir(data.join("pg_wal")).expect("pg_wal is there").flatten();
     let segments = segments.filter(|entry| entry.path().is_file()).count();
     assert_eq!(segments, 0, "WAL comes from the archive");
+}
+
+#[test]
+fn a_cluster_that_its_group_may_read_comes_back_as_one() {
+    let archive = Archive::file();
+    let cluster = Cluster::build(PgVersion::V15).group_access().start_archiving_to(&archive);
+    cluster.backup_push();
+    let fetched = Restore::auto(PgVersion::V15).fetch(&archive);
+    let data = fetched.data_directory();
+    let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    for entry in walk(&data) {
+        let expected = if entry.is_dir() { 0o750 } else { 0o640 };
+        assert_eq!(mode(&entry), expected, "{}", entry.display());
+    }
+    for own in ["backup_label", "backup_manifest", "global/pg_control", "recovery.signal"] {
+        assert!(data.join(own).exists(), "{own}");
+    }
+}
+
+/// A directory and all that is below it.
+fn walk(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).expect("it can be read").flatten();
+    let below = entries.flat_map(|entry| match entry.path().is_dir() {
+        true => walk(&entry.path()),
+        false => vec![entry.path()],
+    });
+    std::iter::once(directory.to_owned()).chain(below).collect()
+}
+
+#[test]
+fn the_servers_user_gets_to_what_was_restored_into_directories_that_were_not_there() {
+    let archive = Archive::file();
+    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    cluster.backup_push();
+    let scratch = archive.scratch().create("empty");
+    let target = scratch.join("lib/postgresql/15/main");
+    run_wal_e(&archive, ["backup-fetch", target.to_str().expect("it is text"), "LATEST"]).success();
+    let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode(&target), 0o700);
+    for parent in target.ancestors().skip(1).take(3) {
+        assert_eq!(mode(parent), 0o755, "{}", parent.display());
+    }
 }

@@ -51,17 +51,19 @@ fn resume(cluster: &Cluster) {
     cluster.wait_for_end_of_recovery();
 }
 
-/// Runs the statement of the comment in `postgresql.auto.conf`, as it says, in psql.
-#[track_caller]
-fn take_settings_out(cluster: &Cluster) {
+/// The statement in the comment of `postgresql.auto.conf` that takes the settings out.
+fn how_to_take_settings_out(cluster: &Cluster) -> String {
     let text = auto_conf(cluster);
-    let statement: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("#   "))
-        .skip_while(|line| !line.starts_with("SELECT"))
-        .collect();
-    let script = cluster.scratch().path().join("take_out.sql");
-    write(&script, &format!("{}\n", statement.join("\n")));
+    let comment = text.lines().filter_map(|line| line.strip_prefix("#   "));
+    let statement: Vec<&str> = comment.skip_while(|line| !line.starts_with("SELECT")).collect();
+    format!("{}\n", statement.join("\n"))
+}
+
+/// Runs a statement as a person does in psql.
+#[track_caller]
+fn run_in_psql(cluster: &Cluster, statement: &str) {
+    let script = cluster.scratch().path().join("statement.sql");
+    write(&script, statement);
     let mut psql = cluster.client_program("psql");
     psql.args(["-X", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-f"]).arg(&script);
     run(&mut psql).success();
@@ -96,8 +98,13 @@ fn settings_left_behind_do_not_change_the_recovery(version: PgVersion) {
     to_name.start();
     resume(&to_name);
     assert_eq!(moments(&to_name), ["one"]);
-    take_settings_out(&to_name);
+    // ALTER SYSTEM drops comments, and the server still starts with what is left.
+    let statement = how_to_take_settings_out(&to_name);
+    to_name.execute("ALTER SYSTEM SET work_mem = '5MB'");
+    to_name.restart();
+    run_in_psql(&to_name, &statement);
     let settings = auto_conf(&to_name);
+    assert!(settings.contains("work_mem"), "{settings}");
     assert!(!settings.contains("recovery_") && !settings.contains("restore_command"), "{settings}");
     drop(to_name);
 
@@ -180,6 +187,40 @@ fn settings_that_the_server_of_15_had_are_written() {
 #[test]
 fn settings_that_the_server_of_18_had_are_written() {
     settings_that_the_server_had_are_written(PgVersion::V18);
+}
+
+/// The WAL has a record of settings that were raised after the base backup.
+fn settings_that_were_raised_later_are_written(version: PgVersion) {
+    let archive = Archive::file();
+    let mut original = live(version, &archive, &[]);
+    original.backup_push();
+    original.execute("ALTER SYSTEM SET max_connections = 60");
+    original.execute("ALTER SYSTEM SET max_locks_per_transaction = 100");
+    original.restart();
+    add(&original, "one");
+    original.query_one("SELECT pg_create_restore_point('here')");
+    original.archive_current_wal();
+    let mut copy = Restore::auto(version)
+        .option("--recovery-target-name", "here")
+        .option("--recovery-target-action", "promote")
+        .option("--archive-mode", "off")
+        .fetch(&archive);
+    copy.start();
+    copy.wait_for_end_of_recovery();
+    assert_eq!(moments(&copy), ["one"]);
+    let values = ["max_connections", "max_locks_per_transaction"]
+        .map(|name| copy.query_one(&format!("SHOW {name}")));
+    assert_eq!(values, ["60", "100"]);
+}
+
+#[test]
+fn settings_that_were_raised_later_on_15_are_written() {
+    settings_that_were_raised_later_are_written(PgVersion::V15);
+}
+
+#[test]
+fn settings_that_were_raised_later_on_18_are_written() {
+    settings_that_were_raised_later_are_written(PgVersion::V18);
 }
 
 /// What `restore-plan --json` says with these options.

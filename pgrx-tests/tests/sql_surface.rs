@@ -68,7 +68,7 @@ fn the_functions_are_the_documented_ones_and_nobody_may_call_them_unasked() {
                 ["wale_check()"],
                 ["wale_restore_plan(target_time timestamp with time zone DEFAULT NULL::timestamp \
                   with time zone, target_lsn pg_lsn DEFAULT NULL::pg_lsn, target_name text \
-                  DEFAULT NULL::text)"],
+                  DEFAULT NULL::text, target_timeline text DEFAULT NULL::text)"],
                 ["wale_stat_archiver()"],
             ]
         );

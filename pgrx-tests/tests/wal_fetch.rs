@@ -2,10 +2,13 @@
 //! there is nothing to give: never the end of the WAL where it is not.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
-use wal_e_e2e::archive::Archive;
+use wal_e_core::postgres::{SegmentSize, WalFileName, WalSegment};
+use wal_e_e2e::archive::{Archive, decompress};
 use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::fault_proxy::Fault;
 use wal_e_e2e::installation::PgVersion;
@@ -384,4 +387,37 @@ fn a_file_fetched_by_hand_brings_nothing_with_it() {
     let path = destination.to_str().expect("it is text");
     run_wal_e(&archive, ["wal-fetch", in_the_middle(&names), path]).success();
     assert_eq!(fs::read_dir(&directory).expect("the directory is there").count(), 1);
+}
+
+#[test]
+fn a_miss_on_a_directory_does_not_read_it() {
+    let archive = Archive::file();
+    let names = write_archive(&archive, &[]);
+    let directory = archive.scratch().create("by-hand");
+    let destination = directory.join("RECOVERYXLOG");
+    let path = destination.to_str().expect("it is text");
+    let [missing, last] = [in_the_middle(&names), &names[names.len() - 1]];
+    fs::remove_file(archive.directory().join(object(missing))).expect("it is archived");
+    let last_object = archive.directory().join(object(last));
+    let with_dot = archive.directory().join(format!("wal_005/{last}."));
+    fs::rename(&last_object, &with_dot).expect("an archived file can be renamed");
+    fs::write(&with_dot, archive_content(&with_dot)).expect("an archived file can be written");
+    let end = WalFileName::from_str(last).expect("a WAL file's name");
+    let size = SegmentSize::SMALLEST;
+    let number = end.segment_number(size).expect("a segment of this size");
+    let next = WalSegment { timeline: end.timeline(), number }.next().file_name(size);
+
+    // Its names may be asked for, and it may not be read.
+    let wal = archive.directory().join("wal_005");
+    fs::set_permissions(&wal, fs::Permissions::from_mode(0o300)).expect("it is ours");
+    let fetch = |name: &str| run_wal_e(&archive, ["wal-fetch", name, path]);
+    fetch(&next).failure(74);
+    let said = fetch(missing).failure(200);
+    assert!(said.contains("is missing in"), "{said}");
+    fetch(last).success();
+}
+
+/// The content of an archived file.
+fn archive_content(path: &Path) -> Vec<u8> {
+    decompress(&fs::read(path).expect("an archived file can be read"))
 }

@@ -3,6 +3,7 @@
 //! unchanged on all of them.
 
 pub mod archive_abi;
+pub mod backup_mode;
 pub mod guc_hooks;
 pub mod interrupts;
 pub mod lsn_datum;

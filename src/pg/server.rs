@@ -1,6 +1,7 @@
 //! Facts about the running server.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use pgrx::pg_sys;
@@ -49,7 +50,8 @@ pub fn segment_size() -> Option<SegmentSize> {
 
 /// This cluster, as it claims a prefix. Also on a standby.
 pub fn claimant() -> Claimant {
-    Claimant::on_this_host(system_identifier(), data_directory().to_string_lossy())
+    let directory = data_directory();
+    Claimant::on_this_host(system_identifier(), directory.to_string_lossy()).remembering(&directory)
 }
 
 /// The cluster's system identifier.
@@ -62,7 +64,7 @@ fn system_identifier() -> SystemIdentifier {
 fn data_directory() -> PathBuf {
     // SAFETY: a C string that is set before the first child is forked.
     let path = unsafe { CStr::from_ptr(pg_sys::DataDir) };
-    PathBuf::from(path.to_string_lossy().into_owned())
+    PathBuf::from(OsStr::from_bytes(path.to_bytes()))
 }
 
 /// Up to where this server has its WAL on disk: flushed on a primary, received
@@ -99,12 +101,6 @@ pub fn setting(name: &CStr) -> String {
         }
         CStr::from_ptr(value).to_string_lossy().into_owned()
     }
-}
-
-/// The database that this backend is connected to.
-pub fn current_database() -> pg_sys::Oid {
-    // SAFETY: set when the backend connects, and never changes.
-    unsafe { pg_sys::MyDatabaseId }
 }
 
 /// The pid of this process.

@@ -36,10 +36,27 @@ pub fn publish_outcome_at_exit() {
     unsafe { pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::from(0)) };
 }
 
-/// Connects this worker to a database as the bootstrap superuser. Ends the
-/// process when the database is not there any more.
-pub fn connect(database: pg_sys::Oid) {
-    BackgroundWorker::connect_worker_to_spi_by_oid(Some(database), None);
+/// Makes this worker a process of the server that has no database.
+///
+/// It acts as the bootstrap superuser, so nothing may reach it that a user can
+/// define. Settings of databases and roles, libraries that they preload and
+/// login triggers are looked at after the point where `InitPostgres` leaves a
+/// worker without a database (src/backend/utils/init/postinit.c), and without
+/// one there are no functions and operators but PostgreSQL's own. Nor does it keep
+/// `DROP DATABASE` waiting.
+pub fn join_server() {
+    BackgroundWorker::connect_worker_to_spi(None, None);
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    // SAFETY: both are C strings. The limit in postgresql.conf is meant for
+    // sessions of people: it would end the wait for a checkpoint.
+    unsafe {
+        pg_sys::SetConfigOption(
+            c"transaction_timeout".as_ptr(),
+            c"0".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+    }
 }
 
 /// Shows in `pg_stat_activity` what this process does.
@@ -50,14 +67,23 @@ pub fn show_activity(text: &std::ffi::CStr) {
     }
 }
 
-/// Runs `body` in a transaction of its own.
+/// Runs `body` in a transaction of its own, which has no snapshot and so keeps no
+/// row from being vacuumed. It is there for what an ERROR leaves to be released.
 ///
 /// # Errors
 /// What `body` returns, or the ERROR that PostgreSQL raised; the transaction is
 /// then aborted.
 pub fn in_transaction<R>(body: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
     let result = PgTryBuilder::new(AssertUnwindSafe(|| {
-        BackgroundWorker::transaction(AssertUnwindSafe(body))
+        // SAFETY: this process is in no transaction: nothing but this begins one.
+        unsafe {
+            pg_sys::SetCurrentStatementStartTimestamp();
+            pg_sys::StartTransactionCommand();
+        }
+        let done = body()?;
+        // SAFETY: the one that was begun above.
+        unsafe { pg_sys::CommitTransactionCommand() };
+        Ok(done)
     }))
     .catch_others(|cause| Err(Failure::from(cause)))
     .execute();

@@ -31,16 +31,17 @@ fn wale_backup_list() -> Result<
             name!(permanent, bool),
             name!(hostname, Option<String>),
             name!(data_directory, Option<String>),
+            name!(damage, Option<String>),
         ),
     >,
     ErrorReport,
 > {
     let backups = list()?;
     Ok(TableIterator::new(backups.into_iter().map(|backup| {
+        let (kind, damage) = (backup.kind().as_str(), backup.damage().map(str::to_owned));
         (
             backup.name,
-            // Incremental backups are listed by the name of their kind, once there are any.
-            "full",
+            kind,
             backup.start_time.and_then(timestamptz),
             backup.finish_time.and_then(timestamptz),
             i64::from(backup.timeline.0),
@@ -53,6 +54,7 @@ fn wale_backup_list() -> Result<
             backup.permanent,
             backup.hostname,
             backup.data_directory,
+            damage,
         )
     })))
 }
@@ -60,7 +62,7 @@ fn wale_backup_list() -> Result<
 fn list() -> Result<Vec<BackupInfo>> {
     let config = gucs::store_config()?;
     super::run(|notices| async move {
-        let store = store::open(&config, Patience::command(), notices).await?;
-        base_backup::list(&*store).await
+        let store = store::open(&config, Patience::command(), notices.clone()).await?;
+        base_backup::list(&*store, &notices).await
     })
 }

@@ -34,8 +34,7 @@ fn wale_backup_push(
         .into());
     };
     check_requirements(label)?;
-    let request =
-        Request { label: label.to_owned(), fast, permanent, database: server::current_database() };
+    let request = Request { label: label.to_owned(), fast, permanent };
     Ok(push(&request, wait)?)
 }
 

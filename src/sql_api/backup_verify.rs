@@ -7,7 +7,6 @@ use super::require_preloading;
 use super::worker_wait::StartedWorker;
 use crate::error::{Failure, Result};
 use crate::gucs;
-use crate::pg::server;
 use crate::verify_slot::{self, MAX_NAME_BYTES, Request, Row, Status};
 use crate::worker;
 
@@ -45,7 +44,7 @@ fn verify(name: &str) -> Result<Vec<Row>> {
             format!("backup name is too long (at most {MAX_NAME_BYTES} bytes)"),
         ));
     }
-    let request = Request { name: name.to_owned(), database: server::current_database() };
+    let request = Request { name: name.to_owned() };
     let generation = verify_slot::reserve(&request)?;
     let worker = worker::start(&worker::VERIFICATION, generation).inspect_err(|failure| {
         verify_slot::end_abandoned(generation, failure.clone());

@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use wal_e_core::ErrorKind;
 use wal_e_core::recovery::{
     self, BackupChoice, Outcome, PlanRequest, ReadWal, RecoveryTarget, Refusal, RestorePlan,
+    TargetTimeline,
 };
 use wal_e_core::store::{self, retry::Patience};
 
@@ -21,6 +22,7 @@ fn wale_restore_plan(
     target_time: Option<TimestampWithTimeZone>,
     target_lsn: Option<LsnDatum>,
     target_name: Option<String>,
+    target_timeline: Option<String>,
 ) -> Result<
     TableIterator<
         'static,
@@ -44,7 +46,9 @@ fn wale_restore_plan(
     ErrorReport,
 > {
     let target = target(target_time, target_lsn, target_name)?;
-    let row = match plan(target)? {
+    let timeline = target_timeline.map(|text| text.parse::<TargetTimeline>());
+    let timeline = timeline.transpose().map_err(Failure::from)?;
+    let row = match plan(target, timeline)? {
         Answer::Plan(plan) => {
             let count = |number: u64| i64::try_from(number).ok();
             let timelines = plan.timelines.iter().map(|range| i64::from(range.timeline.0));
@@ -90,14 +94,14 @@ enum Answer {
     No { reason: String, nearest: Option<String> },
 }
 
-fn plan(target: Option<RecoveryTarget>) -> Result<Answer> {
+fn plan(target: Option<RecoveryTarget>, timeline: Option<TargetTimeline>) -> Result<Answer> {
     let config = gucs::store_config()?;
     super::run(|notices| async move {
         let store = store::open(&config, Patience::command(), notices.clone()).await?;
         let request = PlanRequest {
             backup: BackupChoice::Auto,
             target,
-            timeline: None,
+            timeline,
             standby: false,
             read_end: true,
             read_wal: ReadWal::DEFAULT,

@@ -11,11 +11,11 @@ use wal_e_core::notice;
 use wal_e_core::owner;
 use wal_e_core::store::{self, retry::Patience};
 
-use super::session;
 use super::watcher::Watcher;
 use crate::backup_slot::{self, Request};
 use crate::error::{Failure, Result};
 use crate::gucs;
+use crate::pg::backup_mode::BackupMode;
 use crate::pg::server;
 use crate::runtime::Runtime;
 use crate::server_log;
@@ -54,16 +54,16 @@ pub fn take(generation: u64, request: &Request) -> Result<String> {
     let claimant = server::claimant();
     let hostname = claimant.hostname.clone();
     watcher.run(&runtime, {
-        let store = Arc::clone(&store);
-        async move { owner::claim(&*store, &claimant).await }
+        let (store, notices) = (Arc::clone(&store), notices.clone());
+        async move { owner::claim(&*store, &claimant, &notices).await }
     })?;
 
-    session::prepare()?;
     if backup_slot::is_unwanted(generation) {
         return Err(Failure::canceled());
     }
     let start_time = OffsetDateTime::now_utc();
-    let start_lsn = session::backup_start(&request.label, request.fast)?;
+    let backup_mode = BackupMode::begin(&request.label, request.fast)?;
+    let start_lsn = backup_mode.start_lsn();
     let facts = server::facts();
     let start = BackupStart {
         start_lsn,
@@ -93,7 +93,7 @@ pub fn take(generation: u64, request: &Request) -> Result<String> {
         push.push_files().await?;
         Ok(push)
     })?;
-    let stop = session::backup_stop()?;
+    let stop = backup_mode.end()?;
     let stop_lsn = stop.stop_lsn;
     let name = watcher.run(&runtime, push.finish(stop))?;
     (watcher.publish)();

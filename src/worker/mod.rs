@@ -1,10 +1,10 @@
 //! The background workers: one takes a base backup, one verifies a backup.
 //!
-//! The former holds the session that `pg_backup_start` needs, so that ending its
-//! process, however it ends, ends backup mode.
+//! The former is the process that is in backup mode, so that its end, however it
+//! comes, ends backup mode. Neither is connected to a database: see
+//! [`worker_process::join_server`].
 
 mod backup;
-mod session;
 mod verify;
 mod watcher;
 
@@ -58,6 +58,7 @@ pub fn start(kind: &Kind, generation: u64) -> Result<DynamicBackgroundWorker> {
         .set_type(kind.name)
         .set_library("wal_e")
         .set_function(kind.function)
+        // Without it there is no place for it among the processes of the server.
         .enable_spi_access()
         .set_start_time(BgWorkerStartTime::ConsistentState)
         .set_restart_time(None)
@@ -84,7 +85,7 @@ pub fn take_backup(generation: u64) {
         };
         backup_slot::end(generation, &Err(failure));
     });
-    worker_process::connect(request.database);
+    worker_process::join_server();
     worker_process::show_activity(c"taking a base backup");
 
     let outcome = in_one_wording(backup::take(generation, &request), Failure::canceled());
@@ -103,7 +104,7 @@ pub fn verify_backup(generation: u64) {
         };
         verify_slot::end(generation, &Err(failure));
     });
-    worker_process::connect(request.database);
+    worker_process::join_server();
     worker_process::show_activity(c"verifying a base backup");
 
     let outcome =

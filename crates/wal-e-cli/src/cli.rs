@@ -13,8 +13,10 @@ use crate::exit_code;
 
 mod conninfo;
 mod recovery_options;
+mod tablespace_options;
 
 pub use recovery_options::{RecoveryOptions, TargetOptions};
+pub use tablespace_options::{InUse, TablespaceOptions};
 
 /// Continuous archiving, base backups and point-in-time recovery for PostgreSQL.
 #[derive(Debug, Parser)]
@@ -176,7 +178,7 @@ pub struct BackupPush {
     pub cluster_read_rate_limit: Option<u64>,
 
     /// Label of the backup, as it stands in backup_label
-    #[arg(long, value_name = "TEXT", default_value = "wal_e")]
+    #[arg(long, value_name = "TEXT", default_value = "wal_e", value_parser = one_line)]
     pub label: String,
 
     /// Keep this backup when old ones are deleted
@@ -205,22 +207,21 @@ pub struct BackupFetch {
     #[arg(short = 'p', long, value_name = "N", default_value_t = 4, value_parser = pool_size())]
     pub pool_size: u16,
 
-    /// Restore the tablespace of directory OLD into directory NEW
-    #[arg(
-        short = 'T', long, value_name = "OLD=NEW", value_parser = tablespace_mapping
-    )]
-    pub tablespace_mapping: Vec<(PathBuf, PathBuf)>,
+    #[command(flatten)]
+    pub tablespaces: TablespaceOptions,
 
     /// Restore the tablespaces where FILE says, a JSON object like the "Spec" of a
     /// sentinel: {"tablespaces": ["16384"], "16384": {"loc": "/new/place"}}; those
     /// that it does not name go where they were. With SOURCE, all of them do
-    #[arg(long, value_name = "FILE|SOURCE", conflicts_with = "tablespace_mapping")]
+    #[arg(
+        long, value_name = "FILE|SOURCE",
+        conflicts_with_all = ["tablespace_mapping", "tablespace_mapping_all", "blind_restore"]
+    )]
     pub restore_spec: Option<String>,
 
-    /// Restore the tablespaces into DIR, as directories in pg_tblspc instead of
-    /// links; allow_in_place_tablespaces is set, as the server stops at them without
-    #[arg(long, conflicts_with_all = ["tablespace_mapping", "restore_spec"])]
-    pub blind_restore: bool,
+    /// Have pg_wal lead to DIRECTORY: empty, or made when it is not there
+    #[arg(long, value_name = "DIRECTORY", value_parser = tablespace_options::absolute)]
+    pub waldir: Option<PathBuf>,
 
     /// Go on with a restore that was interrupted, given the same options: only what
     /// is missing or damaged is fetched, and what is not of the backup is removed.
@@ -330,6 +331,9 @@ pub struct WalFetch {
     /// log went on behind it. Recovery ends there, without what came after
     #[arg(long)]
     pub end_at_gap: bool,
+
+    #[command(flatten)]
+    pub tablespaces: TablespaceOptions,
 }
 
 #[derive(Debug, Args)]
@@ -367,28 +371,12 @@ fn pool_size() -> clap::builder::RangedI64ValueParser<u16> {
     clap::value_parser!(u16).range(1..=256)
 }
 
-/// `OLD=NEW`, both absolute; `\=` stands for an equals sign in a directory's
-/// name, as in pg_basebackup.
-fn tablespace_mapping(text: &str) -> Result<(PathBuf, PathBuf), String> {
-    let mut sides = vec![String::new()];
-    let mut characters = text.chars().peekable();
-    while let Some(character) = characters.next() {
-        let side = sides.last_mut().expect("it begins with one side");
-        match character {
-            '\\' if characters.peek() == Some(&'=') => side.extend(characters.next()),
-            '=' => sides.push(String::new()),
-            _ => side.push(character),
-        }
+/// What comes after a line break would be another line of `backup_label`.
+fn one_line(text: &str) -> Result<String, String> {
+    match text.contains(['\n', '\r']) {
+        true => Err("a label must not contain a line break".to_owned()),
+        false => Ok(text.to_owned()),
     }
-    let [old, new] = sides.as_slice() else {
-        return Err("it must be OLD=NEW, with \"\\=\" for an equals sign in a name".to_owned());
-    };
-    for side in [old, new] {
-        if !side.starts_with('/') {
-            return Err(format!("\"{side}\" is not an absolute path"));
-        }
-    }
-    Ok((PathBuf::from(old), PathBuf::from(new)))
 }
 
 #[cfg(test)]
@@ -490,6 +478,10 @@ mod tests {
             "backup-fetch /data LATEST --blind-restore --restore-spec SOURCE",
             "backup-fetch /data LATEST --blind-restore -T /a=/b",
             "backup-fetch /data LATEST --restore-spec SOURCE -T /a=/b",
+            "backup-fetch /data LATEST --blind-restore --tablespace-mapping-all /a",
+            "backup-fetch /data LATEST --restore-spec SOURCE --tablespace-mapping-all /a",
+            "backup-fetch /data LATEST --tablespace-mapping-all a",
+            "backup-fetch /data LATEST --tablespaces-in-use never",
             "backup-fetch /data LATEST --tablespace-mapping /a",
             "backup-fetch /data LATEST --tablespace-mapping /a=b",
             "backup-fetch /data LATEST --tablespace-mapping /a=/b=/c",
@@ -504,6 +496,16 @@ mod tests {
     }
 
     #[test]
+    fn a_label_is_one_line() {
+        let with =
+            |label: &str| Cli::try_parse_from(["wal-e", "backup-push", "/d", "--label", label]);
+        assert!(with("Größe, 2").is_ok());
+        for label in ["a\nSTART TIMELINE: 9", "a\rb"] {
+            assert!(with(label).is_err());
+        }
+    }
+
+    #[test]
     fn recovery_options_are_read() {
         let line = "backup-fetch /data LATEST --recovery-target-lsn 16/B374D848 \
                     --recovery-target-action promote --recovery-target-timeline 0x1F -T /a\\=b=/c -T /d=/e";
@@ -514,7 +516,7 @@ mod tests {
         let timeline = TargetTimeline::Number(TimelineId(31));
         assert_eq!(fetch.recovery.target.recovery_target_timeline, Some(timeline));
         let mapping = [("/a=b", "/c"), ("/d", "/e")].map(|(a, b)| (a.into(), b.into()));
-        assert_eq!(fetch.tablespace_mapping, mapping);
+        assert_eq!(fetch.tablespaces.tablespace_mapping, mapping);
         let line = "backup-fetch /data AUTO --standby --recovery-target-timeline current";
         let Command::BackupFetch(fetch) = parse(line).unwrap().command else { panic!("{line}") };
         assert!(fetch.recovery.standby && fetch.recovery.target.target().is_none());

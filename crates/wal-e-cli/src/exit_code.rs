@@ -14,6 +14,7 @@
 use std::path::Path;
 
 use wal_e_core::ErrorKind;
+use wal_e_core::postgres::data_directory::STANDBY_SIGNAL;
 
 use crate::cli::Command;
 use crate::interrupt::Interrupted;
@@ -27,7 +28,8 @@ pub const NOT_FOUND: u8 = 74;
 /// `wal-fetch` could not find out, and a standby may ask again; not one that is being
 /// promoted.
 pub const UNDECIDED_STANDBY: u8 = 75;
-/// `wal-fetch` could not find out, and recovery must not go on.
+/// `wal-fetch` could not find out, or must not hand the segment over, and recovery must
+/// not go on.
 pub const UNDECIDED_RECOVERY: u8 = 200;
 
 /// The table of codes as `--help` shows it.
@@ -40,6 +42,9 @@ pub fn of_error(command: &Command, kind: ErrorKind) -> u8 {
             Command::WalFetch(_) | Command::BackupFetch(_) | Command::BackupVerify(_),
             ErrorKind::NotFound,
         ) => NOT_FOUND,
+        // A standby that asks again gets the same answer, and one that is promoted would
+        // open without what comes after.
+        (Command::WalFetch(_), ErrorKind::Unsafe) => UNDECIDED_RECOVERY,
         (Command::WalFetch(fetch), _) => undecided(Some(&fetch.destination)),
         _ => FAILURE,
     }
@@ -60,10 +65,16 @@ pub fn undecided(destination: Option<&Path>) -> u8 {
 
 /// Whether the server that wants a file at `destination` is a standby.
 pub fn is_beside_standby_signal(destination: Option<&Path>) -> bool {
+    is_beside(destination, STANDBY_SIGNAL)
+}
+
+/// Whether the data directory of the server that wants a file at `destination` has the
+/// file `signal`.
+pub fn is_beside(destination: Option<&Path>, signal: &str) -> bool {
     let data_directory = destination.and_then(Path::parent).and_then(Path::parent);
     std::iter::once(Path::new("."))
         .chain(data_directory)
-        .any(|directory| directory.join("standby.signal").exists())
+        .any(|directory| directory.join(signal).exists())
 }
 
 #[cfg(test)]
@@ -107,6 +118,7 @@ mod tests {
         assert_eq!(of_error(&fetch, ErrorKind::Unavailable), 75);
         assert_eq!(of_error(&fetch, ErrorKind::Config), 75);
         assert_eq!(of_error(&fetch, ErrorKind::NotFound), 74);
+        assert_eq!(of_error(&fetch, ErrorKind::Unsafe), 200, "it must not be promoted by that");
     }
 
     #[test]

@@ -124,7 +124,8 @@ impl Report {
         }
     }
 
-    fn notices(&self, queue: &NoticeQueue) {
+    /// Prints what is in `queue`.
+    pub fn notices(&self, queue: &NoticeQueue) {
         for notice in queue.drain() {
             if let Some(text) = describe_notice(&notice, self.terse) {
                 self.print(&text);
@@ -166,7 +167,8 @@ fn describe(error: &Error) -> String {
     let mut text = format!("wal-e: error: {}\n", error.message());
     for (word, part) in [("detail", error.detail()), ("hint", error.hint())] {
         if let Some(part) = part {
-            let _ = writeln!(text, "wal-e: {word}: {part}");
+            // The lines of a list stand below the first.
+            let _ = writeln!(text, "wal-e: {word}: {}", part.replace('\n', "\n  "));
         }
     }
     text

@@ -11,31 +11,30 @@ use crate::settings::Settings;
 ///
 /// # Errors
 /// [`ErrorKind::Io`] when the path of this program cannot be had.
-pub fn build(settings: &Settings, options: &str) -> Result<String> {
+pub fn build(settings: &Settings, options: &[String]) -> Result<String> {
     let program = std::env::current_exe()
         .map_err(|source| Error::io("could not find the path of this program", &source))?;
     command(&program, &settings.arguments, options)
 }
 
-fn command(program: &Path, arguments: &[String], options: &str) -> Result<String> {
+fn command(program: &Path, arguments: &[String], options: &[String]) -> Result<String> {
     let program = program.to_str().ok_or_else(|| {
         let message = format!("the path \"{}\" is not UTF-8", program.display());
         Error::new(ErrorKind::Config, message)
     })?;
     let words = std::iter::once(program).chain(arguments.iter().map(String::as_str));
+    let words = words.chain(["wal-fetch"]).chain(options.iter().map(String::as_str));
     // PostgreSQL replaces `%f`, `%p` and `%r` before the shell sees them.
     let words = words.map(|word| shell_word(word).replace('%', "%%"));
     let mut command = words.collect::<Vec<_>>().join(" ");
-    command.push_str(" wal-fetch ");
-    command.push_str(options);
-    command.push_str("\"%f\" \"%p\"");
+    command.push_str(" \"%f\" \"%p\"");
     Ok(command)
 }
 
-/// Options of `wal-fetch` where a target is set. PostgreSQL asks for segments
+/// An option of `wal-fetch` where a target is set. PostgreSQL asks for segments
 /// ahead of what it replays, so also for one that lies behind the target and is
 /// missing; and it does not open a database that has not reached its target.
-pub const WITH_TARGET: &str = "--end-at-gap ";
+pub const WITH_TARGET: &str = "--end-at-gap";
 
 /// One word for the shell, whatever is in it.
 pub fn shell_word(text: &str) -> String {
@@ -62,7 +61,7 @@ mod tests {
     fn ordinary_settings_need_no_quotes() {
         let arguments = ["--s3-prefix", "s3://b/p", "--s3-endpoint", "http+path://h:9000"];
         assert_eq!(
-            command(Path::new("/usr/bin/wal-e"), &arguments.map(str::to_owned), "").unwrap(),
+            command(Path::new("/usr/bin/wal-e"), &arguments.map(str::to_owned), &[]).unwrap(),
             "/usr/bin/wal-e --s3-prefix s3://b/p --s3-endpoint http+path://h:9000 wal-fetch \"%f\" \"%p\""
         );
     }
@@ -78,7 +77,8 @@ mod tests {
             "100% %f %p %%",
             "ä\tö",
         ];
-        let built = command(Path::new("echo"), &arguments.map(str::to_owned), "").unwrap();
+        let options = ["-T".to_owned(), "/a b=/100%p".to_owned()];
+        let built = command(Path::new("echo"), &arguments.map(str::to_owned), &options).unwrap();
         let built = built.replacen("echo", "printf '[%%s]'", 1);
         let filled = built
             .split("%%")
@@ -88,7 +88,7 @@ mod tests {
         let output = Command::new("sh").arg("-c").arg(&filled).output().unwrap();
         let expected: String = arguments
             .iter()
-            .chain(&["wal-fetch", "FILE", "PATH"])
+            .chain(&["wal-fetch", "-T", "/a b=/100%p", "FILE", "PATH"])
             .map(|argument| format!("[{argument}]"))
             .collect();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), expected, "{filled}");

@@ -90,7 +90,7 @@ impl Session {
         let session = Session { client, connection, lost, reason };
         // The session idles while files are read, and a spread checkpoint takes minutes.
         let settings = "SET statement_timeout = 0; SET idle_session_timeout = 0; \
-                        SET lock_timeout = 0; SET search_path = pg_catalog";
+                        SET lock_timeout = 0; SET search_path = pg_catalog, pg_temp";
         let set = session.client.batch_execute(settings).await;
         set.map_err(|error| query_error("could not set up the session", &error))?;
         Ok(session)

@@ -1,5 +1,7 @@
 //! Columns and numbers for people.
 
+pub use wal_e_core::columns::align;
+
 /// Sizes in the manner of `pg_size_pretty()`: whole numbers up to 10240 of a unit.
 pub fn size(bytes: u64) -> String {
     let mut value = bytes;
@@ -16,25 +18,6 @@ pub fn size(bytes: u64) -> String {
 pub fn percentage(part: u64, whole: u64) -> String {
     let percents = if whole == 0 { 100 } else { u128::from(part) * 100 / u128::from(whole) };
     format!("{} %", percents.min(100))
-}
-
-/// Rows as columns of equal width, with two spaces between them; the first row is the header.
-pub fn align(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| {
-        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (value, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{value:width$}  "));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]
@@ -57,13 +40,5 @@ mod tests {
         assert_eq!(percentage(1, 3), "33 %");
         assert_eq!(percentage(5, 3), "100 %");
         assert_eq!(percentage(0, 0), "100 %");
-    }
-
-    #[test]
-    fn columns_are_aligned() {
-        let rows = [["name", "size"], ["a longer name", "1"]];
-        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
-        assert_eq!(align(&rows), "name           size\na longer name  1\n");
-        assert_eq!(align(&rows[..1]), "name  size\n");
     }
 }

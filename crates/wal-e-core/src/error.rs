@@ -34,6 +34,9 @@ pub enum ErrorKind {
     Corrupt,
     /// A setting is wrong. Trying again does not help until it changes.
     Config,
+    /// It would harm what belongs to another cluster, so it was not done. It must not
+    /// look like something that is not there.
+    Unsafe,
     /// The caller asked to stop.
     Cancelled,
     /// The operating system refused a file operation.
@@ -52,12 +55,14 @@ pub struct Error {
     detail: Option<String>,
     hint: Option<String>,
     may_pass: bool,
+    needs_new_keys: bool,
 }
 
 impl Error {
     /// An error of `kind` that says `message`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), detail: None, hint: None, may_pass: false }
+        let (may_pass, needs_new_keys) = (false, false);
+        Error { kind, message: message.into(), detail: None, hint: None, may_pass, needs_new_keys }
     }
 
     /// An error of the operating system: `message` says what was tried.
@@ -103,6 +108,14 @@ impl Error {
         self
     }
 
+    /// Marks the refusal of keys that were good before: somebody has replaced them, and may
+    /// be about to say by which.
+    #[must_use]
+    pub fn that_needs_new_keys(mut self) -> Self {
+        self.needs_new_keys = true;
+        self
+    }
+
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -134,6 +147,11 @@ impl Error {
     /// Whether the same call may succeed later with nothing changed.
     pub fn is_transient(&self) -> bool {
         self.may_pass || matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Throttled)
+    }
+
+    /// Whether keys that were good before were refused.
+    pub fn needs_new_keys(&self) -> bool {
+        self.needs_new_keys
     }
 }
 

@@ -113,6 +113,11 @@ pub fn wal_file_beginning(name: &WalFileName) -> String {
     format!("{WAL}/{name}")
 }
 
+/// The keys of a WAL file in all encodings that there may be.
+pub fn wal_file_keys(name: &WalFileName) -> Vec<ObjectKey> {
+    StoredEncoding::suffixes().map(|suffix| ObjectKey(format!("{WAL}/{name}{suffix}"))).collect()
+}
+
 /// How a listed key encodes the WAL file `name`; `None` when the key is not that
 /// file's.
 pub fn encoding_of_wal_file(key: &ObjectKey, name: &WalFileName) -> Option<StoredEncoding> {
@@ -149,6 +154,13 @@ pub fn backup_of_sentinel(key: &ObjectKey) -> Option<&str> {
 /// The beginning of the keys of everything else of a backup.
 pub fn backup_directory(backup: &str) -> String {
     format!("{BASE_BACKUPS}/{backup}/")
+}
+
+/// The beginning of the keys of a backup, from one of them; `None` for what is no
+/// backup's, and for sentinels.
+pub fn backup_directory_of(key: &ObjectKey) -> Option<String> {
+    let (backup, _) = key.0.strip_prefix(BASE_BACKUPS)?.strip_prefix('/')?.split_once('/')?;
+    Some(backup_directory(backup))
 }
 
 /// Times, sizes and LSNs of a backup.
@@ -246,6 +258,12 @@ pub fn start_segment_of_backup(name: &str) -> Option<WalFileName> {
     name.strip_prefix("base_")?.get(..24)?.parse().ok()
 }
 
+/// The WAL segment in which the backup begins that a delta of this name builds on:
+/// `base_<24 hex digits>_D_<24 hex digits>`. `None` for a full backup.
+pub fn parent_segment(name: &str) -> Option<WalFileName> {
+    name.split_once("_D_")?.1.get(..24)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,12 +302,25 @@ mod tests {
     }
 
     #[test]
+    fn a_key_tells_the_backup_that_it_belongs_to() {
+        for own in [metadata("base_x"), tar_partition("base_x", "part_001.tar")] {
+            assert_eq!(backup_directory_of(&own), Some(backup_directory("base_x")));
+        }
+        for other in ["basebackups_005/base_x_backup_stop_sentinel.json", "wal_005/a/b"] {
+            assert_eq!(backup_directory_of(&key(other)), None);
+        }
+    }
+
+    #[test]
     fn the_name_of_a_backup_tells_its_first_segment() {
         let segment: WalFileName = "0000000200000000000000A1".parse().unwrap();
         for rest in ["", "_D_000000020000000000000099", "_00000040"] {
             let name = format!("base_{segment}{rest}");
             assert_eq!(start_segment_of_backup(&name), Some(segment.clone()));
         }
+        let delta = format!("base_0000000200000000000000A4_D_{segment}");
+        assert_eq!(parent_segment(&delta), Some(segment.clone()));
+        assert_eq!(parent_segment(&format!("base_{segment}")), None);
         let lower_case = "base_0000000200000000000000a1";
         for name in
             ["base_", "base_00000002", "backup_0000000200000000000000A1", "base_é", lower_case]
@@ -304,6 +335,9 @@ mod tests {
         let of =
             |suffix: &str| encoding_of_wal_file(&key(&format!("wal_005/{name}{suffix}")), &name);
         assert_eq!(of("."), Some(StoredEncoding::Readable(Encoding::None)));
+        for key in wal_file_keys(&name) {
+            assert!(encoding_of_wal_file(&key, &name).is_some(), "{key}");
+        }
         let encrypted = StoredEncoding::Foreign("gpg");
         for suffix in [".gpg", ".lz4.gpg", ".lzo.gpg"] {
             assert_eq!(of(suffix), Some(encrypted), "{suffix}");

@@ -18,6 +18,7 @@
 //! * [`wal`] and [`base_backup`]: the order of steps.
 //! * [`recovery`]: which backup and which WAL a target needs, and whether they are there.
 //! * [`archiving`]: how far it is; [`check`]: whether a prefix can be used.
+//! * [`columns`]: text in columns.
 //!
 //! Nothing here knows of pgrx, reads the environment, prints, keeps global
 //! state or makes a runtime: the extension and the program do that.
@@ -28,6 +29,7 @@ pub mod archiving;
 pub mod base_backup;
 pub mod check;
 pub mod codec;
+pub mod columns;
 pub mod config;
 pub mod error;
 #[cfg(any(test, feature = "fuzzing"))]

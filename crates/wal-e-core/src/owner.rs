@@ -7,11 +7,16 @@
 //! prefix: they are told apart by their timelines, and by the rule that no
 //! object is replaced by a different one.
 //!
+//! A cluster remembers which prefixes it has claimed ([`KnownPrefixes`]): one that
+//! does not say any more whose it is has been lost, and is not claimed again.
+//!
 //! Beside it lies in which encodings WAL was ever stored, so that a change
 //! of the setting does not let the same file be stored twice under two names:
 //! [`register_wal_encoding`].
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -21,9 +26,14 @@ use crate::base_backup;
 use crate::codec::{Encoding, StoredEncoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
+use crate::notice::Notices;
 use crate::postgres::SystemIdentifier;
 use crate::sentinel;
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, PutOutcome, list_all};
+
+mod known_prefixes;
+
+pub use known_prefixes::KnownPrefixes;
 
 /// The object is small; what is larger is not one.
 const LARGEST_OWNER_BYTES: u64 = 64 * 1024;
@@ -39,6 +49,8 @@ pub struct Claimant {
     pub hostname: String,
     /// Its data directory, for people.
     pub data_directory: String,
+    /// What it has claimed before, where there is a place to remember it.
+    pub known_prefixes: Option<KnownPrefixes>,
 }
 
 impl Claimant {
@@ -50,7 +62,19 @@ impl Claimant {
         // Empty when the kernel does not tell: it is for people only.
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let hostname = hostname.trim().to_owned();
-        Claimant { system_identifier, hostname, data_directory: data_directory.into() }
+        Claimant {
+            system_identifier,
+            hostname,
+            data_directory: data_directory.into(),
+            known_prefixes: None,
+        }
+    }
+
+    /// Remembers in `data_directory` what it claims.
+    #[must_use]
+    pub fn remembering(mut self, data_directory: &Path) -> Self {
+        self.known_prefixes = Some(KnownPrefixes::of(data_directory));
+        self
     }
 }
 
@@ -89,7 +113,7 @@ pub async fn read(store: &dyn ObjectStore) -> Result<Option<Owner>> {
     };
     sentinel::parse(&store.url(key.as_str()), &found).map(Some).map_err(|damaged| {
         damaged.with_hint(
-            "It says which cluster the prefix belongs to. Keep a copy of it and remove it; the next cluster that writes to the prefix will claim it.",
+            "It says which cluster the prefix belongs to. Keep a copy of it and remove it, and \"wal_e.known_prefixes\" in the data directory with it; the next cluster that writes to the prefix will claim it.",
         )
     })
 }
@@ -103,11 +127,33 @@ pub async fn read(store: &dyn ObjectStore) -> Result<Option<Owner>> {
 /// # Errors
 /// * [`ErrorKind::Conflict`]: it belongs to another cluster, which is named.
 /// * [`ErrorKind::Corrupt`]: the object that tells the owner is damaged.
+/// * [`ErrorKind::Config`]: `claimant` had claimed it before, and it does not say so any more.
 /// * Those of the store.
-pub async fn claim(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
-    if inspect(store, claimant).await?.is_some() {
-        return Ok(());
+pub async fn claim(store: &dyn ObjectStore, claimant: &Claimant, notices: &Notices) -> Result<()> {
+    if inspect(store, claimant).await?.is_none() {
+        claim_unowned(store, claimant).await?;
     }
+    store.require(&layout::owner());
+    remember(store, claimant, notices);
+    Ok(())
+}
+
+/// That it cannot be remembered is no reason to leave WAL where it is: a full disk
+/// may be waiting for it to be archived.
+fn remember(store: &dyn ObjectStore, claimant: &Claimant, notices: &Notices) {
+    let Some(known) = &claimant.known_prefixes else { return };
+    match known.add(&prefix_of(store)) {
+        Ok(()) => {}
+        // A user who may only read the cluster has no say in what it remembers.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        Err(error) => {
+            let error = Error::file("write file", known.path(), &error);
+            notices.warning(error.message_and_detail());
+        }
+    }
+}
+
+async fn claim_unowned(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
     let owner = Owner {
         system_identifier: claimant.system_identifier,
         hostname: claimant.hostname.clone(),
@@ -139,9 +185,43 @@ pub async fn inspect(store: &dyn ObjectStore, claimant: &Claimant) -> Result<Opt
     let owner = read(store).await?;
     match &owner {
         Some(owner) => compare(store, owner, claimant)?,
-        None => refuse_foreign_backups(store, claimant).await?,
+        None => {
+            refuse_lost(store, claimant)?;
+            refuse_foreign_backups(store, claimant).await?;
+        }
     }
     Ok(owner)
+}
+
+/// Refuses a prefix without an owner that `claimant` had claimed.
+fn refuse_lost(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
+    let prefix = prefix_of(store);
+    let Some(known) = claimant.known_prefixes.as_ref().filter(|known| known.contains(&prefix))
+    else {
+        return Ok(());
+    };
+    let note = known.path().display();
+    let (perhaps, mend) = match prefix.starts_with("file:") {
+        true => (
+            " The mount point of a disk that is not mounted looks like that.",
+            "Mount the disk, or bring back",
+        ),
+        false => ("", "Bring back"),
+    };
+    Err(Error::new(
+        ErrorKind::Config,
+        format!("prefix \"{prefix}\" has lost its \"{}\"", layout::owner()),
+    )
+    .with_detail(format!(
+        "This cluster claimed the prefix before, as \"{note}\" says.{perhaps}"
+    ))
+    .with_hint(format!(
+        "{mend} what was below the prefix. If the archive was removed on purpose, remove \"{note}\": the next WAL file or base backup then begins a new one."
+    )))
+}
+
+fn prefix_of(store: &dyn ObjectStore) -> String {
+    store.url("").trim_end_matches('/').to_owned()
 }
 
 fn compare(store: &dyn ObjectStore, owner: &Owner, claimant: &Claimant) -> Result<()> {
@@ -172,10 +252,9 @@ async fn refuse_foreign_backups(store: &dyn ObjectStore, claimant: &Claimant) ->
 }
 
 fn foreign(store: &dyn ObjectStore, claimant: &Claimant, theirs: String) -> Error {
-    let prefix = store.url("");
     Error::new(
         ErrorKind::Conflict,
-        format!("prefix \"{}\" belongs to another cluster", prefix.trim_end_matches('/')),
+        format!("prefix \"{}\" belongs to another cluster", prefix_of(store)),
     )
     .with_detail(format!(
         "{theirs} This cluster has system identifier {}, on {}.",

@@ -40,6 +40,10 @@ pub struct Sentinel {
     pub uncompressed_size: Option<u64>,
     /// Bytes of the tars as stored.
     pub compressed_size: Option<u64>,
+    /// Bytes of all files of the cluster, where WAL-G says so: `uncompressed_size` counts
+    /// only those that it packed itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_catalog_size: Option<u64>,
     /// The tablespaces, when there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spec: Option<TablespaceSpec>,
@@ -200,9 +204,14 @@ pub fn format_time(time: OffsetDateTime) -> String {
 /// # Errors
 /// [`ErrorKind::Corrupt`] when it is not JSON of that form.
 pub fn parse<T: for<'de> Deserialize<'de>>(url: &str, json: &[u8]) -> Result<T> {
-    serde_json::from_slice(json).map_err(|error| {
-        Error::new(ErrorKind::Corrupt, format!("object \"{url}\" is damaged: {error}"))
-    })
+    let damaged = |why: &dyn std::fmt::Display| {
+        Error::new(ErrorKind::Corrupt, format!("object \"{url}\" is damaged: {why}"))
+    };
+    // Of a list, serde would take the fields in their order.
+    if json.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(damaged(&"it is not a JSON object"));
+    }
+    serde_json::from_slice(json).map_err(|error| damaged(&error))
 }
 
 /// Writes one of the small JSON objects.

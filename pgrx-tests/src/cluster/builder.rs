@@ -12,6 +12,7 @@ pub struct ClusterBuilder {
     version: PgVersion,
     wal_segment_size_mb: u32,
     data_checksums: bool,
+    group_access: bool,
     configuration: Vec<String>,
 }
 
@@ -21,6 +22,7 @@ impl ClusterBuilder {
             version,
             wal_segment_size_mb: 16,
             data_checksums: true,
+            group_access: false,
             configuration: Vec::new(),
         }
     }
@@ -34,6 +36,12 @@ impl ClusterBuilder {
     /// A cluster without data page checksums; with them when not called.
     pub fn without_data_checksums(mut self) -> Self {
         self.data_checksums = false;
+        self
+    }
+
+    /// A cluster that the group of its user may read.
+    pub fn group_access(mut self) -> Self {
+        self.group_access = true;
         self
     }
 
@@ -83,6 +91,9 @@ impl ClusterBuilder {
             .arg(format!("--wal-segsize={}", self.wal_segment_size_mb))
             .arg("--pgdata")
             .arg(&data_directory);
+        if self.group_access {
+            initdb.arg("--allow-group-access");
+        }
         if self.data_checksums {
             initdb.arg("--data-checksums");
         } else if self.version == PgVersion::V18 {

@@ -99,6 +99,16 @@ async fn carry_requests<'a>(
             _ => {}
         }
         server.write_all(&head.bytes).await?;
+        if fault == Fault::Repeat {
+            let mut body = Vec::new();
+            while (body.len() as u64) < head.body_bytes {
+                let left = head.body_bytes - body.len() as u64;
+                body.extend(next_chunk(&mut client, &mut buffer, left).await?);
+            }
+            send_and_forget(&head, &body, shared).await?;
+            server.write_all(&body).await?;
+            continue;
+        }
         let passing = match fault {
             Fault::ResetAfterUpload(limit) => head.body_bytes.min(limit),
             _ => head.body_bytes,
@@ -161,6 +171,23 @@ async fn carry_answers(
             });
         }
         throttle(fault, length).await;
+    }
+}
+
+/// Sends a request on a connection of its own and waits until it is answered.
+async fn send_and_forget(head: &RequestHead, body: &[u8], shared: &Shared) -> io::Result<()> {
+    let mut server = TcpStream::connect(shared.upstream).await?;
+    server.write_all(&head.bytes).await?;
+    server.write_all(body).await?;
+    let mut answer = Vec::new();
+    loop {
+        let begun = interim_bytes(&answer);
+        if end_of_head(&answer[begun..]).is_some() {
+            return Ok(());
+        }
+        if server.read_buf(&mut answer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     }
 }
 

@@ -163,6 +163,9 @@ impl S3 for Api {
         &self,
         request: S3Request<ListMultipartUploadsInput>,
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        if self.0.refuses_to_list_uploads.load(Ordering::Relaxed) {
+            return Err(s3_error!(AccessDenied, "Access Denied"));
+        }
         listing::uploads(&self.0, request).map(S3Response::new)
     }
 }

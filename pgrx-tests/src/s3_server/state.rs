@@ -32,12 +32,22 @@ pub(super) struct Object {
     pub(super) attributes: Attributes,
     /// Checksums of the whole body, as far as the writer declared them.
     pub(super) checksum: Checksum,
+    /// There is a copy that can be read, whatever the storage class.
+    pub(super) is_restored: bool,
 }
 
 impl Object {
     pub(super) fn new(body: Bytes, attributes: Attributes, checksum: Checksum) -> Self {
         let etag = checksum::etag_of(&body);
-        Object { body, etag, modified: SystemTime::now(), attributes, checksum }
+        let modified = SystemTime::now();
+        Object { body, etag, modified, attributes, checksum, is_restored: false }
+    }
+
+    /// Whether it has to be restored from its storage class before it can be read.
+    pub(super) fn is_archived(&self) -> bool {
+        let class = self.attributes.storage_class.as_ref().map(StorageClass::as_str);
+        let is_cold = matches!(class, Some(StorageClass::GLACIER | StorageClass::DEEP_ARCHIVE));
+        is_cold && !self.is_restored
     }
 }
 
@@ -261,6 +271,7 @@ impl State {
             modified: SystemTime::now(),
             attributes: upload.attributes.clone(),
             checksum: Checksum::default(),
+            is_restored: false,
         };
         self.put(bucket, key, object, conditions)?;
         self.uploads.remove(id);

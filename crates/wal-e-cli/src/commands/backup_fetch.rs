@@ -29,9 +29,10 @@ pub fn run(
     settings: &Settings,
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
-    let result = restore(arguments, settings, report);
+    let progress = Arc::new(FetchProgress::default());
+    let result = restore(arguments, settings, &progress, report);
     if let (true, Err(failure)) = (arguments.json, &result) {
-        print_result(&Event::of_failure(failure).line())?;
+        print_result(&Event::of_failure(failure, progress.damage.objects()).line())?;
     }
     result
 }
@@ -39,13 +40,10 @@ pub fn run(
 fn restore(
     arguments: &cli::BackupFetch,
     settings: &Settings,
+    progress: &Arc<FetchProgress>,
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
-    let wal_fetch_options = match arguments.recovery.target.target() {
-        Some(_) => restore_command::WITH_TARGET,
-        None => "",
-    };
-    let restore_command = restore_command::build(settings, wal_fetch_options)?;
+    let restore_command = restore_command::build(settings, &wal_fetch_options(arguments)?)?;
     let directory = std::path::absolute(&arguments.directory)
         .map_err(|source| Error::file("make an absolute path of", &arguments.directory, &source))?;
     let recovery = recovery_config(arguments, &restore_command);
@@ -55,6 +53,9 @@ fn restore(
         directory: directory.clone(),
         concurrency: usize::from(arguments.pool_size),
         tablespaces: tablespace_places(arguments)?,
+        created: Vec::new(),
+        unusable: arguments.tablespaces.unusable(),
+        wal_directory: arguments.waldir.clone(),
         recovery,
         archive_mode: ArchiveMode::default(),
         ignores_free_space: arguments.ignore_free_space,
@@ -78,15 +79,15 @@ fn restore(
         report.log(&format!("archiving: {}", planned.archiving.describe()));
         request.name.clone_from(&planned.backup);
         request.archive_mode = planned.archiving.mode;
+        request.created = planned.tablespaces.clone();
         if let Some(recovery) = &mut request.recovery {
             recovery.target_timeline = planned.timeline;
             recovery.required_settings = planned.required_settings;
         }
-        let progress = Arc::new(FetchProgress::default());
-        let counters = Arc::clone(&progress);
+        let counters = Arc::clone(progress);
         let token = interrupt.token();
         let fetch = base_backup::fetch(opened.store, request, counters, opened.notices, token);
-        let pace = Pace::new(progress);
+        let pace = Pace::new(Arc::clone(progress));
         let fetched = match arguments.json {
             true => report.attend_events(&opened.queue, || pace.event(), fetch).await,
             false => report.attend(&opened.queue, || pace.describe(), fetch).await,
@@ -125,11 +126,28 @@ fn wanted_name(arguments: &cli::BackupFetch, directory: &Path, report: &Report) 
     Ok(arguments.name.clone())
 }
 
+/// The options of `wal-fetch` in the restored server's `restore_command`.
+fn wal_fetch_options(arguments: &cli::BackupFetch) -> Result<Vec<String>> {
+    let mut tablespaces = arguments.tablespaces.clone();
+    let mut words = Vec::new();
+    if arguments.recovery.target.target().is_some() {
+        words.push(restore_command::WITH_TARGET.to_owned());
+        // All that is replayed up to the target was looked at. What else creates a tablespace
+        // is in the same segment after it, and is no reason to refuse that.
+        tablespaces.tablespaces_in_use.get_or_insert(cli::InUse::InPlace);
+    }
+    words.extend(tablespaces.words()?);
+    Ok(words)
+}
+
 /// Where the tablespaces go.
 fn tablespace_places(arguments: &cli::BackupFetch) -> Result<TablespacePlaces> {
     match arguments.restore_spec.as_deref() {
-        _ if arguments.blind_restore => Ok(TablespacePlaces::InPlace),
-        None => Ok(TablespacePlaces::Mapped(arguments.tablespace_mapping.clone())),
+        _ if arguments.tablespaces.blind_restore => Ok(TablespacePlaces::InPlace),
+        None => Ok(TablespacePlaces::Mapped {
+            pairs: arguments.tablespaces.tablespace_mapping.clone(),
+            below: arguments.tablespaces.tablespace_mapping_all.clone(),
+        }),
         Some("SOURCE") => Ok(TablespacePlaces::default()),
         Some(file) => {
             let json = std::fs::read(file)
@@ -199,7 +217,7 @@ fn next_steps(
             "\n  the files belong to root, as whom PostgreSQL does not run: give them away, as by\n    \
              chown -R postgres:",
         );
-        for place in std::iter::once(directory.to_owned()).chain(tablespaces(directory)) {
+        for place in std::iter::once(directory.to_owned()).chain(outside(directory)) {
             text.push(' ');
             text.push_str(&restore_command::shell_word(&place.to_string_lossy()));
         }
@@ -239,11 +257,11 @@ fn after_recovery(planned: &Planned, set_up: bool, standby: bool) -> String {
     text
 }
 
-/// Where the links in `pg_tblspc` lead.
-fn tablespaces(directory: &Path) -> Vec<PathBuf> {
+/// Where the links in `pg_tblspc` and that of `pg_wal` lead.
+fn outside(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory.join("pg_tblspc")).into_iter().flatten().flatten();
-    let mut places: Vec<_> =
-        entries.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
+    let links = entries.map(|entry| entry.path()).chain([directory.join("pg_wal")]);
+    let mut places: Vec<_> = links.filter_map(|link| std::fs::read_link(link).ok()).collect();
     places.sort();
     places
 }
@@ -300,14 +318,15 @@ mod tests {
     }
 
     #[test]
-    fn tablespaces_are_found_by_their_links() {
+    fn directories_outside_are_found_by_their_links() {
         let data = tempfile::tempdir().unwrap();
-        assert!(tablespaces(data.path()).is_empty());
+        assert!(outside(data.path()).is_empty());
         std::fs::create_dir(data.path().join("pg_tblspc")).unwrap();
         for (oid, place) in [("16385", "/b"), ("16384", "/a")] {
             std::os::unix::fs::symlink(place, data.path().join("pg_tblspc").join(oid)).unwrap();
         }
-        assert_eq!(tablespaces(data.path()), [PathBuf::from("/a"), PathBuf::from("/b")]);
+        std::os::unix::fs::symlink("/wal", data.path().join("pg_wal")).unwrap();
+        assert_eq!(outside(data.path()), ["/a", "/b", "/wal"].map(PathBuf::from));
     }
 
     #[test]

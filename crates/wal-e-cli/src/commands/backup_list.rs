@@ -16,7 +16,7 @@ use crate::table::{align, size};
 pub fn run(arguments: &cli::BackupList, settings: &Settings, report: &Report) -> Result<()> {
     let backups = run_small(async {
         let opened = open(settings, report).await?;
-        let list = base_backup::list(opened.store.as_ref());
+        let list = base_backup::list(opened.store.as_ref(), &opened.notices);
         report.attend(&opened.queue, || None, list).await
     })??;
     let backups = select(backups, arguments.query.as_deref());
@@ -44,7 +44,7 @@ fn brief(backups: &[BackupInfo]) -> Vec<Vec<String>> {
     table(&header, backups, |backup| {
         vec![
             backup.name.clone(),
-            backup_type(backup).to_owned(),
+            backup.kind().to_string(),
             time(backup.start_time),
             backup.timeline.to_string(),
             optional(backup.uncompressed_bytes.map(size)),
@@ -74,7 +74,7 @@ fn detailed(backups: &[BackupInfo]) -> Vec<Vec<String>> {
     table(&header, backups, |backup| {
         vec![
             backup.name.clone(),
-            backup_type(backup).to_owned(),
+            backup.kind().to_string(),
             time(backup.start_time),
             time(backup.finish_time),
             backup.timeline.to_string(),
@@ -98,11 +98,6 @@ fn table(
 ) -> Vec<Vec<String>> {
     let header = header.iter().map(|&title| title.to_owned()).collect();
     std::iter::once(header).chain(backups.iter().map(row)).collect()
-}
-
-/// A delta holds only what changed since another backup (WAL-G writes them).
-fn backup_type(backup: &BackupInfo) -> &'static str {
-    if backup.delta_from.is_some() { "delta" } else { "full" }
 }
 
 fn optional(value: Option<String>) -> String {
@@ -141,6 +136,7 @@ struct Row<'a> {
     permanent: bool,
     hostname: Option<&'a str>,
     data_directory: Option<&'a str>,
+    damage: Option<&'a str>,
 }
 
 fn json(backups: &[BackupInfo]) -> Result<String> {
@@ -150,7 +146,7 @@ fn json(backups: &[BackupInfo]) -> Result<String> {
     let row = |backup: &'_ BackupInfo| -> Result<String> {
         let row = Row {
             backup_name: &backup.name,
-            backup_type: backup_type(backup),
+            backup_type: backup.kind().as_str(),
             start_time: time(backup.start_time),
             finish_time: time(backup.finish_time),
             timeline: backup.timeline.0,
@@ -163,6 +159,7 @@ fn json(backups: &[BackupInfo]) -> Result<String> {
             permanent: backup.permanent,
             hostname: backup.hostname.as_deref(),
             data_directory: backup.data_directory.as_deref(),
+            damage: backup.damage(),
         };
         serde_json::to_string(&row).map_err(|source| {
             Error::new(ErrorKind::Bug, format!("could not write the list as JSON: {source}"))
@@ -199,7 +196,14 @@ mod tests {
             delta_from: None,
             hostname: Some("db1".to_owned()),
             data_directory: Some("/data".to_owned()),
+            unreadable: None,
+            metadata_unreadable: None,
         }
+    }
+
+    fn damaged(name: &str) -> BackupInfo {
+        let error = Error::new(ErrorKind::Corrupt, "object \"x\" is damaged");
+        BackupInfo { unreadable: Some(error), ..backup(name) }
     }
 
     #[test]
@@ -226,20 +230,27 @@ mod tests {
         for word in ["delta", "16/B374D848", "15.18", "18446744073709551615", "db1", "/data"] {
             assert!(text.contains(word), "{word}: {text}");
         }
+        let text = align(&brief(&[damaged("base_1")]));
+        assert!(text.contains("base_1       damaged  2026"), "{text}");
     }
 
     #[test]
     fn json_has_the_columns_of_the_sql_function() {
         assert_eq!(json(&[]).unwrap(), "[]\n");
-        let text = json(&[backup("base_1"), backup("base_2")]).unwrap();
+        let text = json(&[backup("base_1"), damaged("base_2")]).unwrap();
         let rows: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(rows.as_array().unwrap().len(), 2);
+        assert_eq!(
+            (&rows[0]["damage"], &rows[1]["backup_type"]),
+            (&serde_json::Value::Null, &"damaged".into())
+        );
+        assert_eq!(rows[1]["damage"], "object \"x\" is damaged");
         assert_eq!(rows[0]["backup_name"], "base_1");
         assert_eq!(rows[0]["start_time"], "2026-01-02T03:04:05Z");
         assert_eq!(rows[0]["finish_time"], serde_json::Value::Null);
         assert_eq!(rows[0]["start_lsn"], "16/B374D848");
         assert_eq!(rows[0]["system_identifier"], "18446744073709551615");
         assert_eq!(rows[0]["uncompressed_bytes"], 1_572_864_000);
-        assert_eq!(rows[0].as_object().unwrap().len(), 14);
+        assert_eq!(rows[0].as_object().unwrap().len(), 15);
     }
 }

@@ -68,8 +68,10 @@ async fn push_in_session(
 ) -> Result<String> {
     let facts = interrupt.or_cancelled(session.prepare()).await?;
     let data_directory = check_belongs_to_server(&arguments.directory, &facts)?;
-    let claimant = Claimant::on_this_host(facts.system_identifier, facts.data_directory.clone());
-    interrupt.or_cancelled(owner::claim(&*opened.store, &claimant)).await?;
+    let claimant = Claimant::on_this_host(facts.system_identifier, facts.data_directory.clone())
+        .remembering(&data_directory);
+    let claiming = owner::claim(&*opened.store, &claimant, &opened.notices);
+    interrupt.or_cancelled(claiming).await?;
     let cancel = interrupt.token();
     let start_time = OffsetDateTime::now_utc();
     let started =

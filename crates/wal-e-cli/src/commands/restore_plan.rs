@@ -7,11 +7,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use wal_e_core::base_backup::ArchiveMode;
+use wal_e_core::base_backup::{ArchiveMode, CreatedTablespace};
 use wal_e_core::postgres::{RequiredSettings, TimelineRange};
 use wal_e_core::recovery::{
     self, BackupChoice, Nearest, NewTablespace, Outcome, PlanRequest, ReadWal, Refusal,
-    RestorePlan, TargetTimeline, format_time,
+    RestorePlan, TargetTimeline, TimelineFacts, format_time,
 };
 use wal_e_core::{ErrorKind, Result};
 
@@ -69,6 +69,8 @@ pub struct Planned {
     pub backup: String,
     /// The timeline to recover along; `None` is PostgreSQL's default.
     pub timeline: Option<TargetTimeline>,
+    /// The tablespaces that recovery creates.
+    pub tablespaces: Vec<CreatedTablespace>,
     /// What speaks against a restore that is not refused.
     pub doubt: Option<String>,
     /// Whether the restored cluster archives.
@@ -112,6 +114,7 @@ pub async fn before_fetch(
         }
         return Ok(Planned {
             timeline: timeline_to_follow(&plan, &request),
+            tablespaces: created(&plan),
             doubt: None,
             archiving: archiving(plan.newest_wal),
             required_settings: plan.raised_settings.unwrap_or_default(),
@@ -126,6 +129,7 @@ pub async fn before_fetch(
     Ok(Planned {
         backup: name.to_owned(),
         timeline: request.timeline,
+        tablespaces: plan.map(|plan| created(plan)).unwrap_or_default(),
         archiving: archiving(plan.and_then(|plan| plan.newest_wal)),
         required_settings: RequiredSettings::default(),
         pg_version: plan.and_then(|plan| plan.backup.pg_version),
@@ -133,16 +137,27 @@ pub async fn before_fetch(
     })
 }
 
+/// The tablespaces that replay will create.
+fn created(plan: &RestorePlan) -> Vec<CreatedTablespace> {
+    let created = |tablespace: &NewTablespace| CreatedTablespace {
+        oid: tablespace.oid,
+        location: tablespace.location.clone(),
+    };
+    plan.new_tablespaces.iter().map(created).collect()
+}
+
 /// The timeline that the server is told to follow. With a target it is the one that was
 /// planned: until the server starts, somebody may promote another copy, and the target
 /// need not lie on that newer timeline. Without one the end of the archive is the end of
-/// the newest timeline of that time, and a standby follows whoever is promoted.
+/// the newest timeline of that time, and a standby follows whoever is promoted; unless the
+/// newest timeline is another cluster's.
 ///
 /// The base backup's own timeline is `current`: of every number but 1, PostgreSQL wants to
 /// see the history file, which is needed for nothing else then.
 fn timeline_to_follow(plan: &RestorePlan, request: &PlanRequest) -> Option<TargetTimeline> {
     let is_open = matches!(request.timeline, None | Some(TargetTimeline::Latest));
-    if !is_open || request.target.is_none() || request.standby {
+    let chooses_itself = request.target.is_none() || request.standby;
+    if !is_open || (chooses_itself && !plan.timeline_must_be_told) {
         return request.timeline;
     }
     Some(match plan.timeline == plan.backup.timeline {
@@ -302,6 +317,23 @@ fn refusal_as_json(refusal: &Refusal) -> Value {
         "detail": refusal.detail,
         "nearest": nearest,
         "hint": refusal.hint(),
+        "timelines": refusal.timelines.iter().map(timeline_as_json).collect::<Vec<_>>(),
+    })
+}
+
+/// A timeline of an archive in which one has to be named.
+fn timeline_as_json(facts: &TimelineFacts) -> Value {
+    let backup = facts.newest_backup.as_ref();
+    json!({
+        "timeline": facts.timeline.0,
+        "parent_timeline": facts.parent.map(|parent| parent.0),
+        "forked_at_lsn": facts.forked_at.map(|lsn| lsn.to_string()),
+        "forked_at_time": facts.forked_time.and_then(rfc3339),
+        "lacks_history": facts.lacks_history,
+        "last_segment": facts.last_segment,
+        "last_transaction": facts.last_transaction.and_then(rfc3339),
+        "newest_backup": backup.map(|(name, _)| name),
+        "newest_backup_time": backup.and_then(|(_, time)| rfc3339(*time)),
     })
 }
 
@@ -346,11 +378,14 @@ mod tests {
                 permanent: false,
                 hostname: None,
                 data_directory: None,
+                unreadable: None,
+                metadata_unreadable: None,
             },
             backup_chain: vec![name.to_owned()],
             backup_bytes: Some(20 << 20),
             target: Some(RecoveryTarget::Xid(731)),
             timeline: TimelineId(2),
+            timeline_must_be_told: false,
             timelines: vec![
                 TimelineRange {
                     timeline: TimelineId(1),
@@ -430,6 +465,8 @@ mod tests {
                 assert_eq!(follow(&own, asked, target, standby), asked);
             }
         }
+        let told = RestorePlan { timeline_must_be_told: true, ..own.clone() };
+        assert_eq!(follow(&told, None, false, false), Some(Current));
         for asked in [Some(Current), second] {
             assert_eq!(follow(&own, asked, true, false), asked);
             assert_eq!(follow(&across, asked, false, false), asked);

@@ -9,17 +9,21 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use wal_e_core::notice::Notices;
+use wal_e_core::postgres::data_directory::RECOVERY_SIGNAL;
 use wal_e_core::postgres::{
     SegmentSize, SystemIdentifier, WalFileKind, WalFileName, WalPageHeader,
 };
 use wal_e_core::store::{self, retry::Patience};
-use wal_e_core::wal::{self, FetchOptions, Fetched, KeyEnding, Position, PrefetchDirectory, Taken};
-use wal_e_core::{Error, Result, notice};
+use wal_e_core::wal::{
+    self, FetchOptions, Fetched, KeyEnding, Position, PrefetchDirectory, TablespaceGuard, Taken,
+};
+use wal_e_core::{Error, ErrorKind, Result, notice};
 
 use super::run_small;
 use super::wal_push::identity;
 use crate::cli::WalFetch;
-use crate::exit_code::is_beside_standby_signal;
+use crate::exit_code::{is_beside, is_beside_standby_signal};
 use crate::interrupt::{Failure, Interrupt};
 use crate::recovering_server::{self, ServerProcess};
 use crate::report::Report;
@@ -39,11 +43,16 @@ pub fn run(arguments: &WalFetch, settings: &Settings, report: &Arc<Report>) -> R
     let wal_directory = std::path::absolute(destination).ok();
     let wal_directory = wal_directory.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
     let directory = PrefetchDirectory::new(wal_directory, &identity(&settings.store));
+    let (notices, queue) = notice::channel();
+    let guard = guard(arguments, &name, notices.clone());
     let ahead = Ahead::of(arguments, &name, settings, wal_directory, &directory);
 
     // Before anything is made that takes time: a store, threads.
     if let Some(ahead) = &ahead {
-        match directory.take(&name, destination, system_identifier) {
+        let taken = directory.take(&name, destination, system_identifier, guard.as_ref());
+        report.notices(&queue);
+        match taken {
+            Taken::Refused(error) => return Err(error.into()),
             Taken::Served(size) => {
                 let ending = directory.position().map(|position| position.ending);
                 ahead.go_on(&name, size, ending.unwrap_or_default(), report);
@@ -57,7 +66,8 @@ pub fn run(arguments: &WalFetch, settings: &Settings, report: &Arc<Report>) -> R
     }
     // The server looks into pg_wal for what the archive does not have, where somebody may
     // have put what the lost server had not archived: then there is no gap.
-    let gap_matters = !arguments.end_at_gap && !lies_in(wal_directory, &name, system_identifier);
+    let is_local = lies_in(wal_directory, &name, system_identifier);
+    let gap_matters = !arguments.end_at_gap && !is_local;
     let position = directory.position();
     let segment_size = recovering_server::segment_size(destination)
         .or(position.as_ref().map(|position| position.segment_size));
@@ -66,8 +76,20 @@ pub fn run(arguments: &WalFetch, settings: &Settings, report: &Arc<Report>) -> R
         likely: position.map(|position| position.ending).unwrap_or_default(),
         segment_size,
         gap_patience: gap_matters.then_some(GAP_PATIENCE),
+        is_final: is_final(&arguments.destination),
+        guard: guard.clone(),
     };
     let fetched = fetch(arguments, &name, settings, wanted, report);
+    report.notices(&queue);
+    if let (Err(Failure::Error(error)), Some(guard), true) = (&fetched, &guard, is_local)
+        && error.kind() == ErrorKind::NotFound
+    {
+        let replaced = wal::replace_local(&name, destination, guard);
+        report.notices(&queue);
+        if replaced? {
+            return Ok(());
+        }
+    }
     if let Some(ahead) = &ahead {
         match &fetched {
             Ok(fetched) => {
@@ -87,6 +109,22 @@ struct Wanted {
     likely: KeyEnding,
     segment_size: Option<SegmentSize>,
     gap_patience: Option<Duration>,
+    is_final: bool,
+    guard: Option<TablespaceGuard>,
+}
+
+/// What looks at the segments before the server that recovers gets them; `None` when no
+/// server will replay this one.
+fn guard(arguments: &WalFetch, name: &WalFileName, notices: Notices) -> Option<TablespaceGuard> {
+    let destination = &arguments.destination;
+    let is_for_server = destination.file_name().is_some_and(|name| name == NAME_FOR_SERVER)
+        || ServerProcess::above_this_one(destination).is_some();
+    if name.kind() != WalFileKind::Segment || !is_for_server {
+        return None;
+    }
+    let mut directories = recovering_server::data_directories(destination);
+    let directory = directories.find(|directory| directory.join("PG_VERSION").exists())?;
+    Some(TablespaceGuard::new(&directory, arguments.tablespaces.new_tablespaces(), notices))
 }
 
 /// Gets the file from the archive.
@@ -109,6 +147,8 @@ fn fetch(
                 likely: wanted.likely,
                 segment_size: wanted.segment_size,
                 gap_patience: wanted.gap_patience,
+                is_final: wanted.is_final,
+                guard: wanted.guard,
                 notices,
                 cancel: interrupt.token(),
             };
@@ -134,6 +174,12 @@ fn lies_in(
     let (Ok(bytes), Some(header)) = (read, WalPageHeader::parse(&start)) else { return false };
     header.check(name, bytes).is_ok()
         && system_identifier.is_none_or(|cluster| cluster == header.system_identifier)
+}
+
+/// Whether a server wants the file that ends recovery where the archive has no more. A
+/// standby does not, and a person looks for this one file.
+fn is_final(destination: &Path) -> bool {
+    is_beside(Some(destination), RECOVERY_SIGNAL) && !is_beside_standby_signal(Some(destination))
 }
 
 /// A standby asks again, and may have a primary to get its WAL from meanwhile.

@@ -49,6 +49,8 @@ pub fn run(arguments: &WalPrefetch, settings: &Settings, report: &Arc<Report>) -
             likely: KeyEnding::default(),
             segment_size: None,
             gap_patience: None,
+            is_final: false,
+            guard: None,
             notices: notices.clone(),
             cancel: interrupt.token(),
         };

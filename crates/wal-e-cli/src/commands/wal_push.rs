@@ -33,6 +33,7 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
     let wal_directory = directory_of(path);
     let confirmed = ConfirmedFiles::new(wal_directory, identity(&settings.store));
     if confirmed.take(&name) {
+        report.log(&format!("archived WAL file \"{name}\": an earlier call sent it ahead"));
         return Ok(());
     }
     let claimant = claimant(path);
@@ -50,7 +51,10 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
             let pipeline = interrupt.or_cancelled(opening).await?;
             let pushed = interrupt.or_cancelled(pipeline.push(&name)).await;
             match &pushed {
-                Ok(_) => confirmed.note_all(&pipeline.finish(FINISH_TIME).await),
+                Ok(pushed) => {
+                    report.log(&pushed.describe(&name));
+                    confirmed.note_all(&pipeline.finish(FINISH_TIME).await);
+                }
                 // Whether they end in time or not, there is nothing more to be done.
                 Err(_) => {
                     let _ = tokio::time::timeout(CLEANUP_TIME, pipeline.close()).await;
@@ -107,7 +111,11 @@ fn claimant(path: &Path) -> Option<Claimant> {
     let data_directory = wal_directory.parent()?;
     let of_data_directory = read_system_identifier(data_directory).ok();
     let system_identifier = of_data_directory.or_else(|| of_segment(path))?;
-    Some(Claimant::on_this_host(system_identifier, data_directory.display().to_string()))
+    let claimant = Claimant::on_this_host(system_identifier, data_directory.display().to_string());
+    Some(match of_data_directory {
+        Some(_) => claimant.remembering(data_directory),
+        None => claimant,
+    })
 }
 
 /// The cluster in the header of a WAL segment.

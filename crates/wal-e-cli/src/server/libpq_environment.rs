@@ -15,6 +15,11 @@ pub const PORT: u16 = 5432;
 /// Where sockets are by default: Debian's and Red Hat's packages, then PostgreSQL's own choice.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
+/// Names mean what PostgreSQL defines from the first moment of the session, whatever
+/// `ALTER DATABASE` or `ALTER ROLE ... SET search_path` says: what a client asks for
+/// when it connects goes before these (src/include/utils/guc.h, `GucSource`).
+const SEARCH_PATH: &str = "-c search_path=pg_catalog,pg_temp";
+
 /// Without `PGUSER` the operating system's user connects, and without
 /// `PGDATABASE` to `postgres`, because any database will do.
 ///
@@ -57,9 +62,9 @@ pub fn config(environment: &Place) -> Result<Config> {
     if let Some(password) = get("PGPASSWORD") {
         config.password(password);
     }
-    if let Some(options) = get("PGOPTIONS") {
-        config.options(options);
-    }
+    // The last one holds.
+    let options = [get("PGOPTIONS").unwrap_or_default(), SEARCH_PATH].join(" ");
+    config.options(options.trim_start());
     config.dbname(get("PGDATABASE").unwrap_or("postgres"));
     config.application_name("wal-e backup-push");
     Ok(config)
@@ -103,6 +108,14 @@ mod tests {
         assert_eq!(config.get_password(), Some(&b"hunter2"[..]));
         let config = from(&[("PGHOST", "localhost")]).unwrap();
         assert_eq!(config.get_hosts(), [Host::Tcp("localhost".to_owned())]);
+    }
+
+    #[test]
+    fn names_are_looked_up_where_only_postgresql_defines_them() {
+        assert_eq!(from(&[]).unwrap().get_options(), Some(SEARCH_PATH));
+        let config = from(&[("PGOPTIONS", "-c work_mem=1MB -c search_path=evil")]).unwrap();
+        let options = "-c work_mem=1MB -c search_path=evil -c search_path=pg_catalog,pg_temp";
+        assert_eq!(config.get_options(), Some(options));
     }
 
     #[test]

@@ -5,11 +5,8 @@ use super::selection::Selection;
 use super::stored::StoredBackup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
+use crate::sentinel::FilesMetadata;
 use crate::store::ObjectStore;
-
-/// WAL-G makes chains as long as it is told to; nobody tells it to make them
-/// longer than this.
-pub(super) const LONGEST: usize = 256;
 
 /// What a restore reads, oldest backup first. A newer backup's files and pages
 /// replace those of older ones.
@@ -47,7 +44,7 @@ impl Chain {
             .with_hint("Restore a full backup; \"wal-e backup-list\" shows them."));
         }
         let selection = Selection::of_tip(&tip.files, is_delta)?;
-        let mut levels = vec![Level { backup: tip, selection }];
+        let mut levels = vec![Level::new(tip, selection)];
         while let Some(parent) = parent(&levels)? {
             let child = &levels[levels.len() - 1];
             let backup =
@@ -58,7 +55,7 @@ impl Chain {
             check_parent(&child.backup, &backup)?;
             let is_delta = backup.sentinel.delta_from.is_some();
             let selection = child.selection.of_parent(&backup.files, is_delta, &parent)?;
-            levels.push(Level { backup, selection });
+            levels.push(Level::new(backup, selection));
         }
         levels.reverse();
         Ok(Chain { levels })
@@ -87,16 +84,19 @@ impl Chain {
 
     /// Bytes of the files of all backups, as they say themselves; `None` when one
     /// does not say.
-    pub(super) fn uncompressed_bytes(&self) -> Option<u64> {
-        let mut sizes = self
-            .levels
-            .iter()
-            .map(|level| level.backup.sentinel.uncompressed_size.filter(|size| *size > 0));
+    pub(super) fn file_bytes(&self) -> Option<u64> {
+        let mut sizes = self.levels.iter().map(|level| level.backup.file_bytes());
         sizes.try_fold(0_u64, |sum, size| sum.checked_add(size?))
     }
 }
 
 impl Level {
+    /// The list of files has become the selection; it is large, and there may be many.
+    fn new(mut backup: StoredBackup, selection: Selection) -> Self {
+        backup.files = FilesMetadata::default();
+        Level { backup, selection }
+    }
+
     /// The partitions that are read: none when nothing of this backup is needed.
     pub(super) fn tars(&self) -> &[super::stored::Tar] {
         match self.selection.is_empty() {
@@ -116,7 +116,7 @@ fn parent(levels: &[Level]) -> Result<Option<String>> {
     let child = &levels[levels.len() - 1].backup;
     let Some(parent) = &child.sentinel.delta_from else { return Ok(None) };
     let repeated = levels.iter().any(|level| level.backup.name == *parent);
-    if !is_name(parent) || repeated || levels.len() >= LONGEST {
+    if !is_name(parent) || repeated {
         return Err(Error::new(
             ErrorKind::Corrupt,
             format!(

@@ -5,13 +5,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::member;
 use super::target::Target;
-use super::unpack::file_mode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Notices;
 use crate::postgres::data_directory::CONTROL_FILE;
@@ -38,7 +37,6 @@ struct State {
 #[derive(Debug)]
 struct Control {
     content: Vec<u8>,
-    mode: u32,
     /// It has a tar of its own, which counts more than a copy among the others.
     is_own: bool,
 }
@@ -69,7 +67,7 @@ impl Deferred {
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] when it comes twice.
-    pub(super) fn keep_control(&self, content: Vec<u8>, mode: u32, is_own: bool) -> Result<()> {
+    pub(super) fn keep_control(&self, content: Vec<u8>, is_own: bool) -> Result<()> {
         let mut state = self.lock();
         match &state.control {
             Some(before) if before.is_own == is_own => Err(Error::new(
@@ -78,7 +76,7 @@ impl Deferred {
             )),
             Some(before) if before.is_own => Ok(()),
             _ => {
-                state.control = Some(Control { content, mode, is_own });
+                state.control = Some(Control { content, is_own });
                 Ok(())
             }
         }
@@ -114,8 +112,10 @@ impl Deferred {
             };
             // The server needs the directory, wherever it was.
             if link == Path::new("pg_wal") || link == Path::new("pg_xlog") {
-                target.make_directory(&target.data_directory().join(&link))?;
-                left_out("it is a directory now");
+                if target.place(&link) == target.data_directory().join(&link) {
+                    target.make_directory(&target.data_directory().join(&link))?;
+                    left_out("it is a directory now");
+                }
                 continue;
             }
             let Some(inside) = member::link_target(target.data_directory(), &link, &to) else {
@@ -148,10 +148,14 @@ impl Deferred {
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
-            .mode(file_mode(control.mode))
+            .mode(0o600)
             .open(&new)
             .map_err(failed)?;
-        file.write_all(&control.content).and_then(|()| file.sync_all()).map_err(failed)?;
+        let permissions = fs::Permissions::from_mode(target.file_mode()?);
+        file.write_all(&control.content)
+            .and_then(|()| file.set_permissions(permissions))
+            .and_then(|()| file.sync_all())
+            .map_err(failed)?;
         fs::rename(&new, &place).map_err(failed)?;
         let directory = target.data_directory().join("global");
         File::open(&directory)

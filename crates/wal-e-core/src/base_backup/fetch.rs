@@ -17,18 +17,25 @@ use super::journal::{Journal, Subject};
 use super::manifest::Manifest;
 use super::recovery::{ArchiveMode, RecoveryConfig};
 use super::resume::{self, Interrupted};
+use super::stored::StoredBackup;
 use super::syncing::SyncPool;
-use super::tablespaces::TablespacePlaces;
+use super::tablespaces::{CreatedTablespace, TablespacePlaces};
+use super::tar_set;
 use super::target::Target;
 use super::unpack::{Budget, Sink};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::notice::{Level, Notices};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 use crate::store::ObjectStore;
 use crate::tasks::{blocking, or_cancelled};
+use crate::wal::UnusablePlace;
 
+pub(super) mod cold;
+mod damage;
 mod restore;
+mod tar;
 
+pub use damage::{Damage, DamagedObject};
 use restore::{Restore, on_disk};
 
 /// What to restore, and where to.
@@ -42,6 +49,12 @@ pub struct FetchRequest {
     pub concurrency: usize,
     /// Where tablespaces go.
     pub tablespaces: TablespacePlaces,
+    /// Those that the backup does not have, and that recovery will create.
+    pub created: Vec<CreatedTablespace>,
+    /// What becomes of one of these that goes where it was, and cannot.
+    pub unusable: UnusablePlace,
+    /// Where `pg_wal` leads; `None` keeps it in the data directory.
+    pub wal_directory: Option<PathBuf>,
     /// Recovery settings to write; `None` leaves them to the caller.
     pub recovery: Option<RecoveryConfig>,
     /// Whether the restored cluster archives.
@@ -64,7 +77,7 @@ pub struct Fetched {
     pub files: u64,
 }
 
-/// Counters of a running fetch, in stored bytes.
+/// How far a running fetch is, in stored bytes, and what it could not use.
 #[derive(Debug, Default)]
 pub struct FetchProgress {
     /// Of all tars that the restore needs.
@@ -73,19 +86,20 @@ pub struct FetchProgress {
     pub bytes_fetched: AtomicU64,
     /// Of these, on disk since an earlier run.
     pub bytes_resumed: AtomicU64,
+    /// The objects that could not be used.
+    pub damage: Damage,
 }
 
 /// Restores a base backup, with the backups that it is a delta of.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] for an unknown backup, [`ErrorKind::Config`] for
-/// directories that are not empty, [`ErrorKind::DiskFull`] for file systems that are too
-/// small, [`ErrorKind::Corrupt`] for objects that are
-/// damaged or missing, naming the object. After these everything that was
-/// written is removed again. After an error that leaves the backup sound (the
-/// store cannot be reached, the disk is full) or a cancel, and after every error
-/// of a restore that had gone on with another, whole tars stay, for one that goes
-/// on; a server does not start on them.
+/// [`crate::ErrorKind::NotFound`] for an unknown backup, [`crate::ErrorKind::Config`] for
+/// directories that are not empty and for objects that have to be restored from their
+/// storage class first, [`crate::ErrorKind::DiskFull`] for file systems that are too small,
+/// [`crate::ErrorKind::Corrupt`] for objects that are damaged or missing:
+/// the others are restored first, and then all of these are named. After an error, and
+/// after a cancel, whole tars stay, for a restore that goes on; a server does not start
+/// on them. Where there is no whole tar, everything that was written is removed again.
 pub async fn fetch(
     store: Arc<dyn ObjectStore>,
     request: FetchRequest,
@@ -94,16 +108,23 @@ pub async fn fetch(
     cancel: CancellationToken,
 ) -> Result<Fetched> {
     let reading = async {
+        cold::refuse(&*store, &request.name, &cold::on_disk_before(&request)).await?;
         let chain = Chain::find(&*store, &request.name).await?;
         let manifest = Manifest::find(&*store, &chain.tip().name, &notices).await?;
         Ok((chain, manifest))
     };
     let (chain, manifest) = or_cancelled(&cancel, reading).await?;
+    complain_of_left_over(&chain, &notices);
     progress.bytes_total.store(chain.bytes(), Ordering::Relaxed);
     let name = chain.tip().name.clone();
-    let places = request.tablespaces.of(chain.tip().sentinel.spec.as_ref())?;
+    let places = request.tablespaces.of(chain.tip().sentinel.spec.as_ref(), &request.created)?;
+    let directory = std::path::absolute(&request.directory)
+        .map_err(|error| Error::file("resolve path", &request.directory, &error))?;
+    let (created, unusable) = (&request.created, request.unusable);
+    let created = request.tablespaces.of_created(created, unusable, &directory, &places)?;
     let backups = chain.levels().iter().map(|level| level.backup.name.clone()).collect();
-    let subject = Subject::new(backups, places.clone());
+    let wal_directory = request.wal_directory.clone();
+    let subject = Subject::new(backups, places.clone(), wal_directory.clone());
     if request.resume {
         resume::check(&request.directory, &subject)?;
     }
@@ -114,7 +135,7 @@ pub async fn fetch(
         blocking("looking for free space", check).await?;
     }
     let syncing = SyncPool::start()?;
-    let target = Target::prepare(&request.directory, places, request.resume)?;
+    let target = Target::prepare(&request.directory, places, wal_directory, request.resume)?;
     let shown = target.data_directory().display().to_string();
     notices.log(format!("restoring base backup \"{name}\" into \"{shown}\""));
 
@@ -122,7 +143,7 @@ pub async fn fetch(
         target,
         deferred: Deferred::default(),
         manifest,
-        budget: Budget::new(chain.uncompressed_bytes(), chain.bytes()),
+        budget: Budget::new(chain.file_bytes()),
         syncing,
         keeps_links: chain.tip().sentinel.is_wal_e,
     });
@@ -158,11 +179,11 @@ pub async fn fetch(
         let all = on_disk(&done);
         return Ok(Fetched { name, bytes_written: all.bytes, files: all.files });
     };
-    let is_resumed = sink.target.is_resumed();
     let restore = Restore {
         store,
         sink: Arc::clone(&sink),
         journal: Arc::new(journal),
+        created,
         has_done: Arc::new(AtomicBool::new(!done.is_empty())),
         concurrency: request.concurrency.max(1),
         progress,
@@ -171,7 +192,7 @@ pub async fn fetch(
     };
     match restore.run(chain, done, &request).await {
         Ok(all) => Ok(Fetched { name, bytes_written: all.bytes, files: all.files }),
-        Err(error) if restore.has_done() && (is_resumed || leaves_the_backup_sound(&error)) => {
+        Err(error) if restore.has_done() => {
             notices.send(
                 Level::Warning,
                 format!("what is restored so far stays in \"{shown}\""),
@@ -191,23 +212,23 @@ fn is_interrupted(request: &FetchRequest) -> bool {
     request.resume && request.directory.join(UNFINISHED_RESTORE).is_file()
 }
 
+/// Says which tars are not read.
+fn complain_of_left_over(chain: &Chain, notices: &Notices) {
+    for StoredBackup { name, left_over, .. } in chain.levels().iter().map(|level| &level.backup) {
+        if let Some(first) = left_over.first() {
+            notices.warning(format!(
+                "{} objects among the tars of base backup \"{name}\" are left out, as it does not list them: the first is \"{}\"",
+                left_over.len(),
+                tar_set::file_name(first)
+            ));
+        }
+    }
+}
+
 /// Removes what was restored, because of `error`.
 fn give_up(target: &Target, notices: &Notices, error: Error) -> Error {
     if let Err(left) = target.remove() {
         notices.warning(format!("a broken restore was not removed: {left}"));
     }
     error
-}
-
-/// Whether the same restore may succeed later.
-fn leaves_the_backup_sound(error: &Error) -> bool {
-    error.is_transient()
-        || matches!(
-            error.kind(),
-            ErrorKind::Cancelled
-                | ErrorKind::Denied
-                | ErrorKind::Conflict
-                | ErrorKind::Io
-                | ErrorKind::DiskFull
-        )
 }

@@ -18,6 +18,7 @@ use crate::postgres::{BLOCK_SIZE, Lsn};
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ObjectStore, PutMode};
+use crate::wal::UnusablePlace;
 
 const WAL_E: &str = "base_00000001000000000000000A_00000040";
 const FULL: &str = "base_000000010000000000000002";
@@ -121,6 +122,9 @@ impl Fixture {
             directory: self.data(),
             concurrency: 1,
             tablespaces,
+            created: Vec::new(),
+            unusable: UnusablePlace::default(),
+            wal_directory: None,
             recovery: None,
             archive_mode: ArchiveMode::Preserve,
             ignores_free_space: false,
@@ -197,7 +201,7 @@ async fn a_backup_of_wal_e_is_listed_and_restored() {
     let fixture = Fixture::new();
     let place = fixture.dir.path().join("space");
     wal_e(&fixture, place.to_str().unwrap()).await;
-    let backup = &list(&fixture.store).await.unwrap()[0];
+    let backup = &list(&fixture.store, &notice::channel().0).await.unwrap()[0];
     assert_eq!(backup.start_lsn, Some(Lsn(0xA00_0000 + 40)));
     assert_eq!(backup.stop_lsn, Some(Lsn(0xB00_0000 + 256)));
     assert_eq!((backup.uncompressed_bytes, &backup.delta_from), (Some(100), &None));
@@ -484,16 +488,137 @@ async fn a_chain_that_is_broken_is_refused_by_name() {
     let fixture = Fixture::new();
     chain(&fixture).await;
     fixture.put_tar(FIRST, "part_001.tar.lz4", &[file("/base/1/other", b"")]).await;
-    fixture.is_refused(SECOND, "has its file").await;
+    let error = fixture.fetch(SECOND).await.unwrap_err();
+    assert!(error.message().contains("has 3 of its files, as \"base/1/new\""), "{error}");
+    assert!(!fixture.data().join("global/pg_control").exists());
+}
+
+/// Damage in any tar of any level: all is named, and what is sound need not come again.
+#[tokio::test]
+async fn a_chain_with_damage_goes_on_once_it_is_mended() {
+    let tars = [
+        (FULL, "part_001.tar.lz4"),
+        (FULL, "part_002.tar.lz4"),
+        (FIRST, "part_001.tar.lz4"),
+        (SECOND, "part_001.tar.lz4"),
+        (SECOND, "part_002.tar.lz4"),
+    ];
+    for first in 0..tars.len() {
+        for second in first..tars.len() {
+            let fixture = Fixture::new();
+            chain(&fixture).await;
+            let mut whole = Vec::new();
+            for index in [first, second] {
+                let key = layout::tar_partition(tars[index].0, tars[index].1);
+                let object = fixture.store.get(&key, 0, None).await.unwrap();
+                let bytes = object.into_bytes(1 << 30).await.unwrap().to_vec();
+                if whole.iter().all(|(other, _)| *other != key) {
+                    // All members come, with pages and all, and then the checksum is wrong.
+                    let mut damaged = bytes.clone();
+                    *damaged.last_mut().unwrap() ^= 1;
+                    fixture.put(&key, damaged).await;
+                    whole.push((key, bytes));
+                }
+            }
+            let error = fixture.fetch(SECOND).await.unwrap_err();
+            let said = format!("{error} {}", error.detail().unwrap_or_default());
+            for (key, _) in &whole {
+                assert!(said.contains(key.as_str()), "{said}");
+            }
+            assert_eq!(said.matches("object \"").count(), whole.len(), "{said}");
+            for (key, bytes) in whole {
+                fixture.put(&key, bytes).await;
+            }
+            let (resumed, _) = fixture.fetch_with(SECOND, TablespacePlaces::default(), true).await;
+            resumed.unwrap();
+            assert!(fixture.restored() == expected_of_the_chain(), "{first} and {second}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn cold_storage_is_found_in_every_backup_of_a_chain() {
+    let fixture = Fixture::new();
+    chain(&fixture).await;
+    let cold = [
+        layout::sentinel(SECOND),
+        layout::tar_partition(FIRST, "part_001.tar.lz4"),
+        layout::tar_partition(FULL, "part_002.tar.lz4"),
+    ];
+    cold.iter().for_each(|key| fixture.store.inner().set_storage_class(key, "DEEP_ARCHIVE"));
+    for key in &cold {
+        fixture.is_refused(SECOND, key.as_str()).await;
+    }
 }
 
 #[tokio::test]
 async fn files_that_are_not_listed_are_left_out_and_told() {
     let fixture = Fixture::new();
     chain(&fixture).await;
-    fixture.put_tar(FULL, "part_003.tar.lz4", &[file("/base/1/stale", b"stale")]).await;
+    let (shrinks, later) = (pages(b"0123"), pages(b"l"));
+    let members = [
+        file("/base/1/stale", b"stale"),
+        file("/base/1/shrinks", &shrinks),
+        file("/base/1/later", &later),
+        file("/PG_VERSION", b"15"),
+    ];
+    fixture.put_tar(FULL, "part_002.tar.lz4", &members).await;
     let (fetched, notices) = fixture.fetch_with(FULL, TablespacePlaces::default(), false).await;
     fetched.unwrap();
     assert!(!fixture.restored().contains_key("base/1/stale"));
     assert!(notices.iter().any(|notice| notice.message.contains("base/1/stale")), "{notices:?}");
+}
+
+/// Of a killed backup, which began in the same segment, more was stored than of this one.
+#[tokio::test]
+async fn tars_that_a_killed_backup_left_are_left_out_and_told() {
+    let fixture = Fixture::new();
+    chain(&fixture).await;
+    let old = pages(b"xyz");
+    let stale = [file("/base/1/pages", &old), file("/PG_VERSION", b"14")];
+    fixture.put_tar(FULL, "part_003.tar.lz4", &stale).await;
+    fixture.put(&layout::tar_partition(FULL, "part_001.tar.zst"), b"cut off".to_vec()).await;
+    fixture.put(&layout::tar_partition(FULL, "pg_control.tar.zst"), b"cut off".to_vec()).await;
+    let (fetched, notices) = fixture.fetch_with(SECOND, TablespacePlaces::default(), false).await;
+    fetched.unwrap();
+    assert!(fixture.restored() == expected_of_the_chain());
+    let told = notices.iter().find(|notice| notice.message.contains(FULL));
+    assert!(told.unwrap().message.contains("3 objects"), "{notices:?}");
+}
+
+/// As WAL-G's copy composer makes them: `UncompressedSize` counts what was packed anew.
+#[tokio::test]
+async fn the_size_of_tars_that_were_copied_is_not_told_by_what_was_packed() {
+    for (name, catalog, is_taken) in [
+        ("copy_0.tar.lz4", None, true),
+        ("copy_0.tar.lz4", Some(3_u64 << 30), true),
+        ("copy_0.tar.lz4", Some(5), false),
+        ("part_002.tar.lz4", None, false),
+    ] {
+        let fixture = Fixture::new();
+        chain(&fixture).await;
+        fixture.store.delete(&layout::files_metadata(FULL)).await.unwrap();
+        fixture.put(&layout::tar_partition(FULL, name), two_gigabytes()).await;
+        let mut sentinel = json!({"UncompressedSize": 99, "FilesMetadataDisabled": true});
+        sentinel["DataCatalogSize"] = json!(catalog);
+        fixture.put_sentinel(FULL, sentinel).await;
+        if name == "part_002.tar.lz4" {
+            fixture.store.delete(&layout::tar_partition(FULL, "part_001.tar.lz4")).await.unwrap();
+        }
+        let error = fixture.fetch(FULL).await.unwrap_err();
+        let word = if is_taken { "truncated" } else { "much larger" };
+        assert!(error.message().contains(word), "{name} {catalog:?}: {error}");
+    }
+}
+
+/// A tar that ends after the header of a large file.
+fn two_gigabytes() -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.set_path("base/2/1").unwrap();
+    header.set_mode(0o600);
+    header.set_size(2 << 30);
+    header.set_cksum();
+    let mut writer = Compressor::new(Vec::new(), Compression::default()).unwrap();
+    writer.write_all(header.as_bytes()).unwrap();
+    writer.finish().unwrap()
 }

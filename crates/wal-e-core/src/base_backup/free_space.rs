@@ -23,7 +23,7 @@ pub(super) enum Needed {
 /// What the backup says of the bytes of its files. A delta says nothing of the files that
 /// come from the backups that it builds on.
 pub(super) fn needed(chain: &Chain, manifest: Option<&Manifest>) -> Needed {
-    match (manifest, chain.levels(), chain.uncompressed_bytes()) {
+    match (manifest, chain.levels(), chain.file_bytes()) {
         (Some(manifest), _, _) => Needed::Each(manifest.bytes_by_tablespace()),
         (None, [_], Some(bytes)) => Needed::Total(bytes),
         (None, ..) => Needed::Unknown,

@@ -12,7 +12,7 @@ use super::member;
 use super::selection::Selection;
 use super::syncing::SyncPool;
 use super::target::Target;
-use super::unpack::{Budget, Sink, unpack};
+use super::unpack::{Budget, Purpose, Sink, unpack};
 use crate::codec::Encoding;
 use crate::notice;
 
@@ -39,14 +39,14 @@ fn unpacked(bytes: &[u8]) {
     let outside = tempfile::tempdir().expect("there is room for a directory");
     let data = outside.path().join("data");
     let sink = Sink {
-        target: Target::prepare(&data, BTreeMap::new(), false).expect("the directory is new"),
+        target: Target::prepare(&data, BTreeMap::new(), None, false).expect("the directory is new"),
         deferred: Deferred::default(),
         manifest: None,
-        budget: Budget::new(Some(0), 0),
+        budget: Budget::new(Some(0)),
         syncing: SyncPool::start().expect("there are threads"),
         keeps_links: true,
     };
-    let _ = unpack(bytes, Encoding::None, &sink, &Selection::everything(), false);
+    let _ = unpack(bytes, Encoding::None, &sink, &Selection::everything(), false, Purpose::Restore);
     let (notices, _queue) = notice::channel();
     let _ = sink.deferred.make_links(&sink.target, &notices);
     for entry in walkdir::WalkDir::new(&data).into_iter().flatten() {

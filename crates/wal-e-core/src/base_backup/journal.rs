@@ -30,11 +30,18 @@ pub(super) struct Subject {
     pub(super) backups: Vec<String>,
     /// The places of the tablespaces.
     pub(super) tablespaces: BTreeMap<u32, PathBuf>,
+    /// Where the WAL is, when it is not in the data directory.
+    #[serde(default)]
+    pub(super) wal_directory: Option<PathBuf>,
 }
 
 impl Subject {
-    pub(super) fn new(backups: Vec<String>, tablespaces: BTreeMap<u32, PathBuf>) -> Self {
-        Subject { format: FORMAT, backups, tablespaces }
+    pub(super) fn new(
+        backups: Vec<String>,
+        tablespaces: BTreeMap<u32, PathBuf>,
+        wal_directory: Option<PathBuf>,
+    ) -> Self {
+        Subject { format: FORMAT, backups, tablespaces, wal_directory }
     }
 }
 
@@ -163,8 +170,11 @@ mod tests {
     #[test]
     fn a_note_says_what_was_added_and_nothing_of_a_line_that_was_cut() {
         let dir = tempfile::tempdir().unwrap();
-        let subject =
-            Subject::new(vec!["base_1".into()], BTreeMap::from([(16384, "/ts\none".into())]));
+        let subject = Subject::new(
+            vec!["base_1".into()],
+            BTreeMap::from([(16384, "/ts\none".into())]),
+            Some("/wal".into()),
+        );
         let journal = Journal::begin(dir.path(), &subject, &[]).unwrap();
         journal.add(&done("part_001.tar")).unwrap();
         journal.add(&done("part_002.tar")).unwrap();

@@ -1,21 +1,24 @@
 //! Which base backups a prefix holds.
 
+use std::fmt;
+
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use time::OffsetDateTime;
 
+use super::fetch::cold;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{self, ObjectKey};
+use crate::layout;
 use crate::notice::Notices;
 use crate::postgres::{Lsn, SystemIdentifier, TimelineId};
-use crate::sentinel::{self, Metadata, Sentinel};
-use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
+use crate::store::ObjectStore;
+
+mod reading;
+
+use reading::describe;
+pub(super) use reading::{StoredSentinel, is_of_one_object, read_sentinel, sentinels};
 
 /// Sentinels that are read at the same time.
 const READ_AT_ONCE: usize = 8;
-
-/// Sentinels and metadata are small, but WAL-G 1 kept the list of files in the
-/// sentinel; what is larger is not one.
-const LARGEST_JSON_BYTES: u64 = 256 * 1024 * 1024;
 
 /// A base backup as listed: one that has its sentinel.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,47 +53,175 @@ pub struct BackupInfo {
     pub hostname: Option<String>,
     /// Data directory that it was taken of.
     pub data_directory: Option<String>,
+    /// Why its sentinel cannot be read, without which it cannot be restored; what is told
+    /// of it then comes from its name and from `metadata.json`.
+    pub unreadable: Option<Error>,
+    /// Why `metadata.json` cannot be read. It is not needed to restore; that the backup is
+    /// permanent may stand there alone.
+    pub metadata_unreadable: Option<Error>,
 }
 
-/// All base backups of the prefix, oldest first.
+/// What a base backup is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackupKind {
+    /// It has all files.
+    Full,
+    /// It has what changed since another one.
+    Delta,
+    /// Its sentinel cannot be read.
+    Damaged,
+}
+
+impl BackupKind {
+    /// The word for it in every list.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BackupKind::Full => "full",
+            BackupKind::Delta => "delta",
+            BackupKind::Damaged => "damaged",
+        }
+    }
+}
+
+impl fmt::Display for BackupKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl BackupInfo {
+    /// What it is.
+    pub fn kind(&self) -> BackupKind {
+        match (&self.unreadable, &self.delta_from) {
+            (Some(_), _) => BackupKind::Damaged,
+            (None, Some(_)) => BackupKind::Delta,
+            (None, None) => BackupKind::Full,
+        }
+    }
+
+    /// What of its sentinel or `metadata.json` cannot be read, and why.
+    pub fn damage(&self) -> Option<&str> {
+        self.unreadable.as_ref().or(self.metadata_unreadable.as_ref()).map(Error::message)
+    }
+}
+
+/// All base backups of the prefix, oldest first. Those whose sentinel or metadata cannot be
+/// read are among them, each with a warning.
 ///
 /// # Errors
-/// Those of the store, and [`ErrorKind::Corrupt`] for a sentinel that cannot be read.
-pub async fn list(store: &dyn ObjectStore) -> Result<Vec<BackupInfo>> {
-    let sentinels = sentinels(store).await?;
-    let mut backups: Vec<BackupInfo> = stream::iter(sentinels)
-        .map(|(name, timeline, object)| describe(store, name, timeline, object))
+/// Those of the store.
+pub async fn list(store: &dyn ObjectStore, notices: &Notices) -> Result<Vec<BackupInfo>> {
+    let backups = describe_all(store).await?;
+    for backup in &backups {
+        if let Some(error) = &backup.unreadable {
+            notices.warning(format!(
+                "base backup \"{}\" cannot be restored as it is: {error}",
+                backup.name
+            ));
+        }
+        if let Some(error) = &backup.metadata_unreadable {
+            notices.warning(format!(
+                "metadata.json of base backup \"{}\" is not used, so that it may be permanent without being listed as such: {error}",
+                backup.name
+            ));
+        }
+    }
+    Ok(backups)
+}
+
+/// All base backups whose sentinel can be read, oldest first, for a restore of `wanted`: a
+/// name, `LATEST` or `AUTO`. One that cannot be read is said to be so, and does not keep
+/// another from being restored.
+///
+/// # Errors
+/// Those of the store, and why the one that is wanted cannot be read: an older one is
+/// never taken in the place of `LATEST`.
+pub(crate) async fn list_sound(
+    store: &dyn ObjectStore,
+    wanted: &str,
+    notices: &Notices,
+) -> Result<Vec<BackupInfo>> {
+    let (unreadable, sound): (Vec<_>, Vec<_>) = describe_all(store)
+        .await?
+        .into_iter()
+        .partition(|backup| backup.kind() == BackupKind::Damaged);
+    let latest = unreadable.last().filter(|damaged| {
+        sound.last().is_none_or(|sound| stored_order(sound) < stored_order(damaged))
+    });
+    for backup in unreadable.iter() {
+        let Some(error) = &backup.unreadable else { continue };
+        let is_latest = latest.is_some_and(|latest| latest.name == backup.name);
+        if wanted == backup.name || (wanted == "LATEST" && is_latest) {
+            if error.kind() == ErrorKind::Config {
+                cold::refuse(store, &backup.name, &Default::default()).await?;
+            }
+            return Err(refusal(backup, error, is_latest, sound.last()));
+        }
+        notices.warning(format!("base backup \"{}\" is left out: {error}", backup.name));
+    }
+    Ok(sound)
+}
+
+/// Why the backup `name`, whose sentinel could not be read because of `error`, cannot be
+/// restored, and which one can.
+pub(super) async fn refusal_of(store: &dyn ObjectStore, name: &str, error: Error) -> Error {
+    let Ok(backups) = describe_all(store).await else { return error };
+    let Some(backup) = backups.iter().find(|backup| backup.name == name) else { return error };
+    let is_latest = backups.last().is_some_and(|latest| latest.name == name);
+    let newest = backups.iter().rev().find(|backup| backup.unreadable.is_none());
+    refusal(backup, &error, is_latest, newest)
+}
+
+/// Why a backup that is wanted cannot be restored; `newest` is the newest one that can be
+/// read.
+fn refusal(
+    backup: &BackupInfo,
+    error: &Error,
+    is_latest: bool,
+    newest: Option<&BackupInfo>,
+) -> Error {
+    let what = if is_latest { "the latest base backup" } else { "base backup" };
+    let refusal =
+        Error::new(error.kind(), format!("{what} \"{}\" cannot be restored: {error}", backup.name));
+    let refusal = match error.detail() {
+        Some(detail) => refusal.with_detail(detail),
+        None => refusal,
+    };
+    let another = newest.map(|newest| {
+        format!(
+            "Put a sound sentinel in its place from another copy of the archive, or restore another base backup by its name; the newest one that can be read is \"{}\".",
+            newest.name
+        )
+    });
+    let hint: Vec<&str> = error.hint().into_iter().chain(another.as_deref()).collect();
+    match hint.is_empty() {
+        true => refusal,
+        false => refusal.with_hint(hint.join(" ")),
+    }
+}
+
+/// `LATEST` is the last in this order.
+fn stored_order(backup: &BackupInfo) -> (OffsetDateTime, &str) {
+    (backup.stored_at, &backup.name)
+}
+
+/// What is known of each backup, oldest first.
+async fn describe_all(store: &dyn ObjectStore) -> Result<Vec<BackupInfo>> {
+    let mut backups: Vec<BackupInfo> = stream::iter(sentinels(store).await?)
+        .map(|sentinel| describe(store, sentinel))
         .buffer_unordered(READ_AT_ONCE)
         .try_filter_map(async |backup| Ok(backup))
         .try_collect()
         .await?;
-    backups.sort_by(|a, b| (a.stored_at, &a.name).cmp(&(b.stored_at, &b.name)));
-    Ok(backups)
-}
-
-/// All base backups whose sentinel can be read, oldest first. One that is damaged, or
-/// lies in a storage class that cannot be read from, is said to be so, and does not
-/// keep anybody from restoring another.
-pub(crate) async fn list_sound(
-    store: &dyn ObjectStore,
-    notices: &Notices,
-) -> Result<Vec<BackupInfo>> {
-    let sentinels = sentinels(store).await?;
-    let mut described = stream::iter(sentinels)
-        .map(|(name, timeline, object)| describe(store, name, timeline, object))
-        .buffer_unordered(READ_AT_ONCE);
-    let mut backups = Vec::new();
-    while let Some(backup) = described.next().await {
-        match backup {
-            Ok(backup) => backups.extend(backup),
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Config) => {
-                notices.warning(format!("a base backup is left out: {error}"));
-            }
-            Err(error) => return Err(error),
-        }
+    backups.sort_by(|a, b| stored_order(a).cmp(&stored_order(b)));
+    let is_denied = |error: &&Error| error.kind() == ErrorKind::Denied;
+    let denied = |backup: &BackupInfo| backup.unreadable.as_ref().filter(is_denied).cloned();
+    let mut refusals: Vec<Error> = backups.iter().filter_map(denied).collect();
+    match refusals.pop() {
+        // It is not the objects that are wrong when none can be read.
+        Some(error) if refusals.len() + 1 == backups.len() => Err(error),
+        _ => Ok(backups),
     }
-    backups.sort_by(|a, b| (a.stored_at, &a.name).cmp(&(b.stored_at, &b.name)));
-    Ok(backups)
 }
 
 /// The name of the backup that `name` asks for: itself, or with `LATEST` the one
@@ -99,16 +230,9 @@ pub(crate) async fn list_sound(
 /// # Errors
 /// [`ErrorKind::NotFound`] when there is none.
 pub(super) async fn resolve(store: &dyn ObjectStore, name: &str) -> Result<String> {
-    let mut sentinels = sentinels(store).await?;
-    sentinels.sort_by(|(a, _, object_a), (b, _, object_b)| {
-        (object_a.last_modified, a).cmp(&(object_b.last_modified, b))
-    });
-    let found = match name {
-        "LATEST" => sentinels.last(),
-        _ => sentinels.iter().find(|(backup, ..)| backup == name),
-    };
-    if let Some((backup, ..)) = found {
-        return Ok(backup.clone());
+    let sentinels = sentinels(store).await?;
+    if let Some(found) = named(&sentinels, name) {
+        return Ok(found.name.clone());
     }
     let url = store.url(&layout::base_backups());
     let error = match name {
@@ -121,8 +245,9 @@ pub(super) async fn resolve(store: &dyn ObjectStore, name: &str) -> Result<Strin
         ),
     };
     Err(match sentinels.last() {
-        Some((latest, ..)) => error.with_hint(format!(
-            "The latest base backup is \"{latest}\"; \"wal-e backup-list\" shows all.",
+        Some(latest) => error.with_hint(format!(
+            "The latest base backup is \"{}\"; \"wal-e backup-list\" shows all.",
+            latest.name
         )),
         None => error.with_hint(
             "Check that the prefix is the one that the cluster archives to. A backup is there once it is complete.",
@@ -130,94 +255,35 @@ pub(super) async fn resolve(store: &dyn ObjectStore, name: &str) -> Result<Strin
     })
 }
 
-/// Reads the sentinel of a backup.
-pub(super) async fn read_sentinel(store: &dyn ObjectStore, backup: &str) -> Result<Sentinel> {
-    let key = layout::sentinel(backup);
-    let mut sentinel: Sentinel =
-        sentinel::parse(&store.url(key.as_str()), &read(store, &key).await?)?;
-    // WAL-E says in the name where the backup begins.
-    if let (None, Some((segment, offset))) = (sentinel.lsn, layout::wal_e_start_of_backup(backup)) {
-        sentinel.is_wal_e = true;
-        sentinel.lsn = sentinel::lsn_of_wal_e(segment, offset);
+/// The sentinel of the backup `name`, or of `LATEST`; they are in the order of
+/// [`sentinels`].
+pub(super) fn named<'a>(sentinels: &'a [StoredSentinel], name: &str) -> Option<&'a StoredSentinel> {
+    match name {
+        "LATEST" => sentinels.last(),
+        _ => sentinels.iter().find(|sentinel| sentinel.name == name),
     }
-    Ok(sentinel)
 }
 
 /// Names of the complete base backups and when their sentinels were stored,
 /// oldest first. One listing, whatever their number.
 pub(crate) async fn stored(store: &dyn ObjectStore) -> Result<Vec<(String, OffsetDateTime)>> {
     let sentinels = sentinels(store).await?.into_iter();
-    let mut backups: Vec<_> =
-        sentinels.map(|(name, _, object)| (name, object.last_modified)).collect();
-    backups.sort_by(|(a, stored_a), (b, stored_b)| (stored_a, a).cmp(&(stored_b, b)));
-    Ok(backups)
+    Ok(sentinels.map(|sentinel| (sentinel.name, sentinel.object.last_modified)).collect())
 }
 
 /// The newest base backup that tells which cluster it was taken of; damaged
 /// sentinels are passed over. `None` when no backup tells.
 pub(crate) async fn newest_identified(store: &dyn ObjectStore) -> Result<Option<BackupInfo>> {
-    let mut sentinels = sentinels(store).await?;
-    sentinels.sort_by_key(|(name, _, object)| (object.last_modified, name.clone()));
-    for (name, timeline, object) in sentinels.into_iter().rev() {
-        match describe(store, name, timeline, object).await {
-            Ok(Some(backup)) if backup.system_identifier.is_some() => return Ok(Some(backup)),
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Corrupt => {}
-            Err(error) => return Err(error),
+    for sentinel in sentinels(store).await?.into_iter().rev() {
+        let Some(backup) = describe(store, sentinel).await? else { continue };
+        match &backup.unreadable {
+            None if backup.system_identifier.is_some() => return Ok(Some(backup)),
+            Some(error) if error.kind() == ErrorKind::Denied => return Err(error.clone()),
+            _ => {}
         }
     }
     Ok(None)
 }
 
-async fn sentinels(store: &dyn ObjectStore) -> Result<Vec<(String, TimelineId, ObjectInfo)>> {
-    let request =
-        ListRequest { prefix: layout::base_backups(), shallow: true, ..ListRequest::default() };
-    let objects = list_all(store, &request).await?;
-    Ok(objects
-        .into_iter()
-        .filter_map(|object| {
-            let name = layout::backup_of_sentinel(&object.key)?.to_owned();
-            let timeline = layout::timeline_of_backup(&name)?;
-            Some((name, timeline, object))
-        })
-        .collect())
-}
-
-/// `None` when the backup was deleted since it was listed.
-async fn describe(
-    store: &dyn ObjectStore,
-    name: String,
-    timeline: TimelineId,
-    object: ObjectInfo,
-) -> Result<Option<BackupInfo>> {
-    let sentinel = match read_sentinel(store, &name).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        result => result?,
-    };
-    let key = layout::metadata(&name);
-    let metadata = match read(store, &key).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => sentinel.metadata(),
-        result => sentinel::parse::<Metadata>(&store.url(key.as_str()), &result?)?,
-    };
-    Ok(Some(BackupInfo {
-        name,
-        stored_at: object.last_modified,
-        delta_from: sentinel.delta_from,
-        start_time: metadata.start_time.or(sentinel.start_time),
-        finish_time: metadata.finish_time.or(sentinel.finish_time),
-        timeline,
-        start_lsn: sentinel.lsn,
-        stop_lsn: sentinel.finish_lsn,
-        pg_version: sentinel.pg_version,
-        system_identifier: sentinel.system_identifier,
-        uncompressed_bytes: sentinel.uncompressed_size,
-        compressed_bytes: sentinel.compressed_size,
-        permanent: metadata.is_permanent,
-        hostname: metadata.hostname.or(sentinel.hostname),
-        data_directory: metadata.data_dir.or(sentinel.data_dir),
-    }))
-}
-
-async fn read(store: &dyn ObjectStore, key: &ObjectKey) -> Result<bytes::Bytes> {
-    store.get(key, 0, None).await?.into_bytes(LARGEST_JSON_BYTES).await
-}
+#[cfg(test)]
+mod tests;

@@ -35,21 +35,22 @@ use std::sync::atomic::Ordering;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::unfinished::{Note, Taker};
-use super::walk::{self, Listing};
+use super::tar_stream::member_name;
+use super::walk::{self, Entry, Listing};
 use super::{Phase, Progress, partition};
 use crate::codec::Compression;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
-use crate::notice::Notices;
+use crate::notice::{self, Notices};
 use crate::postgres::{
     BackupLabel, Lsn, ManifestFile, SegmentSize, SystemIdentifier, TimelineId, WalSegment,
-    tablespace_map,
+    data_directory, tablespace_map,
 };
 use crate::sentinel::{self, FilesMetadata};
 use crate::store::{ListRequest, ObjectStore, PutOutcome};
 use crate::tasks::blocking;
-use crate::transfer::Uploaded;
+use crate::transfer::{UploadNote, Uploaded};
+pub use open_uploads::Taker;
 
 /// What mends an archive to which two servers with one history write.
 const OWN_PREFIX: &str = "Give this server a prefix of its own; or, if it should go on where the archive ends, restore it from the archive.";
@@ -110,7 +111,7 @@ pub struct BackupStop {
 pub struct BackupPush {
     store: Arc<dyn ObjectStore>,
     name: String,
-    note: Option<Note>,
+    note: Option<Arc<UploadNote>>,
     start: BackupStart,
     options: PushOptions,
     progress: Arc<Progress>,
@@ -188,7 +189,7 @@ impl BackupPush {
     /// can be reached to end it.
     pub async fn push_files(&mut self) -> Result<()> {
         self.progress.set_phase(Phase::Uploading);
-        let Listing { directories, files, tablespaces } = self.list_files().await?;
+        let Listing { directories, files, tablespaces } = self.list_files(&self.notices).await?;
         self.tablespaces = tablespaces;
         let total = files.iter().map(|file| file.size_bytes).sum();
         self.progress.bytes_total.store(total, Ordering::Relaxed);
@@ -198,9 +199,40 @@ impl BackupPush {
             self.options.concurrency,
         );
         let partitions = partition::plan(files, target);
-        self.progress.partitions_total.store(partitions.len() as u64, Ordering::Relaxed);
-        self.push_partitions(directories, partitions).await?;
+        let planned = partitions.len();
+        self.progress.partitions_total.store(planned as u64, Ordering::Relaxed);
+        self.push_partitions(1, directories, partitions).await?;
+        self.push_late_init_forks(planned + 1).await?;
         self.push_control_file().await
+    }
+
+    /// Uploads the `init` forks that have come since the files were listed, of
+    /// relations whose main fork was taken for that of a logged one and stored.
+    ///
+    /// An index of an unlogged table gets its `init` fork only when it is built
+    /// (src/backend/catalog/index.c, `index_build`). If that came to a restored
+    /// cluster by replay alone, the stored main fork would be in its way when recovery
+    /// ends: PostgreSQL removes what has an `init` fork when recovery begins, and
+    /// then makes it anew (src/backend/storage/file/reinit.c).
+    async fn push_late_init_forks(&mut self, number: usize) -> Result<()> {
+        let late: Vec<Entry> = self
+            .list_files(&notice::channel().0)
+            .await?
+            .files
+            .into_iter()
+            .filter(|file| self.is_late_init_fork(&file.path))
+            .collect();
+        if late.is_empty() {
+            return Ok(());
+        }
+        self.progress.partitions_total.fetch_add(1, Ordering::Relaxed);
+        self.push_partitions(number, Vec::new(), vec![late]).await
+    }
+
+    fn is_late_init_fork(&self, path: &str) -> bool {
+        let stored = |path: &str| self.files.files.contains_key(&member_name(path));
+        data_directory::relation_file(path)
+            .is_some_and(|file| file.fork == Some("init") && !stored(path) && stored(file.relation))
     }
 
     /// After `pg_backup_stop`: label, metadata, all WAL in the archive and proved to be
@@ -236,9 +268,9 @@ impl BackupPush {
         Ok(self.name)
     }
 
-    async fn list_files(&self) -> Result<Listing> {
+    async fn list_files(&self, notices: &Notices) -> Result<Listing> {
         let (data_directory, version) = (self.start.data_directory.clone(), self.start.pg_version);
-        let notices = self.notices.clone();
+        let notices = notices.clone();
         blocking("listing the cluster", move || walk::walk(&data_directory, version, &notices))
             .await
     }

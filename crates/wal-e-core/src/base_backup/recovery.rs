@@ -11,6 +11,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::notice::Notices;
 use crate::postgres::configuration::quote;
+use crate::postgres::data_directory::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use crate::postgres::{Configuration, RequiredSettings};
 use crate::recovery::{RecoveryTarget, TargetTimeline};
 
@@ -59,9 +60,6 @@ const HOW_TO_TAKE_OUT: &str = "\
 #     WHERE sourcefile LIKE '%/postgresql.auto.conf'
 #     AND name ~ '^(recovery_(target|end|min)|restore_command|archive_cleanup|primary_|promote_trigger|hot_standby$)' \\gexec
 ";
-
-const RECOVERY_SIGNAL: &str = "recovery.signal";
-const STANDBY_SIGNAL: &str = "standby.signal";
 
 /// The settings that name a target. PostgreSQL refuses a second one that is set, and, until
 /// the first is empty again, even a second one that is empty: PostgreSQL 15 to 18,
@@ -203,13 +201,20 @@ fn setting_of(target: &RecoveryTarget) -> (&'static str, String) {
     }
 }
 
-/// The required settings that the configuration has lower, or does not have.
+/// The required settings that the configuration has lower. Where not all of it could be
+/// read, one that was not met may be anything.
 fn raised(configuration: &Configuration, required: RequiredSettings, notices: &Notices) -> String {
     let mut lines = String::new();
     let mut told = Vec::new();
-    for (name, needed) in required.named() {
+    let is_whole = configuration.has_main_file && configuration.unread.is_empty();
+    for ((name, needed), (_, default)) in
+        required.named().into_iter().zip(RequiredSettings::DEFAULT.named())
+    {
         let set = configuration.get(name);
-        let value = set.and_then(|setting| setting.value.trim().parse::<u32>().ok());
+        let value = match set {
+            Some(setting) => setting.value.trim().parse::<u32>().ok(),
+            None => is_whole.then_some(default),
+        };
         if needed == 0 || value.is_some_and(|value| value >= needed) {
             continue;
         }
@@ -356,17 +361,29 @@ mod tests {
             max_worker_processes: 9,
             max_wal_senders: 10,
             max_prepared_transactions: 0,
-            max_locks_per_transaction: 64,
+            max_locks_per_transaction: 65,
         };
         let config = RecoveryConfig { required_settings: required, ..config(None) };
         let (text, notices) = set_up_with(dir.path(), Some(&config), ArchiveMode::Preserve);
         let written: Vec<&str> = text.lines().filter(|line| line.starts_with("max_")).collect();
         assert_eq!(
             written,
-            ["max_worker_processes = 9", "max_wal_senders = 10", "max_locks_per_transaction = 64"]
+            ["max_worker_processes = 9", "max_wal_senders = 10", "max_locks_per_transaction = 65"]
         );
         let told = notices.iter().any(|notice| notice.message.contains("= 9 instead of 8"));
         assert!(told, "{notices:?}");
+        // What is not set is PostgreSQL's default, if all of the configuration is known.
+        let default = RecoveryConfig { required_settings: RequiredSettings::DEFAULT, ..config };
+        fs::write(dir.path().join("postgresql.conf"), "port = 1\n").unwrap();
+        let raised = |data: &Path| {
+            let (notices, _queue) = notice::channel();
+            let configuration = Configuration::read(data).unwrap();
+            raised(&configuration, default.required_settings, &notices).lines().count()
+        };
+        fs::remove_file(dir.path().join("postgresql.auto.conf")).unwrap();
+        assert_eq!(raised(dir.path()), 0);
+        fs::remove_file(dir.path().join("postgresql.conf")).unwrap();
+        assert_eq!(raised(dir.path()), 6);
     }
 
     #[test]

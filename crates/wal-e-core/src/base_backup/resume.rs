@@ -123,7 +123,7 @@ fn another(data_directory: &Path, noted: &Subject, asked: &Subject) -> Error {
     let name = |subject: &Subject| subject.backups.last().cloned().unwrap_or_default();
     let anew = "or remove what is in the directory and in its tablespaces.";
     if name(noted) == name(asked) {
-        return error.with_detail("Its tablespaces go elsewhere.").with_hint(format!(
+        return error.with_detail("Its tablespaces or its WAL go elsewhere.").with_hint(format!(
             "Repeat the command that was interrupted, and add --resume; {anew}"
         ));
     }

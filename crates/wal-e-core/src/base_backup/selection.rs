@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::member;
@@ -26,8 +25,8 @@ pub(super) struct Selection {
     files: Option<HashMap<String, Wanted>>,
     /// Of the backup that is asked for; its parents only lend files.
     is_tip: bool,
-    /// Files that nobody asked for: how many, and one of them.
-    leftovers: Mutex<(u64, Option<String>)>,
+    /// One of its tars cannot be used.
+    lacks_a_tar: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -43,7 +42,7 @@ const ALWAYS: [&str; 3] = [CONTROL_FILE, BACKUP_LABEL, TABLESPACE_MAP];
 impl Selection {
     /// All files of a full backup that has no list of them.
     pub(super) fn everything() -> Self {
-        Selection { files: None, is_tip: true, leftovers: Mutex::default() }
+        Selection { files: None, is_tip: true, lacks_a_tar: AtomicBool::new(false) }
     }
 
     /// The files of the backup that is asked for. A backup without a list has
@@ -60,7 +59,7 @@ impl Selection {
             Ok((normalized(name)?, Wanted { take, came: AtomicBool::new(false) }))
         });
         let files = Some(files.collect::<Result<_>>()?);
-        Ok(Selection { files, is_tip: true, leftovers: Mutex::default() })
+        Ok(Selection { files, is_tip: true, lacks_a_tar: AtomicBool::new(false) })
     }
 
     /// The files that `self`, of a delta, needs from the backup `parent` that it
@@ -96,7 +95,7 @@ impl Selection {
             };
             files.insert(name.clone(), Wanted { take, came: AtomicBool::new(false) });
         }
-        Ok(Selection { files: Some(files), is_tip: false, leftovers: Mutex::default() })
+        Ok(Selection { files: Some(files), is_tip: false, lacks_a_tar: AtomicBool::new(false) })
     }
 
     /// Whether nothing of this backup is needed.
@@ -112,22 +111,21 @@ impl Selection {
     /// What to do with a file; `None` leaves it out.
     pub(super) fn take(&self, path: &Path) -> Option<Take> {
         let Some(files) = &self.files else { return Some(Take::Whole) };
-        let path = path.to_str();
-        let listed = path.and_then(|path| files.get(path));
-        if let Some(wanted) = listed {
+        // A list is text, in which WAL-G replaces what of a name is not UTF-8.
+        let path = path.to_string_lossy();
+        if let Some(wanted) = files.get(path.as_ref()) {
             return wanted.take;
         }
-        if self.is_tip && path.is_some_and(|path| ALWAYS.contains(&path)) {
+        if self.is_tip && ALWAYS.contains(&path.as_ref()) {
             return Some(Take::Whole);
         }
-        if self.is_tip {
-            let mut leftovers = self.leftovers.lock().unwrap_or_else(|held| held.into_inner());
-            leftovers.0 += 1;
-            leftovers
-                .1
-                .get_or_insert_with(|| path.unwrap_or("a name that is not UTF-8").to_owned());
-        }
         None
+    }
+
+    /// Whether the backup that is asked for has a list of files, and this one is not on it.
+    pub(super) fn is_unlisted(&self, path: &Path) -> bool {
+        let is_listed = |files: &HashMap<_, _>| files.contains_key(path.to_string_lossy().as_ref());
+        self.is_tip && self.files.as_ref().is_some_and(|files| !is_listed(files))
     }
 
     /// Whether a later backup of the chain changes pages of this file.
@@ -143,20 +141,29 @@ impl Selection {
         wanted.is_some_and(|wanted| wanted.came.swap(true, Ordering::Relaxed))
     }
 
-    /// After all tars: a file that is listed, should have come, and did not.
-    pub(super) fn missing(&self) -> Option<&str> {
+    /// The tar in which it came turned out to be damaged.
+    pub(super) fn did_not_come(&self, path: &str) {
+        if let Some(wanted) = self.files.as_ref().and_then(|files| files.get(path)) {
+            wanted.came.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// A tar cannot be used: that files are missing is no news.
+    pub(super) fn lacks_a_tar(&self) {
+        self.lacks_a_tar.store(true, Ordering::Relaxed);
+    }
+
+    /// After all tars, if they were sound: the files that are listed, should have come, and
+    /// did not, by their number and the first of them.
+    pub(super) fn missing(&self) -> Option<(usize, &str)> {
+        if self.lacks_a_tar.load(Ordering::Relaxed) {
+            return None;
+        }
         let files = self.files.iter().flatten();
         let missing = files
             .filter(|(_, wanted)| wanted.take.is_some() && !wanted.came.load(Ordering::Relaxed));
-        missing.map(|(name, _)| name.as_str()).min()
-    }
-
-    /// How many files the tars of the backup that is asked for hold that it does
-    /// not list, and one of them.
-    pub(super) fn leftovers(&self) -> Option<(u64, String)> {
-        let leftovers = self.leftovers.lock().unwrap_or_else(|held| held.into_inner());
-        let (number, name) = &*leftovers;
-        Some((*number, name.clone()?))
+        let names: Vec<&str> = missing.map(|(name, _)| name.as_str()).collect();
+        Some((names.len(), names.iter().min()?))
     }
 }
 
@@ -197,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_backup_has_what_it_lists_taken_and_the_rest_counted() {
+    fn a_full_backup_has_what_it_lists_taken_and_nothing_else() {
         let selection = Selection::of_tip(
             &list(&[("/base/1/2", false, false), ("PG_VERSION", true, true)]),
             false,
@@ -206,14 +213,15 @@ mod tests {
         assert_eq!(take(&selection, "base/1/2"), Some(Take::Whole));
         assert_eq!(take(&selection, "PG_VERSION"), Some(Take::Whole));
         assert_eq!(take(&selection, "backup_label"), Some(Take::Whole));
-        assert_eq!(selection.leftovers(), None);
         assert_eq!(take(&selection, "base/1/3"), None);
-        assert_eq!(take(&selection, "base/1/4"), None);
-        assert_eq!(selection.leftovers(), Some((2, "base/1/3".to_owned())));
-        selection.came("base/1/2");
-        assert_eq!(selection.missing(), Some("PG_VERSION"));
+        assert_eq!(selection.missing(), Some((2, "PG_VERSION")));
+        assert!(!selection.came("base/1/2") && selection.came("base/1/2"));
+        assert_eq!(selection.missing(), Some((1, "PG_VERSION")));
         selection.came("PG_VERSION");
         assert_eq!(selection.missing(), None);
+        selection.did_not_come("base/1/2");
+        assert_eq!(selection.missing(), Some((1, "base/1/2")));
+        selection.came("base/1/2");
         let everything = Selection::of_tip(&FilesMetadata::default(), false).unwrap();
         assert_eq!(take(&everything, "whatever"), Some(Take::Whole));
         assert_eq!(everything.missing(), None);
@@ -232,7 +240,6 @@ mod tests {
         assert_eq!(take(&tip, "whole"), Some(Take::Whole));
         assert_eq!(take(&tip, "pages"), Some(Take::Pages));
         assert_eq!(take(&tip, "same"), None);
-        assert_eq!(tip.leftovers(), None);
         assert!(tip.has_pages_of("pages") && !tip.has_pages_of("whole"));
 
         let middle = list(&[

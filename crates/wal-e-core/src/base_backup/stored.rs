@@ -1,6 +1,7 @@
 //! What the store has of one base backup: its sentinel, its list of files, its tars.
 
-use super::list::{read_sentinel, resolve};
+use super::list::{is_of_one_object, read_sentinel, refusal_of, resolve};
+use super::tar_set::{self, TarSet, file_name, is_copied};
 use crate::codec::Encoding;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey, TarKind};
@@ -25,6 +26,8 @@ pub(super) struct StoredBackup {
     pub(super) label: Option<Tar>,
     /// The tar of `global/pg_control`; WAL-E keeps it with the other files.
     pub(super) control: Option<Tar>,
+    /// What a killed backup of the same name left among the tars; it is not read.
+    pub(super) left_over: Vec<ObjectInfo>,
 }
 
 /// One tar of a backup, encoded as its own name says.
@@ -45,23 +48,33 @@ impl StoredBackup {
     /// cannot be read.
     pub(super) async fn find(store: &dyn ObjectStore, name: &str) -> Result<Self> {
         let name = resolve(store, name).await?;
-        StoredBackup::read(store, &name).await
+        match read_sentinel(store, &name).await {
+            Err(error) if is_of_one_object(&error) => Err(refusal_of(store, &name, error).await),
+            sentinel => StoredBackup::with_sentinel(store, name, sentinel?).await,
+        }
     }
 
     /// [`StoredBackup::find`] for a name that is known.
     pub(super) async fn read(store: &dyn ObjectStore, name: &str) -> Result<Self> {
-        let name = name.to_owned();
-        let mut sentinel = read_sentinel(store, &name).await?;
+        let sentinel = read_sentinel(store, name).await?;
+        StoredBackup::with_sentinel(store, name.to_owned(), sentinel).await
+    }
+
+    async fn with_sentinel(
+        store: &dyn ObjectStore,
+        name: String,
+        mut sentinel: sentinel::Sentinel,
+    ) -> Result<Self> {
         let files = read_files_metadata(store, &name, &mut sentinel).await?;
         let request =
             ListRequest { prefix: layout::tar_partitions(&name), ..ListRequest::default() };
         let objects = list_all(store, &request).await?;
-        for tar in files.tar_file_sets.keys() {
-            let key = layout::tar_partition(&name, tar);
-            if !objects.iter().any(|object| object.key == key) {
-                return Err(missing(store, &name, &key));
-            }
+        let lost = tar_set::lost(&files, &objects);
+        if !lost.is_empty() {
+            let keys: Vec<_> = lost.iter().map(|tar| layout::tar_partition(&name, tar)).collect();
+            return Err(missing(store, &name, &keys));
         }
+        let TarSet { own: objects, left_over } = tar_set::tell_apart(objects, &files);
         let (mut partitions, mut label, mut control) = (Vec::new(), None, None);
         for object in objects {
             let (kind, encoding) = tar_of(store, &object.key)?;
@@ -79,12 +92,20 @@ impl StoredBackup {
             _ => None,
         };
         if let Some(tar) = needed {
-            return Err(missing(store, &name, &layout::tar_partition(&name, &tar)));
+            return Err(missing(store, &name, &[layout::tar_partition(&name, &tar)]));
         }
         if sentinel.is_wal_e {
             check_numbers(store, &name, &partitions)?;
         }
-        Ok(StoredBackup { name, sentinel, files, partitions, label, control })
+        Ok(StoredBackup { name, sentinel, files, partitions, label, control, left_over })
+    }
+
+    /// Bytes of all its files, as it says itself; `None` when it does not say. Of tars
+    /// that WAL-G copied from an older backup its `UncompressedSize` does not tell.
+    pub(super) fn file_bytes(&self) -> Option<u64> {
+        let copies = self.partitions.iter().any(|tar| is_copied(&tar.object));
+        let packed = self.sentinel.uncompressed_size.filter(|_| !copies);
+        packed.max(self.sentinel.data_catalog_size).filter(|bytes| *bytes > 0)
     }
 
     /// The tars that hold what the server needs to begin: control file and label.
@@ -96,8 +117,7 @@ impl StoredBackup {
 impl Tar {
     /// Its name within the backup.
     pub(super) fn file_name(&self) -> &str {
-        let key = self.object.key.as_str();
-        key.rsplit('/').next().unwrap_or(key)
+        file_name(&self.object)
     }
 }
 
@@ -123,7 +143,7 @@ fn check_numbers(store: &dyn ObjectStore, backup: &str, tars: &[Tar]) -> Result<
         if found > expected {
             let encoding = tars.first().map_or(Encoding::default(), |tar| tar.encoding);
             let tar = encoding.file_name(format_args!("part_{expected:0width$}.tar"));
-            return Err(missing(store, backup, &layout::tar_partition(backup, &tar)));
+            return Err(missing(store, backup, &[layout::tar_partition(backup, &tar)]));
         }
     }
     Ok(())
@@ -161,15 +181,19 @@ fn put_once(place: &mut Option<Tar>, tar: Tar, store: &dyn ObjectStore) -> Resul
     }
 }
 
-fn missing(store: &dyn ObjectStore, backup: &str, key: &ObjectKey) -> Error {
-    Error::new(
-        ErrorKind::Corrupt,
-        format!(
-            "base backup \"{backup}\" is incomplete: there is no object \"{}\"",
-            store.url(key.as_str())
-        ),
-    )
-    .with_hint("Restore another base backup; \"wal-e backup-list\" shows them.")
+fn missing(store: &dyn ObjectStore, backup: &str, keys: &[ObjectKey]) -> Error {
+    let urls: Vec<String> =
+        keys.iter().map(|key| format!("\"{}\"", store.url(key.as_str()))).collect();
+    let incomplete = format!("base backup \"{backup}\" is incomplete");
+    let error = match &urls[..] {
+        [url] => Error::new(ErrorKind::Corrupt, format!("{incomplete}: there is no object {url}")),
+        _ => Error::new(
+            ErrorKind::Corrupt,
+            format!("{incomplete}: {} of its objects are not there", urls.len()),
+        )
+        .with_detail(format!("These are missing:\n{}", urls.join("\n"))),
+    };
+    error.with_hint("Put them back from another copy of the archive, if there is one, or restore another base backup; \"wal-e backup-list\" shows them.")
 }
 
 /// Empty when the backup was made without one: then all that is stored is taken.
@@ -195,7 +219,7 @@ async fn read_files_metadata(
             return Ok(FilesMetadata::default());
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(missing(store, backup, &key));
+            return Err(missing(store, backup, &[key]));
         }
         result => result?,
     };

@@ -9,12 +9,23 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::TABLESPACE_MAP;
 use crate::postgres::tablespace_map;
 use crate::sentinel::TablespaceSpec;
+use crate::wal::{NewTablespaces, UnusablePlace};
+
+mod created;
+
+pub(super) use created::CreatedPlaces;
+pub use created::CreatedTablespace;
 
 /// Where the tablespaces of a restored cluster go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TablespacePlaces {
-    /// Where they were, but for those that the pairs of old and new place name.
-    Mapped(Vec<(PathBuf, PathBuf)>),
+    /// Where they were, but for those that are mapped.
+    Mapped {
+        /// Old and new places.
+        pairs: Vec<(PathBuf, PathBuf)>,
+        /// All others go into a directory in this one, named by the OID.
+        below: Option<PathBuf>,
+    },
     /// Where a specification says, by OID; those that it does not name, where
     /// they were.
     Given(BTreeMap<u32, PathBuf>),
@@ -24,7 +35,7 @@ pub enum TablespacePlaces {
 
 impl Default for TablespacePlaces {
     fn default() -> Self {
-        TablespacePlaces::Mapped(Vec::new())
+        TablespacePlaces::Mapped { pairs: Vec::new(), below: None }
     }
 }
 
@@ -54,22 +65,31 @@ impl TablespacePlaces {
         Ok(TablespacePlaces::Given(places.collect::<Result<_>>()?))
     }
 
-    /// Each tablespace's place, by OID; those that are not here are directories
-    /// in `pg_tblspc`.
+    /// The place of each of the backup's tablespaces, by OID; those that are not here
+    /// are directories in `pg_tblspc`. `created` are those that replay will create.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for places that are no absolute paths, and for those of
-    /// tablespaces that the backup does not have.
-    pub(super) fn of(&self, spec: Option<&TablespaceSpec>) -> Result<BTreeMap<u32, PathBuf>> {
+    /// tablespaces that neither the backup has nor replay creates.
+    pub(super) fn of(
+        &self,
+        spec: Option<&TablespaceSpec>,
+        created: &[CreatedTablespace],
+    ) -> Result<BTreeMap<u32, PathBuf>> {
         let mut places = BTreeMap::new();
         for (oid, place) in spec.iter().flat_map(|spec| &spec.places) {
             places.insert(parse_oid(oid)?, PathBuf::from(&place.loc));
         }
         match self {
             TablespacePlaces::InPlace => return Ok(BTreeMap::new()),
-            TablespacePlaces::Mapped(mapping) => map(&mut places, mapping)?,
+            TablespacePlaces::Mapped { pairs, below } => {
+                map(&mut places, pairs, below.as_deref(), created)?;
+            }
             TablespacePlaces::Given(given) => {
                 for (oid, place) in given {
+                    if created.iter().any(|created| created.oid == *oid) {
+                        continue;
+                    }
                     if spec.is_some() && !places.contains_key(oid) {
                         return Err(Error::new(
                             ErrorKind::Config,
@@ -80,16 +100,52 @@ impl TablespacePlaces {
                 }
             }
         }
-        for place in places.values() {
-            if !place.is_absolute() || place.components().any(|part| part == Component::ParentDir) {
-                return Err(Error::new(
-                    ErrorKind::Config,
-                    format!("tablespace directory \"{}\" is not an absolute path", place.display()),
-                ));
-            }
-        }
+        places.values().try_for_each(|place| check_absolute(place))?;
         Ok(places)
     }
+
+    /// What is done about the tablespaces that replay will create; `restored` are the
+    /// places of the others.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsafe`] when the server would use a directory that is not there or
+    /// not empty, [`ErrorKind::Config`] when one is mapped to such a directory.
+    pub(super) fn of_created(
+        &self,
+        created: &[CreatedTablespace],
+        unusable: UnusablePlace,
+        data_directory: &Path,
+        restored: &BTreeMap<u32, PathBuf>,
+    ) -> Result<CreatedPlaces> {
+        let wanted = match self {
+            TablespacePlaces::InPlace => {
+                let mut places = CreatedPlaces::default();
+                places.in_place = true;
+                return Ok(places);
+            }
+            TablespacePlaces::Mapped { pairs, below } => NewTablespaces {
+                mapping: pairs.clone(),
+                below: below.clone(),
+                ..Default::default()
+            },
+            TablespacePlaces::Given(_) => NewTablespaces::default(),
+        };
+        let wanted = |tablespace: &CreatedTablespace| match self {
+            TablespacePlaces::Given(places) => places.get(&tablespace.oid).cloned(),
+            _ => wanted.mapped(tablespace.oid, &tablespace.location),
+        };
+        created::settle(created, wanted, unusable, data_directory, restored)
+    }
+}
+
+fn check_absolute(place: &Path) -> Result<()> {
+    if place.is_absolute() && !place.components().any(|part| part == Component::ParentDir) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Config,
+        format!("tablespace directory \"{}\" is not an absolute path", place.display()),
+    ))
 }
 
 fn parse_oid(oid: &str) -> Result<u32> {
@@ -98,24 +154,35 @@ fn parse_oid(oid: &str) -> Result<u32> {
     })
 }
 
-fn map(places: &mut BTreeMap<u32, PathBuf>, mapping: &[(PathBuf, PathBuf)]) -> Result<()> {
-    let old: BTreeMap<u32, PathBuf> = places.clone();
-    let mut used = vec![false; mapping.len()];
-    for place in places.values_mut() {
-        if let Some(index) = mapping.iter().position(|(from, _)| from == place) {
-            used[index] = true;
-            *place = mapping[index].1.clone();
+fn map(
+    places: &mut BTreeMap<u32, PathBuf>,
+    pairs: &[(PathBuf, PathBuf)],
+    below: Option<&Path>,
+    created: &[CreatedTablespace],
+) -> Result<()> {
+    let locations = created.iter().map(|created| &created.location);
+    let old: Vec<PathBuf> = places.values().chain(locations).cloned().collect();
+    for (oid, place) in places {
+        let pair = pairs.iter().find(|(from, _)| from == place);
+        let below = || below.map(|below| below.join(oid.to_string()));
+        if let Some(new) = pair.map(|(_, to)| to.clone()).or_else(below) {
+            *place = new;
         }
     }
-    let Some(index) = used.iter().position(|used| !used) else { return Ok(()) };
+    let Some((from, _)) = pairs.iter().find(|(from, _)| !old.contains(from)) else {
+        return Ok(());
+    };
     let error = Error::new(
         ErrorKind::Config,
-        format!("the backup has no tablespace in \"{}\"", mapping[index].0.display()),
+        format!("there is no tablespace in \"{}\"", from.display()),
+    )
+    .with_detail(
+        "Neither the backup has one there, nor does the recovery that was asked for create one.",
     );
-    let old: Vec<String> = old.values().map(|place| place.display().to_string()).collect();
+    let old: Vec<String> = old.iter().map(|place| place.display().to_string()).collect();
     Err(match old.is_empty() {
-        true => error.with_hint("It has no tablespaces: leave --tablespace-mapping out."),
-        false => error.with_hint(format!("Its tablespaces are in: {}.", old.join(", "))),
+        true => error.with_hint("There are no tablespaces: leave --tablespace-mapping out."),
+        false => error.with_hint(format!("The tablespaces are in: {}.", old.join(", "))),
     })
 }
 
@@ -231,31 +298,41 @@ mod tests {
     #[test]
     fn places_are_mapped_given_or_inside() {
         let spec = spec(&[("16384", "/a"), ("16385", "/b")]);
-        let places = |places: &TablespacePlaces| places.of(Some(&spec));
+        let places = |places: &TablespacePlaces| places.of(Some(&spec), &[]);
         let expected = |a: &str, b: &str| BTreeMap::from([(16384, a.into()), (16385, b.into())]);
         assert_eq!(places(&TablespacePlaces::default()).unwrap(), expected("/a", "/b"));
         let mapping = vec![("/b".into(), "/new".into())];
-        assert_eq!(places(&TablespacePlaces::Mapped(mapping)).unwrap(), expected("/a", "/new"));
+        assert_eq!(
+            places(&TablespacePlaces::Mapped { pairs: mapping.clone(), below: None }).unwrap(),
+            expected("/a", "/new")
+        );
+        let all = TablespacePlaces::Mapped { pairs: mapping, below: Some("/all".into()) };
+        assert_eq!(places(&all).unwrap(), expected("/all/16384", "/new"));
         let json =
             br#"{"base_prefix": "/x", "tablespaces": ["16384"], "16384": {"loc": "/given/"}}"#;
         let given = TablespacePlaces::from_specification("f", json).unwrap();
         assert_eq!(places(&given).unwrap(), expected("/given", "/b"));
-        assert_eq!(given.of(None).unwrap().len(), 1, "a sentinel may say nothing");
+        assert_eq!(given.of(None, &[]).unwrap().len(), 1, "a sentinel may say nothing");
         assert!(places(&TablespacePlaces::InPlace).unwrap().is_empty());
     }
 
     #[test]
     fn places_that_cannot_be_are_refused() {
         let spec = spec(&[("16384", "/a")]);
-        let wrong = TablespacePlaces::Mapped(vec![("/wrong".into(), "/x".into())]);
-        assert!(wrong.of(Some(&spec)).unwrap_err().hint().unwrap().contains("/a"));
-        assert!(wrong.of(None).is_err());
+        let pairs = vec![("/wrong".into(), "/x".into())];
+        let wrong = TablespacePlaces::Mapped { pairs, below: None };
+        assert!(wrong.of(Some(&spec), &[]).unwrap_err().hint().unwrap().contains("/a"));
+        assert!(wrong.of(None, &[]).is_err());
         for place in ["relative", "/a/../b", ""] {
             let given = TablespacePlaces::Given(BTreeMap::from([(16384, place.into())]));
-            assert_eq!(given.of(Some(&spec)).unwrap_err().kind(), ErrorKind::Config, "{place}");
+            assert_eq!(
+                given.of(Some(&spec), &[]).unwrap_err().kind(),
+                ErrorKind::Config,
+                "{place}"
+            );
         }
         let other = TablespacePlaces::Given(BTreeMap::from([(1, "/x".into())]));
-        assert!(other.of(Some(&spec)).is_err());
+        assert!(other.of(Some(&spec), &[]).is_err());
         for json in ["[]", "{", r#"{"tablespaces": ["x"], "x": {"loc": "/a"}}"#] {
             let error = TablespacePlaces::from_specification("f", json.as_bytes()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{json}");

@@ -1,7 +1,7 @@
-//! Where a base backup is restored to: the data directory and the tablespaces.
+//! Where a base backup is restored to: the data directory, the tablespaces, and the
+//! directory of the WAL when it is elsewhere.
 //!
-//! A restore writes only here, and through no link but those of the tablespaces
-//! that it made itself. The directories must be empty, or hold a restore that was
+//! A restore writes only here, and through no link but those that it made itself. The directories must be empty, or hold a restore that was
 //! interrupted and is gone on with.
 
 mod claim;
@@ -19,11 +19,16 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
+/// The directory of the WAL in a data directory.
+const WAL: &str = "pg_wal";
+
 /// The directories that a restore fills.
 #[derive(Debug)]
 pub(super) struct Target {
     data_directory: PathBuf,
     tablespaces: BTreeMap<u32, PathBuf>,
+    /// Where `pg_wal` leads, when it is a link.
+    wal_directory: Option<PathBuf>,
     /// Directories that this restore made itself, outermost first.
     made: Vec<PathBuf>,
     /// Locks on the directories, so that no other restore writes into them.
@@ -36,7 +41,7 @@ pub(super) struct Target {
 
 impl Target {
     /// Checks the directories, makes those that are missing, and makes the
-    /// links of the tablespaces. On an error nothing of it is left.
+    /// links of the tablespaces and of `pg_wal`. On an error nothing of it is left.
     ///
     /// With `resume`, a data directory with the note of an interrupted restore
     /// is taken as it is; what the note says is for the caller to check, before
@@ -47,6 +52,7 @@ impl Target {
     pub(super) fn prepare(
         data_directory: &Path,
         tablespaces: BTreeMap<u32, PathBuf>,
+        wal_directory: Option<PathBuf>,
         resume: bool,
     ) -> Result<Self> {
         let data_directory = std::path::absolute(data_directory)
@@ -55,6 +61,7 @@ impl Target {
         let mut target = Target {
             data_directory,
             tablespaces,
+            wal_directory,
             made: Vec::new(),
             locks: Vec::new(),
             known: Mutex::default(),
@@ -96,8 +103,11 @@ impl Target {
     }
 
     /// Where a path below the data directory is: that of a tablespace's file is
-    /// in the tablespace's own place, not behind its link.
+    /// in the tablespace's own place, not behind its link, and so is what is in `pg_wal`.
     pub(super) fn place(&self, relative: &Path) -> PathBuf {
+        if let (Ok(inside), Some(wal)) = (relative.strip_prefix(WAL), &self.wal_directory) {
+            return join(wal, inside);
+        }
         if let Ok(inside) = relative.strip_prefix("pg_tblspc") {
             let mut components = inside.components();
             let tablespace = components
@@ -155,7 +165,12 @@ impl Target {
     }
 
     fn roots(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(&self.data_directory).chain(self.tablespaces.values()).map(PathBuf::as_path)
+        std::iter::once(self.data_directory.as_path()).chain(self.outside())
+    }
+
+    /// The directories that links in the data directory lead to.
+    fn outside(&self) -> impl Iterator<Item = &Path> {
+        self.tablespaces.values().chain(&self.wal_directory).map(PathBuf::as_path)
     }
 }
 

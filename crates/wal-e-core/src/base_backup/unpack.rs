@@ -1,8 +1,8 @@
 //! One tar partition onto disk.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,6 +17,10 @@ use super::target::Target;
 use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::{CONTROL_FILE, is_note_of_restore};
+
+mod attempt;
+
+use attempt::{Attempt, Increment, waiting_place};
 
 /// How files are written, in bytes.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -46,15 +50,16 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// For backups that say how many bytes their files have, and have so many stored.
-    pub(super) fn new(uncompressed_bytes: Option<u64>, stored_bytes: u64) -> Self {
+    /// For backups that say how many bytes their files have. Of one that does not say,
+    /// everything is taken: how far honest files were compressed tells nothing.
+    pub(super) fn new(file_bytes: Option<u64>) -> Self {
         // Files may grow a little while they are read, and what exactly is counted
-        // differs between writers. No cluster as a whole becomes a thousandth.
-        let bytes = match uncompressed_bytes {
-            Some(bytes) => bytes.saturating_add(bytes / 8),
-            None => stored_bytes.saturating_mul(1000),
+        // differs between writers.
+        let limit = match file_bytes {
+            Some(bytes) => bytes.saturating_add(bytes / 8).saturating_add(1 << 30),
+            None => u64::MAX,
         };
-        Budget { limit: bytes.saturating_add(1 << 30), used: AtomicU64::new(0) }
+        Budget { limit, used: AtomicU64::new(0) }
     }
 
     /// Uses `bytes` of it.
@@ -70,6 +75,11 @@ impl Budget {
             ErrorKind::Corrupt,
             "its files are much larger than those of the base backup",
         ))
+    }
+
+    /// What was taken was of no use.
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -87,68 +97,108 @@ pub(super) struct Unpacked {
     pub(super) links: u64,
     /// The first named pipe, if there is one: they are passed over.
     pub(super) fifo: Option<PathBuf>,
+    /// Files that were left out, as the backup does not list them, and the first one.
+    pub(super) unlisted: u64,
+    pub(super) first_unlisted: Option<String>,
+}
+
+/// What is done with the files of a tar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// They become files of the target.
+    Restore,
+    /// They are looked at for damage and not written.
+    Look,
+}
+
+/// Why a tar was not unpacked. Nothing that came out of it is on disk.
+#[derive(Debug)]
+pub(super) struct Broken {
+    /// The member that was being read, by its name in the tar; `None` outside of all.
+    pub(super) member: Option<String>,
+    /// What went wrong.
+    pub(super) error: Error,
 }
 
 /// Unpacks the tar in `source`, encoded as `encoding`, and syncs its files.
 /// `is_control` says that it is the tar of the control file alone.
 ///
 /// No file may be there already, and no directory on the way to one may be a
-/// link: a tar can neither replace a file nor write through a link.
+/// link: a tar can neither replace a file nor write through a link. A file of an older
+/// backup of the chain is only changed once the whole tar has proved to be sound.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] for a damaged or truncated object, a member that no
-/// cluster has, and a name that leads out of the target.
+/// cluster has, and a name that leads out of the target. What was written is removed
+/// again, so that the tar can be unpacked once more.
 pub(super) fn unpack(
     source: impl Read,
     encoding: Encoding,
     sink: &Sink,
     selection: &Selection,
     is_control: bool,
-) -> Result<Unpacked> {
-    let decompressor = Decompressor::new(source, encoding).map_err(Error::from_tar)?;
+    purpose: Purpose,
+) -> Result<Unpacked, Broken> {
+    let outside = |error| Broken { member: None, error };
+    let decompressor = Decompressor::new(source, encoding);
+    let decompressor = decompressor.map_err(|error| outside(Error::from_tar(error)))?;
     let mut unpacking = Unpacking {
         tar: TarReader::new(decompressor),
         sink,
         selection,
-        is_control,
+        purpose,
+        attempt: Attempt::new(sink, selection),
         batch: sink.syncing.batch(),
         buffer: vec![0; WRITE_BYTES],
         unpacked: Unpacked { members: Some(Vec::new()), ..Unpacked::default() },
     };
     let result = unpacking.run();
-    let Unpacking { tar, batch, unpacked, .. } = unpacking;
-    // What was handed over is waited for also after an error: the caller may
-    // remove the files.
+    let Unpacking { tar, mut attempt, batch, mut unpacked, .. } = unpacking;
+    // What was handed over is waited for also after an error: it is removed then.
     let synced = batch.wait();
-    result?;
-    // The tar ends before its frame does: only the frame's end proves its checksum.
-    tar.finish()?;
-    synced?;
-    Ok(unpacked)
+    let proved = result
+        // The tar ends before its frame does: only the frame's end proves its checksum.
+        .and_then(|()| tar.finish().map_err(outside))
+        .and_then(|()| synced.map_err(outside))
+        .and_then(|()| attempt.keep(is_control, &mut unpacked).map_err(outside));
+    match proved {
+        Ok(()) => Ok(unpacked),
+        Err(broken) => Err(match attempt.take_back() {
+            Ok(()) => broken,
+            Err(error) => outside(error),
+        }),
+    }
 }
 
 struct Unpacking<'a, R> {
     tar: TarReader<R>,
     sink: &'a Sink,
     selection: &'a Selection,
-    is_control: bool,
+    purpose: Purpose,
+    attempt: Attempt<'a>,
     batch: Batch,
     buffer: Vec<u8>,
     unpacked: Unpacked,
 }
 
 impl<R: Read> Unpacking<'_, R> {
-    fn run(&mut self) -> Result<()> {
-        while let Some(member) = self.tar.next_member()? {
-            self.member(&member).map_err(|error| name_member(error, &member.name))?;
+    fn run(&mut self) -> Result<(), Broken> {
+        loop {
+            let next = self.tar.next_member();
+            let Some(member) = next.map_err(|error| Broken { member: None, error })? else {
+                return Ok(());
+            };
+            self.member(&member).map_err(|error| Broken {
+                member: Some(member.name.to_string_lossy().into_owned()),
+                error,
+            })?;
         }
-        Ok(())
     }
 
     fn member(&mut self, member: &Member) -> Result<()> {
         let path = member::relative_path(&member.name)?;
-        self.sink.budget.take(member.size)?;
-        let came_before = path.to_str().is_some_and(|path| self.selection.came(path));
+        self.attempt.take_budget(member.size)?;
+        let came_before = self.attempt.came(&path);
         // Of a cluster whose own restore was interrupted: this one keeps such notes, too.
         if path.to_str().is_some_and(is_note_of_restore) {
             // A restore that goes on has to see it come.
@@ -173,7 +223,7 @@ impl<R: Read> Unpacking<'_, R> {
         }
         match &member.kind {
             MemberKind::Directory => {
-                if self.selection.is_tip() {
+                if self.selection.is_tip() && self.purpose == Purpose::Restore {
                     self.directory(&path, member.mode)?;
                     self.record(&path, None);
                 }
@@ -183,21 +233,27 @@ impl<R: Read> Unpacking<'_, R> {
                 Err(Error::new(ErrorKind::Corrupt, "a file has the data directory's name"))
             }
             MemberKind::File => match self.selection.take(&path) {
-                None => Ok(()),
+                None => {
+                    if self.selection.is_unlisted(&path) {
+                        self.unpacked.add_unlisted(&path);
+                    }
+                    Ok(())
+                }
                 Some(_) if path == Path::new(CONTROL_FILE) && self.selection.is_tip() => {
                     // It is not on disk: a restore that goes on needs this tar again.
                     self.unpacked.members = None;
                     let content = read_control(&mut self.tar)?;
                     self.check(&path, content.len() as u64, crc32c::crc32c(&content))?;
-                    self.sink.deferred.keep_control(content, member.mode, self.is_control)
+                    self.attempt.keep_control(content)
                 }
                 Some(_) if came_before => Err(comes_twice()),
+                Some(take) if self.purpose == Purpose::Look => self.look(&path, member, take),
                 Some(Take::Whole) => self.file(&path, member),
                 Some(Take::Pages) => self.pages(&path, member),
             },
             MemberKind::SymbolicLink(to) => {
                 if self.selection.is_tip() && self.sink.keeps_links {
-                    self.sink.deferred.keep_link(path, to.clone());
+                    self.attempt.keep_link(path, to.clone());
                     // It is not made yet: a restore that goes on needs this tar again.
                     self.unpacked.members = None;
                 } else {
@@ -211,7 +267,7 @@ impl<R: Read> Unpacking<'_, R> {
             }
             MemberKind::Unsupported(kind) => Err(Error::new(
                 ErrorKind::Corrupt,
-                format!("a member is {kind}, and no cluster has such a thing"),
+                format!("it is {kind}, and no cluster has such a thing"),
             )),
         }
     }
@@ -224,17 +280,21 @@ impl<R: Read> Unpacking<'_, R> {
             .map_err(|error| Error::file("set permissions of directory", &place, &error))
     }
 
+    /// Reads a file, and writes it nowhere.
+    fn look(&mut self, path: &Path, member: &Member, take: Take) -> Result<()> {
+        self.unpacked.members = None;
+        if take == Take::Pages {
+            return increment::check(&mut self.tar, member.size);
+        }
+        let crc32c = self.copy(None)?;
+        self.check(path, member.size, crc32c)
+    }
+
     fn file(&mut self, path: &Path, member: &Member) -> Result<()> {
         let place = self.sink.target.place(path);
         self.sink.target.make_parent(&place)?;
-        let mut file =
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&place) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    return Err(comes_twice());
-                }
-                result => result.map_err(|error| Error::file("create file", &place, &error))?,
-            };
-        let crc32c = self.copy(&mut file, &place)?;
+        let mut file = self.attempt.create(&place)?;
+        let crc32c = self.copy(Some((&mut file, &place)))?;
         self.check(path, member.size, crc32c)?;
         let mode = file_mode(member.mode);
         if mode != 0o600 {
@@ -248,7 +308,8 @@ impl<R: Read> Unpacking<'_, R> {
         Ok(())
     }
 
-    /// Pages of a file that an older backup of the chain has.
+    /// Pages of a file that an older backup of the chain has. They wait beside it until
+    /// the tar has proved to be sound: pages in a wrong place could not be taken back.
     fn pages(&mut self, path: &Path, member: &Member) -> Result<()> {
         let place = self.sink.target.place(path);
         self.sink.target.make_parent(&place)?;
@@ -258,15 +319,18 @@ impl<R: Read> Unpacking<'_, R> {
                 "it holds pages of a file that no older backup has",
             ));
         }
-        let file = OpenOptions::new()
-            .write(true)
-            .open(&place)
-            .map_err(|error| Error::file("open file", &place, &error))?;
-        let bytes = increment::apply(&mut self.tar, member.size, &file, &place)?;
-        let size = file.metadata().map_err(|error| Error::file("stat file", &place, &error))?.len();
-        self.batch.sync(file, place)?;
-        self.unpacked.bytes += bytes;
-        self.record(path, Some(size));
+        let waiting = waiting_place(&place);
+        let mut file = self.attempt.create(&waiting)?;
+        self.copy(Some((&mut file, &waiting)))?;
+        let read = |error| Error::file("read file", &waiting, &error);
+        let mut content = BufReader::new(File::open(&waiting).map_err(read)?);
+        increment::check(&mut content, member.size)?;
+        self.attempt.wait_with(Increment {
+            path: path.to_owned(),
+            place,
+            waiting,
+            bytes: member.size,
+        });
         Ok(())
     }
 
@@ -280,7 +344,7 @@ impl<R: Read> Unpacking<'_, R> {
 
     /// Like `io::copy`, but tells the errors of the two sides apart. Returns the
     /// CRC-32C of what came.
-    fn copy(&mut self, file: &mut File, place: &Path) -> Result<u32> {
+    fn copy(&mut self, mut to: Option<(&mut File, &Path)>) -> Result<u32> {
         let mut crc32c = 0;
         loop {
             let mut length = 0;
@@ -296,38 +360,42 @@ impl<R: Read> Unpacking<'_, R> {
                 return Ok(crc32c);
             }
             crc32c = crc32c::crc32c_append(crc32c, &self.buffer[..length]);
-            file.write_all(&self.buffer[..length])
-                .map_err(|error| Error::file("write file", place, &error))?;
+            if let Some((file, place)) = &mut to {
+                file.write_all(&self.buffer[..length])
+                    .map_err(|error| Error::file("write file", place, &error))?;
+            }
         }
     }
 
     fn record(&mut self, path: &Path, size: Option<u64>) {
-        match (path.to_str(), &mut self.unpacked.members) {
+        self.unpacked.record(path, size);
+    }
+}
+
+impl Unpacked {
+    /// Something is on disk.
+    fn record(&mut self, path: &Path, size: Option<u64>) {
+        match (path.to_str(), &mut self.members) {
             (Some(path), Some(members)) => members.push((path.to_owned(), size)),
             (None, members) => *members = None,
             (_, None) => {}
         }
     }
+
+    /// A file was left out.
+    fn add_unlisted(&mut self, path: &Path) {
+        self.unlisted += 1;
+        self.first_unlisted.get_or_insert_with(|| path.display().to_string());
+    }
 }
 
 /// The permissions that PostgreSQL allows: of the owner, and reading for the group.
-pub(super) fn file_mode(mode: u32) -> u32 {
+fn file_mode(mode: u32) -> u32 {
     (mode & 0o750) | 0o600
 }
 
 fn comes_twice() -> Error {
     Error::new(ErrorKind::Corrupt, "the same file comes twice")
-}
-
-/// Damage is where the reader was.
-fn name_member(error: Error, name: &Path) -> Error {
-    let shown = format!("\"{}\"", name.display());
-    match error.kind() {
-        ErrorKind::Corrupt if !error.message().contains(&shown) => {
-            Error::new(ErrorKind::Corrupt, format!("in member {shown}: {}", error.message()))
-        }
-        _ => error,
-    }
 }
 
 #[cfg(test)]

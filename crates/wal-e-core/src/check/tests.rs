@@ -17,6 +17,7 @@ fn claimant(system_identifier: u64) -> Claimant {
         system_identifier: SystemIdentifier(system_identifier),
         hostname: "db1".to_owned(),
         data_directory: "/data".to_owned(),
+        known_prefixes: None,
     }
 }
 
@@ -101,7 +102,7 @@ async fn oldest_and_newest_backup_are_named() {
 #[tokio::test]
 async fn the_prefix_of_another_cluster_is_not_written_to() {
     let store = FaultyStore::new(MemoryStore::new());
-    owner::claim(&store, &claimant(2)).await.unwrap();
+    owner::claim(&store, &claimant(2), &notice::channel().0).await.unwrap();
     let (puts, before) = (store.calls(Operation::Put), objects(&store).await);
     let rows = check(&store, true).await;
     assert_sound(&rows);

@@ -134,6 +134,14 @@ pub enum StoredEncoding {
 const ENCRYPTED: &str = "gpg";
 
 impl StoredEncoding {
+    /// Everything that [`StoredEncoding::from_suffix`] understands.
+    pub fn suffixes() -> impl Iterator<Item = String> {
+        let extensions = Encoding::ALL.into_iter().map(|e| e.extension().unwrap_or_default());
+        let dotted = extensions.map(|extension| format!(".{extension}"));
+        let plain = std::iter::once(String::new()).chain(dotted);
+        plain.flat_map(|suffix| [format!("{suffix}.{ENCRYPTED}"), suffix])
+    }
+
     /// What follows a name tells: nothing, a dot, or a dot and an extension that
     /// stands for an encoding. `None` for anything else: then the name is longer,
     /// and another one.

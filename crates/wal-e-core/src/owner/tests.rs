@@ -2,8 +2,10 @@ use std::sync::Arc;
 
 use super::*;
 use crate::layout::ObjectKey;
+use crate::notice;
 use crate::sentinel::Sentinel;
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
+use crate::store::file::FileStore;
 use crate::store::memory::MemoryStore;
 
 fn claimant(system_identifier: u64, hostname: &str) -> Claimant {
@@ -11,7 +13,12 @@ fn claimant(system_identifier: u64, hostname: &str) -> Claimant {
         system_identifier: SystemIdentifier(system_identifier),
         hostname: hostname.to_owned(),
         data_directory: format!("/data/{hostname}"),
+        known_prefixes: None,
     }
+}
+
+async fn claim(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
+    super::claim(store, claimant, &notice::channel().0).await
 }
 
 async fn register(store: &dyn ObjectStore, encoding: Encoding) -> Result<Vec<Encoding>> {
@@ -44,6 +51,64 @@ async fn the_first_cluster_owns_the_prefix_and_its_copies_share_it() {
     claim(&store, &claimant(1, "standby")).await.unwrap();
     assert_eq!(read(&store).await.unwrap(), Some(owner));
     assert_eq!(keys(&store).await, ["wal_e/owner.json"]);
+}
+
+/// A prefix on a disk, and the empty mount point that it leaves.
+#[tokio::test]
+async fn a_prefix_that_has_lost_its_owner_is_refused_to_whom_it_belonged() {
+    let (disk, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let prefix = disk.path().join("prefix");
+    let (aside, cluster) = (disk.path().join("aside"), claimant(1, "a").remembering(data.path()));
+    let mount = |from: &Path, to: &Path| std::fs::rename(from, to).unwrap();
+    std::fs::create_dir(&prefix).unwrap();
+    let store = FileStore::new(&prefix).unwrap();
+    claim(&store, &cluster).await.unwrap();
+
+    mount(&prefix, &aside);
+    std::fs::create_dir(&prefix).unwrap();
+    // A store that was open then stores nothing more.
+    let key = ObjectKey::from_listing("wal_005/x").unwrap();
+    let plain = Attributes::default();
+    let put = store.put(&key, "x".into(), PutMode::CreateOnly, &plain);
+    let error = put.await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.message().contains("owner.json\" has gone"), "{error:?}");
+    // Nor does one that is opened then.
+    let store = FileStore::new(&prefix).unwrap();
+    let error = claim(&store, &cluster).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let lost = format!("prefix \"file://{}\" has lost its \"wal_e/owner.json\"", prefix.display());
+    assert_eq!(error.message(), lost);
+    assert!(error.hint().unwrap().contains("wal_e.known_prefixes"), "{error:?}");
+    assert_eq!(inspect(&store, &cluster).await.unwrap_err().message(), lost);
+    assert_eq!(std::fs::read_dir(&prefix).unwrap().count(), 0);
+
+    // Back again, or given up on purpose.
+    std::fs::remove_dir(&prefix).unwrap();
+    mount(&aside, &prefix);
+    claim(&store, &cluster).await.unwrap();
+    std::fs::remove_dir_all(&prefix).unwrap();
+    std::fs::create_dir(&prefix).unwrap();
+    std::fs::remove_file(cluster.known_prefixes.as_ref().unwrap().path()).unwrap();
+    claim(&store, &cluster).await.unwrap_err();
+    claim(&FileStore::new(&prefix).unwrap(), &cluster).await.unwrap();
+}
+
+#[tokio::test]
+async fn another_prefix_and_another_cluster_s_memory_are_no_reason_to_refuse() {
+    let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let cluster = claimant(1, "a").remembering(data.path());
+    claim(&FileStore::new(one.path()).unwrap(), &cluster).await.unwrap();
+    claim(&FileStore::new(two.path()).unwrap(), &cluster).await.unwrap();
+    std::fs::remove_dir_all(one.path().join("wal_e")).unwrap();
+    let standby = claimant(1, "b").remembering(other.path());
+    claim(&FileStore::new(one.path()).unwrap(), &standby).await.unwrap();
+    // Where nothing can be remembered, nothing is refused, and somebody is told.
+    let (notices, queue) = notice::channel();
+    let nowhere = claimant(1, "c").remembering(Path::new("/nonexistent"));
+    super::claim(&FileStore::new(two.path()).unwrap(), &nowhere, &notices).await.unwrap();
+    assert!(queue.drain()[0].message.contains("wal_e.known_prefixes"));
 }
 
 #[tokio::test]

@@ -21,8 +21,14 @@ const LARGEST_STRUCT_BYTES: usize = 512;
 /// No version's struct was smaller than this: it holds a checkpoint.
 const SMALLEST_STRUCT_BYTES: usize = 128;
 
+/// Where `catalog_version_no` is, after identifier and `pg_control_version`.
+const CATALOG_VERSION: usize = 12;
+
 /// Where `checkPoint` is, behind identifier, versions, state and time.
 const CHECKPOINT: usize = 32;
+
+/// Where `checkPointCopy.redo` is.
+const REDO: usize = 40;
 
 /// `FLOATFORMAT_VALUE`, which shows how the machine stores numbers.
 const FLOAT_FORMAT: f64 = 1_234_567.0;
@@ -42,8 +48,12 @@ pub struct ControlFile {
     pub system_identifier: SystemIdentifier,
     /// `pg_control_version`: the layout of the file.
     pub layout_version: u32,
+    /// `catalog_version_no`, which is in the name of a tablespace's directory.
+    pub catalog_version: u32,
     /// `checkPoint`: the record of the last checkpoint.
     pub checkpoint_lsn: Lsn,
+    /// `checkPointCopy.redo`: where replay after it begins.
+    pub redo_lsn: Lsn,
     /// Size of the cluster's WAL segments, when it could be made out.
     pub segment_size: Option<SegmentSize>,
     /// What a server that recovers must at least be set to, when it could be made out.
@@ -70,16 +80,25 @@ impl ControlFile {
             .ok_or_else(|| damaged("its CRC does not fit what it contains".to_owned()))?;
         let system_identifier = number(content, 0).map(u64::from_ne_bytes);
         let layout_version = number(content, 8).map(u32::from_ne_bytes);
+        let catalog_version = number(content, CATALOG_VERSION).map(u32::from_ne_bytes);
         let checkpoint = number(content, CHECKPOINT).map(u64::from_ne_bytes);
-        let (Some(system_identifier), Some(layout_version), Some(checkpoint)) =
-            (system_identifier, layout_version, checkpoint)
+        let redo = number(content, REDO).map(u64::from_ne_bytes);
+        let (
+            Some(system_identifier),
+            Some(layout_version),
+            Some(catalog_version),
+            Some(checkpoint),
+            Some(redo),
+        ) = (system_identifier, layout_version, catalog_version, checkpoint, redo)
         else {
             return Err(damaged("it is too short".to_owned()));
         };
         Ok(ControlFile {
             system_identifier: SystemIdentifier(system_identifier),
             layout_version,
+            catalog_version,
             checkpoint_lsn: Lsn(checkpoint),
+            redo_lsn: Lsn(redo),
             segment_size: segment_size(content),
             required_settings: required_settings(content),
         })

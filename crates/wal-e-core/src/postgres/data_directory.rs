@@ -57,6 +57,24 @@ pub const UNFINISHED_BACKUP: &str = "wal_e.unfinished_backup";
 /// Where `backup-fetch` notes what it has restored, until all is.
 pub const UNFINISHED_RESTORE: &str = "wal_e.unfinished_restore";
 
+/// What makes a server recover when it starts.
+pub const RECOVERY_SIGNAL: &str = "recovery.signal";
+
+/// What makes a server a standby when it starts.
+pub const STANDBY_SIGNAL: &str = "standby.signal";
+
+/// The permissions of a server's files: those of its data directory tell whether the
+/// group may read them (PostgreSQL 15, `file_perm.c`, `SetDataDirectoryCreatePerm`).
+pub fn file_mode(data_directory_mode: u32) -> u32 {
+    match data_directory_mode & 0o750 {
+        0o750 => 0o640,
+        _ => 0o600,
+    }
+}
+
+/// Where a cluster remembers which prefixes it has claimed.
+pub const KNOWN_PREFIXES: &str = "wal_e.known_prefixes";
+
 /// Whether a directory is kept without its content.
 pub fn is_emptied(directory: &str) -> bool {
     EMPTIED_DIRECTORIES.contains(&directory)
@@ -69,6 +87,7 @@ pub fn is_excluded(path: &str) -> bool {
     EXCLUDED_FILES.contains(&path)
         || path == CONTROL_FILE
         || path.starts_with(UNFINISHED_BACKUP)
+        || path.starts_with(KNOWN_PREFIXES)
         || is_note_of_restore(path)
         || name.starts_with("pgsql_tmp")
         || name.starts_with("pg_internal.init")
@@ -146,6 +165,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_group_may_read_files_where_it_may_read_the_directory() {
+        for (directory, file) in [
+            (0o700, 0o600),
+            (0o750, 0o640),
+            (0o40750, 0o640),
+            (0o755, 0o640),
+            (0o710, 0o600),
+            (0o740, 0o600),
+        ] {
+            assert_eq!(file_mode(directory), file, "{directory:o}");
+        }
+    }
+
+    #[test]
     fn relation_files_are_recognised() {
         let file = relation_file("base/5/16384_fsm.2").unwrap();
         assert_eq!(file.relation, "base/5/16384");
@@ -179,6 +212,7 @@ mod tests {
             "base/5/t3_16384_vm",
             "global/pg_control",
             "wal_e.unfinished_restore",
+            "wal_e.known_prefixes",
             "pg_tblspc/16384/wal_e.unfinished_restore",
         ] {
             assert!(is_excluded(path), "{path}");

@@ -119,6 +119,34 @@ impl TimelineHistory {
             .collect()
     }
 
+    /// The history of an ancestor, as far as this one tells it; its own for itself.
+    pub fn of_ancestor(&self, ancestor: TimelineId) -> Option<TimelineHistory> {
+        if ancestor == self.timeline {
+            return Some(self.clone());
+        }
+        let index = self.ancestors.iter().position(|(timeline, _)| *timeline == ancestor)?;
+        let ancestors = self.ancestors.get(..index)?.to_vec();
+        Some(TimelineHistory { timeline: ancestor, ancestors })
+    }
+
+    /// The timeline that this one left; `None` when it is not known to have left any.
+    pub fn parent(&self) -> Option<TimelineId> {
+        self.ancestors.last().map(|(timeline, _)| *timeline)
+    }
+
+    /// Where this timeline began; `None` when it is not known to have left any.
+    pub fn begin(&self) -> Option<Lsn> {
+        self.ancestors.last().map(|(_, left)| *left)
+    }
+
+    /// The first LSN that two histories do not have in common; `None` when one has all
+    /// of the other.
+    pub fn parts_from(&self, other: &TimelineHistory) -> Option<Lsn> {
+        let ranges = self.ranges().into_iter().chain(other.ranges());
+        let begins = ranges.map(|range| range.begin);
+        begins.filter(|lsn| self.timeline_at(*lsn) != other.timeline_at(*lsn)).min()
+    }
+
     /// The timeline that the byte at `lsn` was written on.
     pub fn timeline_at(&self, lsn: Lsn) -> TimelineId {
         let left_later = self.ancestors.iter().find(|(_, end)| lsn < *end);
@@ -200,6 +228,34 @@ mod tests {
         }
         assert!(history.range_of(TimelineId(2)).unwrap().is_empty());
         assert!(!history.range_of(TimelineId(1)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn two_histories_part_where_they_differ_first() {
+        let of = |timeline, text: &str| {
+            TimelineHistory::parse(FILE, TimelineId(timeline), text.as_bytes()).unwrap()
+        };
+        let first = TimelineHistory::without_ancestors(TimelineId(1));
+        let second = of(2, "1\t0/3000148");
+        let third = of(3, "1\t0/2000000");
+        let fourth = of(4, "1\t0/3000148\n2\t0/5000000");
+        let fifth = of(5, "1\t0/3000148\n3\t0/2000000");
+        for (one, other, parted) in [
+            (&first, &second, 0x300_0148),
+            (&second, &third, 0x200_0000),
+            (&first, &third, 0x200_0000),
+            (&second, &fourth, 0x500_0000),
+            (&third, &fourth, 0x200_0000),
+            (&third, &fifth, 0x200_0000),
+        ] {
+            assert_eq!(one.parts_from(other), Some(Lsn(parted)), "{one:?} {other:?}");
+            assert_eq!(other.parts_from(one), Some(Lsn(parted)));
+        }
+        assert_eq!(fourth.parts_from(&fourth), None);
+        assert_eq!(fourth.of_ancestor(TimelineId(2)), Some(second.clone()));
+        assert_eq!(fourth.of_ancestor(TimelineId(3)), None);
+        assert_eq!((second.parent(), second.begin()), (Some(TimelineId(1)), Some(Lsn(0x300_0148))));
+        assert_eq!((first.parent(), first.begin()), (None, None));
     }
 
     #[test]

@@ -153,6 +153,11 @@ impl WalFileName {
         WalFileName(segment.file_name(size))
     }
 
+    /// The name of a segment that was not filled before its timeline was left.
+    pub fn partial(segment: WalSegment, size: SegmentSize) -> Self {
+        WalFileName(format!("{}.partial", segment.file_name(size)))
+    }
+
     /// The name of the history file of a timeline.
     pub fn history(timeline: TimelineId) -> Self {
         WalFileName(format!("{:08X}.history", timeline.0))

@@ -144,6 +144,16 @@ impl WalReader {
         }
     }
 
+    /// Where the record begins that goes on after what has come.
+    pub fn unfinished_record(&self) -> Option<Lsn> {
+        match &self.state {
+            State::Record(partial) if self.ended.is_none() && partial.bytes > 0 => {
+                Some(partial.start)
+            }
+            _ => None,
+        }
+    }
+
     fn end(&self, reason: impl Into<String>) -> WalEnd {
         let lsn = match &self.state {
             State::Record(partial) => partial.start,

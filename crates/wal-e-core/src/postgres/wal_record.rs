@@ -1,13 +1,13 @@
 //! What a WAL record says that matters for a recovery: ends of transactions,
-//! restore points, checkpoints, the end of a base backup, and what replay needs
-//! beyond the data directory (settings, tablespaces).
+//! restore points, checkpoints, the beginning of a timeline, the end of a base backup,
+//! and what replay needs beyond the data directory (settings, tablespaces).
 //!
 //! PostgreSQL 15 to 18, `src/include/access/xlogrecord.h` (header and data
 //! headers), `src/include/access/xact.h` and `src/backend/access/rmgrdesc/xactdesc.c`
 //! (what a commit or an abort holds), `src/include/access/xlog_internal.h`
-//! (`xl_restore_point`, `xl_parameter_change`), `src/include/catalog/pg_control.h`
-//! (`CheckPoint`), `src/include/commands/tablespace.h`. Numbers are in the byte order
-//! of the machine.
+//! (`xl_restore_point`, `xl_parameter_change`, `xl_end_of_recovery`),
+//! `src/include/catalog/pg_control.h` (`CheckPoint`), `src/include/commands/tablespace.h`.
+//! Numbers are in the byte order of the machine.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -30,7 +30,8 @@ pub(super) const KEPT_BYTES: usize = 16 << 20;
 /// `RM_XLOG_ID`, `RM_XACT_ID`, `RM_TBLSPC_ID`.
 const RMGR_XLOG: u8 = 0;
 const RMGR_XACT: u8 = 1;
-const RMGR_TABLESPACE: u8 = 5;
+/// `RM_TBLSPC_ID`.
+pub const RMGR_TABLESPACE: u8 = 5;
 
 /// Values of `xl_info` of `RM_XLOG_ID`, without the low bits.
 const XLOG_CHECKPOINT_SHUTDOWN: u8 = 0x00;
@@ -39,9 +40,13 @@ const XLOG_SWITCH: u8 = 0x40;
 const XLOG_BACKUP_END: u8 = 0x50;
 const XLOG_PARAMETER_CHANGE: u8 = 0x60;
 const XLOG_RESTORE_POINT: u8 = 0x70;
+const XLOG_END_OF_RECOVERY: u8 = 0x90;
+
+/// Where `time` lies in `CheckPoint`, in seconds since 1970.
+const CHECKPOINT_TIME: usize = 64;
 
 /// Values of `xl_info` of `RM_TBLSPC_ID`.
-const XLOG_TABLESPACE_CREATE: u8 = 0x00;
+pub(super) const XLOG_TABLESPACE_CREATE: u8 = 0x00;
 const XLOG_TABLESPACE_DROP: u8 = 0x10;
 
 /// Values of `xl_info` of `RM_XACT_ID`.
@@ -113,6 +118,7 @@ impl RecordHeader {
                     | XLOG_BACKUP_END
                     | XLOG_PARAMETER_CHANGE
                     | XLOG_RESTORE_POINT
+                    | XLOG_END_OF_RECOVERY
             ),
             RMGR_XACT => matches!(
                 self.info & XACT_OPERATIONS,
@@ -163,7 +169,7 @@ pub enum RecordKind {
         /// The start LSN of that backup.
         start: Lsn,
     },
-    /// A checkpoint.
+    /// A checkpoint; also the one with which a timeline may begin.
     Checkpoint {
         /// Where a recovery that begins with it begins to replay.
         redo: Lsn,
@@ -171,6 +177,13 @@ pub enum RecordKind {
         timeline: TimelineId,
         /// Whether the server was shut down with it.
         shutdown: bool,
+        /// When it began, by the server's clock, without the fraction of the second.
+        time: OffsetDateTime,
+    },
+    /// The beginning of a timeline after a promotion without such a checkpoint.
+    EndOfRecovery {
+        /// When, by the server's clock.
+        time: OffsetDateTime,
     },
     /// The server was started with other settings than before.
     ParameterChange(ParameterChange),
@@ -223,6 +236,9 @@ impl RecordKind {
                 (RMGR_XLOG, operation @ (XLOG_CHECKPOINT_SHUTDOWN | XLOG_CHECKPOINT_ONLINE)) => {
                     checkpoint(data, operation == XLOG_CHECKPOINT_SHUTDOWN)
                 }
+                (RMGR_XLOG, XLOG_END_OF_RECOVERY) => {
+                    Some(RecordKind::EndOfRecovery { time: timestamp(data)? })
+                }
                 (RMGR_TABLESPACE, XLOG_TABLESPACE_CREATE) => tablespace_create(data),
                 (RMGR_TABLESPACE, XLOG_TABLESPACE_DROP) => {
                     word(data).map(|(oid, _)| RecordKind::TablespaceDrop { oid })
@@ -239,7 +255,7 @@ impl RecordKind {
 }
 
 /// What follows the data headers. These records refer to no block.
-fn main_data(mut data: &[u8]) -> Option<&[u8]> {
+pub(super) fn main_data(mut data: &[u8]) -> Option<&[u8]> {
     loop {
         let (&id, rest) = data.split_first()?;
         data = match id {
@@ -321,7 +337,9 @@ fn parameter_change(data: &[u8]) -> Option<RecordKind> {
 fn checkpoint(data: &[u8], shutdown: bool) -> Option<RecordKind> {
     let redo = Lsn(u64::from_ne_bytes(*data.first_chunk()?));
     let (timeline, _) = word(data.get(8..)?)?;
-    Some(RecordKind::Checkpoint { redo, timeline: TimelineId(timeline), shutdown })
+    let seconds = i64::from_ne_bytes(*data.get(CHECKPOINT_TIME..)?.first_chunk()?);
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+    Some(RecordKind::Checkpoint { redo, timeline: TimelineId(timeline), shutdown, time })
 }
 
 /// `xl_tblspc_create_rec`: an OID and a path that ends with a zero.
@@ -454,12 +472,24 @@ mod tests {
         let mut data = vec![DATA_SHORT, 88];
         data.extend(0x300_0028_u64.to_ne_bytes());
         data.extend(words(&[2, 1]));
+        data.resize(2 + CHECKPOINT_TIME, 0);
+        let time = datetime!(2026-11-23 12:00 UTC);
+        data.extend(time.unix_timestamp().to_ne_bytes());
         for (info, shutdown) in [(XLOG_CHECKPOINT_SHUTDOWN, true), (XLOG_CHECKPOINT_ONLINE, false)]
         {
             let kind = RecordKind::read(&header(RMGR_XLOG, info), &data, 0xD118);
             let (redo, timeline) = (Lsn(0x300_0028), TimelineId(2));
-            assert_eq!(kind, RecordKind::Checkpoint { redo, timeline, shutdown });
+            assert_eq!(kind, RecordKind::Checkpoint { redo, timeline, shutdown, time });
         }
+    }
+
+    #[test]
+    fn the_beginning_of_a_timeline_tells_its_time() {
+        let mut data = vec![DATA_SHORT, 16];
+        data.extend(noon());
+        data.extend(words(&[2, 1]));
+        let kind = RecordKind::read(&header(RMGR_XLOG, XLOG_END_OF_RECOVERY), &data, 0xD110);
+        assert_eq!(kind, RecordKind::EndOfRecovery { time: NOON });
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub struct WalWriter {
     bytes: Vec<u8>,
     previous: Lsn,
     pub magic: u16,
+    pub cluster: SystemIdentifier,
 }
 
 impl WalWriter {
@@ -27,7 +28,8 @@ impl WalWriter {
     pub fn new(timeline: u32, segment: u64) -> Self {
         let start = SegmentNumber(segment).start_lsn(SEGMENT_SIZE);
         let (bytes, previous) = (Vec::new(), Lsn(0));
-        WalWriter { timeline: TimelineId(timeline), start, bytes, previous, magic: 0xD110 }
+        let (timeline, magic, cluster) = (TimelineId(timeline), 0xD110, CLUSTER);
+        WalWriter { timeline, start, bytes, previous, magic, cluster }
     }
 
     /// Where the next byte goes, not counting a page header.
@@ -46,6 +48,7 @@ impl WalWriter {
             bytes: self.bytes[usize::try_from(whole).unwrap()..].to_vec(),
             previous: self.previous,
             magic: self.magic,
+            cluster: self.cluster,
         }
     }
 
@@ -184,7 +187,7 @@ impl WalWriter {
         header.extend(rest.to_ne_bytes());
         header.extend([0; 4]);
         if first {
-            header.extend(CLUSTER.0.to_ne_bytes());
+            header.extend(self.cluster.0.to_ne_bytes());
             header.extend((SEGMENT_SIZE.bytes() as u32).to_ne_bytes());
             header.extend((BLOCK_SIZE as u32).to_ne_bytes());
         }

@@ -125,7 +125,10 @@ pub(super) async fn prepare(
         Some(size) => size,
         None => match wal_source::segment_size(&**store, &segment).await {
             Ok(Some(size)) => size,
-            Ok(None) => return Ok(Err(unusable(missing(segment.as_str())))),
+            Ok(None) => {
+                let why = format!("WAL segment \"{segment}\" is not in the archive");
+                return Ok(Err(unusable(missing(&why))));
+            }
             Err(error) if is_damage(&error) => {
                 return Ok(Err(Refusal::unusable_by_damage(&backup.name, &error)));
             }
@@ -150,7 +153,9 @@ pub(super) async fn prepare(
     while let Some(name) = parent {
         let found = backups.iter().find(|backup| backup.name == *name);
         let Some(found) = found.filter(|_| !chain.contains(name)) else {
-            return Ok(Err(unusable(format!("it is a delta of \"{name}\", which is not there"))));
+            return Ok(Err(unusable(format!(
+                "it is a delta of \"{name}\", which is missing or damaged"
+            ))));
         };
         chain.push(name.clone());
         let both = stored_bytes.zip(found.compressed_bytes);
@@ -168,9 +173,9 @@ pub(super) async fn prepare(
     }))
 }
 
-/// Why a backup is of no use without a segment.
-pub(super) fn missing(segment: &str) -> String {
-    format!("WAL segment \"{segment}\", which it needs to become consistent, is not in the archive")
+/// Why a backup is of no use without a segment, of which `why` says what is wrong with it.
+pub(super) fn missing(why: &str) -> String {
+    format!("{why}, and without it the backup does not become consistent")
 }
 
 /// The one size with which the start LSN lies in the start segment, if there is

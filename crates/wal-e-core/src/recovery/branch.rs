@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::backups::{self, Candidate};
+use super::backups::{self, BackupChoice, Candidate};
 use super::chain::{Chain, pieces};
 use super::plan::Planner;
 use super::refusal::{Cause, Refusal, is_damage};
 use super::target::{RecoveryTarget, TargetTime};
-use super::wal_inventory::{Inventory, TimelineWal};
+use super::wal_inventory::{Absence, Inventory};
 use super::wal_source::{Found, Goal, WalSource};
 use crate::base_backup::BackupInfo;
 use crate::error::Result;
-use crate::postgres::{Lsn, SegmentNumber, TimelineHistory, TimelineId, WalSegment};
+use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalSegment};
 
 /// The WAL along which a recovery from one base backup goes.
 pub(super) struct Branch {
@@ -20,6 +20,10 @@ pub(super) struct Branch {
     pub(super) history: TimelineHistory,
     pub(super) inventory: Inventory,
     pub(super) chain: Chain,
+    /// Why the segment at which the chain ends cannot be had.
+    pub(super) absence: Absence,
+    /// Whether a server that is not told the timeline would follow another one.
+    pub(super) strays_untold: bool,
     pub(super) wal: WalSource,
 }
 
@@ -32,7 +36,11 @@ impl Branch {
     /// which the chain ends.
     pub(super) fn partial_at_end(&self) -> Option<TimelineId> {
         let number = self.chain.end.missing().number;
-        let with = self.inventory.iter().filter(|(_, wal)| wal.has_only_partial(number));
+        let ends = |timeline| self.history.range_of(timeline).and_then(|range| range.end);
+        let with = self.inventory.iter().filter(|(timeline, wal)| {
+            let end = ends(**timeline).map(|end| end.0 / self.candidate.segment_size.bytes());
+            end.is_none_or(|end| end >= number.0) && wal.has_only_partial(number)
+        });
         with.map(|(timeline, _)| *timeline).next_back()
     }
 }
@@ -45,34 +53,51 @@ impl Planner<'_> {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let size = candidate.segment_size;
-        let history = match self.history_for(backup).await? {
+        let mut history = match self.history_for(backup).await? {
             Ok(history) => history,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if let Some(refusal) = off_branch(&candidate, &history) {
-            return Ok(Err(refusal));
-        }
         let start = SegmentNumber(candidate.start.0 / size.bytes());
-        let mut inventory = Inventory::new();
-        for range in history.ranges() {
-            let from = SegmentNumber(range.begin.0 / size.bytes()).max(start);
-            let until = range.end.map(|end| SegmentNumber(end.0 / size.bytes()));
-            if until.is_none_or(|until| until >= from) {
-                let wal = TimelineWal::list(&*self.store, size, range.timeline, from, until);
-                inventory.insert(range.timeline, wal.await?);
+        self.listing(size).extend_to(start).await?;
+        let mut off_branch = off_branch(&candidate, &history);
+        let mut strays_untold = false;
+        if off_branch.is_some()
+            && self.no_timeline_was_given()
+            && let Some(own) = self.way_of_own_cluster(&candidate, &history).await?
+        {
+            (history, off_branch, strays_untold) = (own, None, true);
+        }
+        if off_branch.is_some() || self.request.target.is_none() {
+            let is_free = self.request.backup == BackupChoice::Auto;
+            let why_not = off_branch.as_ref().filter(|_| !is_free);
+            if let Some(refusal) = self.unclear(&candidate, &history, None, why_not).await? {
+                return Ok(Err(refusal));
             }
         }
-        let pieces = pieces(&history, start, size);
-        let chain = Chain::follow(&pieces, &inventory, &history, size);
-        let missing = |chain: &Chain| {
-            let name = chain.end.missing().file_name(size);
-            Refusal::unusable(&backup.name, &backups::missing(&name))
-        };
-        let Some(chain) = chain else {
+        if let Some(refusal) = off_branch {
+            return Ok(Err(refusal));
+        }
+        let (inventory, chain) = self.chain(&history, start, size).await?;
+        let Some(mut chain) = chain else {
             return Ok(Err(Refusal::new(
                 Cause::OffBranch,
                 format!("timeline {} has no WAL", history.timeline()),
             )));
+        };
+        let missing = chain.end.missing();
+        let mut absence = inventory
+            .get(&missing.timeline)
+            .map_or(Absence::NotThere, |wal| wal.absence(missing.number));
+        if absence != Absence::NotThere {
+            // The server does not go on to the file of an older timeline.
+            chain.tail = None;
+        }
+        if let Some(other) = self.cut_at_other_cluster(&candidate, &mut chain).await? {
+            absence = Absence::OtherCluster(other);
+        }
+        let missing = |chain: &Chain| {
+            let segment = segment_that_is_missing(chain.end.missing(), absence, size);
+            Refusal::unusable(&backup.name, &backups::missing(&segment))
         };
         let target = self.request.target.as_ref().and_then(RecoveryTarget::last_time);
         let target = target.map(TargetTime::time);
@@ -96,7 +121,28 @@ impl Planner<'_> {
         if chain.end_lsn(size).is_none_or(|end| end < stop) {
             return Ok(Err(missing(&chain)));
         }
-        Ok(Ok(Branch { candidate, stop, history, inventory, chain, wal }))
+        Ok(Ok(Branch { candidate, stop, history, inventory, chain, absence, strays_untold, wal }))
+    }
+
+    /// The segments along a history from `start` on. What is in cold storage is asked for
+    /// where the chain would end there.
+    async fn chain(
+        &mut self,
+        history: &TimelineHistory,
+        start: SegmentNumber,
+        size: SegmentSize,
+    ) -> Result<(Inventory, Option<Chain>)> {
+        let pieces = pieces(history, start, size);
+        let listing = self.listing(size);
+        loop {
+            let inventory = listing.along(history, start);
+            let chain = Chain::follow(&pieces, &inventory, history, size);
+            let missing = chain.as_ref().map(|chain| chain.end.missing());
+            match missing {
+                Some(missing) if listing.try_to_thaw(missing).await? => {}
+                _ => return Ok((inventory, chain)),
+            }
+        }
     }
 }
 
@@ -134,4 +180,23 @@ fn off_branch(candidate: &Candidate, history: &TimelineHistory) -> Option<Refusa
     Some(Refusal::new(Cause::OffBranch, reason).with_detail(detail).with_advice(format!(
         "Use AUTO to have a base backup chosen that is on it, or recover along timeline {timeline} with --recovery-target-timeline {timeline}."
     )))
+}
+
+/// `WAL segment "..." is not in the archive`, or what else is wrong with it.
+pub(super) fn segment_that_is_missing(
+    segment: WalSegment,
+    absence: Absence,
+    size: SegmentSize,
+) -> String {
+    let name = segment.file_name(size);
+    match absence {
+        Absence::NotThere => format!("WAL segment \"{name}\" is not in the archive"),
+        Absence::Empty => format!("WAL segment \"{name}\" is an empty object in the archive"),
+        Absence::Cold => {
+            format!("WAL segment \"{name}\" is in a storage class that cannot be read at once")
+        }
+        Absence::OtherCluster(other) => format!(
+            "the archive goes on from WAL segment \"{name}\" with another cluster, which has system identifier {other}"
+        ),
+    }
 }

@@ -20,7 +20,7 @@ fn history(left: &[(u32, Lsn)]) -> TimelineHistory {
 fn follow(history: &TimelineHistory, start: u64, wal: &[(u32, &[(u64, u64)])]) -> Chain {
     let inventory: Inventory = wal
         .iter()
-        .map(|(timeline, ranges)| (TimelineId(*timeline), TimelineWal::of(ranges, &[])))
+        .map(|(timeline, ranges)| (TimelineId(*timeline), TimelineWal::of(ranges, &[]).into()))
         .collect();
     let pieces = pieces(history, SegmentNumber(start), SIZE);
     Chain::follow(&pieces, &inventory, history, SIZE).unwrap()
@@ -117,8 +117,9 @@ fn an_older_timeline_stands_in_for_a_missing_segment_up_to_the_switch() {
 #[test]
 fn stored_bytes_are_counted_up_to_the_segment_that_is_needed() {
     let history = history(&[(1, lsn(5, 100))]);
-    let wal =
-        |timeline, ranges: &[(u64, u64)]| (TimelineId(timeline), TimelineWal::of(ranges, &[]));
+    let wal = |timeline, ranges: &[(u64, u64)]| {
+        (TimelineId(timeline), TimelineWal::of(ranges, &[]).into())
+    };
     let inventory: Inventory = [wal(1, &[(1, 5)])].into();
     let pieces = pieces(&history, SegmentNumber(3), SIZE);
     let chain = Chain::follow(&pieces, &inventory, &history, SIZE).unwrap();

@@ -8,12 +8,15 @@
 //! ask for at each position, the record at which it will stop.
 //!
 //! * `target`: what can be asked for.
-//! * `wal_inventory`: which segments the archive has.
+//! * `wal_inventory`: which segments the archive has; `wal_listing`: found out by one
+//!   listing for all.
 //! * `chain`: the segments of one history of timelines, up to the first that is
 //!   missing.
 //! * `wal_source`: archived WAL, read for what its records say.
 //! * `backups`: base backups as starting points.
-//! * `timelines`: which timeline the server will follow.
+//! * `timelines`: which timeline the server will follow; `sides`: which others there are;
+//!   `lives`: what happened on them, and when; `ambiguity`: whether another could be meant.
+//! * `clusters`: which cluster wrote the WAL.
 //! * `branch`: all of that for one base backup.
 //! * `reach`: whether replay along it reaches the target.
 //! * `scan`: all that is replayed, read record by record.
@@ -21,23 +24,30 @@
 //! * `refusal`, `alternatives`: why not, and what can be reached instead.
 
 mod alternatives;
+mod ambiguity;
 mod backups;
 mod branch;
 mod chain;
+mod clusters;
+mod lives;
 mod plan;
 mod reach;
 mod refusal;
 mod scan;
+mod sides;
 mod target;
 mod timelines;
 mod wal_inventory;
+mod wal_listing;
 mod wal_source;
 
 #[cfg(test)]
 mod plan_tests;
 #[cfg(test)]
 mod scan_tests;
+mod sides_tests;
 
+pub use ambiguity::TimelineFacts;
 pub use backups::BackupChoice;
 pub use plan::{Outcome, PlanRequest, ReadWal, RestorePlan, plan};
 pub use refusal::{Nearest, Refusal};

@@ -1,22 +1,24 @@
 //! The plan of a restore, and the choice of the base backup.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use time::OffsetDateTime;
 
 use super::backups::{self, BackupChoice};
 use super::branch::Branch;
+use super::lives::Life;
 use super::reach::{Reach, Searched};
 use super::refusal::{Cause, Refusal, capitalized};
 use super::scan::{NewTablespace, Scan};
 use super::target::{RecoveryTarget, TargetTimeline};
-use super::wal_inventory::TimelineWal;
+use super::wal_listing::WalListing;
 use crate::base_backup::{self, BackupInfo};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::notice::Notices;
 use crate::postgres::{
-    Lsn, RequiredSettings, TimelineHistory, TimelineId, TimelineRange, WalSegment,
+    Lsn, RequiredSettings, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId,
+    TimelineRange, WalSegment,
 };
 use crate::store::ObjectStore;
 
@@ -66,6 +68,8 @@ pub struct RestorePlan {
     pub target: Option<RecoveryTarget>,
     /// The timeline that recovery follows.
     pub timeline: TimelineId,
+    /// Whether a server has to be told to follow it, because it would choose another one.
+    pub timeline_must_be_told: bool,
     /// The parts of the log that are replayed, oldest first; the first begins where
     /// the base backup does.
     pub timelines: Vec<TimelineRange>,
@@ -135,11 +139,10 @@ pub async fn plan(
     notices: Notices,
 ) -> Result<Outcome> {
     let request = &on_own_timeline(request);
-    let backups = base_backup::list_sound(&*store, &notices).await?;
+    let backups = base_backup::list_sound(&*store, &request.backup.to_string(), &notices).await?;
     let mut allowed = backups::choose(&*store, &backups, &request.backup)?;
     leave_out_too_new(&mut allowed, request.target.as_ref());
-    let histories = HashMap::new();
-    let mut planner = Planner { store, request, backups, histories, notices, searched: None };
+    let mut planner = Planner::new(store, request, backups, notices);
     let mut refusals: Vec<(BackupInfo, Refusal)> = Vec::new();
     for backup in allowed {
         match planner.consider(&backup).await? {
@@ -205,19 +208,70 @@ pub(super) struct Planner<'a> {
     pub(super) notices: Notices,
     /// By earlier searches for a name or a transaction.
     pub(super) searched: Option<Searched>,
+    /// By the size of the segments in bytes, of which a prefix has more than one only if
+    /// several clusters archived to it.
+    listings: BTreeMap<u64, WalListing>,
+    /// Of timelines, from some LSN on.
+    pub(super) lives: HashMap<(TimelineId, Lsn), Life>,
+    /// When timelines began.
+    pub(super) beginnings: HashMap<TimelineId, Option<OffsetDateTime>>,
+    /// Which cluster wrote a segment, as far as it was looked at.
+    pub(super) clusters: HashMap<WalSegment, Option<SystemIdentifier>>,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    fn new(
+        store: Arc<dyn ObjectStore>,
+        request: &'a PlanRequest,
+        backups: Vec<BackupInfo>,
+        notices: Notices,
+    ) -> Self {
+        Planner {
+            store,
+            request,
+            backups,
+            histories: HashMap::new(),
+            notices,
+            searched: None,
+            listings: BTreeMap::new(),
+            lives: HashMap::new(),
+            beginnings: HashMap::new(),
+            clusters: HashMap::new(),
+        }
+    }
+
+    /// What the archive has of segments of this size.
+    pub(super) fn listing(&mut self, size: SegmentSize) -> &mut WalListing {
+        let store = &self.store;
+        let listing = self.listings.entry(size.bytes());
+        listing.or_insert_with(|| WalListing::new(Arc::clone(store), size))
+    }
+
     /// The plan with this base backup.
     async fn consider(&mut self, backup: &BackupInfo) -> Result<Result<RestorePlan, Refusal>> {
         let mut branch = match self.branch(backup).await? {
             Ok(branch) => branch,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let mut reach = match self.reach(&mut branch).await? {
+        let reach = self.reach(&mut branch).await?;
+        let (candidate, way) = (&branch.candidate, &branch.history);
+        let mut reach = match reach {
             Ok(reach) => reach,
+            // What this timeline does not have another may.
+            Err(refusal) if refusal.cause == Cause::Target && refusal.kind == ErrorKind::Config => {
+                let unclear = match refusal.timelines.is_empty() {
+                    true => self.unclear(candidate, way, None, Some(&refusal)).await?,
+                    false => None,
+                };
+                return Ok(Err(unclear.unwrap_or(refusal)));
+            }
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let is_time = self.request.target.as_ref().is_some_and(|t| t.last_time().is_some());
+        if !is_time && let Some(refusal) = self.unclear(candidate, way, reach.lsn, None).await? {
+            return Ok(Err(refusal));
+        }
+        reach.notes.extend(self.left_notes(candidate, way, reach.lsn).await?);
         reach.notes.extend(self.partial_note(&branch));
         let scan = match self.scan(&branch, &reach).await? {
             Ok(scan) => scan,
@@ -284,6 +338,7 @@ fn describe(
             .map(|range| TimelineRange { begin: range.begin.max(start), ..range })
             .collect(),
         timeline: branch.history.timeline(),
+        timeline_must_be_told: branch.strays_untold,
         first_segment: name(0).unwrap_or_default(),
         last_segment: name(last).unwrap_or_default(),
         wal_segments: last + 1,
@@ -295,7 +350,7 @@ fn describe(
         consistent_lsn: branch.stop,
         reached_lsn: reach.lsn,
         reached_time: reach.time,
-        newest_wal: branch.inventory.values().filter_map(TimelineWal::newest).max(),
+        newest_wal: branch.inventory.values().filter_map(|wal| wal.newest()).max(),
         wal_segments_read: scan.segments,
         raised_settings: scan.settings,
         new_tablespaces: scan.tablespaces,

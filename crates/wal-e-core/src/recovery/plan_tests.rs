@@ -58,7 +58,7 @@ impl Fixture {
         key
     }
 
-    async fn remove(&self, timeline: u32, number: u64) {
+    pub(super) async fn remove(&self, timeline: u32, number: u64) {
         let key = format!("wal_005/{}", name_of(timeline, number));
         self.store.delete(&ObjectKey::from_listing(&key).unwrap()).await.unwrap();
     }

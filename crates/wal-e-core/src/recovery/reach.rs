@@ -7,6 +7,7 @@ use super::chain::ChainEnd;
 use super::plan::Planner;
 use super::refusal::{Cause, Refusal, capitalized};
 use super::target::RecoveryTarget;
+use super::wal_inventory::Absence;
 use super::wal_source::Goal;
 use crate::error::Result;
 use crate::postgres::{Lsn, SegmentNumber, WalFileName, WalSegment};
@@ -63,8 +64,11 @@ impl Planner<'_> {
         }
         let mut notes = Vec::new();
         let continuation = self.continuation(branch).await?;
-        if continuation.is_some() || matches!(branch.chain.end, ChainEnd::Hole { .. }) {
-            if !self.request.standby {
+        let is_hole = matches!(branch.chain.end, ChainEnd::Hole { .. });
+        if continuation.is_some() || is_hole || branch.absence != Absence::NotThere {
+            // For another cluster's WAL it would wait in vain.
+            let waits = !matches!(branch.absence, Absence::OtherCluster(_));
+            if !(self.request.standby && waits) {
                 let reason = format!(
                     "recovery to the end of the archive would end early: {}",
                     missing_segment(branch)
@@ -101,6 +105,9 @@ impl Planner<'_> {
     /// the chain: `wal-fetch` will not take it for the end of the WAL.
     pub(super) async fn continuation(&self, branch: &Branch) -> Result<Option<Continuation>> {
         let ChainEnd::Archive { next } = branch.chain.end else { return Ok(None) };
+        if branch.absence != Absence::NotThere {
+            return Ok(None);
+        }
         let size = branch.candidate.segment_size;
         let number = |lsn: Lsn| SegmentNumber(lsn.0 / size.bytes());
         // In the place of a timeline's first segment, the server asks for those of its
@@ -164,7 +171,11 @@ fn stray(branch: &Branch) -> Option<Refusal> {
     let left = branch
         .inventory
         .iter()
-        .filter(|(timeline, wal)| **timeline < missing.timeline && wal.has(missing.number))
+        .filter(|(timeline, wal)| {
+            let end = branch.history.range_of(**timeline).and_then(|range| range.end);
+            let is_asked = end.is_some_and(|end| end.0 / size.bytes() >= missing.number.0);
+            **timeline < missing.timeline && is_asked && wal.has(missing.number)
+        })
         .map(|(timeline, _)| *timeline)
         .next_back()?;
     let (timeline, name) = (missing.timeline, branch.name_of(missing));

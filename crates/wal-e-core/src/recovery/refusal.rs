@@ -2,6 +2,7 @@
 
 use time::OffsetDateTime;
 
+use super::ambiguity::TimelineFacts;
 use crate::error::{Error, ErrorKind};
 use crate::postgres::Lsn;
 
@@ -43,13 +44,16 @@ pub struct Refusal {
     pub nearest: Vec<Nearest>,
     /// What else can be done: whole sentences.
     pub advice: Option<String>,
+    /// All timelines of the archive, when it has several and one has to be named.
+    pub timelines: Vec<TimelineFacts>,
 }
 
 impl Refusal {
     pub(super) fn new(cause: Cause, reason: impl Into<String>) -> Self {
         let (detail, nearest, advice) = (None, Vec::new(), None);
         let kind = ErrorKind::Config;
-        Refusal { cause, kind, reason: reason.into(), detail, nearest, advice }
+        let timelines = Vec::new();
+        Refusal { cause, kind, reason: reason.into(), detail, nearest, advice, timelines }
     }
 
     /// An object that is in the way, and what is wrong with it.

@@ -48,7 +48,10 @@ impl Planner<'_> {
         Ok(newest)
     }
 
-    async fn history(&mut self, timeline: TimelineId) -> Result<Option<TimelineHistory>> {
+    pub(super) async fn history(
+        &mut self,
+        timeline: TimelineId,
+    ) -> Result<Option<TimelineHistory>> {
         if timeline.0 <= 1 {
             return Ok(None);
         }

@@ -1,15 +1,14 @@
 //! Which WAL segments the archive has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use crate::error::Result;
-use crate::layout;
-use crate::postgres::{
-    SegmentNumber, SegmentSize, TimelineId, WalFileKind, WalFileName, WalSegment,
-};
-use crate::store::{ListRequest, ObjectStore};
+use super::chain::Run;
+use crate::codec::{Encoding, StoredEncoding};
+use crate::postgres::{SegmentNumber, SystemIdentifier, TimelineId, WalFileKind, WalFileName};
+use crate::store::ObjectInfo;
 
 /// Segments of consecutive numbers.
 ///
@@ -46,52 +45,118 @@ pub struct TimelineWal {
     partial: Vec<SegmentNumber>,
     /// When the newest file of the timeline was stored that was met.
     newest: Option<OffsetDateTime>,
+    /// Segments of which there is an object without a single byte.
+    empty: BTreeSet<SegmentNumber>,
+    /// Segments in cold storage that have not been found to be readable all the same.
+    cold: BTreeMap<SegmentNumber, ColdSegment>,
+}
+
+/// A segment in cold storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ColdSegment {
+    /// How its object is encoded.
+    pub encoding: Encoding,
+    /// The size of its object.
+    stored_bytes: u64,
+}
+
+/// Why the archive cannot give a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// It has no object of it.
+    NotThere,
+    /// Its object is empty.
+    Empty,
+    /// Its object has to be restored from its storage class first.
+    Cold,
+    /// What the archive has from here on is of another cluster.
+    OtherCluster(SystemIdentifier),
 }
 
 impl TimelineWal {
-    /// Lists the segments of `timeline` from `from` to `until`, in whatever encoding
-    /// they are.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn list(
-        store: &dyn ObjectStore,
-        size: SegmentSize,
-        timeline: TimelineId,
-        from: SegmentNumber,
-        until: Option<SegmentNumber>,
-    ) -> Result<Self> {
-        let first = WalFileName::segment(WalSegment { timeline, number: from }, size);
-        let request = ListRequest {
-            prefix: layout::wal_of_timeline(timeline),
-            start_after: Some(layout::before_wal_file(&first)),
-            shallow: true,
-        };
-        let mut wal = TimelineWal::default();
-        let mut page = None;
-        loop {
-            let answer = store.list(&request, page).await?;
-            for object in answer.objects {
-                let Some((name, _)) = layout::wal_file_of(&object.key) else { continue };
-                wal.newest = wal.newest.max(Some(object.last_modified));
-                let Some(number) = name.segment_number(size).filter(|number| *number >= from)
-                else {
-                    continue;
-                };
-                if until.is_some_and(|until| number > until) {
-                    return Ok(wal);
-                }
-                match name.kind() {
-                    WalFileKind::Segment => wal.add(number, object.size_bytes),
-                    WalFileKind::Partial => wal.partial.push(number),
-                    WalFileKind::BackupHistory | WalFileKind::TimelineHistory => {}
-                }
+    /// Adds an object of a segment, or of a part of one. Segments come in ascending
+    /// order; twice, when they are there in two encodings.
+    pub(super) fn add_object(
+        &mut self,
+        name: &WalFileName,
+        number: SegmentNumber,
+        object: &ObjectInfo,
+        encoding: &StoredEncoding,
+    ) {
+        let stored_bytes = object.size_bytes;
+        self.newest = self.newest.max(Some(object.last_modified));
+        match (name.kind(), encoding) {
+            (WalFileKind::Segment, _) if stored_bytes == 0 => {
+                self.empty.insert(number);
             }
-            page = answer.next;
-            if page.is_none() {
-                return Ok(wal);
+            (WalFileKind::Segment, StoredEncoding::Readable(encoding))
+                if object.is_in_cold_storage() =>
+            {
+                self.cold.insert(number, ColdSegment { encoding: *encoding, stored_bytes });
             }
+            (WalFileKind::Segment, _) => self.add(number, stored_bytes),
+            (WalFileKind::Partial, _) => self.partial.push(number),
+            (WalFileKind::BackupHistory | WalFileKind::TimelineHistory, _) => {}
         }
+    }
+
+    /// Puts the segments of `older` before these, all of which come after them.
+    pub(super) fn prepend(&mut self, older: TimelineWal) {
+        let mut newer = std::mem::replace(self, older);
+        let joined = match (self.ranges.last_mut(), newer.ranges.first_mut()) {
+            (Some(last), Some(first)) if first.first.0 == last.last().0 + 1 => {
+                last.stored_bytes.append(&mut first.stored_bytes);
+                1
+            }
+            _ => 0,
+        };
+        self.ranges.extend(newer.ranges.drain(joined..));
+        self.partial.append(&mut newer.partial);
+        self.newest = self.newest.max(newer.newest);
+        self.empty.append(&mut newer.empty);
+        self.cold.append(&mut newer.cold);
+    }
+
+    /// A segment in cold storage has been found to be readable.
+    pub(super) fn thaw(&mut self, number: SegmentNumber) {
+        let Some(found) = self.cold.remove(&number) else { return };
+        let after = self.ranges.partition_point(|range| range.first <= number);
+        let mut newer =
+            TimelineWal { ranges: self.ranges.split_off(after), ..TimelineWal::default() };
+        self.add(number, found.stored_bytes);
+        let ranges = std::mem::take(&mut self.ranges);
+        newer.prepend(TimelineWal { ranges, ..TimelineWal::default() });
+        self.ranges = newer.ranges;
+    }
+
+    /// The segments in cold storage from `number` on.
+    pub(super) fn cold_from(
+        &self,
+        number: SegmentNumber,
+    ) -> impl Iterator<Item = (SegmentNumber, ColdSegment)> {
+        self.cold.range(number..).map(|(number, cold)| (*number, *cold))
+    }
+
+    /// Why a segment cannot be had that is not [there](Self::has).
+    pub fn absence(&self, number: SegmentNumber) -> Absence {
+        match (self.cold.contains_key(&number), self.empty.contains(&number)) {
+            (true, _) => Absence::Cold,
+            (false, true) => Absence::Empty,
+            (false, false) => Absence::NotThere,
+        }
+    }
+
+    /// The runs of segments from `number` on.
+    pub(super) fn runs_from(&self, timeline: TimelineId, number: SegmentNumber) -> Vec<Run> {
+        let ranges = self.ranges.iter().filter(|range| range.last() >= number);
+        ranges
+            .map(|range| Run { timeline, first: range.first.max(number), last: range.last() })
+            .collect()
+    }
+
+    /// The last segment of all, if it comes at `number` or later.
+    pub fn last_from(&self, number: SegmentNumber) -> Option<SegmentNumber> {
+        self.ranges.last().map(SegmentRange::last).filter(|last| *last >= number)
     }
 
     /// Of ranges from first to last, and segments that are only partial.
@@ -105,7 +170,6 @@ impl TimelineWal {
         wal
     }
 
-    /// Segments come in ascending order; twice, when they are there in two encodings.
     fn add(&mut self, number: SegmentNumber, stored_bytes: u64) {
         let stored_bytes = u32::try_from(stored_bytes).unwrap_or(u32::MAX);
         match self.ranges.last_mut() {
@@ -155,73 +219,4 @@ impl TimelineWal {
 }
 
 /// What the archive has of the timelines that a recovery may need.
-pub type Inventory = BTreeMap<TimelineId, TimelineWal>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::memory::MemoryStore;
-    use crate::store::{Attributes, PutMode};
-
-    const TIMELINE: TimelineId = TimelineId(0x1A);
-
-    async fn wal_of(names: &[&str], from: u64, until: Option<u64>) -> TimelineWal {
-        let store = MemoryStore::with_page_size(2);
-        for name in names {
-            let key = format!("wal_005/{name}");
-            let key = layout::ObjectKey::from_listing(&key).unwrap();
-            let body = vec![0; name.len()];
-            let attributes = Attributes::default();
-            let put = store.put(&key, body.into(), PutMode::Replace, &attributes);
-            let _ = put.await.unwrap();
-        }
-        let (from, until) = (SegmentNumber(from), until.map(SegmentNumber));
-        TimelineWal::list(&store, SegmentSize::DEFAULT, TIMELINE, from, until).await.unwrap()
-    }
-
-    fn ranges(wal: &TimelineWal) -> Vec<(u64, u64)> {
-        wal.ranges.iter().map(|range| (range.first.0, range.last().0)).collect()
-    }
-
-    const NAMES: [&str; 13] = [
-        "00000019000000000000000C.lz4",
-        "0000001A.history.lz4",
-        "0000001A0000000000000007.lz4",
-        "0000001A0000000000000008",
-        "0000001A0000000000000008.00000028.backup.lz4",
-        "0000001A0000000000000008.zst",
-        "0000001A0000000000000009.br",
-        "0000001A0000000000000009_delta.lz4",
-        "0000001A00000000000000FF.lz4",
-        "0000001A0000000100000000.lz4",
-        "0000001A0000000100000001.partial.lz4",
-        "0000001A0000000100000100.lz4",
-        "0000001B0000000100000001.lz4",
-    ];
-
-    #[tokio::test]
-    async fn segments_of_one_timeline_in_every_encoding_become_ranges() {
-        let wal = wal_of(&NAMES, 0, None).await;
-        assert_eq!(ranges(&wal), [(7, 9), (255, 256)]);
-        assert_eq!(wal.contiguous_from(SegmentNumber(8)), Some(SegmentNumber(9)));
-        assert_eq!(wal.contiguous_from(SegmentNumber(10)), None);
-        assert_eq!(wal.next_from(SegmentNumber(10)), Some(SegmentNumber(255)));
-        assert_eq!(wal.next_from(SegmentNumber(8)), Some(SegmentNumber(8)));
-        assert_eq!(wal.next_from(SegmentNumber(257)), None);
-        assert!(wal.has(SegmentNumber(256)) && !wal.has(SegmentNumber(6)));
-        assert!(wal.has_only_partial(SegmentNumber(257)));
-        // 28 + 24 + 27 bytes: of two encodings the first counts.
-        assert_eq!(wal.bytes(SegmentNumber(0), SegmentNumber(9)), 79);
-        assert_eq!(wal.bytes(SegmentNumber(8), SegmentNumber(8)), 24);
-        assert_eq!(wal.bytes(SegmentNumber(9), SegmentNumber(255)), 27 + 28);
-        assert_eq!(wal.bytes(SegmentNumber(300), SegmentNumber(400)), 0);
-        assert_eq!(wal.bytes(SegmentNumber(9), SegmentNumber(8)), 0);
-    }
-
-    #[tokio::test]
-    async fn only_what_was_asked_for_is_kept() {
-        assert_eq!(ranges(&wal_of(&NAMES, 9, None).await), [(9, 9), (255, 256)]);
-        assert_eq!(ranges(&wal_of(&NAMES, 8, Some(255)).await), [(8, 9), (255, 255)]);
-        assert_eq!(ranges(&wal_of(&[], 0, None).await), []);
-    }
-}
+pub type Inventory = BTreeMap<TimelineId, Arc<TimelineWal>>;

@@ -61,6 +61,8 @@ pub enum Goal {
     BackupEnd(Lsn),
     /// The end of any transaction.
     AnyTransaction,
+    /// Any record that says when it was written.
+    AnyTime,
 }
 
 impl Goal {
@@ -76,6 +78,13 @@ impl Goal {
                 (wanted == start).then_some(None)
             }
             (Goal::AnyTransaction, RecordKind::TransactionEnd { time, .. }) => Some(Some(*time)),
+            (
+                Goal::AnyTime,
+                RecordKind::TransactionEnd { time, .. }
+                | RecordKind::RestorePoint { time, .. }
+                | RecordKind::Checkpoint { time, .. }
+                | RecordKind::EndOfRecovery { time },
+            ) => Some(Some(*time)),
             _ => None,
         }
     }
@@ -217,12 +226,26 @@ pub async fn segment_size(
     store: &dyn ObjectStore,
     name: &WalFileName,
 ) -> Result<Option<SegmentSize>> {
+    let header = segment_header(store, name).await?;
+    Ok(header.and_then(|header| SegmentSize::new(u64::from(header.segment_bytes))))
+}
+
+/// The header of a segment. `None` when the archive does not have it.
+///
+/// # Errors
+/// As [`segment_size`].
+pub async fn segment_header(
+    store: &dyn ObjectStore,
+    name: &WalFileName,
+) -> Result<Option<WalPageHeader>> {
     let Some(opened) = open_file(store, name).await? else { return Ok(None) };
     let url = opened.url.clone();
     let start = read_at_most(opened, WalPageHeader::LENGTH as u64).await?;
-    let size = WalPageHeader::parse(&start)
-        .and_then(|header| SegmentSize::new(u64::from(header.segment_bytes)));
-    size.map(Some)
+    let header = WalPageHeader::parse(&start);
+    let header =
+        header.filter(|header| SegmentSize::new(u64::from(header.segment_bytes)).is_some());
+    header
+        .map(Some)
         .ok_or_else(|| damaged(&url, "it does not begin with the page header of a WAL segment"))
 }
 

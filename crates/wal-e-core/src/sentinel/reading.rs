@@ -56,6 +56,9 @@ impl<'de> Visitor<'de> for SentinelVisitor {
                     sentinel.uncompressed_size = map.next_value::<Size>()?.known();
                 }
                 "compressedsize" => sentinel.compressed_size = map.next_value::<Size>()?.known(),
+                "datacatalogsize" => {
+                    sentinel.data_catalog_size = map.next_value::<Size>()?.known();
+                }
                 "spec" => sentinel.spec = value(&mut map)?,
                 "chkpnum" => sentinel.chkp_num = value(&mut map)?,
                 "deltafrom" => sentinel.delta_from = value(&mut map)?,
@@ -220,6 +223,7 @@ mod tests {
         );
         assert_eq!(sentinel.system_identifier, Some(SystemIdentifier(u64::MAX)));
         assert_eq!((sentinel.uncompressed_size, sentinel.compressed_size), (None, Some(5)));
+        assert_eq!(sentinel.data_catalog_size, Some(7));
         assert_eq!(sentinel.delta_from.as_deref(), Some("base_1"));
         assert_eq!((sentinel.delta_lsn, sentinel.version), (Some(Lsn(0x100_0028)), Some(2)));
         assert!(sentinel.is_permanent && !sentinel.is_wal_e && sentinel.start_time.is_some());

@@ -50,6 +50,7 @@ pub async fn run_all_but_racing(store: Arc<dyn ObjectStore>) {
     an_upload_is_invisible_until_it_is_complete(store).await;
     an_aborted_upload_leaves_nothing(store).await;
     uploads_of_a_killed_process_can_be_ended(store).await;
+    one_upload_can_be_ended_by_its_number(store).await;
     listings_are_ordered_by_bytes(store).await;
     listings_honour_prefix_start_and_depth(store).await;
     listings_go_on_past_a_page(store).await;
@@ -390,6 +391,21 @@ pub async fn uploads_of_a_killed_process_can_be_ended(store: &dyn ObjectStore) {
     assert_eq!(head(store, &dead).await, None);
     assert_eq!(other.complete().await.expect("complete"), PutOutcome::Stored);
     store.abort_uploads("conformance/nothing/").await.expect("nothing to abort");
+}
+
+/// Of several for one key, too. A store whose uploads have no number has nothing to end.
+pub async fn one_upload_can_be_ended_by_its_number(store: &dyn ObjectStore) {
+    let key = key("numbered/object");
+    let body = noise(100, 12);
+    let abandoned = upload_parts(store, &key, PutMode::CreateOnly, &body, &[1]).await;
+    let other = upload_parts(store, &key, PutMode::CreateOnly, &body, &[1]).await;
+    if let Some(id) = abandoned.id() {
+        for _ in 0..2 {
+            store.abort_upload(&key, id).await.expect("abort_upload");
+        }
+        abandoned.complete().await.expect_err("the upload has ended");
+    }
+    assert_eq!(other.complete().await.expect("complete"), PutOutcome::Stored);
 }
 
 async fn put_all(store: &dyn ObjectStore, names: Vec<String>) {

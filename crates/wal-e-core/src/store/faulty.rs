@@ -24,6 +24,7 @@ pub enum Operation {
     PutPart,
     Complete,
     Abort,
+    AbortAll,
     Get,
     Head,
     List,
@@ -39,8 +40,13 @@ pub enum Fault {
     RefuseAfter(Duration, ErrorKind),
     /// It does its work, and then its answer is lost.
     LoseAnswer(ErrorKind),
+    /// [`Operation::Put`], [`Operation::Complete`]: it does its work twice and gives
+    /// the second answer, as a proxy does that sends a request again.
+    Repeat,
     /// [`Operation::Get`]: the body breaks after so many bytes.
     CutBody(u64),
+    /// [`Operation::Get`]: a bit of the last byte of each chunk flips on the way.
+    FlipBits,
     /// It is slow.
     Delay(Duration),
     /// It never ends.
@@ -80,6 +86,11 @@ impl<S: ObjectStore> FaultyStore<S> {
     /// Wraps `store`; without faults it only counts.
     pub fn new(store: S) -> Self {
         FaultyStore { store: Arc::new(store), plan: Arc::default() }
+    }
+
+    /// The store that it is around, which does not fail.
+    pub fn inner(&self) -> &S {
+        &self.store
     }
 
     /// Adds a fault.
@@ -144,6 +155,23 @@ impl Plan {
         apply(self.next(operation), operation, work).await
     }
 
+    /// [`Plan::run`] for what [`Fault::Repeat`] can do twice.
+    async fn run_repeatable<T, F>(
+        &self,
+        operation: Operation,
+        work: impl Fn() -> F + Send,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send,
+    {
+        let _running = self.running();
+        let fault = self.next(operation);
+        if fault == Some(Fault::Repeat) {
+            work().await?;
+        }
+        apply(fault, operation, work()).await
+    }
+
     /// Counts a call as running until it is dropped.
     fn running(&self) -> Running<'_> {
         let mut state = self.lock();
@@ -167,7 +195,7 @@ async fn apply<T>(
     work: impl Future<Output = Result<T>> + Send,
 ) -> Result<T> {
     match fault {
-        None | Some(Fault::CutBody(_)) => work.await,
+        None | Some(Fault::CutBody(_) | Fault::FlipBits | Fault::Repeat) => work.await,
         Some(Fault::Refuse(kind)) => Err(injected(operation, kind)),
         Some(Fault::RefuseAfter(delay, kind)) => {
             tokio::time::sleep(delay).await;
@@ -202,7 +230,8 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
         mode: PutMode,
         attributes: &Attributes,
     ) -> Result<PutOutcome> {
-        self.plan.run(Operation::Put, self.store.put(key, body, mode, attributes)).await
+        let put = || self.store.put(key, body.clone(), mode, attributes);
+        self.plan.run_repeatable(Operation::Put, put).await
     }
 
     async fn begin_multipart(
@@ -230,6 +259,9 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
         if let Some(Fault::CutBody(left)) = fault {
             reader.body = Box::new(CutBody { body: reader.body, left });
         }
+        if let Some(Fault::FlipBits) = fault {
+            reader.body = Box::new(FlippedBody(reader.body));
+        }
         Ok(reader)
     }
 
@@ -246,7 +278,11 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
     }
 
     async fn abort_uploads(&self, directory: &str) -> Result<()> {
-        self.plan.run(Operation::Abort, self.store.abort_uploads(directory)).await
+        self.plan.run(Operation::AbortAll, self.store.abort_uploads(directory)).await
+    }
+
+    async fn abort_upload(&self, key: &ObjectKey, id: &str) -> Result<()> {
+        self.plan.run(Operation::Abort, self.store.abort_upload(key, id)).await
     }
 
     async fn create_only_is_atomic(&self) -> Result<bool> {
@@ -255,6 +291,18 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
 
     fn gains_by_ranges(&self) -> bool {
         self.store.gains_by_ranges()
+    }
+
+    fn finds_by_name(&self) -> bool {
+        self.store.finds_by_name()
+    }
+
+    async fn is_empty(&self, directory: &str) -> Result<bool> {
+        self.store.is_empty(directory).await
+    }
+
+    fn require(&self, key: &ObjectKey) {
+        self.store.require(key);
     }
 
     fn credentials_source(&self) -> Option<String> {
@@ -275,12 +323,16 @@ impl fmt::Debug for FaultyUpload {
 
 #[async_trait]
 impl MultipartUpload for FaultyUpload {
+    fn id(&self) -> Option<&str> {
+        self.upload.id()
+    }
+
     async fn put_part(&self, number: u32, offset: u64, body: Bytes) -> Result<()> {
         self.plan.run(Operation::PutPart, self.upload.put_part(number, offset, body)).await
     }
 
     async fn complete(&self) -> Result<PutOutcome> {
-        self.plan.run(Operation::Complete, self.upload.complete()).await
+        self.plan.run_repeatable(Operation::Complete, || self.upload.complete()).await
     }
 
     async fn abort(&self) -> Result<()> {
@@ -303,5 +355,19 @@ impl ObjectBody for CutBody {
         chunk.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= chunk.len() as u64;
         Ok(Some(chunk))
+    }
+}
+
+struct FlippedBody(Box<dyn ObjectBody>);
+
+#[async_trait]
+impl ObjectBody for FlippedBody {
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>> {
+        let Some(chunk) = self.0.next_chunk().await? else { return Ok(None) };
+        let mut bytes = chunk.to_vec();
+        if let Some(last) = bytes.last_mut() {
+            *last ^= 1;
+        }
+        Ok(Some(bytes.into()))
     }
 }

@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
 
@@ -57,6 +57,8 @@ struct Root {
     durable: Mutex<HashSet<(u64, u64)>>,
     /// Counts the pieces that were written.
     activity: AtomicU64,
+    /// Without this object nothing is stored.
+    required: OnceLock<ObjectKey>,
 }
 
 impl FileStore {
@@ -76,6 +78,7 @@ impl FileStore {
             path: directory.to_owned(),
             durable: Mutex::default(),
             activity: AtomicU64::new(0),
+            required: OnceLock::new(),
         };
         root.check()?;
         Ok(FileStore { root: Arc::new(root), page_size: DEFAULT_PAGE_SIZE })
@@ -102,6 +105,23 @@ impl Root {
         }
     }
 
+    /// Whether this is still the directory that was meant. One whose disk is not
+    /// mounted any more is there, and empty.
+    fn check_required(&self) -> Result<()> {
+        self.check()?;
+        let Some(key) = self.required.get() else { return Ok(()) };
+        match std::fs::metadata(self.file(key)) {
+            Ok(_) => Ok(()),
+            Err(error) if is_missing(&error) => Err(Error::new(
+                ErrorKind::Config,
+                format!("object \"{}\" has gone, and nothing is stored without it", self.url(key.as_str())),
+            )
+            .with_detail("It was there when the prefix was opened. The mount point of a disk that is not mounted looks like that.")
+            .with_hint("Mount the disk, or bring back what was below the prefix.")),
+            Err(error) => Err(self.refused("look for", key, &self.file(key), &error)),
+        }
+    }
+
     fn url(&self, key: &str) -> String {
         format!("file://{}/{key}", self.path.display())
     }
@@ -123,7 +143,7 @@ impl Root {
     /// makes their names durable. The first time it also clears the directory
     /// of what killed uploads left there.
     fn prepare_directory(&self, key: &ObjectKey) -> Result<PathBuf> {
-        self.check()?;
+        self.check_required()?;
         let target = self.directory(key);
         let mut made = false;
         let mut chain = vec![self.path.clone()];
@@ -212,9 +232,21 @@ impl Root {
 
     /// Makes the names in an object's directory durable. This matters also when
     /// the object was there before: whoever made it may have been killed before
-    /// its name was durable, and our caller will rely on it.
+    /// its name was durable, and our caller will rely on it. For the same reason
+    /// what is required is looked for again: the disk may have gone since.
     fn make_durable(&self, key: &ObjectKey, directory: &Path) -> Result<()> {
-        sync_directory(directory).map_err(|error| self.refused("put", key, directory, &error))
+        sync_directory(directory).map_err(|error| self.refused("put", key, directory, &error))?;
+        self.check_required()
+    }
+
+    /// An object's file; `None` when it, or the root, is not there.
+    fn examine(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
+        let path = self.file(key);
+        match std::fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.is_file().then(|| object_info(key.clone(), &metadata))),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(self.refused("look for", key, &path, &error)),
+        }
     }
 
     /// Opens an object's file.
@@ -300,6 +332,11 @@ impl ObjectStore for FileStore {
         self.root.activity.load(Ordering::Relaxed)
     }
 
+    fn require(&self, key: &ObjectKey) {
+        // Of a store only one object is required.
+        let _ = self.root.required.set(key.clone());
+    }
+
     async fn begin_multipart(
         &self,
         key: &ObjectKey,
@@ -347,14 +384,44 @@ impl ObjectStore for FileStore {
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
         let (root, key) = (Arc::clone(&self.root), key.clone());
         blocking(move || {
-            let path = root.file(&key);
-            match std::fs::metadata(&path) {
-                Ok(metadata) => Ok(metadata.is_file().then(|| object_info(key, &metadata))),
-                Err(error) if is_missing(&error) => root.check().map(|()| None),
-                Err(error) => Err(root.refused("look for", &key, &path, &error)),
+            let found = root.examine(&key)?;
+            if found.is_none() {
+                root.check()?;
             }
+            Ok(found)
         })
         .await
+    }
+
+    fn finds_by_name(&self) -> bool {
+        true
+    }
+
+    async fn find(&self, keys: &[ObjectKey]) -> Result<Vec<ObjectKey>> {
+        let (root, keys) = (Arc::clone(&self.root), keys.to_owned());
+        blocking(move || {
+            let mut found = Vec::new();
+            for key in keys {
+                if root.examine(&key)?.is_some() {
+                    found.push(key);
+                }
+            }
+            if found.is_empty() {
+                root.check()?;
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn is_empty(&self, directory: &str) -> Result<bool> {
+        let (root, path) = (Arc::clone(&self.root), directory.to_owned());
+        if blocking(move || listing::has_file(&root, &path)).await? {
+            return Ok(false);
+        }
+        // There may be some in directories below.
+        let request = ListRequest { prefix: directory.to_owned(), ..ListRequest::default() };
+        Ok(self.list(&request, None).await?.objects.is_empty())
     }
 
     async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage> {
@@ -386,6 +453,11 @@ impl ObjectStore for FileStore {
             Ok(())
         })
         .await
+    }
+
+    async fn abort_upload(&self, _key: &ObjectKey, _id: &str) -> Result<()> {
+        // None has a number. Temporary files that are left are removed by their age.
+        Ok(())
     }
 
     async fn create_only_is_atomic(&self) -> Result<bool> {

@@ -1,7 +1,7 @@
 //! Objects in memory: the store of the tests.
 //!
 //! It keeps the whole contract, strictly: create-only is atomic, a multipart
-//! upload with a gap is refused, and an upload that was neither completed nor
+//! upload with a gap or with too many parts is refused, and an upload that was neither completed nor
 //! aborted can be seen with [`MemoryStore::open_uploads`].
 
 use std::collections::BTreeMap;
@@ -22,6 +22,9 @@ use crate::layout::ObjectKey;
 /// As S3 does it.
 const DEFAULT_PAGE_SIZE: usize = 1000;
 
+/// S3 takes no more for one object.
+const MOST_PARTS: u32 = 10_000;
+
 /// The size of the pieces in which an object is handed out.
 const CHUNK_BYTES: usize = 256 * 1024;
 
@@ -30,6 +33,7 @@ const CHUNK_BYTES: usize = 256 * 1024;
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
     page_size: usize,
+    finds_by_name: bool,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +42,8 @@ struct State {
     uploads: BTreeMap<u64, OpenUpload>,
     /// Counts stores and uploads, so that no etag or upload number comes twice.
     serial: u64,
+    /// Whether what is in cold storage can be read.
+    restored: bool,
 }
 
 #[derive(Debug)]
@@ -55,7 +61,7 @@ struct OpenUpload {
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        MemoryStore { state: Arc::default(), page_size: DEFAULT_PAGE_SIZE }
+        MemoryStore { state: Arc::default(), page_size: DEFAULT_PAGE_SIZE, finds_by_name: false }
     }
 }
 
@@ -70,6 +76,12 @@ impl MemoryStore {
         MemoryStore { page_size: page_size.max(1), ..MemoryStore::default() }
     }
 
+    /// The same store, which is to be asked for names as one of files is.
+    #[must_use]
+    pub fn that_finds_by_name(self) -> Self {
+        MemoryStore { finds_by_name: true, ..self }
+    }
+
     /// The keys of the multipart uploads that were begun and neither completed
     /// nor aborted.
     pub fn open_uploads(&self) -> Vec<ObjectKey> {
@@ -82,6 +94,11 @@ impl MemoryStore {
         if let Some(stored) = self.lock().objects.get_mut(key.as_str()) {
             stored.info.storage_class = Some(class.to_owned());
         }
+    }
+
+    /// From now on everything can be read, whatever its storage class.
+    pub fn restore_from_cold_storage(&self) {
+        self.lock().restored = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -151,6 +168,7 @@ impl ObjectStore for MemoryStore {
         Ok(Box::new(MemoryUpload {
             store: self.clone(),
             number,
+            id: number.to_string(),
             key: key.clone(),
             mode,
             attributes: attributes.clone(),
@@ -177,7 +195,7 @@ impl ObjectStore for MemoryStore {
                 format!("object \"{}\" has changed", url(key.as_str())),
             ));
         }
-        if stored.info.is_in_cold_storage() {
+        if stored.info.is_in_cold_storage() && !state.restored {
             let message = format!("object \"{}\" is in cold storage", url(key.as_str()));
             return Err(Error::new(ErrorKind::Config, message));
         }
@@ -197,6 +215,14 @@ impl ObjectStore for MemoryStore {
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
         Ok(self.lock().objects.get(key.as_str()).map(|stored| stored.info.clone()))
+    }
+
+    fn finds_by_name(&self) -> bool {
+        self.finds_by_name
+    }
+
+    async fn is_empty(&self, directory: &str) -> Result<bool> {
+        Ok(!self.lock().objects.keys().any(|key| key.starts_with(directory)))
     }
 
     async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage> {
@@ -233,6 +259,13 @@ impl ObjectStore for MemoryStore {
         Ok(())
     }
 
+    async fn abort_upload(&self, key: &ObjectKey, id: &str) -> Result<()> {
+        let is_meant =
+            |number: &u64, upload: &OpenUpload| number.to_string() == id && upload.key == *key;
+        self.lock().uploads.retain(|number, upload| !is_meant(number, upload));
+        Ok(())
+    }
+
     async fn create_only_is_atomic(&self) -> Result<bool> {
         Ok(true)
     }
@@ -257,6 +290,7 @@ impl ObjectBody for MemoryBody {
 struct MemoryUpload {
     store: MemoryStore,
     number: u64,
+    id: String,
     key: ObjectKey,
     mode: PutMode,
     attributes: Attributes,
@@ -273,7 +307,15 @@ impl MemoryUpload {
 
 #[async_trait]
 impl MultipartUpload for MemoryUpload {
+    fn id(&self) -> Option<&str> {
+        Some(&self.id)
+    }
+
     async fn put_part(&self, number: u32, offset: u64, body: Bytes) -> Result<()> {
+        if number > MOST_PARTS {
+            let message = format!("part {number} of \"{}\" is too many", url(self.key.as_str()));
+            return Err(Error::new(ErrorKind::Config, message));
+        }
         let mut state = self.store.lock();
         let upload = state.uploads.get_mut(&self.number).ok_or_else(|| self.gone())?;
         upload.parts.insert(number, (offset, body));

@@ -213,6 +213,29 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// What the store knows of an object; `None` when there is none.
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>>;
 
+    /// Whether asking for names is cheaper than listing: where a listing reads a whole
+    /// directory, however little of it is asked for.
+    fn finds_by_name(&self) -> bool {
+        false
+    }
+
+    /// Which of these objects there are.
+    async fn find(&self, keys: &[ObjectKey]) -> Result<Vec<ObjectKey>> {
+        let mut found = Vec::new();
+        for key in keys {
+            if self.head(key).await?.is_some() {
+                found.push(key.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether there is no object whose key begins with `directory`, which ends with `/`.
+    async fn is_empty(&self, directory: &str) -> Result<bool> {
+        let request = ListRequest { prefix: directory.to_owned(), ..ListRequest::default() };
+        Ok(self.list(&request, None).await?.objects.is_empty())
+    }
+
     /// A page of a listing; `page` is the `next` of the page before.
     async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage>;
 
@@ -225,11 +248,20 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         0
     }
 
+    /// From now on nothing is stored while this object is not there, which it is now.
+    /// Only of a directory, whose disk may be unmounted while it is used: there it
+    /// costs no request.
+    fn require(&self, _key: &ObjectKey) {}
+
     /// Ends the uploads in parts that were begun for keys below `directory` (a
     /// key's beginning that ends with `/`) and neither completed nor aborted:
     /// those of a process that was killed. Whoever calls it knows that nobody
     /// works on them.
     async fn abort_uploads(&self, directory: &str) -> Result<()>;
+
+    /// Ends the one upload in parts that [`MultipartUpload::id`] tells, whoever began it. One
+    /// that has ended is no error.
+    async fn abort_upload(&self, key: &ObjectKey, id: &str) -> Result<()>;
 
     /// Whether of several writers with [`PutMode::CreateOnly`] exactly one
     /// creates the object. Where not, the store looks before it writes, which is
@@ -247,9 +279,13 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
 /// An upload in parts that has begun.
 #[async_trait]
 pub trait MultipartUpload: fmt::Debug + Send + Sync {
+    /// What the store knows it by, so that another process can end it; `None` where
+    /// what a killed process left goes away by itself.
+    fn id(&self) -> Option<&str>;
+
     /// Stores one part: `number` counts from 1, `offset` is where it begins in
-    /// the object. Parts may be sent at the same time and in any order; all but
-    /// the last have the same size.
+    /// the object. Parts may be sent at the same time and in any order; none but the
+    /// last is smaller than one before it.
     async fn put_part(&self, number: u32, offset: u64, body: Bytes) -> Result<()>;
 
     /// Makes the object visible. There must be at least one part, which may be

@@ -2,14 +2,16 @@
 //!
 //! [`RetryingStore`] wraps a store whose every call is one attempt. An attempt
 //! that failed may have done its work all the same: the answer was lost. So
-//! each upload carries a random number of its own, and a repeat that finds the
-//! object there already looks at that number before it says so.
+//! each upload carries a random number of its own, and whoever finds the object
+//! there already looks at that number before it says so. This is done after a
+//! first attempt, too: a proxy on the way may have repeated the request by itself.
 //!
 //! When the store asks for fewer requests, fewer attempts run at the same time:
 //! [`congestion`].
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,6 +44,8 @@ struct Shared<S> {
     patience: Patience,
     speaker: Speaker,
     congestion: Arc<Congestion>,
+    /// Whether any call has succeeded.
+    has_worked: AtomicBool,
 }
 
 impl<S: ObjectStore> RetryingStore<S> {
@@ -50,7 +54,9 @@ impl<S: ObjectStore> RetryingStore<S> {
     pub fn new(store: S, patience: Patience, notices: Notices) -> Self {
         let congestion = Congestion::new(notices.clone());
         let speaker = Speaker::new(notices);
-        RetryingStore { shared: Arc::new(Shared { store, patience, speaker, congestion }) }
+        let has_worked = AtomicBool::new(false);
+        let shared = Shared { store, patience, speaker, congestion, has_worked };
+        RetryingStore { shared: Arc::new(shared) }
     }
 }
 
@@ -74,14 +80,14 @@ macro_rules! retry {
 
 impl<S: ObjectStore> Shared<S> {
     fn attempts(&self) -> Attempts<'_> {
-        self.patience.attempts(&self.speaker)
+        self.patience.attempts(&self.speaker, &self.has_worked)
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
         retry!(self, self.store.head(key))
     }
 
-    /// What an upload's repeat found: its own object, or somebody else's.
+    /// What an upload found in its place: its own object, or that of another one.
     async fn outcome_for(&self, key: &ObjectKey, upload_id: &str) -> Result<PutOutcome> {
         let found = self.head(key).await?.and_then(|info| info.attributes.upload_id);
         Ok(match found.as_deref() == Some(upload_id) {
@@ -119,7 +125,7 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
         loop {
             let put = self.shared.store.put(key, body.clone(), mode, &attributes);
             match self.shared.congestion.run(attempts.attempt(put)).await {
-                Ok(PutOutcome::AlreadyExists) if attempts.failed() => {
+                Ok(PutOutcome::AlreadyExists) => {
                     return self.shared.outcome_for(key, &upload_id).await;
                 }
                 Ok(outcome) => return Ok(outcome),
@@ -179,8 +185,16 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
         self.shared.store.activity()
     }
 
+    fn require(&self, key: &ObjectKey) {
+        self.shared.store.require(key);
+    }
+
     async fn abort_uploads(&self, directory: &str) -> Result<()> {
         retry!(self.shared, self.shared.store.abort_uploads(directory))
+    }
+
+    async fn abort_upload(&self, key: &ObjectKey, id: &str) -> Result<()> {
+        retry!(self.shared, self.shared.store.abort_upload(key, id))
     }
 
     async fn create_only_is_atomic(&self) -> Result<bool> {
@@ -189,6 +203,10 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
 
     fn gains_by_ranges(&self) -> bool {
         self.shared.store.gains_by_ranges()
+    }
+
+    fn finds_by_name(&self) -> bool {
+        self.shared.store.finds_by_name()
     }
 
     fn credentials_source(&self) -> Option<String> {
@@ -230,6 +248,10 @@ impl<S: ObjectStore> RetryingUpload<S> {
 
 #[async_trait]
 impl<S: ObjectStore> MultipartUpload for RetryingUpload<S> {
+    fn id(&self) -> Option<&str> {
+        self.upload.id()
+    }
+
     async fn put_part(&self, number: u32, offset: u64, body: Bytes) -> Result<()> {
         retry!(self.shared, self.upload.put_part(number, offset, body.clone()))
     }
@@ -238,13 +260,13 @@ impl<S: ObjectStore> MultipartUpload for RetryingUpload<S> {
         let mut attempts = self.shared.attempts();
         loop {
             match self.shared.congestion.run(attempts.attempt(self.upload.complete())).await {
-                Ok(PutOutcome::AlreadyExists) if attempts.failed() => {
+                Ok(PutOutcome::AlreadyExists) => {
                     return self.shared.outcome_for(&self.key, &self.upload_id).await;
                 }
                 Ok(outcome) => return Ok(outcome),
-                // The first attempt may have ended the upload. Servers say that
-                // in their own ways: Garage answers 404, s3s-fs 403.
-                Err(error) if attempts.failed() && !error.is_transient() => {
+                // The same request may have ended the upload before. Servers say
+                // that in their own ways: Garage answers 404, s3s-fs 403.
+                Err(error) if !error.is_transient() && !error.needs_new_keys() => {
                     return self.outcome_after_end(error).await;
                 }
                 Err(error) => attempts.wait_after(error).await?,

@@ -38,7 +38,7 @@ mod limits;
 mod multipart;
 mod payload;
 
-use credentials::Keys;
+use credentials::{Keys, Refusal};
 use errors::{Answer, Failure, Place};
 use limits::Limits;
 use multipart::S3Upload;
@@ -184,14 +184,18 @@ impl Bucket {
     ) -> Result<T, Failure> {
         let generation = self.keys.generation();
         let failure = match request.await {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                self.keys.accepted();
+                return Ok(answer);
+            }
             Err(failure) => failure,
         };
         let refusal = failure.refusal(&self.place);
         Err(match (failure, refusal) {
             (Failure::Answered(answer), Some(refusal)) => {
                 let may_pass = self.keys.refused(generation, refusal).await;
-                Failure::Answered(Answer { may_pass, ..answer })
+                let needs_new_keys = refusal == Refusal::NotKnown && self.keys.may_be_replaced();
+                Failure::Answered(Answer { may_pass, needs_new_keys, ..answer })
             }
             (failure, _) => failure,
         })
@@ -209,7 +213,24 @@ impl Bucket {
                 attributes: attributes(answer.metadata.as_ref()),
             })),
             Err(failure) if failure.is_missing_object() => Ok(None),
-            Err(failure) => Err(self.error(failure, "look for object", key)),
+            Err(failure) => {
+                let failure = self.with_reason(failure, key).await;
+                Err(self.error(failure, "look for object", key))
+            }
+        }
+    }
+
+    /// An answer to HEAD has no room for a reason. Where the keys were good before, another
+    /// request tells whether they have been replaced since.
+    async fn with_reason(&self, failure: Failure, key: &ObjectKey) -> Failure {
+        if !failure.is_refused_without_reason() || !self.keys.may_be_replaced() {
+            return failure;
+        }
+        let request =
+            self.client.list_objects_v2().bucket(&self.name).prefix(self.full_key(key)).max_keys(1);
+        match self.ask(self.limits.answer, request.send()).await {
+            Err(told) => told,
+            Ok(_) => failure,
         }
     }
 
@@ -415,6 +436,10 @@ impl ObjectStore for S3Store {
 
     async fn abort_uploads(&self, directory: &str) -> Result<()> {
         multipart::abort_all(&self.bucket, directory).await
+    }
+
+    async fn abort_upload(&self, key: &ObjectKey, id: &str) -> Result<()> {
+        multipart::abort(&self.bucket, key, id).await
     }
 
     async fn create_only_is_atomic(&self) -> Result<bool> {

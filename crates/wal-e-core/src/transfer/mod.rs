@@ -9,6 +9,7 @@ mod counted;
 mod download;
 mod ranged;
 mod upload;
+mod upload_note;
 
 #[cfg(test)]
 mod tests;
@@ -18,3 +19,4 @@ pub use counted::Counted;
 pub use download::{DownloadReader, download};
 pub use ranged::{RangedReader, download_ranges};
 pub use upload::{PartWriter, Upload, Uploaded, upload};
+pub use upload_note::{Open, Origin, UploadNote};

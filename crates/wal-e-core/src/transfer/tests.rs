@@ -145,9 +145,23 @@ async fn a_body_that_breaks_off_is_an_error_and_not_an_end() {
 }
 
 #[test]
-fn parts_grow_with_the_object_so_that_ten_thousand_are_enough() {
+fn an_object_whose_size_is_foreseen_has_parts_of_one_size() {
     let small = request(&CancellationToken::new()).sized_for(1 << 20);
     assert_eq!((small.part_size_bytes, small.mode), (PART, PutMode::CreateOnly));
     let large = request(&CancellationToken::new()).sized_for(1 << 40);
-    assert!((1 << 40) / large.part_size_bytes as u64 <= 9_000);
+    assert!((1 << 40) / large.part_size_bytes as u64 <= 8_000);
+}
+
+#[tokio::test]
+async fn an_object_that_is_much_larger_than_foreseen_fits_into_ten_thousand_parts() {
+    let (part, length) = (16, 16 * 400_000);
+    let faulty = FaultyStore::new(MemoryStore::new());
+    let store: Arc<dyn ObjectStore> = Arc::new(faulty.clone());
+    let request = Upload { part_size_bytes: part, ..request(&CancellationToken::new()) };
+    let uploaded = upload(Arc::clone(&store), request.sized_for(1000), move |writer| {
+        writer.write_all(&sample(length)).map_err(|error| Error::from_io("write", error))
+    });
+    assert_eq!(uploaded.await.unwrap().bytes, length as u64);
+    assert!(faulty.calls(Operation::PutPart) <= 10_000);
+    assert_eq!(read_back(&*store).await, sample(length));
 }

@@ -9,10 +9,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::upload_note::{Open, UploadNote};
 use crate::error::{Error, Result};
 use crate::layout::ObjectKey;
 use crate::store::{Attributes, MultipartUpload, ObjectStore, PutMode, PutOutcome};
-use crate::tasks::joined;
+use crate::tasks::{blocking, joined};
 
 /// Buffers of one upload: one is filled while the others are sent.
 const BUFFERS: usize = 3;
@@ -24,8 +25,20 @@ pub const MIN_PART_SIZE_BYTES: usize = 5 * 1024 * 1024;
 /// How long an upload that is given up may take to clean up after itself.
 const CLEAN_UP_TIME: Duration = Duration::from_secs(5);
 
-/// The most parts that S3 takes for one object.
-const MAX_PARTS: u64 = 10_000;
+/// How many of the 10,000 parts that S3 takes for one object have the same size, which
+/// is meant for all of an object whose size was foreseen. Some servers (Cloudflare R2)
+/// take no others, so that this is left only where the object would not fit.
+const EQUAL_PARTS: u64 = 8_000;
+
+/// After those, the size of the parts doubles so often: an object may have fifty times
+/// the size that was foreseen, or two terabytes.
+const DOUBLE_EVERY: u64 = 200;
+
+/// The size of the part of this number, counted from 1, where the first has `first_bytes`.
+fn part_size_bytes(first_bytes: usize, number: u64) -> usize {
+    let doublings = number.saturating_sub(EQUAL_PARTS).div_ceil(DOUBLE_EVERY);
+    (0..doublings).fold(first_bytes, |bytes, _| bytes.saturating_mul(2))
+}
 
 /// What is to be uploaded, and how.
 #[derive(Debug, Clone)]
@@ -36,8 +49,11 @@ pub struct Upload {
     pub mode: PutMode,
     /// Kept with the object.
     pub attributes: Attributes,
-    /// Size of the buffers, and of the parts of an object that is larger than one.
+    /// Size of the buffers, and of the parts of an object that is larger than one. Of one
+    /// that turns out much larger than was foreseen, later parts are larger.
     pub part_size_bytes: usize,
+    /// Where to note that it is open, once it is sent in parts.
+    pub note: Option<Arc<UploadNote>>,
     /// Ends the upload and leaves nothing of it.
     pub cancel: CancellationToken,
 }
@@ -50,14 +66,22 @@ impl Upload {
             mode: PutMode::CreateOnly,
             attributes: Attributes::default(),
             part_size_bytes: MIN_PART_SIZE_BYTES,
+            note: None,
             cancel,
         }
+    }
+
+    /// Noted as open in `note`, as long as it is.
+    #[must_use]
+    pub fn noted_in(mut self, note: Option<Arc<UploadNote>>) -> Self {
+        self.note = note;
+        self
     }
 
     /// With parts large enough for an object of up to `bytes`.
     #[must_use]
     pub fn sized_for(mut self, bytes: u64) -> Self {
-        let needed = usize::try_from(bytes / (MAX_PARTS * 9 / 10)).unwrap_or(usize::MAX);
+        let needed = usize::try_from(bytes.div_ceil(EQUAL_PARTS)).unwrap_or(usize::MAX);
         self.part_size_bytes = self.part_size_bytes.max(needed);
         self
     }
@@ -101,7 +125,9 @@ where
     let mut writer = PartWriter {
         sender,
         buffers,
+        first_part_bytes: upload.part_size_bytes,
         part_size_bytes: upload.part_size_bytes,
+        parts: 0,
         filling: None,
         cancel: upload.cancel.clone(),
     };
@@ -137,7 +163,7 @@ where
 /// All bytes of the producer: in memory, or in the store as parts.
 enum Received {
     Small(Bytes),
-    Parts { multipart: Arc<dyn MultipartUpload>, bytes: u64 },
+    Parts { multipart: Arc<dyn MultipartUpload>, noted: Noted, bytes: u64 },
 }
 
 impl Received {
@@ -156,10 +182,11 @@ impl Received {
                     () = upload.cancel.cancelled() => Err(Error::cancelled()),
                 }
             }
-            Received::Parts { multipart, .. } => {
+            Received::Parts { multipart, noted, .. } => {
                 let result = multipart.complete().await;
-                if !matches!(result, Ok(PutOutcome::Stored)) {
-                    abort(&*multipart).await;
+                match result {
+                    Ok(PutOutcome::Stored) => noted.ended(),
+                    _ => abort(&*multipart, &noted).await,
                 }
                 result
             }
@@ -167,16 +194,41 @@ impl Received {
     }
 
     async fn discard(self) {
-        if let Received::Parts { multipart, .. } = self {
-            abort(&*multipart).await;
+        if let Received::Parts { multipart, noted, .. } = self {
+            abort(&*multipart, &noted).await;
         }
     }
 }
 
-/// The upload has failed already; what an abort that fails too leaves behind is
-/// for the store's clean-up of incomplete uploads.
-async fn abort(multipart: &dyn MultipartUpload) {
-    let _ = tokio::time::timeout(CLEAN_UP_TIME, multipart.abort()).await;
+/// The upload has failed already; what an abort that fails too leaves stays in the
+/// note for the next process, and without one is for the store's clean-up of
+/// incomplete uploads.
+async fn abort(multipart: &dyn MultipartUpload, noted: &Noted) {
+    if let Ok(Ok(())) = tokio::time::timeout(CLEAN_UP_TIME, multipart.abort()).await {
+        noted.ended();
+    }
+}
+
+/// The entry of an open upload in a note, if it has one.
+#[derive(Debug, Clone)]
+struct Noted(Option<(Arc<UploadNote>, Open)>);
+
+impl Noted {
+    /// Notes that `multipart` has begun. An upload that cannot be noted goes on: it is
+    /// only in the way should this process be killed.
+    async fn new(upload: &Upload, multipart: &dyn MultipartUpload) -> Self {
+        let (Some(note), Some(id)) = (&upload.note, multipart.id()) else { return Noted(None) };
+        let open = Open::Upload { key: upload.key.clone(), id: id.to_owned() };
+        let (note, noted) = (Arc::clone(note), Noted(Some((Arc::clone(note), open.clone()))));
+        let _ = blocking("noting an upload", move || note.add(open)).await;
+        noted
+    }
+
+    fn ended(&self) {
+        if let Some((note, open)) = &self.0 {
+            note.remove(open);
+        }
+    }
 }
 
 /// Takes the producer's parts until it ends.
@@ -210,6 +262,7 @@ async fn consume(
             tokio::time::sleep(CLEAN_UP_TIME).await;
         } => return Err(Error::cancelled()),
     };
+    let noted = Noted::new(upload, &*multipart).await;
     let mut sending = JoinSet::new();
     let sent = tokio::select! {
         sent = send_parts(&multipart, [first, second], parts, empty, &mut sending) => sent,
@@ -218,9 +271,9 @@ async fn consume(
     // A part that arrives after the abort would stay.
     sending.shutdown().await;
     match sent {
-        Ok(bytes) => Ok(Received::Parts { multipart, bytes }),
+        Ok(bytes) => Ok(Received::Parts { multipart, noted, bytes }),
         Err(error) => {
-            abort(&*multipart).await;
+            abort(&*multipart, &noted).await;
             Err(error)
         }
     }
@@ -274,7 +327,11 @@ pub struct PartWriter {
     sender: mpsc::Sender<Bytes>,
     /// Empty ones; closed when the upload has ended.
     buffers: mpsc::Receiver<BytesMut>,
+    first_part_bytes: usize,
+    /// Of the part that is being filled.
     part_size_bytes: usize,
+    /// How many parts were begun.
+    parts: u64,
     filling: Option<BytesMut>,
     cancel: CancellationToken,
 }
@@ -310,6 +367,8 @@ impl Write for PartWriter {
             None => {
                 let mut empty = self.buffers.blocking_recv().ok_or_else(|| self.closed())?;
                 empty.clear();
+                self.parts += 1;
+                self.part_size_bytes = part_size_bytes(self.first_part_bytes, self.parts);
                 // Memory that is not written to is not used: the size is no waste.
                 empty.reserve(self.part_size_bytes);
                 self.filling.insert(empty)

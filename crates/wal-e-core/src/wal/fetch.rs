@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::content::{Content, damaged};
 use super::gap::{Continuation, gap, told_by_histories};
 use super::locate::{KeyEnding, Located, locate_all, look_around};
+use super::tablespace_guard::{Admission, Next, TablespaceGuard};
 use super::temporary::{Temporary, directory_of};
 use crate::codec::{Decompressor, Encoding, named};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::notice::Notices;
-use crate::postgres::{SegmentSize, SystemIdentifier, WalFileName};
+use crate::postgres::{SegmentSize, SystemIdentifier, WalFileName, WalSegment};
 use crate::store::ObjectStore;
 use crate::tasks::{blocking, or_cancelled};
 use crate::transfer::{DownloadReader, cancellable, download};
@@ -37,6 +38,11 @@ pub struct FetchOptions {
     /// the log went on behind it ([`Continuation`]): several are archived at a time,
     /// so it may be under way. `None`: such a gap counts as the end of the WAL.
     pub gap_patience: Option<Duration>,
+    /// Whether recovery ends when the file is missing, so that no gap may be overlooked, be
+    /// what shows it ever so far away and a listing slow. A standby asks again and again.
+    pub is_final: bool,
+    /// What a segment must not make the server do; `None` where no server replays it.
+    pub guard: Option<TablespaceGuard>,
     /// Where to say that a damaged object was replaced by another one.
     pub notices: Notices,
     /// Ends the work; nothing is left then.
@@ -71,6 +77,7 @@ pub struct Fetched {
 ///   although the log went on behind it, or a timeline history is damaged, so that
 ///   this cannot be told; nothing is left at `destination`.
 /// * [`ErrorKind::Conflict`]: it is the WAL of another cluster.
+/// * [`ErrorKind::Unsafe`]: the server must not replay it ([`FetchOptions::guard`]).
 ///
 /// After a kill, a file named like `destination` with `.wal-e-tmp-` and a number
 /// after it may be left; later calls for the same destination remove it.
@@ -82,6 +89,9 @@ pub async fn fetch(
 ) -> Result<Fetched> {
     let temporary = Temporary::name_beside(destination);
     let sound = read(store, name, options, Sink::File(&temporary)).await?;
+    if let Some(guard) = &options.guard {
+        admit(store, name, &temporary, guard, options).await?;
+    }
     let destination = destination.to_owned();
     let fetched = Fetched { bytes: sound.content.bytes(), ending: sound.ending };
     blocking("fetching a WAL file", move || {
@@ -93,6 +103,75 @@ pub async fn fetch(
     })
     .await?;
     Ok(fetched)
+}
+
+/// Has the guard look at the segment in `file`, and at the next one where it needs to.
+async fn admit(
+    store: &dyn ObjectStore,
+    name: &WalFileName,
+    file: &Path,
+    guard: &TablespaceGuard,
+    options: &FetchOptions,
+) -> Result<()> {
+    let look = async |next: Next| {
+        let (name, file, guard) = (name.clone(), file.to_owned(), guard.clone());
+        blocking("looking at a WAL file", move || guard.admit(&name, &file, &next)).await
+    };
+    if look(Next::NotAsked).await? == Admission::NeedsNext {
+        let next = or_cancelled(&options.cancel, beginning_of_next(store, name, file)).await?;
+        look(next.map_or(Next::Absent, Next::Begins)).await?;
+    }
+    Ok(())
+}
+
+/// How the segment after `name` begins, of which `file` is the content.
+async fn beginning_of_next(
+    store: &dyn ObjectStore,
+    name: &WalFileName,
+    file: &Path,
+) -> Result<Option<Vec<u8>>> {
+    let bytes = fs::metadata(file).map_err(|error| Error::file("stat file", file, &error))?.len();
+    let next = SegmentSize::new(bytes).and_then(|size| {
+        let segment = WalSegment { timeline: name.timeline(), number: name.segment_number(size)? };
+        Some(WalFileName::segment(segment.next(), size))
+    });
+    let Some(next) = next else { return Ok(None) };
+    let Some(located) = locate_sound(store, &next).await? else { return Ok(None) };
+    let url = store.url(located.key.as_str());
+    let encoding = located.encoding.readable(&url)?;
+    let reader = download(store.get(&located.key, 0, None).await?);
+    blocking("reading the beginning of a WAL file", move || {
+        let mut beginning = Vec::new();
+        Decompressor::new(reader, encoding)
+            .and_then(|reader| {
+                reader.take(TablespaceGuard::BEGINNING as u64).read_to_end(&mut beginning)
+            })
+            .map_err(|source| read_failed(&url, source))?;
+        Ok(Some(beginning))
+    })
+    .await
+}
+
+/// Gives the server a copy of a segment that the archive does not have and that lies in
+/// its `pg_wal`, at `destination`, when it must not take it as it is; says whether it
+/// did. Blocks.
+///
+/// # Errors
+/// [`ErrorKind::Unsafe`] when the server must not replay it.
+pub fn replace_local(
+    name: &WalFileName,
+    destination: &Path,
+    guard: &TablespaceGuard,
+) -> Result<bool> {
+    let (temporary, _) = Temporary::create(Temporary::name_beside(destination))?;
+    if !guard.admit_local(name, temporary.path())? {
+        return Ok(false);
+    }
+    temporary
+        .rename_to(destination)
+        .map_err(|error| Error::file("rename a file to", destination, &error))?;
+    sync_directory_of(destination)?;
+    Ok(true)
 }
 
 /// Reads the archived WAL file `name` through every check that [`fetch`] makes,
@@ -143,6 +222,8 @@ impl FetchOptions {
             likely: KeyEnding::default(),
             segment_size: None,
             gap_patience: None,
+            is_final: false,
+            guard: None,
             notices,
             cancel: CancellationToken::new(),
         }
@@ -188,7 +269,9 @@ pub(super) async fn read(
     let began = Instant::now();
     let mut told: Option<Continuation> = None;
     loop {
-        let mut seen = or_cancelled(&options.cancel, look_around(store, name)).await?;
+        let everywhere = options.is_final && options.gap_patience.is_some();
+        let looking = look_around(store, name, options.segment_size, everywhere);
+        let mut seen = or_cancelled(&options.cancel, looking).await?;
         for located in std::mem::take(&mut seen.found) {
             if damage.as_ref().is_some_and(|(key, _)| *key == located.key) {
                 continue;

@@ -35,6 +35,8 @@ impl Fixture {
             likely: KeyEnding::default(),
             segment_size: Some(SegmentSize::DEFAULT),
             gap_patience: Some(Duration::ZERO),
+            is_final: true,
+            guard: None,
             notices: sender,
             cancel: CancellationToken::new(),
         };

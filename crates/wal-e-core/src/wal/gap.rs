@@ -85,7 +85,7 @@ pub async fn continuation(
     size: SegmentSize,
     notices: &Notices,
 ) -> Result<Option<Continuation>> {
-    let seen = look_around(store, name).await?;
+    let seen = look_around(store, name, Some(size), true).await?;
     if !seen.found.is_empty() {
         return Ok(None);
     }

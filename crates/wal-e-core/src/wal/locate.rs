@@ -2,10 +2,11 @@
 
 use std::cmp::Ordering;
 
+use super::nearby::{Nearby, look_nearby};
 use crate::codec::{Encoding, StoredEncoding};
 use crate::error::Result;
 use crate::layout::{self, ObjectKey};
-use crate::postgres::{TimelineId, WalFileKind, WalFileName};
+use crate::postgres::{SegmentSize, TimelineId, WalFileKind, WalFileName};
 use crate::store::{ListRequest, ObjectStore, list_all};
 
 /// A WAL file that the archive has.
@@ -36,9 +37,9 @@ impl Located {
     }
 }
 
-/// Looks for a WAL file in every encoding, with one request that lists. An archive
-/// holds it in more than one after its compression was changed and the file pushed
-/// again; then one that can be read is taken, in the order of [`Encoding::ALL`].
+/// Looks for a WAL file in every encoding, with one request that lists, or by their names
+/// where that is cheaper. An archive holds it in more than one after its compression was
+/// changed and the file pushed again; then one that can be read is taken, in the order of [`Encoding::ALL`].
 pub async fn locate(store: &dyn ObjectStore, name: &WalFileName) -> Result<Option<Located>> {
     Ok(locate_all(store, name).await?.into_iter().next())
 }
@@ -48,11 +49,15 @@ pub(super) async fn locate_all(
     store: &dyn ObjectStore,
     name: &WalFileName,
 ) -> Result<Vec<Located>> {
-    let request =
-        ListRequest { prefix: layout::wal_file_beginning(name), ..ListRequest::default() };
-    let objects = list_all(store, &request).await?.into_iter();
+    let keys = if store.finds_by_name() {
+        store.find(&layout::wal_file_keys(name)).await?
+    } else {
+        let request =
+            ListRequest { prefix: layout::wal_file_beginning(name), ..ListRequest::default() };
+        list_all(store, &request).await?.into_iter().map(|object| object.key).collect()
+    };
     let mut found: Vec<Located> =
-        objects.filter_map(|object| Located::of(object.key, name)).collect();
+        keys.into_iter().filter_map(|key| Located::of(key, name)).collect();
     found.sort_by_key(Located::rank);
     Ok(found)
 }
@@ -75,10 +80,27 @@ pub(super) struct Surroundings {
 
 /// Looks for a WAL file in every encoding, and around it; one request where the
 /// archive has the file or others near it.
+///
+/// A store that finds names faster than it lists them is asked for names alone, unless
+/// they show no end of the WAL to be a gap and `everywhere` says that this has to be
+/// certain. `size` is that of the cluster's segments.
 pub(super) async fn look_around(
     store: &dyn ObjectStore,
     name: &WalFileName,
+    size: Option<SegmentSize>,
+    everywhere: bool,
 ) -> Result<Surroundings> {
+    if store.finds_by_name() {
+        match look_nearby(store, name, size).await? {
+            Nearby::Seen(seen) => return Ok(seen),
+            Nearby::Nothing(seen) if !everywhere || !seen.found.is_empty() => return Ok(seen),
+            Nearby::Nothing(_) | Nearby::FarAhead => {}
+        }
+    }
+    look_in_listing(store, name).await
+}
+
+async fn look_in_listing(store: &dyn ObjectStore, name: &WalFileName) -> Result<Surroundings> {
     let mut seen = Surroundings::default();
     let request = ListRequest {
         prefix: layout::wal(),
@@ -121,8 +143,7 @@ pub(super) async fn look_around(
     }
     seen.found.sort_by_key(Located::rank);
     if !seen.has_wal {
-        let request = ListRequest { prefix: layout::wal(), ..ListRequest::default() };
-        seen.has_wal = !store.list(&request, None).await?.objects.is_empty();
+        seen.has_wal = !store.is_empty(&layout::wal()).await?;
     }
     Ok(seen)
 }
@@ -198,7 +219,7 @@ mod tests {
 
     async fn around(keys: &[&str], name: &str) -> (Vec<String>, Option<String>, bool) {
         let store = archive(keys).await;
-        let seen = look_around(&store, &name.parse().unwrap()).await.unwrap();
+        let seen = look_in_listing(&store, &name.parse().unwrap()).await.unwrap();
         assert!(seen.newer.is_none_or(|newer| newer > TimelineId(1) && seen.later.is_none()));
         let found = seen.found.iter().map(|located| located.key.to_string()).collect();
         (found, seen.later.map(|file| file.to_string()), seen.has_wal)
@@ -258,7 +279,7 @@ mod tests {
             ("wal_005/README", None),
         ] {
             let store = archive(&[before, other]).await;
-            let seen = look_around(&store, &A1.parse().unwrap()).await.unwrap();
+            let seen = look_in_listing(&store, &A1.parse().unwrap()).await.unwrap();
             assert_eq!(seen.newer, newer.map(TimelineId), "{other}");
         }
     }
@@ -274,7 +295,7 @@ mod tests {
             ("wal_005/0000000000000000000000A0", false),
         ] {
             let store = archive(&[other]).await;
-            let seen = look_around(&store, &A1.parse().unwrap()).await.unwrap();
+            let seen = look_in_listing(&store, &A1.parse().unwrap()).await.unwrap();
             assert_eq!(seen.earlier, earlier, "{other}");
         }
     }
@@ -293,7 +314,7 @@ mod tests {
         ] {
             keys.extend(own);
             let store = FaultyStore::new(archive(&keys).await);
-            let seen = look_around(&store, &name.parse().unwrap()).await.unwrap();
+            let seen = look_in_listing(&store, &name.parse().unwrap()).await.unwrap();
             let found: Vec<&str> = seen.found.iter().map(|found| found.key.as_str()).collect();
             assert_eq!((found, seen.has_wal), (Vec::from_iter(own), true), "{name}");
             assert_eq!(store.calls(Operation::List), 1, "{name}");

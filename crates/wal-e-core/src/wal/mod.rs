@@ -7,12 +7,16 @@ mod fetch;
 mod follow;
 mod gap;
 mod history;
+mod left_segment;
 mod locate;
+mod nearby;
 mod open;
+mod open_uploads;
 mod pipeline;
 mod prefetch;
 mod push;
 mod reading;
+mod tablespace_guard;
 mod temporary;
 
 /// How files are read, in bytes.
@@ -27,7 +31,7 @@ mod tests;
 
 pub(crate) use compare::compare_with_archived;
 pub use confirmed::ConfirmedFiles;
-pub use fetch::{FetchOptions, Fetched, fetch, locate_sound, verify};
+pub use fetch::{FetchOptions, Fetched, fetch, locate_sound, replace_local, verify};
 pub use follow::{ArchivedWal, Followed, RecordVisitor, Stop};
 pub use gap::{Continuation, continuation};
 pub use history::history;
@@ -37,3 +41,4 @@ pub use pipeline::{FileIdentity, Pipeline};
 pub use prefetch::{Position, PrefetchDirectory, Taken, prefetch_ahead};
 pub use push::{PushOptions, PushOutcome, Pushed, Pusher};
 pub use reading::ReadingProgress;
+pub use tablespace_guard::{NewTablespaces, TablespaceGuard, UnusablePlace};

@@ -1,5 +1,6 @@
 //! The way into an archive, for whoever ships a cluster's WAL.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +13,10 @@ use crate::error::Result;
 use crate::notice::Notices;
 use crate::owner::{self, Claimant};
 use crate::store::ObjectStore;
+
+/// Beside the WAL, where PostgreSQL passes over what is not named like a WAL file, and
+/// which no base backup holds.
+const UPLOAD_NOTE: &str = "wal_e.unfinished_uploads";
 
 /// Which WAL is archived, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,17 +47,21 @@ pub async fn open(
 ) -> Result<Pipeline> {
     let claim = async {
         match claimant {
-            Some(claimant) => owner::claim(&*store, claimant).await,
+            Some(claimant) => owner::claim(&*store, claimant, &notices).await,
             None => Ok(()),
+        }
+    };
+    let by_name = store.finds_by_name();
+    let listed = async {
+        match by_name {
+            true => Ok(HashSet::new()),
+            false => archived_already(&*store, &archiving.wal_directory).await,
         }
     };
     // All that is only read is asked for at the same time: a call of wal-push
     // does this each time.
-    let (claimed, registered, listed) = tokio::join!(
-        claim,
-        owner::registered_wal_encodings(&*store),
-        archived_already(&*store, &archiving.wal_directory),
-    );
+    let (claimed, registered, listed) =
+        tokio::join!(claim, owner::registered_wal_encodings(&*store), listed,);
     claimed?;
     let encoding = archiving.compression.encoding();
     let other_encodings = owner::register_wal_encoding(&*store, encoding, registered?).await?;
@@ -61,9 +70,10 @@ pub async fn open(
         compression: archiving.compression,
         other_encodings,
         system_identifier: claimant.map(|claimant| claimant.system_identifier),
-        look_first: archiving.standby,
+        look_first: archiving.standby || by_name,
         uploads: archiving.uploads,
         compressors: processors.min(archiving.uploads),
+        upload_note: Some(archiving.wal_directory.join(UPLOAD_NOTE)),
     };
     let pusher = Pusher::new(store, options, listed?, CancellationToken::new(), notices);
     Ok(Pipeline::new(pusher, &archiving.wal_directory))

@@ -32,6 +32,7 @@ fn pipeline_with(
         look_first: false,
         uploads,
         compressors: 2,
+        upload_note: None,
     };
     let (notices, _) = notice::channel();
     let cancel = CancellationToken::new();

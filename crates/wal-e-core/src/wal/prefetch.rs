@@ -28,6 +28,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::content::Content;
 use super::locate::KeyEnding;
+use super::tablespace_guard::{Admission, Next, TablespaceGuard};
 use super::temporary::Temporary;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{SegmentSize, SystemIdentifier, WalFileKind, WalFileName};
@@ -69,6 +70,8 @@ pub enum Taken {
     Served(SegmentSize),
     /// It was there and is not what it should be, as the error says; it is removed.
     Unusable(Error),
+    /// The server must not get it, as the error says.
+    Refused(Error),
     /// It is not there.
     Absent,
 }
@@ -90,12 +93,13 @@ impl PrefetchDirectory {
 
     /// Puts the segment `name` in place at `destination`, on the same file system,
     /// if it was fetched ahead. Waits for one that the helper is fetching just now,
-    /// as long as it grows. Blocks.
+    /// as long as it grows. `guard` looks at it before. Blocks.
     pub fn take(
         &self,
         name: &WalFileName,
         destination: &Path,
         system_identifier: Option<SystemIdentifier>,
+        guard: Option<&TablespaceGuard>,
     ) -> Taken {
         if name.kind() != WalFileKind::Segment || !self.is_private(&self.path()) {
             return Taken::Absent;
@@ -104,8 +108,11 @@ impl PrefetchDirectory {
         loop {
             let running = self.running(name).exists();
             if let Some(path) = self.find(name) {
-                return match self.use_file(name, &path, destination, system_identifier) {
-                    Ok(size) => Taken::Served(size),
+                let used = self.use_file(name, &path, destination, system_identifier, guard);
+                return match used {
+                    Ok(Some(size)) => Taken::Served(size),
+                    Ok(None) => Taken::Absent,
+                    Err(error) if error.kind() == ErrorKind::Unsafe => Taken::Refused(error),
                     Err(error) => {
                         let _ = fs::remove_file(&path);
                         Taken::Unusable(error)
@@ -199,14 +206,16 @@ impl PrefetchDirectory {
         found.map(|(_, path)| path)
     }
 
-    /// Checks a file, all of it, and gives it to the server.
+    /// Checks a file, all of it, and gives it to the server. `None` when the guard wants
+    /// to see the next one first, which is not looked for here.
     fn use_file(
         &self,
         name: &WalFileName,
         path: &Path,
         destination: &Path,
         system_identifier: Option<SystemIdentifier>,
-    ) -> Result<SegmentSize> {
+        guard: Option<&TablespaceGuard>,
+    ) -> Result<Option<SegmentSize>> {
         let failed = |error: &io::Error| Error::file("use prefetched file", path, error);
         let unusable = |what: &str| {
             let message = format!("prefetched file \"{}\" {what}", path.display());
@@ -230,8 +239,13 @@ impl PrefetchDirectory {
         }
         content.check(name, system_identifier, None, &path.display().to_string())?;
         let size = SegmentSize::new(content.bytes()).ok_or_else(|| unusable("has a wrong size"))?;
+        if let Some(guard) = guard
+            && guard.admit(name, path, &Next::NotAsked)? == Admission::NeedsNext
+        {
+            return Ok(None);
+        }
         fs::rename(path, destination).map_err(|error| failed(&error))?;
-        Ok(size)
+        Ok(Some(size))
     }
 
     /// The archive and the position that the file says.

@@ -46,6 +46,8 @@ impl Fixture {
             likely: KeyEnding::default(),
             segment_size: None,
             gap_patience: None,
+            is_final: true,
+            guard: None,
             notices: crate::notice::channel().0,
             cancel: CancellationToken::new(),
         };
@@ -105,7 +107,7 @@ impl Fixture {
         let directory = self.directory.clone();
         let destination = self.wal.path().join("RECOVERYXLOG");
         tokio::task::spawn_blocking(move || {
-            let taken = directory.take(&name(number), &destination, Some(CLUSTER));
+            let taken = directory.take(&name(number), &destination, Some(CLUSTER), None);
             if matches!(taken, Taken::Served(_)) {
                 assert!(fs::read(&destination).unwrap() == segment(&name(number), number));
                 fs::remove_file(&destination).unwrap();
@@ -202,7 +204,7 @@ async fn a_file_that_is_not_what_it_was_is_never_used() {
     assert_eq!(fixture.take(8).await, Fixture::served());
     // Another cluster's, however it came there.
     let destination = fixture.wal.path().join("x");
-    let taken = fixture.directory.take(&name(9), &destination, Some(SystemIdentifier(5)));
+    let taken = fixture.directory.take(&name(9), &destination, Some(SystemIdentifier(5)), None);
     assert!(matches!(taken, Taken::Unusable(_)), "{taken:?}");
     helper.dismiss().await;
 }
@@ -217,7 +219,7 @@ async fn segments_of_another_archive_are_not_used_and_its_helper_leaves() {
     let other = PrefetchDirectory::new(fixture.wal.path(), "s3://b/other");
     let destination = fixture.wal.path().join("x");
     assert_eq!(other.position(), None);
-    assert!(matches!(other.take(&name(2), &destination, None), Taken::Unusable(_)));
+    assert!(matches!(other.take(&name(2), &destination, None, None), Taken::Unusable(_)));
     other.note(&fixture.directory.position().unwrap()).unwrap();
     helper.task.await.unwrap().unwrap();
     assert_eq!(fs::read_dir(fixture.wal.path()).unwrap().count(), 0);

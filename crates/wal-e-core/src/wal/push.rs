@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +15,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::READ_BYTES;
 use super::compare::compare_with_archived;
+use super::left_segment::left_within;
+use super::open_uploads::OpenUploads;
 use crate::codec::{Compression, Compressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
@@ -22,7 +24,7 @@ use crate::notice::Notices;
 use crate::owner;
 use crate::postgres::{SegmentSize, SystemIdentifier, WalFileKind, WalFileName, WalPageHeader};
 use crate::store::{Attributes, ObjectStore, PutMode, PutOutcome};
-use crate::tasks::blocking;
+use crate::tasks::{blocking, or_cancelled};
 use crate::transfer::{Upload, upload};
 
 /// How often the archive is asked in which other encodings it has WAL.
@@ -42,9 +44,12 @@ pub enum PushOutcome {
     Stored,
     /// It was stored before, with the same content.
     AlreadyThere,
+    /// It is a standby's part of a segment within which its timeline was left, and is not
+    /// stored: the newer timeline's segment has the same up to there.
+    LeftUnfinished,
 }
 
-/// A WAL file that is in the store, confirmed.
+/// A WAL file that is in the store, confirmed, or need not be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pushed {
     /// Whether this call stored it.
@@ -53,6 +58,27 @@ pub struct Pushed {
     pub bytes_read: u64,
     /// Bytes that were sent to the store.
     pub bytes_stored: u64,
+    /// From the first look at the file to the store's confirmation.
+    pub took: Duration,
+}
+
+impl Pushed {
+    /// What became of `name`, as a line for a log.
+    pub fn describe(&self, name: &WalFileName) -> String {
+        let Pushed { outcome, bytes_read, bytes_stored, took } = self;
+        let seconds = took.as_secs_f64();
+        match outcome {
+            PushOutcome::Stored => format!(
+                "archived WAL file \"{name}\": {bytes_read} bytes, {bytes_stored} bytes stored, {seconds:.3} s"
+            ),
+            PushOutcome::AlreadyThere => format!(
+                "WAL file \"{name}\" was in the archive already: {bytes_read} bytes, the same content, {seconds:.3} s"
+            ),
+            PushOutcome::LeftUnfinished => format!(
+                "WAL file \"{name}\" need not be archived: its timeline was left within it, and the newer timeline's segment has the same up to there"
+            ),
+        }
+    }
 }
 
 /// How WAL files are stored.
@@ -66,14 +92,17 @@ pub struct PushOptions {
     /// The cluster that they come from, when it is known: a segment of another
     /// one is refused.
     pub system_identifier: Option<SystemIdentifier>,
-    /// The archive is asked for each file before it is sent: for a standby,
-    /// whose files its primary has archived already.
+    /// The archive is asked for each file before it is sent: for a standby, whose files
+    /// its primary has archived already, and where that costs nearly nothing.
     pub look_first: bool,
     /// How many files are sent at the same time.
     pub uploads: usize,
     /// How many files are compressed at the same time; of those larger than
     /// 16 MB, which are sent while they are compressed, also how many are sent.
     pub compressors: usize,
+    /// The file in which uploads in parts are noted while they are open; none are, when
+    /// it is `None`.
+    pub upload_note: Option<PathBuf>,
 }
 
 /// Stores WAL files, any number at a time.
@@ -86,6 +115,7 @@ pub struct Pusher {
     compressors: Arc<Semaphore>,
     uploads: Semaphore,
     other_encodings: Mutex<OtherEncodings>,
+    open_uploads: OpenUploads,
     /// Bytes that were compressed.
     compressed: Arc<AtomicU64>,
     cancel: CancellationToken,
@@ -109,6 +139,7 @@ impl Pusher {
             known: options.other_encodings.clone(),
             read_at: Instant::now(),
         });
+        let open_uploads = OpenUploads::new(options.upload_note.clone(), notices.clone());
         let compressed = Arc::default();
         Pusher {
             store,
@@ -117,6 +148,7 @@ impl Pusher {
             compressors,
             uploads,
             other_encodings,
+            open_uploads,
             compressed,
             cancel,
             notices,
@@ -138,12 +170,20 @@ impl Pusher {
     /// none, and perhaps the parts of an upload that only the store's clean-up
     /// removes.
     pub async fn push(&self, name: &WalFileName, path: &Path) -> Result<Pushed> {
+        let begun = Instant::now();
         let bytes_read = self.inspect(name, path).await?;
+        let pushed = |outcome, bytes_stored| {
+            let took = begun.elapsed();
+            Ok(Pushed { outcome, bytes_read, bytes_stored, took })
+        };
+        if self.was_left_within(name, path, bytes_read).await? {
+            return pushed(PushOutcome::LeftUnfinished, 0);
+        }
         let others = self.other_encodings().await?;
         if let Some(encoding) = self.find(name, &others).await? {
             let checksum = self.checksum(path, bytes_read).await?;
             compare_with_archived(&self.store, name, encoding, path, &checksum).await?;
-            return Ok(Pushed { outcome: PushOutcome::AlreadyThere, bytes_read, bytes_stored: 0 });
+            return pushed(PushOutcome::AlreadyThere, 0);
         }
         let sent = match bytes_read <= WHOLE_BYTES {
             true => self.send_whole(name, path, bytes_read).await?,
@@ -156,14 +196,12 @@ impl Pusher {
                     compare_with_archived(&self.store, name, encoding, path, &sent.checksum)
                         .await?;
                 }
-                let outcome = PushOutcome::Stored;
-                Ok(Pushed { outcome, bytes_read, bytes_stored: sent.bytes })
+                pushed(PushOutcome::Stored, sent.bytes)
             }
             PutOutcome::AlreadyExists => {
                 let encoding = self.options.compression.encoding();
                 compare_with_archived(&self.store, name, encoding, path, &sent.checksum).await?;
-                let outcome = PushOutcome::AlreadyThere;
-                Ok(Pushed { outcome, bytes_read, bytes_stored: sent.bytes })
+                pushed(PushOutcome::AlreadyThere, sent.bytes)
             }
         }
     }
@@ -222,6 +260,20 @@ impl Pusher {
             Ok(bytes)
         })
         .await
+    }
+
+    /// Whether it is a standby's part of a segment in which its timeline was left.
+    async fn was_left_within(&self, name: &WalFileName, path: &Path, bytes: u64) -> Result<bool> {
+        let Some(size) = SegmentSize::new(bytes) else { return Ok(false) };
+        let (file, path) = (name.clone(), path.to_owned());
+        let left = blocking("reading a WAL file", move || left_within(&file, &path, size)).await?;
+        if let Some(left) = left {
+            self.notices.log(format!(
+                "WAL segment \"{name}\" is not archived: timeline {} left it at LSN {}, and has the same up to there in a segment of its own",
+                left.newer, left.at
+            ));
+        }
+        Ok(left.is_some())
     }
 
     /// Under which encoding the archive has the file already, where that is
@@ -312,6 +364,7 @@ impl Pusher {
         let request = Upload {
             attributes: attributes(&checksum),
             part_size_bytes: PART_SIZE_BYTES,
+            note: or_cancelled(&self.cancel, self.open_uploads.note(&*self.store)).await?,
             ..Upload::create_only(key, self.cancel.clone())
         };
         let (path, before) = (path.to_owned(), checksum.clone());

@@ -54,6 +54,7 @@ fn options() -> PushOptions {
         look_first: false,
         uploads: 1,
         compressors: 1,
+        upload_note: None,
     }
 }
 
@@ -64,6 +65,8 @@ async fn fetch(store: Arc<dyn ObjectStore>, name: &WalFileName, destination: &Pa
         likely: KeyEnding::default(),
         segment_size: None,
         gap_patience: None,
+        is_final: true,
+        guard: None,
         notices: notice::channel().0,
         cancel: CancellationToken::new(),
     };

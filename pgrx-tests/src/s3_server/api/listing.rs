@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use s3s::dto::{
     CommonPrefix, ETag, EncodingType, ListMultipartUploadsInput, ListMultipartUploadsOutput,
-    ListObjectsV2Input, ListObjectsV2Output, MultipartUpload,
+    ListObjectsV2Input, ListObjectsV2Output, MultipartUpload, ObjectStorageClass,
 };
 use s3s::{S3Request, S3Result, s3_error};
 
@@ -50,6 +50,11 @@ pub(super) fn objects(
                 size: size(&object.body),
                 e_tag: Some(ETag::Strong(object.etag.clone())),
                 last_modified: Some(object.modified.into()),
+                storage_class: object
+                    .attributes
+                    .storage_class
+                    .as_ref()
+                    .map(|class| ObjectStorageClass::from(class.as_str().to_owned())),
                 ..s3s::dto::Object::default()
             }),
             Entry::CommonPrefix(prefix) => {

@@ -43,6 +43,12 @@ pub(super) fn get(
     let input = request.input;
     let object = shared.state().object(&input.bucket, &input.key)?.clone();
     check_read(&object, input.if_match.as_ref(), input.if_none_match.as_ref())?;
+    if object.is_archived() {
+        return Err(s3_error!(
+            InvalidObjectState,
+            "The operation is not valid for the object's storage class"
+        ));
+    }
     let whole = object.body.len() as u64;
     let (body, content_range) = match input.range {
         None => (object.body.clone(), None),

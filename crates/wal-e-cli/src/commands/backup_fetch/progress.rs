@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use wal_e_core::base_backup::{FetchProgress, Fetched};
+use wal_e_core::base_backup::{DamagedObject, FetchProgress, Fetched};
 
 use crate::interrupt::Failure;
 use crate::table::{percentage, size};
@@ -130,6 +130,8 @@ pub enum Event<'a> {
         message: String,
         detail: Option<&'a str>,
         hint: Option<&'a str>,
+        /// The objects of the backup that could not be used.
+        damaged: Vec<DamagedObject>,
     },
 }
 
@@ -144,17 +146,19 @@ impl<'a> Event<'a> {
         }
     }
 
-    pub fn of_failure(failure: &'a Failure) -> Self {
+    pub fn of_failure(failure: &'a Failure, damaged: Vec<DamagedObject>) -> Self {
         match failure {
             Failure::Error(error) => Event::Error {
                 message: error.message().to_owned(),
                 detail: error.detail(),
                 hint: error.hint(),
+                damaged,
             },
             Failure::Signal(signal) => Event::Error {
                 message: format!("ended by signal {}", signal.number()),
                 detail: None,
                 hint: None,
+                damaged,
             },
         }
     }
@@ -223,8 +227,8 @@ mod tests {
         );
         let error = Error::new(ErrorKind::Corrupt, "line\nbreak").with_hint("Hint.");
         assert_eq!(
-            Event::of_failure(&Failure::Error(error)).line(),
-            "{\"event\":\"error\",\"message\":\"line\\nbreak\",\"detail\":null,\"hint\":\"Hint.\"}\n"
+            Event::of_failure(&Failure::Error(error), Vec::new()).line(),
+            "{\"event\":\"error\",\"message\":\"line\\nbreak\",\"detail\":null,\"hint\":\"Hint.\",\"damaged\":[]}\n"
         );
     }
 }

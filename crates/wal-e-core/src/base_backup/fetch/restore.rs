@@ -1,6 +1,5 @@
 //! The tars of a backup onto disk, and what makes a cluster of them.
 
-use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,29 +7,24 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::damage::DamagedObject;
 use super::{FetchProgress, FetchRequest};
 use crate::base_backup::chain::{Chain, Level};
 use crate::base_backup::journal::{self, DoneTar, Journal};
 use crate::base_backup::recovery;
-use crate::base_backup::selection::Selection;
 use crate::base_backup::stored::{StoredBackup, Tar};
-use crate::base_backup::tablespaces::{self, TablespacePlaces};
-use crate::base_backup::unpack::{Sink, Unpacked, unpack};
-use crate::codec::named;
+use crate::base_backup::tablespaces::{self, CreatedPlaces, TablespacePlaces};
+use crate::base_backup::unpack::{Purpose, Sink, Unpacked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
 use crate::postgres::data_directory::{BACKUP_LABEL, CONTROL_FILE};
 use crate::store::ObjectStore;
-use crate::tasks::{blocking, joined, or_cancelled};
-use crate::transfer::{Counted, cancellable, download, download_ranges};
+use crate::tasks::{blocking, joined};
 
 /// Names of work, should it panic.
-const UNPACKING: &str = "unpacking a tar";
+pub(super) const UNPACKING: &str = "unpacking a tar";
 const SYNCING: &str = "syncing directories";
-
-/// What a broken backup is to be answered with.
-const ANOTHER: &str = "Restore another base backup; \"wal-e backup-list\" shows them.";
 
 /// Files and bytes of tars that are on disk since an earlier run.
 pub(super) fn on_disk(done: &[DoneTar]) -> Unpacked {
@@ -44,6 +38,8 @@ pub(super) struct Restore {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) sink: Arc<Sink>,
     pub(super) journal: Arc<Journal>,
+    /// Where the tablespaces go that recovery will create.
+    pub(super) created: CreatedPlaces,
     /// Whether a tar is on disk.
     pub(super) has_done: Arc<AtomicBool>,
     pub(super) concurrency: usize,
@@ -71,13 +67,25 @@ impl Restore {
         // What is small and tells most comes first.
         let tip = Arc::new(tip);
         for tar in tip.backup.own_tars() {
-            add(&mut all, &self.fetch_tar(&tip, tar).await?);
+            match self.fetch_tar(&tip, tar, Purpose::Restore).await? {
+                Some(unpacked) => add(&mut all, &unpacked),
+                None => tip.selection.lacks_a_tar(),
+            }
         }
         self.rewrite_tablespace_map(request)?;
+        let mut purpose = Purpose::Restore;
         for level in levels.into_iter().map(Arc::new).chain([Arc::clone(&tip)]) {
-            add(&mut all, &self.fetch_level(&level, &done).await?);
+            let (unpacked, is_whole) = self.fetch_level(&level, &done, purpose).await?;
+            add(&mut all, &unpacked);
+            if !is_whole {
+                // Newer backups change files of this one; what they have cannot stay.
+                purpose = Purpose::Look;
+            }
         }
-        self.complain_of_leftovers(&tip.selection);
+        self.complain_of_unlisted(&all);
+        if let Some(error) = self.progress.damage.report(&tip.backup.name) {
+            return Err(error);
+        }
         // A server without it would take pg_control's checkpoint for the place
         // where replay begins, and open a database that is not consistent.
         if !self.sink.target.data_directory().join(BACKUP_LABEL).exists() {
@@ -107,9 +115,10 @@ impl Restore {
             self.sink.deferred.required_settings(),
             &self.notices,
         )?;
-        if !tablespaces::in_place(data_directory)?.is_empty() {
+        if self.created.in_place || !tablespaces::in_place(data_directory)?.is_empty() {
             tablespaces::allow_in_place(data_directory)?;
         }
+        self.created.make(data_directory)?;
         self.sink.deferred.make_links(target, &self.notices)?;
         target.restrict()?;
         target.sync_directories()?;
@@ -129,8 +138,14 @@ impl Restore {
         tablespaces::rewrite_map(target.data_directory(), target.tablespaces(), in_place)
     }
 
-    /// The partitions of one backup, several at once.
-    async fn fetch_level(&self, level: &Arc<Level>, done: &[DoneTar]) -> Result<Unpacked> {
+    /// The partitions of one backup, several at once. Also returns whether all of its
+    /// files are on disk.
+    async fn fetch_level(
+        &self,
+        level: &Arc<Level>,
+        done: &[DoneTar],
+        purpose: Purpose,
+    ) -> Result<(Unpacked, bool)> {
         let slots = Arc::new(Semaphore::new(self.concurrency));
         let mut tasks = JoinSet::new();
         for tar in level.tars() {
@@ -149,15 +164,19 @@ impl Restore {
             let (level, tar) = (Arc::clone(level), tar.clone());
             tasks.spawn(async move {
                 let _slot = slots.acquire_owned().await.expect("the semaphore is never closed");
-                restore.fetch_partition(&level, &tar).await
+                restore.fetch_partition(&level, &tar, purpose).await
             });
         }
-        let mut all = Unpacked::default();
+        let (mut all, mut is_whole) = (Unpacked::default(), true);
         let mut failure = None;
         // All are awaited, so that nothing is written once the caller cleans up.
         while let Some(result) = tasks.join_next().await {
             match joined(UNPACKING, result) {
-                Ok(unpacked) => add(&mut all, &unpacked),
+                Ok(Some(unpacked)) => add(&mut all, &unpacked),
+                Ok(None) => {
+                    is_whole = false;
+                    level.selection.lacks_a_tar();
+                }
                 Err(error) => {
                     self.cancel.cancel();
                     failure.get_or_insert(error);
@@ -167,14 +186,34 @@ impl Restore {
         if let Some(error) = failure {
             return Err(error);
         }
-        match level.selection.missing() {
-            None => Ok(all),
-            Some(file) => Err(self.lacks(&level.backup, file)),
+        if let Some((number, file)) = level.selection.missing() {
+            is_whole = false;
+            self.lost(&level.backup, number, file);
         }
+        Ok((all, is_whole && purpose == Purpose::Restore))
     }
 
-    async fn fetch_partition(&self, level: &Arc<Level>, tar: &Tar) -> Result<Unpacked> {
-        let mut unpacked = self.fetch_tar(level, tar).await?;
+    /// Notes that the tars of a backup, which are all sound, lack files.
+    fn lost(&self, backup: &StoredBackup, number: usize, first: &str) {
+        let object = self.store.url(&layout::tar_partitions(&backup.name));
+        let cause = match number {
+            1 => format!("no tar in \"{object}\" has its file \"{first}\""),
+            _ => format!("no tar in \"{object}\" has {number} of its files, as \"{first}\""),
+        };
+        let cause = format!("base backup \"{}\" is incomplete: {cause}", backup.name);
+        let error = Error::new(ErrorKind::Corrupt, cause);
+        self.progress.damage.add(DamagedObject::new(object, None, &error));
+    }
+
+    async fn fetch_partition(
+        &self,
+        level: &Arc<Level>,
+        tar: &Tar,
+        purpose: Purpose,
+    ) -> Result<Option<Unpacked>> {
+        let Some(mut unpacked) = self.fetch_tar(level, tar, purpose).await? else {
+            return Ok(None);
+        };
         if let Some(members) = unpacked.members.take() {
             let note = DoneTar {
                 backup: level.backup.name.clone(),
@@ -186,59 +225,7 @@ impl Restore {
             blocking(SYNCING, move || journal.add(&note)).await?;
             self.has_done.store(true, Ordering::Relaxed);
         }
-        Ok(unpacked)
-    }
-
-    /// The bytes of a tar.
-    async fn open(&self, tar: &Tar) -> Result<Box<dyn Read + Send>> {
-        let key = &tar.object.key;
-        Ok(match self.store.gains_by_ranges() {
-            true => {
-                let store = Arc::clone(&self.store);
-                Box::new(download_ranges(store, key, self.cancel.clone()).await?)
-            }
-            false => {
-                let object = or_cancelled(&self.cancel, self.store.get(key, 0, None)).await?;
-                Box::new(download(cancellable(object, self.cancel.clone())))
-            }
-        })
-    }
-
-    async fn fetch_tar(&self, level: &Arc<Level>, tar: &Tar) -> Result<Unpacked> {
-        let url = self.store.url(tar.object.key.as_str());
-        let progress = Arc::clone(&self.progress);
-        let reader = Counted::new(self.open(tar).await?, move |bytes| {
-            progress.bytes_fetched.fetch_add(bytes, Ordering::Relaxed);
-        });
-        let is_control = level.backup.control.as_ref().is_some_and(|own| own.object == tar.object);
-        let (sink, level, encoding) = (Arc::clone(&self.sink), Arc::clone(level), tar.encoding);
-        let name = url.clone();
-        let unpacked = blocking(UNPACKING, move || {
-            unpack(reader, encoding, &sink, &level.selection, is_control).map_err(|error| {
-                match error.kind() {
-                    ErrorKind::Corrupt => Error::new(
-                        ErrorKind::Corrupt,
-                        format!("object \"{name}\" is damaged: {}", error.message()),
-                    )
-                    .with_hint(error.hint().unwrap_or(ANOTHER)),
-                    _ => named(&name, error),
-                }
-            })
-        })
-        .await?;
-        if unpacked.links > 0 {
-            self.notices.warning(format!(
-                "{} symbolic links in object \"{url}\" are left out: WAL-G does not store where they lead",
-                unpacked.links
-            ));
-        }
-        if let Some(fifo) = &unpacked.fifo {
-            self.notices.warning(format!(
-                "named pipes in object \"{url}\" are left out: the first is \"{}\"",
-                fifo.display()
-            ));
-        }
-        Ok(unpacked)
+        Ok(Some(unpacked))
     }
 
     fn lacks(&self, backup: &StoredBackup, file: &str) -> Error {
@@ -250,13 +237,14 @@ impl Restore {
                 "base backup \"{name}\" is incomplete: no tar in \"{url}\" has its file \"{file}\""
             ),
         )
-        .with_hint(ANOTHER)
+        .with_hint("Restore another base backup; \"wal-e backup-list\" shows them.")
     }
 
-    fn complain_of_leftovers(&self, selection: &Selection) {
-        if let Some((number, name)) = selection.leftovers() {
+    fn complain_of_unlisted(&self, all: &Unpacked) {
+        if let Some(name) = &all.first_unlisted {
             self.notices.warning(format!(
-                "{number} files of the tars are left out, as the backup does not list them: the first is \"{name}\""
+                "{} files of the tars are left out, as the backup does not list them: the first is \"{name}\"",
+                all.unlisted
             ));
         }
     }
@@ -265,4 +253,8 @@ impl Restore {
 fn add(all: &mut Unpacked, more: &Unpacked) {
     all.files += more.files;
     all.bytes += more.bytes;
+    all.unlisted += more.unlisted;
+    if all.first_unlisted.is_none() {
+        all.first_unlisted.clone_from(&more.first_unlisted);
+    }
 }

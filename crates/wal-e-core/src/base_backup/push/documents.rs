@@ -42,6 +42,7 @@ impl BackupPush {
         write: impl FnOnce(&mut io::BufWriter<&mut PartWriter>) -> io::Result<()> + Send + 'static,
     ) -> Result<()> {
         let request = Upload::create_only(key.clone(), self.cancel.clone());
+        let request = request.noted_in(self.note.clone());
         let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
             let mut buffered = io::BufWriter::new(writer);
             write(&mut buffered)

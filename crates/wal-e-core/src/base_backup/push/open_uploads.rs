@@ -1,17 +1,38 @@
 //! Uploads in parts that nobody goes on with: those of backups that were killed, and
 //! what this one may have left open itself.
+//!
+//! A backup keeps an [`UploadNote`] in the data directory while it runs. The next one
+//! ends each upload in it by its number. Beyond those there may be some that began and
+//! whose answer was lost: only the store knows them, and is asked for what is open below
+//! the backup's name, where it lets these credentials list it.
 
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::unfinished::Note;
+use time::OffsetDateTime;
+
 use super::{BackupPush, BackupStart};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
-use crate::store::ObjectStore;
+use crate::postgres::data_directory::UNFINISHED_BACKUP;
+use crate::postgres::{LOCK_FILE, ServerStart};
+use crate::store::{ListRequest, ObjectStore, list_all};
+use crate::transfer::{Open, Origin, UploadNote};
 
 /// How long a backup that is complete looks for uploads that it left open.
 const CLEAN_UP_TIME: Duration = Duration::from_secs(30);
+
+/// Who takes a base backup. Of each kind one runs at a time in a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taker {
+    /// The extension's background worker.
+    Server,
+    /// The program `wal-e`.
+    Program,
+}
 
 /// Notes that the backup `name` runs, after ending the uploads of those that were
 /// killed. `None` when no note can be kept.
@@ -23,7 +44,12 @@ pub(super) async fn claim(
     start: &BackupStart,
     name: &str,
     notices: &Notices,
-) -> Result<Option<Note>> {
+) -> Result<Option<Arc<UploadNote>>> {
+    let taker = match start.taker {
+        Taker::Server => "server",
+        Taker::Program => "program",
+    };
+    let path = start.data_directory.join(format!("{UNFINISHED_BACKUP}.{taker}"));
     // A role that may only read the cluster can back it up all the same, and a disk that
     // is full wants a backup more than others.
     let unable = |error: &Error| {
@@ -31,39 +57,98 @@ pub(super) async fn claim(
             "{error}; should this backup be killed, the next one does not clean up after it"
         ));
     };
-    let mut note = match Note::claim(start.taker, &start.data_directory) {
-        Ok(note) => note,
-        Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull) => {
+    let server = running_server(&start.data_directory);
+    let note = match UploadNote::claim(&path, server) {
+        Ok(Some(note)) => note,
+        Ok(None) => return Err(another_runs(&path)),
+        Err(error) => {
             unable(&error);
             return Ok(None);
         }
-        Err(error) => return Err(error),
     };
-    let mut backups = abort_unfinished(store, note.unfinished(), notices).await;
-    backups.push(name.to_owned());
-    if let Err(error) = note.write(&backups) {
+    end_left(store, &note, server, notices).await;
+    if let Err(error) = note.add(Open::Below(layout::backup_directory(name))) {
         unable(&error);
     }
     // Its lock keeps other backups away, whatever it says.
-    Ok(Some(note))
+    Ok(Some(Arc::new(note)))
 }
 
-/// Ends the uploads of backups that were killed; returns those where it failed.
-async fn abort_unfinished(
+fn another_runs(note: &Path) -> Error {
+    Error::new(ErrorKind::Conflict, "another base backup of this server is running")
+        .with_detail(format!("It holds a lock on \"{}\".", note.display()))
+}
+
+fn running_server(data_directory: &Path) -> Option<ServerStart> {
+    let lock_file = fs::read_to_string(data_directory.join(LOCK_FILE)).ok()?;
+    ServerStart::parse(&lock_file)
+}
+
+/// Ends the uploads of backups that were killed. Those where it failed stay in the note.
+async fn end_left(
     store: &dyn ObjectStore,
-    backups: Vec<String>,
+    note: &UploadNote,
+    server: Option<ServerStart>,
     notices: &Notices,
-) -> Vec<String> {
-    let mut left = Vec::new();
-    for backup in backups {
-        if let Err(error) = store.abort_uploads(&layout::backup_directory(&backup)).await {
-            notices.warning(format!(
-                "unfinished uploads of base backup \"{backup}\" may be left: {error}"
-            ));
-            left.push(backup);
+) {
+    let Some((origin, left)) = note.left() else { return };
+    for open in left {
+        let ended = async {
+            if *origin == Origin::SameFile
+                && let Some(server) = server
+                && has_gone_on(store, open, server.started).await?
+            {
+                return Ok(());
+            }
+            end(store, open).await
+        };
+        match ended.await {
+            Ok(()) => note.remove(open),
+            // It would be refused the next time, too; what is known by its number is ended.
+            Err(error) if is_refused_listing(open, &error) => note.remove(open),
+            Err(error) => {
+                notices.warning(format!(
+                    "uploads of a base backup that was killed may be left: {error}"
+                ));
+                // The others would take as long to fail.
+                if error.is_transient() {
+                    return;
+                }
+            }
         }
     }
-    left
+}
+
+async fn end(store: &dyn ObjectStore, open: &Open) -> Result<()> {
+    match open {
+        Open::Upload { key, id } => store.abort_upload(key, id).await,
+        Open::Below(directory) => store.abort_uploads(directory).await,
+    }
+}
+
+fn is_refused_listing(open: &Open, error: &Error) -> bool {
+    matches!(open, Open::Below(_)) && error.kind() == ErrorKind::Denied
+}
+
+/// Whether the backup that an upload belongs to has stored something since this server
+/// started: then the server is a copy of the one whose backup runs, on a copy of the whole
+/// file system. An original that has stored nothing since loses the upload, and with
+/// it the backup.
+async fn has_gone_on(
+    store: &dyn ObjectStore,
+    open: &Open,
+    server_start: OffsetDateTime,
+) -> Result<bool> {
+    let directory = match open {
+        Open::Below(directory) => Some(directory.clone()),
+        Open::Upload { key, .. } => layout::backup_directory_of(key),
+    };
+    let Some(directory) = directory else { return Ok(false) };
+    let request = ListRequest { prefix: directory, ..ListRequest::default() };
+    let objects = list_all(store, &request).await?;
+    // It is known to the second.
+    let started = server_start + Duration::from_secs(1);
+    Ok(objects.iter().any(|object| object.last_modified > started))
 }
 
 impl BackupPush {
@@ -71,16 +156,19 @@ impl BackupPush {
     /// It stays there when the store could not be asked in time.
     pub(super) async fn end_own_uploads(&mut self) {
         // An upload that began and whose answer was lost is known to the store only.
-        let own = layout::backup_directory(&self.name);
-        let cleaned = tokio::time::timeout(CLEAN_UP_TIME, self.store.abort_uploads(&own)).await;
-        if let (Some(mut note), Ok(Ok(()))) = (self.note.take(), cleaned) {
-            let left: Vec<String> =
-                note.unfinished().into_iter().filter(|backup| *backup != self.name).collect();
-            if left.is_empty() {
-                note.remove();
-            } else if let Err(error) = note.write(&left) {
-                self.notices.log(format!("the note of unfinished base backups stays: {error}"));
+        let own = Open::Below(layout::backup_directory(&self.name));
+        let cleaned = tokio::time::timeout(CLEAN_UP_TIME, end(&*self.store, &own)).await;
+        let Some(note) = self.note.take() else { return };
+        match cleaned {
+            Ok(Ok(())) => note.remove(&own),
+            Ok(Err(error)) if is_refused_listing(&own, &error) => {
+                note.remove(&own);
+                self.notices.log(format!(
+                    "{error}; should the answer to the begin of an upload in parts be lost, the upload stays until the bucket's rules for its life end it"
+                ));
             }
+            Ok(Err(_)) | Err(_) => {}
         }
+        note.close();
     }
 }

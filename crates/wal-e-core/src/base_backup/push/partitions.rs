@@ -17,12 +17,14 @@ use crate::layout;
 use crate::rate_limit::RateLimit;
 use crate::store::ObjectStore;
 use crate::tasks::joined;
-use crate::transfer::{Upload, upload};
+use crate::transfer::{Upload, UploadNote, upload};
 
 impl BackupPush {
-    /// Uploads the directories, in the first partition, and the files.
+    /// Uploads the directories, in the first partition, and the files. The
+    /// partitions are numbered from `first`.
     pub(super) async fn push_partitions(
         &mut self,
+        first: usize,
         directories: Vec<Entry>,
         partitions: Vec<Vec<Entry>>,
     ) -> Result<()> {
@@ -38,16 +40,16 @@ impl BackupPush {
         let mut tasks = JoinSet::new();
         let mut directories = Some(directories);
         for (index, files) in partitions.into_iter().enumerate() {
-            let number = u32::try_from(index + 1).expect("fewer partitions than files");
+            let number = u32::try_from(first + index).expect("fewer partitions than files");
             let (store, source) = (Arc::clone(&self.store), Arc::clone(&source));
             let (slots, backup) = (Arc::clone(&slots), self.name.clone());
             let data_directory = self.start.data_directory.clone();
             // The directories come first of all.
             let directories = directories.take().unwrap_or_default();
-            let compression = self.options.compression;
+            let (compression, note) = (self.options.compression, self.note.clone());
             tasks.spawn(async move {
                 let _slot = slots.acquire_owned().await.expect("the semaphore is never closed");
-                let plan = PartitionPlan { number, compression, directories, files };
+                let plan = PartitionPlan { number, compression, note, directories, files };
                 push_partition(store, &backup, data_directory, plan, source).await
             });
         }
@@ -72,6 +74,7 @@ impl BackupPush {
 struct PartitionPlan {
     number: u32,
     compression: Compression,
+    note: Option<Arc<UploadNote>>,
     directories: Vec<Entry>,
     files: Vec<Entry>,
 }
@@ -83,11 +86,12 @@ async fn push_partition(
     plan: PartitionPlan,
     source: Arc<Source>,
 ) -> Result<StoredTar> {
-    let PartitionPlan { number, compression, directories, files } = plan;
+    let PartitionPlan { number, compression, note, directories, files } = plan;
     let file_name = layout::partition_file_name(number, compression.encoding());
     let key = layout::tar_partition(backup, &file_name);
     let size = files.iter().map(|file| file.size_bytes).sum();
-    let request = Upload::create_only(key.clone(), source.cancel.clone()).sized_for(size);
+    let request = Upload::create_only(key.clone(), source.cancel.clone());
+    let request = request.sized_for(size).noted_in(note);
     let uploaded = upload(Arc::clone(&store), request, move |writer| {
         let mut found = Vec::with_capacity(files.len());
         write_tar(writer, compression, |tar| {

@@ -1,6 +1,8 @@
 //! The tars that hold one or two files: `pg_control`, and label with tablespace map.
 
-use std::fs;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use super::stored_tar::{StoredTar, write_tar};
 use super::{BackupPush, stored};
 use crate::error::{Error, Result};
 use crate::layout;
-use crate::postgres::data_directory::{BACKUP_LABEL, CONTROL_FILE, TABLESPACE_MAP};
+use crate::postgres::data_directory::{BACKUP_LABEL, CONTROL_FILE, TABLESPACE_MAP, file_mode};
 use crate::postgres::{ControlFile, ManifestFile};
 use crate::sentinel::{self, FileMetadata};
 use crate::transfer::{Upload, upload};
@@ -69,10 +71,12 @@ impl BackupPush {
         let key = layout::tar_partition(&self.name, &file_name);
         let compression = self.options.compression;
         let request = Upload::create_only(key.clone(), self.cancel.clone());
+        let request = request.noted_in(self.note.clone());
+        let mode = file_mode(stat(&self.start.data_directory)?.permissions().mode());
         let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
             write_tar(writer, compression, |tar| {
                 for SmallFile { name, modified, content, .. } in &files {
-                    tar.content(name, 0o600, modified.unix_timestamp(), content)?;
+                    tar.content(name, mode, modified.unix_timestamp(), content)?;
                 }
                 Ok(())
             })?;
@@ -116,9 +120,10 @@ impl BackupPush {
     }
 
     fn modified(&self, path: &str) -> Result<OffsetDateTime> {
-        let path = self.start.data_directory.join(path);
-        let metadata =
-            fs::metadata(&path).map_err(|error| Error::file("stat file", &path, &error))?;
-        Ok(time_of(&metadata))
+        stat(&self.start.data_directory.join(path)).map(|metadata| time_of(&metadata))
     }
+}
+
+fn stat(path: &Path) -> Result<Metadata> {
+    fs::metadata(path).map_err(|error| Error::file("stat file", path, &error))
 }

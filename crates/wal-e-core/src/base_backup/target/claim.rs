@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::Target;
+use super::{Target, WAL};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
@@ -17,14 +17,15 @@ impl Target {
         for (index, root) in roots.iter().enumerate() {
             if roots[..index].iter().any(|other| root.starts_with(other) || other.starts_with(root))
             {
-                return Err(Error::new(
-                    ErrorKind::Config,
-                    format!(
-                        "tablespace directory \"{}\" overlaps another directory of the restore",
-                        root.display()
-                    ),
-                )
-                .with_hint(
+                let what = match self.wal_directory.as_ref() == Some(root) {
+                    true => "WAL directory",
+                    false => "tablespace directory",
+                };
+                let message = format!(
+                    "{what} \"{}\" overlaps another directory of the restore",
+                    root.display()
+                );
+                return Err(Error::new(ErrorKind::Config, message).with_hint(
                     "Give each tablespace a directory of its own with --tablespace-mapping, or by its OID with --restore-spec.",
                 ));
             }
@@ -65,21 +66,30 @@ impl Target {
             Ok(_) if check_empty(directory)? => Ok(()),
             Ok(_) => Err(self.not_empty(directory)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Some(parent) = directory.parent()
-                    && !parent.as_os_str().is_empty()
-                    && !parent.exists()
-                {
-                    self.make_root(parent)?;
-                }
-                fs::DirBuilder::new()
-                    .mode(0o700)
-                    .create(directory)
-                    .map_err(|error| Error::file("create directory", directory, &error))?;
-                self.made.push(directory.to_owned());
-                Ok(())
+                self.make_parents(directory)?;
+                self.make(directory, 0o700)
             }
             Err(error) => Err(Error::file("read directory", directory, &error)),
         }
+    }
+
+    /// Makes the missing parents as `mkdir -p` does: whoever restores as root gives only
+    /// the data directory to the server's user, who has to get there.
+    fn make_parents(&mut self, directory: &Path) -> Result<()> {
+        let Some(parent) = directory.parent().filter(|parent| !parent.exists()) else {
+            return Ok(());
+        };
+        self.make_parents(parent)?;
+        self.make(parent, 0o755)
+    }
+
+    fn make(&mut self, directory: &Path, mode: u32) -> Result<()> {
+        fs::DirBuilder::new()
+            .mode(mode)
+            .create(directory)
+            .map_err(|error| Error::file("create directory", directory, &error))?;
+        self.made.push(directory.to_owned());
+        Ok(())
     }
 
     fn not_empty(&self, directory: &Path) -> Error {
@@ -92,6 +102,11 @@ impl Target {
                 "Name a new or an empty directory, or remove what is in it. A tablespace goes elsewhere with --tablespace-mapping=OLD=NEW.",
             );
         }
+        if self.wal_directory.as_deref() == Some(directory) {
+            return error.with_detail("It holds the WAL directory of a restore that was interrupted.").with_hint(
+                "If the restore's data directory is still there, go on with it by the same command and --resume; if not, remove what is in the directory.",
+            );
+        }
         if directory == self.data_directory {
             return error.with_detail("It holds a restore that was interrupted.").with_hint(
                 "Go on with it by the same command and --resume, or remove what is in the directory.",
@@ -102,8 +117,11 @@ impl Target {
         )
     }
 
-    /// Makes the links of the tablespaces.
+    /// Makes the links of the tablespaces and of the WAL.
     pub(super) fn make_links(&self) -> Result<()> {
+        if let Some(place) = &self.wal_directory {
+            self.make_link(&self.data_directory.join(WAL), place)?;
+        }
         if self.tablespaces.is_empty() {
             return Ok(());
         }
@@ -113,13 +131,16 @@ impl Target {
             result => result.map_err(|error| Error::file("create directory", &links, &error))?,
         }
         for (oid, place) in &self.tablespaces {
-            let link = links.join(oid.to_string());
-            if self.is_resumed && fs::read_link(&link).is_ok_and(|found| found == *place) {
-                continue;
-            }
-            symlink(place, &link).map_err(|error| Error::file("create link", &link, &error))?;
+            self.make_link(&links.join(oid.to_string()), place)?;
         }
         Ok(())
+    }
+
+    fn make_link(&self, link: &Path, place: &Path) -> Result<()> {
+        if self.is_resumed && fs::read_link(link).is_ok_and(|found| found == place) {
+            return Ok(());
+        }
+        symlink(place, link).map_err(|error| Error::file("create link", link, &error))
     }
 
     /// Removes what `prepare` made, and only that: a directory with something in
@@ -129,7 +150,10 @@ impl Target {
             return;
         }
         let links = self.data_directory.join("pg_tblspc");
-        if self.locks.len() == 1 + self.tablespaces.len() {
+        if self.locks.len() == self.roots().count() {
+            if self.wal_directory.is_some() {
+                let _ = fs::remove_file(self.data_directory.join(WAL));
+            }
             for oid in self.tablespaces.keys() {
                 let _ = fs::remove_file(links.join(oid.to_string()));
             }

@@ -7,9 +7,18 @@ use std::path::{Path, PathBuf};
 
 use super::{Target, unreadable};
 use crate::error::{Error, Result};
+use crate::postgres::configuration::AUTO_FILE;
+use crate::postgres::data_directory::{
+    self, BACKUP_LABEL, BACKUP_MANIFEST, RECOVERY_SIGNAL, STANDBY_SIGNAL, TABLESPACE_MAP,
+};
+
+/// What a restore writes, or changes, itself.
+const OWN_FILES: [&str; 6] =
+    [AUTO_FILE, BACKUP_LABEL, BACKUP_MANIFEST, RECOVERY_SIGNAL, STANDBY_SIGNAL, TABLESPACE_MAP];
 
 impl Target {
-    /// Gives the directories the permissions without which the server does not start.
+    /// Gives the directories the permissions without which the server does not start, and
+    /// what the restore wrote itself those that a server would have given it.
     pub(in crate::base_backup) fn restrict(&self) -> Result<()> {
         for root in self.roots() {
             let failed = |error| Error::file("set permissions of directory", root, &error);
@@ -19,7 +28,22 @@ impl Target {
                 fs::set_permissions(root, fs::Permissions::from_mode(allowed)).map_err(failed)?;
             }
         }
+        let mode = self.file_mode()?;
+        for path in OWN_FILES.map(|name| self.data_directory.join(name)) {
+            if path.symlink_metadata().is_ok_and(|found| found.is_file()) {
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+                    .map_err(|error| Error::file("set permissions of file", &path, &error))?;
+            }
+        }
         Ok(())
+    }
+
+    /// The permissions of a file that a server makes in the data directory.
+    pub(in crate::base_backup) fn file_mode(&self) -> Result<u32> {
+        let directory = &self.data_directory;
+        let found = fs::metadata(directory);
+        let found = found.map_err(|error| Error::file("stat file", directory, &error))?;
+        Ok(data_directory::file_mode(found.permissions().mode()))
     }
 
     /// Flushes all directories, so that every file's name is on disk.

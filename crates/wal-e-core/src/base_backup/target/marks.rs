@@ -1,5 +1,5 @@
-//! The marks that tie the tablespaces' directories to a restore: by its path alone, one
-//! could be that of a cluster which was made there since.
+//! The marks that tie the directories outside of the data directory to a restore: by its
+//! path alone, one could be that of a cluster which was made there since.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
 impl Target {
-    /// Says in each tablespace's directory which restore it belongs to.
+    /// Says in each directory outside of the data directory which restore it belongs to.
     pub(super) fn make_marks(&self) -> Result<()> {
         for path in self.marks() {
             fs::write(&path, self.data_directory.as_os_str().as_encoded_bytes())
@@ -20,12 +20,13 @@ impl Target {
         Ok(())
     }
 
-    /// Checks that the tablespaces' directories still belong to this restore.
+    /// Checks that the directories outside of the data directory still belong to this
+    /// restore.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when one does not.
     pub(in crate::base_backup) fn check_marks(&self) -> Result<()> {
-        for (path, directory) in self.marks().zip(self.tablespaces.values()) {
+        for (path, directory) in self.marks().zip(self.outside()) {
             match fs::read(&path) {
                 Ok(mark) if mark == self.data_directory.as_os_str().as_encoded_bytes() => {}
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -35,7 +36,7 @@ impl Target {
                     return Err(Error::new(
                         ErrorKind::Config,
                         format!(
-                            "tablespace directory \"{}\" no longer belongs to the restore that was interrupted",
+                            "directory \"{}\" no longer belongs to the restore that was interrupted",
                             directory.display()
                         ),
                     )
@@ -62,6 +63,6 @@ impl Target {
     }
 
     fn marks(&self) -> impl Iterator<Item = PathBuf> {
-        self.tablespaces.values().map(|place| place.join(UNFINISHED_RESTORE))
+        self.outside().map(|place| place.join(UNFINISHED_RESTORE))
     }
 }

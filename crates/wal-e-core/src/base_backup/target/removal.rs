@@ -4,13 +4,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Target, unreadable};
+use super::{Target, WAL, unreadable};
 use crate::error::{Error, Result};
 use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
 
 impl Target {
     /// Removes every file and link but those that `keep` names, by their paths
-    /// below the data directory. Directories and the links of the tablespaces stay.
+    /// below the data directory. Directories stay, and so do the restore's own links.
     ///
     /// # Errors
     /// [`ErrorKind::Io`]; what was removed until then is gone.
@@ -25,16 +25,9 @@ impl Target {
                 let path = entry.path();
                 let inside = path.strip_prefix(&root).unwrap_or(path);
                 let relative = beginning.join(inside);
-                let is_own_link = || {
-                    let mut oid = relative.strip_prefix("pg_tblspc").ok()?.to_str()?.parse().ok();
-                    oid.take().filter(|oid: &u32| self.tablespaces.contains_key(oid))
-                };
+                let is_own_link = self.link_places().any(|(link, _)| link == relative);
                 let is_mark = inside == Path::new(UNFINISHED_RESTORE);
-                if entry.file_type().is_dir()
-                    || is_mark
-                    || keep(&relative)
-                    || is_own_link().is_some()
-                {
+                if entry.file_type().is_dir() || is_mark || keep(&relative) || is_own_link {
                     continue;
                 }
                 fs::remove_file(path).map_err(|error| Error::file("remove file", path, &error))?;
@@ -45,11 +38,17 @@ impl Target {
 
     /// The roots, each with the path below the data directory that it stands for.
     fn beginnings(&self) -> Vec<(PathBuf, PathBuf)> {
+        let linked = self.link_places().map(|(link, place)| (link, place.to_owned()));
+        std::iter::once((PathBuf::new(), self.data_directory.clone())).chain(linked).collect()
+    }
+
+    /// The links in the data directory, and where they lead.
+    fn link_places(&self) -> impl Iterator<Item = (PathBuf, &Path)> {
         let tablespaces = self
             .tablespaces
             .iter()
-            .map(|(oid, place)| (Path::new("pg_tblspc").join(oid.to_string()), place.clone()));
-        std::iter::once((PathBuf::new(), self.data_directory.clone())).chain(tablespaces).collect()
+            .map(|(oid, place)| (Path::new("pg_tblspc").join(oid.to_string()), place.as_path()));
+        tablespaces.chain(self.wal_directory.iter().map(|place| (WAL.into(), place.as_path())))
     }
 
     /// Removes everything that the restore wrote, and an interrupted one before

@@ -13,7 +13,7 @@ fn one(place: &Path) -> BTreeMap<u32, PathBuf> {
 fn members_go_where_they_belong() {
     let dir = tempfile::tempdir().unwrap();
     let (data, space) = (dir.path().join("new/data"), dir.path().join("space"));
-    let target = Target::prepare(&data, one(&space), false).unwrap();
+    let target = Target::prepare(&data, one(&space), None, false).unwrap();
     for (member, place) in [
         ("", data.clone()),
         ("base/1/2", data.join("base/1/2")),
@@ -37,7 +37,7 @@ fn a_directory_that_holds_something_is_refused_and_left_alone() {
     fs::write(space.join("precious"), b"x").unwrap();
     let data = dir.path().join("data");
     for resume in [false, true] {
-        let error = Target::prepare(&data, one(&space), resume).unwrap_err();
+        let error = Target::prepare(&data, one(&space), None, resume).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.message().contains("not empty"));
         assert!(space.join("precious").exists());
@@ -49,23 +49,39 @@ fn a_directory_that_holds_something_is_refused_and_left_alone() {
 fn two_restores_never_share_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let first = Target::prepare(&data, BTreeMap::new(), false).unwrap();
-    let error = Target::prepare(&data, BTreeMap::new(), false).unwrap_err();
+    let first = Target::prepare(&data, BTreeMap::new(), None, false).unwrap();
+    let error = Target::prepare(&data, BTreeMap::new(), None, false).unwrap_err();
     assert!(error.message().contains("another restore"), "{error}");
     fs::write(data.join(UNFINISHED_RESTORE), "").unwrap();
-    let error = Target::prepare(&data, BTreeMap::new(), true).unwrap_err();
+    let error = Target::prepare(&data, BTreeMap::new(), None, true).unwrap_err();
     assert!(error.message().contains("another restore"), "{error}");
     assert!(data.exists(), "the first restore's directory stays");
     drop(first);
-    let error = Target::prepare(&data, BTreeMap::new(), false).unwrap_err();
+    let error = Target::prepare(&data, BTreeMap::new(), None, false).unwrap_err();
     assert!(error.hint().unwrap().contains("--resume"), "{error}");
-    assert!(Target::prepare(&data, BTreeMap::new(), true).unwrap().is_resumed());
+    assert!(Target::prepare(&data, BTreeMap::new(), None, true).unwrap().is_resumed());
+}
+
+#[test]
+fn parents_are_made_for_all_and_the_directory_for_its_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("lib/postgresql/15/main");
+    let _target = Target::prepare(&data, BTreeMap::new(), None, false).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    let parents = data.ancestors().skip(1).take(3);
+    let modes: Vec<u32> = parents.map(mode).collect();
+    // What is left of 0755 under the umask.
+    assert!(modes.iter().all(|mode| mode & 0o700 == 0o700), "{modes:?}");
+    let plain = dir.path().join("plain");
+    fs::DirBuilder::new().mode(0o755).create(&plain).unwrap();
+    assert_eq!(modes, [mode(&plain); 3]);
 }
 
 #[test]
 fn nothing_is_made_through_a_link() {
     let dir = tempfile::tempdir().unwrap();
-    let target = Target::prepare(&dir.path().join("data"), BTreeMap::new(), false).unwrap();
+    let target = Target::prepare(&dir.path().join("data"), BTreeMap::new(), None, false).unwrap();
     let data = target.data_directory();
     symlink(dir.path(), data.join("link")).unwrap();
     fs::write(data.join("file"), "").unwrap();
@@ -82,7 +98,7 @@ fn nothing_is_made_through_a_link() {
 fn files_of_an_interrupted_restore_are_removed_but_for_the_sound_ones() {
     let dir = tempfile::tempdir().unwrap();
     let space = dir.path().join("space");
-    let target = Target::prepare(&dir.path().join("data"), one(&space), false).unwrap();
+    let target = Target::prepare(&dir.path().join("data"), one(&space), None, false).unwrap();
     let data = target.data_directory();
     fs::create_dir_all(data.join("base/1")).unwrap();
     for file in ["base/1/kept", "base/1/gone", "pg_tblspc/16385"] {
@@ -104,7 +120,7 @@ fn a_tablespace_says_which_restore_it_belongs_to() {
     let dir = tempfile::tempdir().unwrap();
     let space = dir.path().join("space");
     let places = BTreeMap::from([(16384, space.clone())]);
-    let target = Target::prepare(&dir.path().join("data"), places, false).unwrap();
+    let target = Target::prepare(&dir.path().join("data"), places, None, false).unwrap();
     let mark = space.join(UNFINISHED_RESTORE);
     target.check_marks().unwrap();
     // Of another restore; of a cluster that lives there now.

@@ -52,12 +52,13 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let target = Target::prepare(&dir.path().join("data"), BTreeMap::new(), false).unwrap();
+        let target =
+            Target::prepare(&dir.path().join("data"), BTreeMap::new(), None, false).unwrap();
         let sink = Sink {
             target,
             deferred: Deferred::default(),
             manifest: None,
-            budget: Budget::new(Some(0), 0),
+            budget: Budget::new(Some(0)),
             syncing: SyncPool::start().unwrap(),
             keeps_links: false,
         };
@@ -65,7 +66,23 @@ impl Fixture {
     }
 
     fn unpack(&self, object: &[u8]) -> Result<Unpacked> {
-        unpack(object, Encoding::Lz4, &self.sink, &Selection::everything(), false)
+        self.unpack_selected(object, &Selection::everything(), false)
+    }
+
+    /// Damage is told with the member that has it.
+    fn unpack_selected(
+        &self,
+        object: &[u8],
+        selection: &Selection,
+        is_control: bool,
+    ) -> Result<Unpacked> {
+        let purpose = Purpose::Restore;
+        unpack(object, Encoding::Lz4, &self.sink, selection, is_control, purpose).map_err(
+            |broken| {
+                let member = broken.member.unwrap_or_default();
+                Error::new(broken.error.kind(), format!("in \"{member}\": {}", broken.error))
+            },
+        )
     }
 
     fn place(&self, path: &str) -> PathBuf {
@@ -238,7 +255,7 @@ fn the_control_file_is_kept_back_and_the_one_of_its_own_tar_counts() {
         let fixture = Fixture::new();
         let unpack = |content: &[u8], is_control: bool| {
             let everything = Selection::everything();
-            unpack(&object(content)[..], Encoding::Lz4, &fixture.sink, &everything, is_control)
+            fixture.unpack_selected(&object(content), &everything, is_control)
         };
         unpack(if own_first { b"own" } else { b"copy" }, own_first).unwrap();
         unpack(if own_first { b"copy" } else { b"own" }, !own_first).unwrap();
@@ -263,10 +280,10 @@ fn only_what_is_listed_is_taken() {
         add(builder, "base/1/3", FILE, b"stale");
         add(builder, "backup_label", FILE, b"label");
     });
-    unpack(&object[..], Encoding::Lz4, &fixture.sink, &selection, false).unwrap();
+    let unpacked = fixture.unpack_selected(&object, &selection, false).unwrap();
     assert!(!fixture.place("base/1/3").exists());
     assert_eq!(fixture.read("backup_label"), "label");
-    assert_eq!(selection.leftovers(), Some((1, "base/1/3".to_owned())));
+    assert_eq!((unpacked.unlisted, unpacked.first_unlisted.as_deref()), (1, Some("base/1/3")));
     assert_eq!(selection.missing(), None);
 }
 
@@ -284,7 +301,7 @@ fn pages_need_a_file_that_they_belong_to() {
     let object = tar(|builder| add(builder, "/base/1/2", FILE, &increment));
     let apply = || {
         let selection = Selection::of_tip(&list, true).unwrap();
-        unpack(&object[..], Encoding::Lz4, &fixture.sink, &selection, false)
+        fixture.unpack_selected(&object, &selection, false)
     };
     assert!(apply().unwrap_err().message().contains("no older backup"));
     let other = fixture.dir.path().join("other");
@@ -330,8 +347,74 @@ fn more_than_the_backup_says_is_refused() {
     let error = fixture.unpack(&compress(header.as_bytes())).unwrap_err();
     assert!(error.message().contains("much larger"), "{error}");
     assert!(!fixture.place("a").exists());
-    let generous = Budget::new(Some(8 << 30), 1);
+    let generous = Budget::new(Some(8 << 30));
     assert!(generous.take(10 << 30).is_ok() && generous.take(1 << 30).is_err());
-    let silent = Budget::new(None, 1 << 20);
-    assert!(silent.take(1 << 30).is_ok() && silent.take(1 << 30).is_err());
+    let silent = Budget::new(None);
+    assert!(silent.take(1 << 50).is_ok());
+}
+
+/// Everything that a tar can hold, so that it can be unpacked again, and damage at its end.
+#[test]
+fn nothing_of_a_damaged_tar_stays_and_it_can_be_unpacked_once_more() {
+    let mut fixture = Fixture::new();
+    fixture.sink.keeps_links = true;
+    fixture.sink.budget = Budget::new(Some(0));
+    let mut list = FilesMetadata::default();
+    list.files.insert("/base/1/2".to_owned(), FileMetadata::default());
+    let pages = FileMetadata { is_incremented: true, ..FileMetadata::default() };
+    list.files.insert("/base/1/3".to_owned(), pages);
+    let selection = Selection::of_tip(&list, true).unwrap();
+    fs::create_dir_all(fixture.place("base/1")).unwrap();
+    let old = vec![1; 3 * 8192];
+    fs::write(fixture.place("base/1/3"), &old).unwrap();
+    let mut increment = b"wi1\x55".to_vec();
+    increment.extend(16_384_u64.to_le_bytes());
+    increment.extend(1_u32.to_le_bytes());
+    increment.extend(1_u32.to_le_bytes());
+    increment.extend([7; 8192]);
+    let object = tar(|builder| {
+        add(builder, "/base/1/2", FILE, b"x");
+        add(builder, "/base/1/3", FILE, &increment);
+        add(builder, "/global/pg_control", FILE, b"control");
+        link(builder, "/link", LINK, "base");
+    });
+    let mut damaged = object.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    let used = |fixture: &Fixture| fixture.sink.budget.used.load(Ordering::Relaxed);
+    for attempt in [&damaged, &damaged, &object] {
+        assert_eq!(used(&fixture), 0);
+        assert!(!fixture.place("base/1/2").exists() && !fixture.sink.deferred.has_control());
+        assert_eq!(fs::read(fixture.place("base/1/3")).unwrap(), old);
+        assert_eq!(fs::read_dir(fixture.place("base/1")).unwrap().count(), 1);
+        assert_eq!(selection.missing(), Some((2, "base/1/2")));
+        let unpacked = fixture.unpack_selected(attempt, &selection, false);
+        assert_eq!(unpacked.is_ok(), attempt == &object);
+    }
+    assert_eq!(selection.missing(), None);
+    assert_eq!(fs::read(fixture.place("base/1/3")).unwrap(), [[1; 8192], [7; 8192]].concat());
+    assert_eq!(fs::read_dir(fixture.place("base/1")).unwrap().count(), 2);
+    assert!(fixture.sink.deferred.has_control());
+}
+
+#[test]
+fn a_tar_that_is_only_looked_at_leaves_nothing_and_is_checked_all_the_same() {
+    let fixture = Fixture::new();
+    let mut list = FilesMetadata::default();
+    let pages = FileMetadata { is_incremented: true, ..FileMetadata::default() };
+    list.files.insert("/base/1/3".to_owned(), pages);
+    let look = |content: &[u8]| {
+        let selection = Selection::of_tip(&list, true).unwrap();
+        let object = tar(|builder| {
+            add(builder, "/base", DIRECTORY, b"");
+            add(builder, "/base/1/3", FILE, content);
+            add(builder, "/backup_label", FILE, b"label");
+        });
+        unpack(&object[..], Encoding::Lz4, &fixture.sink, &selection, false, Purpose::Look)
+    };
+    let mut increment = b"wi1\x55".to_vec();
+    increment.extend([0; 12]);
+    assert!(look(&increment).unwrap().members.is_none());
+    let broken = look(b"no increment").unwrap_err();
+    assert_eq!(broken.member.as_deref(), Some("/base/1/3"));
+    assert_eq!(fs::read_dir(fixture.place("")).unwrap().count(), 0);
 }

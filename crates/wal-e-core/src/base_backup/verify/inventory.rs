@@ -13,12 +13,9 @@ use crate::postgres::data_directory::CONTROL_FILE;
 use crate::postgres::{BackupManifest, ManifestFile};
 use crate::sentinel::{FilesMetadata, Sentinel};
 
-/// The most files of one tar where no list says how many there are: a hostile
-/// tar shall not fill the memory.
-const MOST_FILES: usize = 4_000_000;
-
-/// What is held of the names of all tars of a backup, in bytes.
-const LARGEST_NAMES_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// What is held of the names of all tars of a backup, in bytes: a hostile tar shall not
+/// fill the memory. Honest ones come to about a hundred bytes a file.
+const LARGEST_NAMES_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 /// What has been found in the tars so far.
 pub(super) struct Inventory {
@@ -136,7 +133,7 @@ impl Inventory {
         let names = lists.and_then(|lists| lists.sets.get(file_name));
         Expected {
             // One more is enough to tell that there are too many.
-            most_files: names.map_or(MOST_FILES, |names| names.len().saturating_add(1)),
+            most_files: names.map_or(usize::MAX, |names| names.len().saturating_add(1)),
             increments: lists.map(|lists| Arc::clone(&lists.increments)).unwrap_or_default(),
             names: Arc::clone(&self.names),
         }

@@ -40,7 +40,7 @@ impl Planner<'_> {
         let wanted = match &goal {
             Goal::RestorePoint(name) => format!("restore point \"{name}\""),
             Goal::Transaction(xid) => format!("the end of transaction {xid}"),
-            Goal::BackupEnd(_) | Goal::AnyTransaction => "a record".to_owned(),
+            Goal::BackupEnd(_) | Goal::AnyTransaction | Goal::AnyTime => "a record".to_owned(),
         };
         self.notices.log(format!("looking for {wanted} in {} WAL segments", last + 1));
         let start = branch.candidate.start;

@@ -4,11 +4,12 @@ use super::last_transaction::{Last, SEGMENTS_READ_TO_TELL, last_transaction};
 use crate::error::Result;
 use crate::postgres::{WalEnd, WalSegment};
 use crate::recovery::alternatives::end_of;
-use crate::recovery::branch::Branch;
+use crate::recovery::branch::{Branch, segment_that_is_missing};
 use crate::recovery::chain::ChainEnd;
 use crate::recovery::plan::Planner;
 use crate::recovery::refusal::{Cause, Nearest, Refusal};
 use crate::recovery::target::{RecoveryTarget, format_time};
+use crate::recovery::wal_inventory::Absence;
 use crate::recovery::wal_source::Summary;
 use crate::wal::Continuation;
 
@@ -43,12 +44,10 @@ impl Planner<'_> {
         let target = self.request.target.as_ref().map(ToString::to_string).unwrap_or_default();
         let continuation = self.continuation(branch).await?;
         let reason = match (branch.chain.end, &continuation) {
-            (ChainEnd::Hole { .. }, _) | (ChainEnd::Archive { .. }, Some(_)) => {
-                format!("target {target} cannot be reached: {}", missing_segment(branch))
-            }
-            (ChainEnd::Archive { .. }, None) => {
+            (ChainEnd::Archive { .. }, None) if branch.absence == Absence::NotThere => {
                 format!("target {target} lies behind the end of the archive")
             }
+            _ => format!("target {target} cannot be reached: {}", missing_segment(branch)),
         };
         self.stopped_short(branch, reason, continuation).await
     }
@@ -75,9 +74,13 @@ impl Planner<'_> {
                 )
             }
             ChainEnd::Archive { next } => format!(
-                "Recovery from base backup \"{name}\" along timeline {} would end before WAL segment \"{}\", which is not in the archive.",
+                "Recovery from base backup \"{name}\" along timeline {} would end before WAL segment \"{}\"{}.",
                 branch.history.timeline(),
-                branch.name_of(next)
+                branch.name_of(next),
+                match branch.absence {
+                    Absence::NotThere => ", which is not in the archive",
+                    Absence::Empty | Absence::Cold | Absence::OtherCluster(_) => "",
+                }
             ),
         };
         if let Some(why) = &continuation {
@@ -109,6 +112,16 @@ impl Planner<'_> {
             ));
         }
         advice.push(match (branch.chain.end, &self.request.target) {
+            _ if branch.absence == Absence::Empty => {
+                "Bring a sound copy of the segment back: a server may still have it in \"pg_wal\"."
+                    .to_owned()
+            }
+            _ if branch.absence == Absence::Cold => {
+                "Restore it, and what follows it, from cold storage first.".to_owned()
+            }
+            _ if matches!(branch.absence, Absence::OtherCluster(_)) => {
+                "Take a base backup of the cluster that archives now.".to_owned()
+            }
             (ChainEnd::Archive { .. }, Some(_)) if continuation.is_none() => {
                 "If a server still archives, the WAL may be on its way; SELECT pg_switch_wal() sends it. Without a target, recovery goes to the end of the archive.".to_owned()
             }
@@ -188,7 +201,8 @@ pub(super) fn breaks_off(branch: &Branch, segment: WalSegment, damage: &WalEnd) 
     .with_advice("Look for a sound copy of the segment, or recover from a later base backup.")
 }
 
-/// `WAL segment "..." is not in the archive`.
+/// `WAL segment "..." is not in the archive`, or what else is wrong with it.
 pub(super) fn missing_segment(branch: &Branch) -> String {
-    format!("WAL segment \"{}\" is not in the archive", branch.name_of(branch.chain.end.missing()))
+    let missing = branch.chain.end.missing();
+    segment_that_is_missing(missing, branch.absence, branch.candidate.segment_size)
 }

@@ -6,13 +6,13 @@ use super::Reach;
 use super::last_transaction::{Last, index_of_byte_before, last_transaction, probe};
 use super::shortfall::breaks_off;
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::{Lsn, SegmentNumber, TimelineId, TimelineRange, WalSegment};
+use crate::postgres::{Lsn, SegmentNumber, TimelineId, WalSegment};
 use crate::recovery::branch::Branch;
 use crate::recovery::chain::{Chain, ChainEnd, Run};
 use crate::recovery::plan::Planner;
 use crate::recovery::refusal::{Cause, Refusal, is_damage};
-use crate::recovery::target::{TargetTime, TargetTimeline, format_time};
-use crate::recovery::wal_inventory::TimelineWal;
+use crate::recovery::sides::Side;
+use crate::recovery::target::{TargetTime, format_time};
 use crate::recovery::wal_source::{Found, Goal, Point};
 
 /// How far a timeline that was left is followed for a transaction.
@@ -76,7 +76,7 @@ impl Planner<'_> {
         if first_after.start < branch.stop {
             return Ok(Err(self.too_early(branch, None)));
         }
-        let notes = match self.lies_on_left_timeline(branch, time, index, first_after).await? {
+        let notes = match self.lies_beside(branch, time, index, first_after).await? {
             Ok(notes) => notes,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -88,10 +88,13 @@ impl Planner<'_> {
         }))
     }
 
-    /// A time between the last transaction before a switch and the first one after
-    /// it is ambiguous if the timeline that was left has transactions of that time.
-    /// Where that could not be found out, a note says so: replay needs none of it.
-    async fn lies_on_left_timeline(
+    /// Whether the target time lies on another timeline, as well or only. Where that could not
+    /// be found out, a note says so: replay needs none of it.
+    ///
+    /// A time between the last transaction before a switch and the first one after it lies on
+    /// the timeline that was left, if that has transactions of that time. And where another
+    /// timeline went on, a time from there on lies on both.
+    async fn lies_beside(
         &mut self,
         branch: &Branch,
         time: OffsetDateTime,
@@ -99,66 +102,91 @@ impl Planner<'_> {
         first_after: Point,
     ) -> Result<Result<Vec<String>, Refusal>> {
         let mut notes = Vec::new();
-        if !matches!(self.request.timeline, None | Some(TargetTimeline::Latest)) {
+        if !self.no_timeline_was_given() {
             return Ok(Ok(notes));
         }
-        let size = branch.candidate.segment_size;
-        let ranges = branch.history.ranges();
-        // A timeline that gave nothing was left at the same LSN as the one before it.
-        let mut pairs = Vec::new();
-        for (index, range) in ranges.iter().enumerate().filter(|(_, range)| !range.is_empty()) {
-            let older = ranges.iter().take(index);
-            let left = older.filter(|older| older.end == Some(range.begin));
-            pairs.extend(left.map(|left| (*left, *range)));
-        }
-        for (left, range) in pairs {
-            if range.begin < branch.stop || range.begin > first_after.start {
+        let (candidate, way) = (&branch.candidate, &branch.history);
+        let size = candidate.segment_size;
+        let mut meant = Vec::new();
+        for side in self.sides(size, way).await? {
+            if side.parts_at > first_after.start {
                 continue;
             }
-            let Some(switch_index) = branch.chain.index_of(range.begin, size) else { continue };
-            let (own, any) = (switch_index..=index, Goal::AnyTransaction);
-            match branch.wal.find(&branch.chain, own, range.begin, any).await {
-                Ok(Found::Here(point)) if point.start >= first_after.start => {}
-                Ok(Found::Here(_) | Found::Nowhere) => continue,
-                // Replay has to pass there.
-                Ok(Found::Broken(segment, end)) => {
-                    return Ok(Err(breaks_off(branch, segment, &end)));
-                }
-                Err(error) if is_damage(&error) => {
-                    return Ok(Err(Refusal::of_damage(Cause::Target, &error)));
-                }
-                Err(error) => return Err(error),
+            let life = self.life(size, side.timeline, side.own_from).await?;
+            let reaches = life.last_sign().is_some_and(|last| last > time)
+                && self.has_backup(candidate, &side)
+                && self.is_alive(size, way, &side, &life).await?;
+            let parts_in_backup = side.parts_at < branch.stop;
+            let was_left = way.range_of(side.timeline).is_some() && !parts_in_backup;
+            if !reaches && !was_left {
+                continue;
             }
-            let timeline = left.timeline;
-            match self.has_transaction(branch, timeline, range.begin, time).await {
-                Ok(true) => return Ok(Err(ambiguous(timeline, range, first_after))),
-                Ok(false) => {}
-                Err(error) if is_damage(&error) || error.kind() == ErrorKind::Conflict => {
-                    notes.push(format!(
-                        "Whether timeline {timeline}, which timeline {} left, has transactions up to the target time could not be found out: {error}.",
-                        range.timeline
-                    ));
-                }
-                Err(error) => return Err(error),
+            let own = match parts_in_backup {
+                true => Ok(true),
+                false => self.passes_transaction(branch, side.parts_at, index, first_after).await?,
+            };
+            match own {
+                Ok(true) if reaches => meant.push(side.timeline),
+                Ok(true) => {}
+                Ok(false) => match self.has_transaction(branch, &side, time).await {
+                    Ok(true) if was_left => {
+                        let timeline = way.timeline_at(side.parts_at);
+                        let refusal = ambiguous(&side, timeline, first_after);
+                        return Ok(Err(self.with_timelines(candidate, way, refusal).await?));
+                    }
+                    Ok(true) => meant.push(side.timeline),
+                    Ok(false) => {}
+                    Err(error) if is_damage(&error) || error.kind() == ErrorKind::Conflict => {
+                        notes.push(format!(
+                            "Whether timeline {}, which timeline {} left, has transactions up to the target time could not be found out: {error}.",
+                            side.timeline,
+                            way.timeline_at(side.parts_at)
+                        ));
+                    }
+                    Err(error) => return Err(error),
+                },
+                Err(refusal) => return Ok(Err(refusal)),
             }
         }
-        Ok(Ok(notes))
+        match meant.as_slice() {
+            [] => Ok(Ok(notes)),
+            meant => Ok(Err(self.refuse_to_choose(candidate, way, meant, None).await?)),
+        }
     }
 
-    /// Whether a timeline that was left at `switch` has a transaction behind it that
-    /// ended at `time` or before.
-    async fn has_transaction(
+    /// Whether replay up to `first_after` passes a transaction from `parting` on.
+    async fn passes_transaction(
         &self,
         branch: &Branch,
-        timeline: TimelineId,
-        switch: Lsn,
+        parting: Lsn,
+        index: u64,
+        first_after: Point,
+    ) -> Result<Result<bool, Refusal>> {
+        let size = branch.candidate.segment_size;
+        let Some(first) = branch.chain.index_of(parting, size) else { return Ok(Ok(true)) };
+        match branch.wal.find(&branch.chain, first..=index, parting, Goal::AnyTransaction).await {
+            Ok(Found::Here(point)) => Ok(Ok(point.start < first_after.start)),
+            Ok(Found::Nowhere) => Ok(Ok(true)),
+            // Replay has to pass there.
+            Ok(Found::Broken(segment, end)) => Ok(Err(breaks_off(branch, segment, &end))),
+            Err(error) if is_damage(&error) => Ok(Err(Refusal::of_damage(Cause::Target, &error))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether another timeline has a transaction of its own that ended at `time` or before.
+    async fn has_transaction(
+        &mut self,
+        branch: &Branch,
+        side: &Side,
         time: OffsetDateTime,
     ) -> Result<bool> {
-        let size = branch.candidate.segment_size;
-        let first = SegmentNumber(switch.0 / size.bytes());
-        let until = SegmentNumber(first.0 + SEGMENTS_OF_LEFT_TIMELINE - 1);
-        let wal = TimelineWal::list(&*self.store, size, timeline, first, Some(until)).await?;
-        let Some(last) = wal.contiguous_from(first) else { return Ok(false) };
+        let (size, timeline) = (branch.candidate.segment_size, side.timeline);
+        let first = SegmentNumber(side.own_from.0 / size.bytes());
+        let listing = self.listing(size);
+        listing.extend_timeline_to(timeline, first).await?;
+        let Some(last) = listing.wal(timeline).contiguous_from(first) else { return Ok(false) };
+        let last = last.min(SegmentNumber(first.0 + SEGMENTS_OF_LEFT_TIMELINE - 1));
         let next = WalSegment { timeline, number: SegmentNumber(last.0 + 1) };
         let left = Chain {
             runs: vec![Run { timeline, first, last }],
@@ -166,7 +194,7 @@ impl Planner<'_> {
             end: ChainEnd::Archive { next },
         };
         let (all, any) = (0..=left.len() - 1, Goal::AnyTransaction);
-        match branch.wal.find(&left, all, switch, any).await? {
+        match branch.wal.find(&left, all, side.own_from, any).await? {
             Found::Here(point) => Ok(point.time.is_some_and(|at| at <= time)),
             Found::Nowhere => Ok(false),
             Found::Broken(segment, end) => {
@@ -176,9 +204,10 @@ impl Planner<'_> {
     }
 }
 
-/// A target time between the switch to the timeline of `range` and its first transaction.
-fn ambiguous(left: TimelineId, range: TimelineRange, first_after: Point) -> Refusal {
-    let (timeline, switch) = (range.timeline, range.begin);
+/// A target time between the beginning of `timeline` and its first transaction, when the one
+/// that it had left has some of that time.
+fn ambiguous(side: &Side, timeline: TimelineId, first_after: Point) -> Refusal {
+    let (left, switch) = (side.timeline, side.parts_at);
     let next = first_after.time.map(format_time).unwrap_or_default();
     Refusal::new(
         Cause::Target,

@@ -32,6 +32,28 @@ pub(super) fn list(
     Ok(walk.found)
 }
 
+/// Whether an object lies in the directory itself; as far as it takes to find one, the
+/// directory is read.
+pub(super) fn has_file(root: &Root, directory: &str) -> Result<bool> {
+    root.check()?;
+    let path = root.path.join(directory);
+    let entries = match std::fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if is_missing(&error) => return Ok(false),
+        Err(error) => return Err(Error::file("read directory", &path, &error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::file("read directory", &path, &error))?;
+        let is_own =
+            entry.file_name().as_encoded_bytes().starts_with(temporary::NAME_PREFIX.as_bytes());
+        // A link that leads nowhere is none.
+        if !is_own && entry.path().is_file() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 struct Walk<'a> {
     request: &'a ListRequest,
     /// Only keys that sort after this one; empty means all.
@@ -60,6 +82,7 @@ impl Walk<'_> {
         };
         // A directory sorts as its name with the slash that its keys have there.
         let mut keys = Vec::new();
+        let mut key = base.to_owned();
         for entry in entries {
             let entry = entry.map_err(|error| Error::file("read directory", &path, &error))?;
             let name = entry.file_name();
@@ -75,9 +98,11 @@ impl Walk<'_> {
                 Err(error) if is_missing(&error) => continue,
                 Err(error) => return Err(Error::file("examine", &entry.path(), &error)),
             };
-            let key = format!("{base}{name}{}", if is_directory { "/" } else { "" });
+            key.truncate(base.len());
+            key.push_str(name);
+            key.push_str(if is_directory { "/" } else { "" });
             if self.may_match(&key) {
-                keys.push(key);
+                keys.push(key.clone());
             }
         }
         keys.sort_unstable();

@@ -1,8 +1,8 @@
 //! The temporary file that becomes an object.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -70,12 +70,15 @@ impl TemporaryFile {
         self.file.sync_all().map_err(|error| refused(&self.path, &error))?;
         let outcome = match mode {
             PutMode::Replace => {
-                std::fs::rename(&self.path, &target).map_err(|error| refused(&target, &error))?;
-                self.renamed.store(true, Ordering::Relaxed);
+                match std::fs::rename(&self.path, &target) {
+                    Err(error) if !self.is_at(&target) => return Err(refused(&target, &error)),
+                    _ => self.renamed.store(true, Ordering::Relaxed),
+                }
                 PutOutcome::Stored
             }
             PutMode::CreateOnly => match std::fs::hard_link(&self.path, &target) {
                 Ok(()) => PutOutcome::Stored,
+                Err(_) if self.is_at(&target) => PutOutcome::Stored,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     PutOutcome::AlreadyExists
                 }
@@ -84,6 +87,15 @@ impl TemporaryFile {
         };
         root.make_durable(key, &root.directory(key))?;
         Ok(outcome)
+    }
+
+    /// Whether this file is what `target` names. A server of files that lost its answer
+    /// is asked again by the kernel, and then says of its own work that it is there
+    /// already, or that nothing is left to be renamed (link(2), rename(2): "Bugs").
+    fn is_at(&self, target: &Path) -> bool {
+        let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        let found = std::fs::symlink_metadata(target).map(identity);
+        found.is_ok_and(|found| self.file.metadata().is_ok_and(|own| identity(own) == found))
     }
 }
 

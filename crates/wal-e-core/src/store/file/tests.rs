@@ -47,6 +47,33 @@ async fn keeps_the_contract_in_small_pages() {
 }
 
 #[tokio::test]
+async fn a_name_that_a_repeated_request_gave_already_is_that_of_our_own_object() {
+    let (directory, store) = store();
+    for (mode, repeated) in [(PutMode::CreateOnly, link as Naming), (PutMode::Replace, rename)] {
+        let key = key(&format!("repeated/{mode:?}"));
+        let temporary = store.root.create_temporary(&key).unwrap();
+        temporary.write_at(&store.root, &key, 0, b"content").unwrap();
+        let written = directory.path().join(files(directory.path()).remove(0));
+        repeated(&written, &store.root.file(&key)).unwrap();
+        let outcome = temporary.publish(&store.root, &key, mode).unwrap();
+        assert_eq!(outcome, PutOutcome::Stored, "{mode:?}");
+        drop(temporary);
+        assert_eq!(files(directory.path()), [Path::new(key.as_str())]);
+        std::fs::remove_file(store.root.file(&key)).unwrap();
+    }
+}
+
+type Naming = fn(&Path, &Path) -> io::Result<()>;
+
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::hard_link(from, to)
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)
+}
+
+#[tokio::test]
 async fn the_root_is_never_created() {
     let (directory, store) = store();
     let missing = directory.path().join("missing");

@@ -54,6 +54,10 @@ impl FileUpload {
 
 #[async_trait]
 impl MultipartUpload for FileUpload {
+    fn id(&self) -> Option<&str> {
+        None
+    }
+
     async fn put_part(&self, number: u32, offset: u64, body: Bytes) -> Result<()> {
         let temporary = match &*lock(&self.progress) {
             Some(progress) => Arc::clone(&progress.temporary),

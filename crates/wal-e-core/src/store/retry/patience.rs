@@ -1,5 +1,6 @@
 //! How long to go on trying, how long to wait in between, and what to say.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,9 @@ const SPEAK_EVERY: Duration = Duration::from_secs(60);
 /// shorter: a store that asks for fewer requests should see fewer.
 const FIRST_DELAY_WHEN_THROTTLED: Duration = Duration::from_secs(1);
 
-/// How long new keys are waited for where those that there are have expired: a
-/// rotation that lags. Somebody may be waiting, and this needs a person more
-/// often than not.
+/// How long new keys are waited for at first, where those that there are have
+/// expired. Somebody may be waiting, and this needs a person more often than not.
+/// Once the store has answered it is a rotation that lags, an outage like any other.
 const RENEWAL_TIME: Duration = Duration::from_secs(20);
 
 /// How long to go on trying what fails for a passing reason.
@@ -64,16 +65,27 @@ impl Patience {
     }
 
     /// The attempts of one call.
-    pub(super) fn attempts<'a>(&self, speaker: &'a Speaker) -> Attempts<'a> {
-        Attempts { patience: *self, speaker, began: OnceLock::new(), failures: 0 }
+    pub(super) fn attempts<'a>(
+        &self,
+        speaker: &'a Speaker,
+        has_worked: &'a AtomicBool,
+    ) -> Attempts<'a> {
+        Attempts { patience: *self, speaker, has_worked, began: OnceLock::new(), failures: 0 }
     }
 
-    /// How long to go on after this error.
-    fn give_up_after(&self, error: &Error) -> Duration {
+    /// How long to go on after this error of a store that did, or did not, work before.
+    fn give_up_after(&self, error: &Error, has_worked: bool) -> Duration {
         match error.kind() {
             ErrorKind::Unavailable | ErrorKind::Throttled => self.give_up_after,
+            _ if has_worked => self.give_up_after,
             _ => self.give_up_after.min(RENEWAL_TIME),
         }
+    }
+
+    /// Whether work may hang on it that should outlast keys that are replaced late. The
+    /// archiver had better say what is wrong.
+    fn waits_for_new_keys(&self) -> bool {
+        self.give_up_after > RENEWAL_TIME
     }
 
     /// The longest that may be waited after so many failures, the last of `kind`.
@@ -99,7 +111,7 @@ impl Speaker {
         Speaker { notices, spoke: Mutex::new(None) }
     }
 
-    fn retrying(&self, error: &Error, patience: &Patience) {
+    fn retrying(&self, error: &Error, give_up_after: Duration) {
         let mut spoke = self.spoke.lock().unwrap_or_else(PoisonError::into_inner);
         if spoke.is_some_and(|spoke| spoke.elapsed() < SPEAK_EVERY) {
             return;
@@ -108,7 +120,7 @@ impl Speaker {
         self.notices.log(format!(
             "{}; trying again for up to {} s",
             error.message(),
-            patience.give_up_after(error).as_secs()
+            give_up_after.as_secs()
         ));
     }
 }
@@ -118,6 +130,7 @@ impl Speaker {
 pub(super) struct Attempts<'a> {
     patience: Patience,
     speaker: &'a Speaker,
+    has_worked: &'a AtomicBool,
     /// When the first attempt began: what it waited for its turn does not count.
     began: OnceLock<Instant>,
     failures: u32,
@@ -127,12 +140,11 @@ impl Attempts<'_> {
     /// Runs an attempt.
     pub(super) async fn attempt<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         self.began.get_or_init(Instant::now);
-        call.await
-    }
-
-    /// Whether an attempt of this call failed before; it may have done its work.
-    pub(super) fn failed(&self) -> bool {
-        self.failures > 0
+        let result = call.await;
+        if result.is_ok() {
+            self.has_worked.store(true, Ordering::Relaxed);
+        }
+        result
     }
 
     /// Waits before the next attempt.
@@ -140,16 +152,18 @@ impl Attempts<'_> {
     /// # Errors
     /// `error` itself when trying again cannot help or patience has ended.
     pub(super) async fn wait_after(&mut self, error: Error) -> Result<()> {
-        if !error.is_transient() {
+        let new_keys_help = error.needs_new_keys() && self.patience.waits_for_new_keys();
+        if !error.is_transient() && !new_keys_help {
             return Err(error);
         }
         self.failures += 1;
         let elapsed = self.began.get_or_init(Instant::now).elapsed();
-        let give_up_after = self.patience.give_up_after(&error);
+        let has_worked = self.has_worked.load(Ordering::Relaxed);
+        let give_up_after = self.patience.give_up_after(&error, has_worked);
         let Some(left) = give_up_after.checked_sub(elapsed).filter(|d| !d.is_zero()) else {
             return Err(self.given_up(error, elapsed));
         };
-        self.speaker.retrying(&error, &self.patience);
+        self.speaker.retrying(&error, give_up_after);
         let delay = self.patience.delay_bound(self.failures, error.kind());
         let delay = delay.mul_f64(fastrand::f64());
         tokio::time::sleep(delay.min(left)).await;
@@ -187,11 +201,35 @@ mod tests {
         assert_eq!(bounds(ErrorKind::Throttled, u32::MAX..=u32::MAX), [15000]);
     }
 
+    #[test]
+    fn new_keys_are_waited_for_like_anything_else_once_the_store_has_answered() {
+        let expired = Error::new(ErrorKind::Denied, "expired").that_may_pass();
+        let seconds = |has_worked| {
+            [Patience::archiver(), Patience::command(), Patience::backup()]
+                .map(|patience| patience.give_up_after(&expired, has_worked).as_secs())
+        };
+        assert_eq!(seconds(false), [20, 20, 20]);
+        assert_eq!(seconds(true), [20, 120, 600]);
+    }
+
+    #[tokio::test]
+    async fn only_long_work_waits_for_keys_that_have_been_replaced() {
+        let (notices, _queue) = crate::notice::channel();
+        let (speaker, has_worked) = (Speaker::new(notices), AtomicBool::new(true));
+        let error = Error::new(ErrorKind::Denied, "unknown key").that_needs_new_keys();
+        let quick = |patience: Patience| Patience { longest_delay: Duration::ZERO, ..patience };
+        for (patience, waits) in [(Patience::archiver(), false), (Patience::backup(), true)] {
+            let mut attempts = quick(patience).attempts(&speaker, &has_worked);
+            assert_eq!(attempts.wait_after(error.clone()).await.is_ok(), waits);
+        }
+    }
+
     #[tokio::test]
     async fn without_patience_there_is_one_attempt() {
         let (notices, queue) = crate::notice::channel();
         let speaker = Speaker::new(notices);
-        let mut attempts = Patience::none().attempts(&speaker);
+        let has_worked = AtomicBool::new(false);
+        let mut attempts = Patience::none().attempts(&speaker, &has_worked);
         let error = Error::new(ErrorKind::Unavailable, "busy");
         assert_eq!(attempts.wait_after(error.clone()).await, Err(error));
         assert!(queue.drain().is_empty());

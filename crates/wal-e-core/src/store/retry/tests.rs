@@ -80,6 +80,22 @@ async fn an_upload_whose_answer_was_lost_is_known_again() {
 }
 
 #[tokio::test]
+async fn an_object_that_a_proxy_stored_by_a_request_that_it_repeated_is_ours() {
+    let memory = MemoryStore::new();
+    let faulty = FaultyStore::new(memory).with(Put, When::Call(1), Fault::Repeat);
+    let (store, _queue) = retrying(&faulty, PATIENT);
+    assert_eq!(put(&store, "a", "ours").await.unwrap(), PutOutcome::Stored);
+    assert_eq!(put(&store, "a", "ours").await.unwrap(), PutOutcome::AlreadyExists);
+    for mode in [PutMode::CreateOnly, PutMode::Replace] {
+        let faulty = FaultyStore::new(MemoryStore::new());
+        let faulty = faulty.with(Complete, When::Call(1), Fault::Repeat);
+        let (outcome, store) = upload(&faulty, mode).await;
+        assert_eq!(outcome.unwrap(), PutOutcome::Stored);
+        assert_eq!(read(&store, "m").await.unwrap(), "ours");
+    }
+}
+
+#[tokio::test]
 async fn an_object_of_somebody_else_is_not_taken_for_ours() {
     let memory = MemoryStore::new();
     assert_eq!(put(&memory, "a", "theirs").await.unwrap(), PutOutcome::Stored);

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -73,6 +73,9 @@ pub(super) enum Refusal {
     /// It does not say why (an answer to HEAD has no room for it): with a
     /// session token that is mostly its expiry.
     PerhapsExpired,
+    /// It does not know them, or another secret for them: where they were good
+    /// before, they have been replaced.
+    NotKnown,
     /// For another reason.
     Other,
 }
@@ -90,6 +93,8 @@ struct Shared {
     limit: Duration,
     /// Changes when the keys do.
     generation: AtomicU64,
+    /// Whether the server has taken keys from here.
+    were_good: AtomicBool,
     /// Locked while keys are fetched, so that one fetch serves all requests.
     held: tokio::sync::Mutex<Option<Held>>,
 }
@@ -134,8 +139,9 @@ impl Keys {
     }
 
     fn of(origin: Origin, source: CredentialSource, limit: Duration) -> Keys {
-        let (generation, held) = (AtomicU64::new(0), tokio::sync::Mutex::default());
-        Keys { shared: Arc::new(Shared { origin, source, limit, generation, held }) }
+        let (generation, were_good) = (AtomicU64::new(0), AtomicBool::new(false));
+        let held = tokio::sync::Mutex::default();
+        Keys { shared: Arc::new(Shared { origin, source, limit, generation, were_good, held }) }
     }
 
     /// Where they were found.
@@ -146,6 +152,17 @@ impl Keys {
     /// A number for the keys in use; to be noted before a request is made.
     pub(super) fn generation(&self) -> u64 {
         self.shared.generation.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that the server took the keys of a request.
+    pub(super) fn accepted(&self) {
+        self.shared.were_good.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether keys that are not known any more may only have been replaced: the server has
+    /// taken them before, and their source may have others some time.
+    pub(super) fn may_be_replaced(&self) -> bool {
+        self.shared.were_good.load(Ordering::Relaxed) && self.shared.may_change()
     }
 
     /// Takes note that the server refused the keys of a request that was made
@@ -210,9 +227,14 @@ impl Shared {
         // here are fetched, or complained of, by the next attempt.
         let look = tokio::time::timeout(self.limit, self.look_after(generation, refusal));
         let have_expired = look.await.unwrap_or(refusal == Refusal::Expired);
+        (have_expired && self.may_change()) || self.generation.load(Ordering::Relaxed) != generation
+    }
+
+    /// Whether the source may have other keys some time.
+    fn may_change(&self) -> bool {
         // What a process finds in its environment stays.
-        let may_change = self.source.get().as_deref() != Some(chain::ENVIRONMENT);
-        (have_expired && may_change) || self.generation.load(Ordering::Relaxed) != generation
+        !matches!(self.origin, Origin::Given(_))
+            && self.source.get().as_deref() != Some(chain::ENVIRONMENT)
     }
 
     /// Looks for other keys, or makes the next request do so. Whether the
@@ -223,7 +245,7 @@ impl Shared {
         let have_expired = match refusal {
             Refusal::Expired => true,
             Refusal::PerhapsExpired => keys.credentials.session_token().is_some(),
-            Refusal::Other => false,
+            Refusal::NotKnown | Refusal::Other => false,
         };
         if self.generation.load(Ordering::Relaxed) != generation {
             return have_expired;

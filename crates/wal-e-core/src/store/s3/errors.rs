@@ -62,6 +62,8 @@ pub(super) struct Answer {
     pub(super) bucket_region: Option<String>,
     /// It refuses keys in whose place there are others by now, or may be soon.
     pub(super) may_pass: bool,
+    /// It refuses keys that it took before.
+    pub(super) needs_new_keys: bool,
 }
 
 impl Failure {
@@ -80,6 +82,7 @@ impl Failure {
                     request_id: error.request_id().map(one_line),
                     bucket_region: headers.get("x-amz-bucket-region").map(one_line),
                     may_pass: false,
+                    needs_new_keys: false,
                 })
             }
             SdkError::ResponseError(response) => {
@@ -122,6 +125,11 @@ impl Failure {
         }
     }
 
+    /// The request was refused, and there was no room to say why.
+    pub(super) fn is_refused_without_reason(&self) -> bool {
+        self.status() == Some(403) && self.code().is_none()
+    }
+
     /// There is no object of that name (and it is not the bucket that lacks).
     pub(super) fn is_missing_object(&self) -> bool {
         self.status() == Some(404) && matches!(self.code(), None | Some("NoSuchKey" | "NotFound"))
@@ -162,6 +170,7 @@ impl Failure {
                 | "InvalidToken"
                 | "InvalidTokenId",
             ) => Refusal::Expired,
+            Some("InvalidAccessKeyId" | "SignatureDoesNotMatch") => Refusal::NotKnown,
             None if answer.status == 400 => Refusal::PerhapsExpired,
             _ => Refusal::Other,
         })
@@ -205,6 +214,10 @@ impl Failure {
             _ => false,
         };
         let error = if may_pass { error.that_may_pass() } else { error };
+        let error = match &self {
+            Failure::Answered(answer) if answer.needs_new_keys => error.that_needs_new_keys(),
+            _ => error,
+        };
         let error = match detail.is_empty() {
             true => error,
             false => error.with_detail(detail.join(" ")),

@@ -55,6 +55,21 @@ pub(super) async fn abort_all(bucket: &Bucket, directory: &str) -> Result<()> {
     }
 }
 
+/// Aborts one upload. One that has ended is no error.
+pub(super) async fn abort(bucket: &Bucket, key: &ObjectKey, id: &str) -> Result<()> {
+    let request = bucket
+        .client
+        .abort_multipart_upload()
+        .bucket(&bucket.name)
+        .key(bucket.full_key(key))
+        .upload_id(id);
+    match bucket.ask(bucket.limits.answer, request.send()).await {
+        Ok(_) => Ok(()),
+        Err(failure) if failure.is_missing_upload() => Ok(()),
+        Err(failure) => Err(bucket.error(failure, "abort the upload of object", key)),
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct S3Upload {
     bucket: Arc<Bucket>,
@@ -128,6 +143,10 @@ impl S3Upload {
 
 #[async_trait]
 impl MultipartUpload for S3Upload {
+    fn id(&self) -> Option<&str> {
+        Some(&self.id)
+    }
+
     async fn put_part(&self, number: u32, _offset: u64, body: Bytes) -> Result<()> {
         let action = format!("put part {number} of object");
         let part_number = i32::try_from(number).map_err(|_| {
@@ -197,18 +216,7 @@ impl MultipartUpload for S3Upload {
     }
 
     async fn abort(&self) -> Result<()> {
-        let request = self
-            .bucket
-            .client
-            .abort_multipart_upload()
-            .bucket(&self.bucket.name)
-            .key(self.bucket.full_key(&self.key))
-            .upload_id(&self.id);
-        match self.bucket.ask(self.bucket.limits.answer, request.send()).await {
-            Ok(_) => {}
-            Err(failure) if failure.is_missing_upload() => {}
-            Err(failure) => return Err(self.error(failure, "abort the upload of object")),
-        }
+        abort(&self.bucket, &self.key, &self.id).await?;
         self.aborted.store(true, Ordering::Relaxed);
         Ok(())
     }

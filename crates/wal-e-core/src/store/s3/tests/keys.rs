@@ -106,6 +106,36 @@ async fn a_refusal_is_final_while_the_directory_has_the_same_keys() {
 }
 
 #[tokio::test]
+async fn keys_that_were_good_and_are_not_known_any_more_may_have_been_replaced() {
+    let unknown =
+        Reply::Send("403 Forbidden", "", "<Error><Code>InvalidAccessKeyId</Code></Error>");
+    let script = Script::play(vec![unknown, OK, unknown]).await;
+    let directory = env_dir("OLD", None);
+    let (store, _queue) = script.store_of(&directory).await;
+    let error = put(&store, 1, PutMode::Replace).await.unwrap_err();
+    assert!(!error.needs_new_keys(), "they were never good: {error:?}");
+    assert_eq!(put(&store, 1, PutMode::Replace).await.unwrap(), PutOutcome::Stored);
+    let error = put(&store, 1, PutMode::Replace).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert!(error.needs_new_keys() && !error.is_transient(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_head_that_is_refused_since_keys_were_replaced_says_so() {
+    let refused = Reply::Send("403 Forbidden", "", "");
+    for (code, replaced) in [("SignatureDoesNotMatch", true), ("AccessDenied", false)] {
+        let body = format!("<Error><Code>{code}</Code></Error>").leak();
+        let script = Script::play(vec![OK, refused, Reply::Send("403 Forbidden", "", body)]).await;
+        let directory = env_dir("OLD", None);
+        let (store, _queue) = script.store_of(&directory).await;
+        assert_eq!(put(&store, 1, PutMode::Replace).await.unwrap(), PutOutcome::Stored);
+        let error = store.head(&key("x")).await.unwrap_err();
+        assert_eq!((error.kind(), error.needs_new_keys()), (ErrorKind::Denied, replaced), "{code}");
+        assert!(error.message().contains(code), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_directory_without_keys_is_named_until_it_has_some() {
     let script = Script::play(vec![OK]).await;
     let directory = tempfile::tempdir().unwrap();

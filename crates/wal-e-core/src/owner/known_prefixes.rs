@@ -1,0 +1,128 @@
+//! Which prefixes a cluster has claimed, remembered in its data directory.
+//!
+//! The archive alone cannot tell an empty place from a lost one: a disk that was
+//! not mounted after a reboot leaves its mount point, empty, and what is archived
+//! there is gone when the disk is back. So a cluster remembers where it has seen
+//! its `owner.json`, and does not begin there anew by itself.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::postgres::data_directory::KNOWN_PREFIXES;
+
+/// The note of one cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownPrefixes {
+    path: PathBuf,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Note {
+    /// Of the note itself. A copy of the data directory has another one: what the
+    /// original has claimed is no reason to refuse an empty place to a copy, which
+    /// may be on another machine.
+    inode: u64,
+    prefixes: Vec<String>,
+}
+
+impl KnownPrefixes {
+    /// The note in a data directory.
+    pub fn of(data_directory: &Path) -> Self {
+        KnownPrefixes { path: data_directory.join(KNOWN_PREFIXES) }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the cluster has claimed `prefix` before. A note that cannot be read
+    /// says nothing.
+    pub fn contains(&self, prefix: &str) -> bool {
+        self.read().prefixes.iter().any(|known| known == prefix)
+    }
+
+    /// Adds `prefix`, durably.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn add(&self, prefix: &str) -> io::Result<()> {
+        let mut note = self.read();
+        if note.prefixes.iter().any(|known| known == prefix) {
+            return Ok(());
+        }
+        note.prefixes.push(prefix.to_owned());
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        // The group may read it where it may read the data directory.
+        let mode = 0o600 | fs::metadata(directory)?.permissions().mode() & 0o040;
+        let temporary = self.path.with_extension(format!("tmp{}", std::process::id()));
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&temporary)?;
+        note.inode = file.metadata()?.ino();
+        let written = serde_json::to_vec(&note)
+            .map_err(io::Error::from)
+            .and_then(|json| file.write_all(&json))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&temporary, &self.path));
+        if written.is_err() {
+            // One that stays is in no backup and does no harm.
+            let _ = fs::remove_file(&temporary);
+        }
+        written?;
+        File::open(directory)?.sync_all()
+    }
+
+    fn read(&self) -> Note {
+        let read = || {
+            let file = File::open(&self.path).ok()?;
+            let inode = file.metadata().ok()?.ino();
+            let note: Note = serde_json::from_reader(io::BufReader::new(file)).ok()?;
+            (note.inode == inode).then_some(note)
+        };
+        read().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_remembered_in_the_data_directory_and_not_in_a_copy_of_it() {
+        let (data, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let known = KnownPrefixes::of(data.path());
+        assert!(!known.contains("file:///a"));
+        known.add("file:///a").unwrap();
+        known.add("s3://b/c").unwrap();
+        known.add("file:///a").unwrap();
+        assert!(known.contains("file:///a") && known.contains("s3://b/c"));
+        assert!(!known.contains("file:///"));
+        assert_eq!(fs::read_dir(data.path()).unwrap().count(), 1);
+
+        let copied = KnownPrefixes::of(copy.path());
+        fs::copy(known.path(), copied.path()).unwrap();
+        assert!(!copied.contains("file:///a"));
+        copied.add("file:///d").unwrap();
+        assert!(copied.contains("file:///d") && !copied.contains("file:///a"));
+    }
+
+    #[test]
+    fn a_damaged_note_says_nothing_and_is_replaced() {
+        let data = tempfile::tempdir().unwrap();
+        let known = KnownPrefixes::of(data.path());
+        fs::write(known.path(), "{\"inode\":").unwrap();
+        assert!(!known.contains("file:///a"));
+        known.add("file:///a").unwrap();
+        assert!(known.contains("file:///a"));
+        fs::remove_file(known.path()).unwrap();
+        assert!(!known.contains("file:///a"));
+    }
+}

@@ -1,0 +1,89 @@
+//! WAL records as `pg_waldump` prints them.
+
+use std::path::Path;
+
+use time::OffsetDateTime;
+use time::PrimitiveDateTime;
+use time::macros::format_description;
+use wal_e_core::postgres::Lsn;
+
+use super::model::Transaction;
+use crate::installation::{Installation, PgVersion};
+use crate::process::run;
+
+/// A record, as far as recovery asks for it.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Where it begins.
+    pub lsn: Lsn,
+    /// What it says.
+    pub kind: Kind,
+}
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A transaction was committed.
+    Commit(Transaction),
+    /// A transaction was rolled back.
+    Abort(Transaction),
+    /// `pg_create_restore_point`.
+    RestorePoint(String),
+    /// The end of the base backup that began at this LSN.
+    BackupEnd(Lsn),
+    /// Anything else.
+    Other,
+}
+
+/// The records from `start` to `end`, as far as they follow one another, in a directory with
+/// segments of timeline 1; none when no record begins at `start`. `end` is where the segments
+/// end: without it, pg_waldump waits five seconds for one more.
+pub fn records(directory: &Path, start: Lsn, end: Lsn) -> Vec<Record> {
+    let mut command = Installation::get(PgVersion::V15).command("pg_waldump");
+    let (begin, end) = (start.to_string(), end.to_string());
+    let finished = run(command.arg("--path").arg(directory).args([
+        "--timeline",
+        "1",
+        "--start",
+        &begin,
+        "--end",
+        &end,
+    ]));
+    let records: Vec<Record> = finished.stdout.lines().filter_map(record).collect();
+    match records.first() {
+        // It looks for the next record when there is none at this place; one at the
+        // beginning of a page comes after the page's header.
+        Some(first) if first.lsn.0 <= start.0 + 40 => records,
+        _ => Vec::new(),
+    }
+}
+
+fn record(line: &str) -> Option<Record> {
+    let after = |label: &str| line.split_once(label).map(|(_, rest)| rest);
+    let lsn = after("lsn: ")?.split(',').next()?.parse().ok()?;
+    let xid = after("tx:")?.split(',').next()?.trim().parse().ok()?;
+    let desc = after("desc: ")?;
+    let (name, rest) = desc.split_once(' ').unwrap_or((desc, ""));
+    let transaction = || Some(Transaction { xid, time: time(rest)? });
+    let kind = match (line.starts_with("rmgr: Transaction"), name) {
+        (true, "COMMIT") => Kind::Commit(transaction()?),
+        (true, "ABORT") => Kind::Abort(transaction()?),
+        (false, "RESTORE_POINT") => Kind::RestorePoint(rest.to_owned()),
+        (false, "BACKUP_END") => Kind::BackupEnd(rest.trim().parse().ok()?),
+        _ => Kind::Other,
+    };
+    Some(Record { lsn, kind })
+}
+
+/// Microseconds since 1970 of what begins with `2026-01-02 03:04:05.678901 UTC`.
+fn time(text: &str) -> Option<i64> {
+    let format =
+        format_description!("[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:6]");
+    let time = PrimitiveDateTime::parse(text.get(..26)?, format).ok()?.assume_utc();
+    Some(microseconds(time))
+}
+
+/// Microseconds since 1970.
+pub fn microseconds(time: OffsetDateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos() / 1000).expect("the times of a test are of this age")
+}

@@ -76,6 +76,8 @@ impl OwnWal {
 
 #[cfg(test)]
 mod tests {
+    use time::OffsetDateTime;
+
     use super::*;
     use crate::postgres::TimelineId;
 
@@ -95,7 +97,12 @@ mod tests {
     }
 
     fn checkpoint(redo: Lsn) -> RecordKind {
-        RecordKind::Checkpoint { redo, timeline: TimelineId(1), shutdown: false }
+        RecordKind::Checkpoint {
+            redo,
+            timeline: TimelineId(1),
+            shutdown: false,
+            time: OffsetDateTime::UNIX_EPOCH,
+        }
     }
 
     fn lacks(label: Option<&BackupLabel>, records: &[WalRecord]) -> Option<String> {

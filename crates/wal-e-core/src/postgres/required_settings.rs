@@ -6,8 +6,6 @@
 //! `RecoveryRequiresIntParameter`. The values are in the control file and, when they
 //! change, in a record of the WAL (`XLOG_PARAMETER_CHANGE`).
 
-use super::ParameterChange;
-
 /// Their values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs)] // Each is the setting of its name.
@@ -54,18 +52,5 @@ impl RequiredSettings {
             ("max_prepared_transactions", self.max_prepared_transactions),
             ("max_locks_per_transaction", self.max_locks_per_transaction),
         ]
-    }
-}
-
-impl From<ParameterChange> for RequiredSettings {
-    fn from(change: ParameterChange) -> Self {
-        let value = |number: i32| u32::try_from(number).unwrap_or_default();
-        RequiredSettings {
-            max_connections: value(change.max_connections),
-            max_worker_processes: value(change.max_worker_processes),
-            max_wal_senders: value(change.max_wal_senders),
-            max_prepared_transactions: value(change.max_prepared_transactions),
-            max_locks_per_transaction: value(change.max_locks_per_transaction),
-        }
     }
 }

@@ -76,7 +76,7 @@ impl Planner<'_> {
         if wal.cold_from(first).next().is_some() {
             life.unknown = Some("some of its WAL is in cold storage".to_owned());
         }
-        let mut source = WalSource::new(Arc::clone(&self.store), size, None);
+        let mut source = WalSource::new(Arc::clone(&self.store), size, None, self.notices.clone());
         for index in (0..chain.len()).rev() {
             let summary = match source.summary(&chain, index).await {
                 Ok(summary) => summary,
@@ -116,7 +116,7 @@ impl Planner<'_> {
         let runs: Vec<_> = runs.into_iter().take(1).filter(|run| run.first == first).collect();
         let next = WalSegment { timeline, number: first };
         let chain = Chain { runs, tail: None, end: ChainEnd::Archive { next } };
-        let source = WalSource::new(Arc::clone(&self.store), size, None);
+        let source = WalSource::new(Arc::clone(&self.store), size, None, self.notices.clone());
         let all = 0..=chain.len().saturating_sub(1);
         let began = match source.find(&chain, all, begin, Goal::AnyTime).await {
             Ok(Found::Here(point)) => point.time,

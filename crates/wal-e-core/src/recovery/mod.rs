@@ -45,6 +45,7 @@ mod wal_source;
 mod plan_tests;
 #[cfg(test)]
 mod scan_tests;
+#[cfg(test)]
 mod sides_tests;
 
 pub use ambiguity::TimelineFacts;

@@ -318,8 +318,9 @@ async fn a_restore_point_and_a_transaction_are_found_behind_the_right_backup() {
 async fn older_wal_is_not_read_twice_in_a_search() {
     let sample = sample().await;
     sample.fixture.no_auto(Some(RecoveryTarget::Xid(99))).await;
-    // 2 sentinels and their absent metadata, segments 4 to 6, then 2 to 4.
-    assert_eq!(sample.fixture.store.calls(Operation::Get), 2 * 2 + 3 + 3);
+    // 2 sentinels and their absent metadata, the headers of the last segment and of both
+    // backups' first ones, segments 4 to 6, then 2 to 4.
+    assert_eq!(sample.fixture.store.calls(Operation::Get), 2 * 2 + 3 + 3 + 3);
 }
 
 #[tokio::test]
@@ -371,8 +372,8 @@ async fn no_wal_is_read_that_only_says_what_the_last_transaction_was() {
     fixture.remove(1, 5).await;
     let refusal = fixture.refused(ask().await);
     assert!(refusal.reason.contains(&name_of(1, 5)), "{refusal:?}");
-    // Two sentinels and their absent metadata, twice.
-    assert_eq!(fixture.store.calls(Operation::Get), 2 * 2 * 2);
+    // Two sentinels and their absent metadata, twice, and two headers, which tell the cluster.
+    assert_eq!(fixture.store.calls(Operation::Get), 2 * 2 * 2 + 2 * 2);
 }
 
 #[tokio::test]
@@ -457,7 +458,10 @@ async fn a_newer_backup_that_cannot_be_used_is_named_with_the_reason() {
         let sentinel = Sentinel { lsn, finish_time: Some(minute(30)), ..Sentinel::full() };
         let json = sentinel::to_json(&sentinel);
         fixture.put(layout::sentinel(&second.0).as_str(), json).await;
-        let plan = fixture.auto(None).await;
+        // The older one has a way to what comes before the damage, and no other.
+        let refusal = fixture.no_auto(None).await;
+        assert!(refusal.reason.contains(&damaged), "{refusal:?}");
+        let plan = fixture.auto(Some(RecoveryTarget::Xid(702))).await;
         assert_eq!(plan.backup.name, first.0);
         let beginning =
             format!("A newer base backup \"{}\" cannot be used: archived object \"", second.0);
@@ -949,8 +953,17 @@ async fn a_long_archive_is_searched_by_halves() {
         log.switch();
     }
     fixture.archive(&log).await;
-    let plan = fixture.auto(time(100)).await;
-    assert_eq!(plan.last_segment, name_of(1, 3 + 101));
+    let request = PlanRequest {
+        backup: BackupChoice::Auto,
+        target: time(100),
+        timeline: None,
+        standby: false,
+        read_end: true,
+        read_wal: ReadWal::AtMost(0),
+    };
+    let (notices, _queue) = notice::channel();
+    let plan = plan(Arc::new(fixture.store.clone()), &request, notices).await;
+    assert_eq!(fixture.reached(plan).last_segment, name_of(1, 3 + 101));
     assert!(fixture.store.calls(Operation::Get) < 20, "{}", fixture.store.calls(Operation::Get));
 }
 

@@ -177,7 +177,8 @@ async fn a_search_takes_one_request_a_segment() {
     let gets = || fixture.store.calls(Operation::Get);
     let target = Some(RecoveryTarget::Name("far".to_owned()));
     let plan = fixture.auto(target).await;
-    // The sentinel and its absent metadata; each segment for the search, and for the rest.
-    assert_eq!((plan.wal_segments, gets()), (21, 2 + 2 * 21));
+    // The sentinel and its absent metadata, and two headers, which tell the cluster; each
+    // segment for the search, and for the rest.
+    assert_eq!((plan.wal_segments, gets()), (21, 2 + 2 + 2 * 21));
     assert!(fixture.store.calls(Operation::List) < 40, "{}", fixture.store.calls(Operation::List));
 }

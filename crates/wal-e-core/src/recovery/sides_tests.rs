@@ -80,6 +80,7 @@ async fn a_timeline_that_went_on_beside_the_newest_is_shown_and_has_to_be_named(
         timeline: None,
         standby: true,
         read_end: true,
+        read_wal: ReadWal::All,
     };
     let standby = plan(std::sync::Arc::new(fixture.store.clone()), &request, notices).await;
     assert_eq!(fixture.refused(standby).timelines.len(), 2);

@@ -151,7 +151,8 @@ impl WalSource {
         }
         let ended = reader.ended().cloned();
         let mut summary = Summary { ended, ..visitor.summary.clone() };
-        if reader.waits_for_record_that_matters()
+        if summary.ended.is_none()
+            && reader.waits_for_record_that_matters()
             && let Some(next) = chain.segment(index + 1)
         {
             visitor.done = Some(false);

@@ -68,6 +68,11 @@ pub(super) async fn verify(
         return Ok(());
     }
     let first = WalSegment { timeline, number: begin };
+    // What is wrong with a label is told elsewhere, and is no fault of the WAL.
+    let label = label.filter(|label| {
+        sentinel.lsn.is_none_or(|lsn| lsn == label.start_lsn)
+            && label.checkpoint_lsn >= label.start_lsn
+    });
     let start = label.map(|label| label.start_lsn).or(sentinel.lsn);
     let own = start
         .filter(|start| start.0 / size.bytes() == begin.0)

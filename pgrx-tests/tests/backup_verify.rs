@@ -132,8 +132,8 @@ fn each_damage_is_told_with_its_object() {
         verified.assert_damage_found("tars", &part, Archive::truncate_object);
         verified.assert_damage_found("tars", &part, Archive::corrupt_object);
         verified.assert_damage_found("tars", &part, Archive::remove_object);
-        let extra = verified.tar("part_099");
-        verified.assert_damage_found("file_list", &extra, |archive, object| {
+        let other = verified.tar("part_002");
+        verified.assert_damage_found("file_list", &other, |archive, object| {
             archive.replace_object(object, archive.object(&part).expect("it is there"));
         });
         verified.assert_damage_found("pg_control", &control, |archive, object| {
@@ -199,20 +199,38 @@ fn a_damaged_backup_of_18_is_found_too() {
     verified.assert_sound();
 }
 
+/// As a killed backup of the same name leaves it: no restore reads it.
+#[test]
+fn a_tar_that_the_backup_does_not_list_is_named_and_does_no_harm() {
+    let verified = Verified::start(PgVersion::V15, Archive::file());
+    let (part, extra) = (verified.tar("part_001"), verified.tar("part_099"));
+    let bytes = verified.archive.object(&part).expect("it is there");
+    verified.archive.replace_object(&extra, bytes);
+    run_wal_e(&verified.archive, ["backup-verify", &verified.name]).success();
+    let named =
+        |row: &Vec<String>| row[0] == "tars" && row[1].is_empty() && row[2].contains("part_099");
+    let rows = verified.rows();
+    assert!(rows.iter().all(|row| row[1] != "f"), "{rows:#?}");
+    assert!(rows.iter().any(named), "{rows:#?}");
+}
+
 #[test]
 fn more_failures_than_there_is_room_for_are_counted() {
     let verified = Verified::start(PgVersion::V15, Archive::file());
+    let lists = verified.object("files_metadata.json");
+    let json = verified.archive.object(&lists).expect("it is there");
+    let mut json: serde_json::Value = serde_json::from_slice(&json).expect("it is JSON");
     for number in 100..200 {
-        let object = verified.object(&format!("tar_partitions/stray_{number}"));
-        verified.archive.replace_object(&object, b"?".to_vec());
+        json["TarFileSets"][format!("part_{number}.tar.lz4")] = ["/base/1/lost"].into();
     }
+    verified.archive.replace_object(&lists, json.to_string().into_bytes());
     let rows = verified.rows();
     assert_eq!(rows.len(), 64);
     assert!(rows[..63].iter().all(|row| row[0] == "tars" && row[1] == "f"), "{rows:#?}");
     let last = rows.last().expect("there are rows");
     assert_eq!((last[0].as_str(), last[1].as_str()), ("more", "f"));
     assert!(last[2].contains("37 of them failures"), "{last:?}");
-    assert!(verified.cluster.log().contains("stray_199"), "the log has all");
+    assert!(verified.cluster.log().contains("part_199"), "the log has all");
     let said = run_wal_e(&verified.archive, ["backup-verify", "LATEST"]);
     assert_eq!(said.stdout.lines().filter(|line| line.starts_with("failed: ")).count(), 100);
 }

@@ -79,7 +79,7 @@ fn a_copy_promoted_on_the_same_prefix_is_shown_beside_the_primary_that_went_on()
         let refused = plan(&archive, &[name]).failure(1);
         let options = ["--recovery-target-timeline 1", "--recovery-target-timeline 2"];
         assert_names(&refused, &options);
-        assert_names(&refused, &["could be meant: 1 and 2", "\ntimeline  parent", &second]);
+        assert_names(&refused, &["could be meant: 1 and 2", "\n  timeline  parent", &second]);
         let restore = Restore::of(PgVersion::V15, name);
         let refused = restore.option("--recovery-target-time", &three).run(&archive).failure(1);
         assert_names(&refused, &["--recovery-target-timeline 1"]);

@@ -157,7 +157,7 @@ fn a_cluster_that_its_group_may_read_comes_back_as_one() {
     let fetched = Restore::auto(PgVersion::V15).fetch(&archive);
     let data = fetched.data_directory();
     let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
-    for entry in walk(&data) {
+    for entry in walk(data) {
         let expected = if entry.is_dir() { 0o750 } else { 0o640 };
         assert_eq!(mode(&entry), expected, "{}", entry.display());
     }

@@ -141,6 +141,8 @@ pub struct CompressionOptions {
 }
 
 #[derive(Debug, Subcommand)]
+// A program has one of it.
+#[allow(clippy::large_enum_variant)]
 pub enum Command {
     /// Take a base backup of the running server that owns DIR
     BackupPush(BackupPush),

@@ -73,6 +73,8 @@ pub struct Backup {
     pub branch: usize,
     /// Where the WAL begins that it needs.
     pub start: Lsn,
+    /// When it was complete, in microseconds since 1970.
+    pub finished: i64,
     /// Where the tablespaces were.
     pub tablespaces: Vec<String>,
 }

@@ -117,9 +117,14 @@ impl World {
     fn add_backup(&mut self, index: usize, name: String) {
         let node = &self.nodes[index];
         // What is no longer in the archive is not listed.
-        let sql = format!("SELECT start_lsn FROM wale_backup_list() WHERE backup_name = '{name}'");
+        let sql = format!(
+            "SELECT start_lsn, (extract(epoch FROM finish_time) * 1000000)::bigint \
+             FROM wale_backup_list() WHERE backup_name = '{name}'"
+        );
         let listed = node.cluster.query(&sql);
-        let Some(start) = listed.first().and_then(|row| row[0].parse().ok()) else {
+        let facts =
+            listed.first().and_then(|row| Some((row[0].parse().ok()?, row[1].parse().ok()?)));
+        let Some((start, finished)) = facts else {
             self.breach(format!("base backup {name} was reported as complete, and is not listed"));
             return;
         };
@@ -128,7 +133,7 @@ impl World {
         );
         let tablespaces = tablespaces.concat();
         let branch = node.branch;
-        self.model.backups.push(Backup { name, branch, start, tablespaces });
+        self.model.backups.push(Backup { name, branch, start, finished, tablespaces });
     }
 
     /// Makes a standby, which restores from the archive, too, when `from_archive`.

@@ -78,6 +78,10 @@ pub fn predict(
         _ if stop == consistent + 1 && matches!(request.target, Target::Lsn(_)) => {
             Outcome::Early(rows, "the target lies before the end of the base backup".to_owned())
         }
+        // The server cannot know, and opens with what is later.
+        _ if matches!(request.target, Target::Time(time) if time < backup.finished) => {
+            Outcome::Early(rows, "the target lies before the end of the base backup".to_owned())
+        }
         _ => Outcome::Reaches(rows),
     }
 }

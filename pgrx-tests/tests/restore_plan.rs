@@ -204,6 +204,14 @@ fn plans_of_18_come_true() {
     plans_come_true(PgVersion::V18);
 }
 
+/// Timelines that begin with a checkpoint tell when only to the second: what was written
+/// in the same second on the timeline that they left may be later.
+fn wait_for_the_next_second(cluster: &Cluster) {
+    let second = || cluster.query_one("SELECT date_trunc('second', clock_timestamp())");
+    let now = second();
+    wait_for("the next second", || second() != now);
+}
+
 /// Timeline 2 leaves 1, and 3 leaves 2; each has transactions of its own.
 fn two_switches_are_crossed(version: PgVersion) {
     let archive = Archive::file();
@@ -217,6 +225,7 @@ fn two_switches_are_crossed(version: PgVersion) {
     let on_first = add(&first, "on 1");
     let left = add(&first, "left on 1");
     add(&first, "end of 1");
+    wait_for_the_next_second(&first);
     first.archive_current_wal();
     first.stop(StopMode::Fast);
 
@@ -232,6 +241,7 @@ fn two_switches_are_crossed(version: PgVersion) {
     let mut second = continue_from(&on_first);
     let on_second = add(&second, "on 2");
     add(&second, "left on 2");
+    wait_for_the_next_second(&second);
     second.archive_current_wal();
     second.stop(StopMode::Fast);
     let mut third = continue_from(&on_second);

@@ -142,7 +142,7 @@ pub async fn claim(store: &dyn ObjectStore, claimant: &Claimant, notices: &Notic
 /// may be waiting for it to be archived.
 fn remember(store: &dyn ObjectStore, claimant: &Claimant, notices: &Notices) {
     let Some(known) = &claimant.known_prefixes else { return };
-    match known.add(&prefix_of(store)) {
+    match known.add(&place_of(store)) {
         Ok(()) => {}
         // A user who may only read the cluster has no say in what it remembers.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
@@ -196,7 +196,8 @@ pub async fn inspect(store: &dyn ObjectStore, claimant: &Claimant) -> Result<Opt
 /// Refuses a prefix without an owner that `claimant` had claimed.
 fn refuse_lost(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
     let prefix = prefix_of(store);
-    let Some(known) = claimant.known_prefixes.as_ref().filter(|known| known.contains(&prefix))
+    let place = place_of(store);
+    let Some(known) = claimant.known_prefixes.as_ref().filter(|known| known.contains(&place))
     else {
         return Ok(());
     };
@@ -222,6 +223,12 @@ fn refuse_lost(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
 
 fn prefix_of(store: &dyn ObjectStore) -> String {
     store.url("").trim_end_matches('/').to_owned()
+}
+
+/// The prefix, and the server where another may have a bucket of the same name.
+fn place_of(store: &dyn ObjectStore) -> String {
+    let server = store.server().map(|server| format!(" {server}")).unwrap_or_default();
+    format!("{}{server}", prefix_of(store))
 }
 
 fn compare(store: &dyn ObjectStore, owner: &Owner, claimant: &Claimant) -> Result<()> {

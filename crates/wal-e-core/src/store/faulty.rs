@@ -305,6 +305,10 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
         self.store.require(key);
     }
 
+    fn server(&self) -> Option<&str> {
+        self.store.server()
+    }
+
     fn credentials_source(&self) -> Option<String> {
         self.store.credentials_source()
     }

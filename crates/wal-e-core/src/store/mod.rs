@@ -253,6 +253,11 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// costs no request.
     fn require(&self, _key: &ObjectKey) {}
 
+    /// The server that it is on, where the URLs of objects do not tell.
+    fn server(&self) -> Option<&str> {
+        None
+    }
+
     /// Ends the uploads in parts that were begun for keys below `directory` (a
     /// key's beginning that ends with `/`) and neither completed nor aborted:
     /// those of a process that was killed. Whoever calls it knows that nobody

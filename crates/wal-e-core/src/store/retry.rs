@@ -189,6 +189,10 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
         self.shared.store.require(key);
     }
 
+    fn server(&self) -> Option<&str> {
+        self.shared.store.server()
+    }
+
     async fn abort_uploads(&self, directory: &str) -> Result<()> {
         retry!(self.shared, self.shared.store.abort_uploads(directory))
     }

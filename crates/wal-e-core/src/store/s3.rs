@@ -329,6 +329,10 @@ impl ObjectStore for S3Store {
         self.bucket.url(key)
     }
 
+    fn server(&self) -> Option<&str> {
+        self.bucket.place.endpoint.as_deref()
+    }
+
     async fn put(
         &self,
         key: &ObjectKey,

@@ -46,8 +46,11 @@ pub fn may_ask(model: &Model, truth: &Truth) -> bool {
     let timelines = truth.timelines();
     timelines.iter().any(|older| {
         timelines.iter().filter(|newer| *newer > older).any(|newer| {
-            parting(model, truth, *older, *newer)
-                .is_some_and(|parting| lived_on(model, truth, *older, parting.at, parting.born.0))
+            // One that begins with a checkpoint tells when only to the second.
+            parting(model, truth, *older, *newer).is_some_and(|parting| {
+                let second = parting.born.0 - parting.born.0.rem_euclid(1_000_000);
+                lived_on(model, truth, *older, parting.at, second)
+            })
         })
     })
 }

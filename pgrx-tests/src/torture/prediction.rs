@@ -45,7 +45,9 @@ pub fn predict(
     request: &Request,
 ) -> Outcome {
     let own = model.branches[backup.branch].timeline;
-    if timeline != own && timeline != 1 && !truth.has_history(timeline) {
+    // A server that is told a number wants the file, that of its own timeline included.
+    let is_told = matches!(request.timeline, Timeline::Number(_));
+    if (timeline != own || is_told) && timeline != 1 && !truth.has_history(timeline) {
         return Outcome::Fails(format!("timeline {timeline} does not exist"));
     }
     let history = truth.history(timeline);
@@ -74,8 +76,8 @@ pub fn predict(
         Some(stray) if replay.records[stop - 1].lsn >= stray => {
             Outcome::Early(rows, format!("the target is met beyond {stray}, off the timeline"))
         }
-        // Its last record is met by an LSN within the one before it, too.
-        _ if stop == consistent + 1 && matches!(request.target, Target::Lsn(_)) => {
+        // A record is met by an LSN within the one before it, too: here the backup's last.
+        _ if is_within_backup(&request.target, &replay.records, consistent) => {
             Outcome::Early(rows, "the target lies before the end of the base backup".to_owned())
         }
         // The server cannot know, and opens with what is later.
@@ -84,6 +86,13 @@ pub fn predict(
         }
         _ => Outcome::Reaches(rows),
     }
+}
+
+/// Whether the target is an LSN before the end of the base backup's last record.
+fn is_within_backup(target: &Target, records: &[Record], consistent: usize) -> bool {
+    let Target::Lsn(lsn) = target else { return false };
+    *lsn <= records[consistent].lsn
+        || records.get(consistent + 1).is_some_and(|next| *lsn < next.lsn)
 }
 
 fn at_end(model: &Model, backup: &Backup, replay: &Replay) -> Outcome {

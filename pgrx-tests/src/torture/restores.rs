@@ -37,7 +37,10 @@ impl World {
         if self.knows("backup-fetch", "--archive-mode") {
             restore = restore.option("--archive-mode", "off");
         }
+        // Those that are newer than the base backup, too.
+        let below = restore.scratch().path().join("newer");
         let restore = self.with_places(restore, Some(backup));
+        let restore = restore.option("--tablespace-mapping-all", below.display().to_string());
         let finished = restore.run(&self.archive);
         if !finished.status.success() {
             return Ended::Otherwise(format!("backup-fetch fails: {finished}"));
@@ -45,7 +48,9 @@ impl World {
         let mut cluster = restore.adopt();
         cluster.configure("archive_mode = off");
         if !request.sets_up() {
-            cluster.configure(&format!("restore_command = '{}'", restore_command(&self.archive)));
+            let fetch = format!("wal-fetch --tablespace-mapping-all {}", below.display());
+            let command = restore_command(&self.archive).replace("wal-fetch", &fetch);
+            cluster.configure(&format!("restore_command = '{command}'"));
             self.ask_for_recovery(&cluster);
         }
         cluster.spawn();

@@ -264,3 +264,40 @@ fn a_restore_follows_the_timelines() {
     let events = old.query("SELECT what FROM events").concat();
     assert_eq!(events, ["before the fork", "only on timeline 1"]);
 }
+
+/// A server reads WAL ahead of its replay, and would meet what is wrong there before it has
+/// reached its target.
+fn damage_after_the_target_is_not_met(version: PgVersion) {
+    let archive = Archive::file();
+    let cluster = Cluster::build(version).wal_segment_size_mb(1).start_archiving_to(&archive);
+    cluster.execute("CREATE TABLE moments (name text)");
+    cluster.backup_push();
+    cluster.execute("INSERT INTO moments VALUES ('one')");
+    cluster.query_one(&format!("SELECT pg_create_restore_point('{RESTORE_POINT}')"));
+    cluster.archive_current_wal();
+    cluster.execute("INSERT INTO moments VALUES ('two')");
+    let damaged = format!("wal_005/{}.lz4", cluster.archive_current_wal());
+    cluster.execute("INSERT INTO moments VALUES ('three')");
+    cluster.archive_current_wal();
+    archive.corrupt_object(&damaged);
+    let restore = || Restore::auto(version).option("--recovery-target-action", "promote");
+    for lost in [false, true] {
+        if lost {
+            archive.remove_object(&damaged);
+        }
+        let immediate = restore().option("--recovery-target", "immediate");
+        assert_eq!(moments_after(immediate, &archive), Vec::<String>::new());
+        let named = restore().option("--recovery-target-name", RESTORE_POINT);
+        assert_eq!(moments_after(named, &archive), ["one"]);
+    }
+}
+
+#[test]
+fn pg15_damage_after_the_target_is_not_met() {
+    damage_after_the_target_is_not_met(PgVersion::V15);
+}
+
+#[test]
+fn pg18_damage_after_the_target_is_not_met() {
+    damage_after_the_target_is_not_met(PgVersion::V18);
+}

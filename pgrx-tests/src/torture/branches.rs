@@ -40,6 +40,16 @@ fn lived_on(model: &Model, truth: &Truth, timeline: u32, at: Lsn, time: i64) -> 
     })
 }
 
+/// Whether servers of `timeline` wrote or took a base backup from `at` on after `time`, which
+/// the archive may show even where no base backup reaches it.
+fn was_used(model: &Model, timeline: u32, at: Lsn, time: i64) -> bool {
+    let is_on = |branch: usize| model.branches[branch].timeline == timeline;
+    let mut writes = model.writes.iter().filter(|write| is_on(write.branch));
+    let mut backups = model.backups.iter().filter(|backup| is_on(backup.branch));
+    writes.any(|write| write.commit >= at && write.transaction.time > time)
+        || backups.any(|backup| backup.start >= at && backup.finished > time)
+}
+
 /// Whether any timeline that a newer one does not hold went on after that one had begun:
 /// then a refusal that asks for a timeline is right.
 pub fn may_ask(model: &Model, truth: &Truth) -> bool {
@@ -50,6 +60,7 @@ pub fn may_ask(model: &Model, truth: &Truth) -> bool {
             parting(model, truth, *older, *newer).is_some_and(|parting| {
                 let second = parting.born.0 - parting.born.0.rem_euclid(1_000_000);
                 lived_on(model, truth, *older, parting.at, second)
+                    || was_used(model, *older, parting.at, second)
             })
         })
     })

@@ -14,12 +14,16 @@ use crate::installation::PgVersion;
 use crate::process::run;
 use crate::restore::Restore;
 use crate::scratch::Scratch;
+use crate::wait::wait_for;
 
 impl World {
     /// Copies a stopped data directory with its tablespaces and starts the copy, as when a
     /// virtual machine is rolled back.
     pub fn copy_stopped(&mut self, index: usize) {
         let original = &self.nodes[index].cluster;
+        // A prefetch that a recovery has begun ends by itself, soon after the server.
+        let prefetched = original.data_directory().join("pg_wal/.wal-e");
+        wait_for("the end of prefetching", || !prefetched.exists());
         let scratch = Scratch::new();
         let data = scratch.path().join("data");
         copy(original.data_directory(), &data);

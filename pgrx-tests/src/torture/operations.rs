@@ -185,7 +185,18 @@ impl World {
             self.wait_for_replay(index, upstream);
         }
         let before = now();
-        self.nodes[index].cluster.promote();
+        let answer = self.nodes[index].cluster.try_query("postgres", "SELECT pg_promote()");
+        if !answer.is_ok_and(|rows| rows[0][0].as_deref() == Some("t")) {
+            // What it replayed may be of two branches that wrote on the same timeline.
+            let timeline = self.model.branches[self.nodes[index].branch].timeline;
+            if !self.model.is_contested(timeline) {
+                let log = self.nodes[index].cluster.log_tail();
+                self.breach(format!("{name} cannot be promoted:\n{log}"));
+            }
+            self.nodes[index].role = Role::Lost;
+            self.note(format!("({name} cannot be promoted)"));
+            return;
+        }
         self.begin_branch(index, before);
         self.note(format!("{}: is promoted", self.nodes[index].name));
         self.wait_for_archiver_of(index);

@@ -54,7 +54,12 @@ pub fn predict(
     let Some(range) = history.iter().find(|range| range.timeline == own) else {
         return Outcome::Fails(format!("timeline {timeline} does not descend from {own}"));
     };
-    if backup.start < range.begin || range.end.is_some_and(|end| backup.start >= end) {
+    // A recovery that follows a timeline and ends before that begins leaves a history with a
+    // switch before an earlier one: the newest timeline that has the place counts.
+    let newest = history.iter().rev().find(|range| {
+        range.begin <= backup.start && range.end.is_none_or(|end| backup.start < end)
+    });
+    if newest != Some(range) {
         return Outcome::Fails(format!("timeline {own} was left before the base backup"));
     }
     let replay = truth.replay(backup.start, timeline);

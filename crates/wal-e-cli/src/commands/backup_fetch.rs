@@ -83,6 +83,7 @@ fn restore(
         if let Some(recovery) = &mut request.recovery {
             recovery.target_timeline = planned.timeline;
             recovery.required_settings = planned.required_settings;
+            recovery.must_not_read_ahead = planned.must_not_read_ahead;
         }
         let counters = Arc::clone(progress);
         let token = interrupt.token();
@@ -173,6 +174,7 @@ fn recovery_config(arguments: &cli::BackupFetch, restore_command: &str) -> Optio
         target_timeline,
         standby: options.standby,
         primary_conninfo: options.primary_conninfo.clone(),
+        must_not_read_ahead: false,
         required_settings: RequiredSettings::default(),
     })
 }

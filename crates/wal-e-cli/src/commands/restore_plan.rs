@@ -77,6 +77,8 @@ pub struct Planned {
     pub archiving: Archiving,
     /// What the WAL needs the server to be set to.
     pub required_settings: RequiredSettings,
+    /// Whether the server must not read WAL ahead of its replay.
+    pub must_not_read_ahead: bool,
     /// `server_version_num` of the base backup, if it tells.
     pub pg_version: Option<u32>,
 }
@@ -118,6 +120,7 @@ pub async fn before_fetch(
             doubt: None,
             archiving: archiving(plan.newest_wal),
             required_settings: plan.raised_settings.unwrap_or_default(),
+            must_not_read_ahead: plan.must_not_read_ahead,
             pg_version: plan.backup.pg_version,
             backup: plan.backup.name,
         });
@@ -132,6 +135,7 @@ pub async fn before_fetch(
         tablespaces: plan.map(|plan| created(plan)).unwrap_or_default(),
         archiving: archiving(plan.and_then(|plan| plan.newest_wal)),
         required_settings: RequiredSettings::default(),
+        must_not_read_ahead: false,
         pg_version: plan.and_then(|plan| plan.backup.pg_version),
         doubt: doubt(outcome)?,
     })
@@ -410,6 +414,7 @@ mod tests {
                 created: Lsn(0x300_0028),
                 dropped: None,
             }],
+            must_not_read_ahead: false,
             notes: vec!["A note.".to_owned()],
         }
     }

@@ -34,6 +34,8 @@ pub struct RecoveryConfig {
     pub standby: bool,
     /// `primary_conninfo` of a standby that streams WAL, too.
     pub primary_conninfo: Option<String>,
+    /// Whether the server must not read WAL ahead of its replay.
+    pub must_not_read_ahead: bool,
     /// What the WAL that is replayed needs, beside what the control file does.
     pub required_settings: RequiredSettings,
 }
@@ -58,7 +60,7 @@ const HOW_TO_TAKE_OUT: &str = "\
 # They win over all other files. When the server has been promoted, take them out, in psql:
 #   SELECT DISTINCT 'ALTER SYSTEM RESET ' || name FROM pg_file_settings
 #     WHERE sourcefile LIKE '%/postgresql.auto.conf'
-#     AND name ~ '^(recovery_(target|end|min)|restore_command|archive_cleanup|primary_|promote_trigger|hot_standby$)' \\gexec
+#     AND name ~ '^(recovery_(target|end|min|prefetch)|restore_command|archive_cleanup|primary_|promote_trigger|hot_standby$)' \\gexec
 ";
 
 /// The settings that name a target. PostgreSQL refuses a second one that is set, and, until
@@ -90,7 +92,7 @@ pub(super) fn set_up(
     left_behind::tell(data_directory, &configuration, recovery, notices);
     let mut lines = String::new();
     if let Some(recovery) = recovery {
-        lines.push_str(&recovery.settings(&configuration, has_trigger_file(data_directory)));
+        lines.push_str(&recovery.settings(&configuration, major_version(data_directory)));
         let required = recovery.required_settings.largest(control.unwrap_or_default());
         lines.push_str(&raised(&configuration, required, notices));
     }
@@ -138,9 +140,8 @@ impl RecoveryConfig {
             .map_err(|error| Error::file("write file", &path, &error))
     }
 
-    /// All settings that recovery heeds. `has_trigger_file` is whether the version has
-    /// `promote_trigger_file`.
-    fn settings(&self, configuration: &Configuration, has_trigger_file: bool) -> String {
+    /// All settings that recovery heeds, of those that the server's version has.
+    fn settings(&self, configuration: &Configuration, major_version: Option<u32>) -> String {
         let mut lines = format!("\n{BEGIN}\n{HOW_TO_TAKE_OUT}");
         let mut set = |name: &str, value: &str| {
             lines.push_str(&format!("{name} = {}\n", quote(value)));
@@ -163,8 +164,11 @@ impl RecoveryConfig {
         set("recovery_min_apply_delay", "0");
         set("primary_conninfo", self.primary_conninfo.as_deref().unwrap_or_default());
         set("primary_slot_name", "");
-        if has_trigger_file {
+        if major_version.is_some_and(|major| (12..=15).contains(&major)) {
             set("promote_trigger_file", "");
+        }
+        if self.must_not_read_ahead && major_version.is_some_and(|major| major >= 15) {
+            set("recovery_prefetch", "off");
         }
         if target.is_some() && action == "pause" {
             // Without it, PostgreSQL shuts down instead (`validateRecoveryParameters`).
@@ -238,10 +242,9 @@ fn raised(configuration: &Configuration, required: RequiredSettings, notices: &N
     )
 }
 
-/// Whether the server has `promote_trigger_file`, which ends a recovery: PostgreSQL 12 to 15.
-fn has_trigger_file(data_directory: &Path) -> bool {
-    let version = fs::read_to_string(data_directory.join("PG_VERSION")).unwrap_or_default();
-    version.trim().parse::<u32>().is_ok_and(|major| (12..=15).contains(&major))
+/// What `PG_VERSION` says.
+fn major_version(data_directory: &Path) -> Option<u32> {
+    fs::read_to_string(data_directory.join("PG_VERSION")).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -258,6 +261,7 @@ mod tests {
             target_timeline: None,
             standby: false,
             primary_conninfo: None,
+            must_not_read_ahead: false,
             required_settings: RequiredSettings::default(),
         }
     }
@@ -310,7 +314,7 @@ mod tests {
             (BeforeXid(731), "recovery_target_xid = '731'", "off"),
             (Immediate, "recovery_target = 'immediate'", "on"),
         ] {
-            let settings = config(Some(target)).settings(&Configuration::default(), true);
+            let settings = config(Some(target)).settings(&Configuration::default(), Some(15));
             let at = settings.find(&format!("\n{setting}\n")).expect(setting);
             for empty in TARGETS {
                 let emptied = settings.find(&format!("\n{empty} = ''\n")).expect(empty);
@@ -320,6 +324,16 @@ mod tests {
             assert!(settings.contains(&inclusive), "{settings}");
             assert!(settings.contains("\nrecovery_target_timeline = 'latest'\n"), "{settings}");
             assert!(settings.contains("\npromote_trigger_file = ''\n"), "{settings}");
+        }
+    }
+
+    #[test]
+    fn reading_ahead_is_turned_off_where_it_must_be() {
+        let config =
+            RecoveryConfig { must_not_read_ahead: true, ..config(Some(RecoveryTarget::Immediate)) };
+        for (major, expected) in [(14, false), (15, true), (18, true)] {
+            let settings = config.settings(&Configuration::default(), Some(major));
+            assert_eq!(settings.contains("\nrecovery_prefetch = 'off'\n"), expected, "{major}");
         }
     }
 

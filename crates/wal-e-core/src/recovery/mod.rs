@@ -19,7 +19,8 @@
 //! * `clusters`: which cluster wrote the WAL.
 //! * `branch`: all of that for one base backup.
 //! * `reach`: whether replay along it reaches the target.
-//! * `scan`: all that is replayed, read record by record.
+//! * `scan`: all that is replayed, read record by record; `read_ahead`: what a server reads
+//!   past its target.
 //! * `plan`: the answer, among several base backups.
 //! * `refusal`, `alternatives`: why not, and what can be reached instead.
 
@@ -32,6 +33,7 @@ mod clusters;
 mod lives;
 mod plan;
 mod reach;
+mod read_ahead;
 mod refusal;
 mod scan;
 mod sides;

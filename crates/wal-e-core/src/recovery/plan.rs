@@ -9,6 +9,7 @@ use super::backups::{self, BackupChoice};
 use super::branch::Branch;
 use super::lives::Life;
 use super::reach::{Reach, Searched};
+use super::read_ahead::ReadAhead;
 use super::refusal::{Cause, Refusal, capitalized};
 use super::scan::{NewTablespace, Scan};
 use super::target::{RecoveryTarget, TargetTimeline};
@@ -100,6 +101,9 @@ pub struct RestorePlan {
     pub raised_settings: Option<RequiredSettings>,
     /// The tablespaces that replay of what was read creates.
     pub new_tablespaces: Vec<NewTablespace>,
+    /// Whether the server must not read WAL ahead of its replay (`recovery_prefetch`): what
+    /// follows the target would stop it before it is there, or was not looked at.
+    pub must_not_read_ahead: bool,
     /// What is worth knowing: whole sentences.
     pub notes: Vec<String>,
 }
@@ -277,7 +281,18 @@ impl<'a> Planner<'a> {
             Ok(scan) => scan,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        Ok(Ok(describe(branch, reach, scan, self.request.target.clone())))
+        let read_ahead = match self.request.target {
+            Some(_) => self.read_ahead(&branch, &reach).await?,
+            None => ReadAhead::Sound,
+        };
+        if let ReadAhead::Fails(why) = &read_ahead {
+            reach.notes.push(format!(
+                "What follows the target cannot be read: {why}. A server that reads ahead would stop there: it needs recovery_prefetch = off."
+            ));
+        }
+        let mut plan = describe(branch, reach, scan, self.request.target.clone());
+        plan.must_not_read_ahead = read_ahead != ReadAhead::Sound;
+        Ok(Ok(plan))
     }
 
     /// A segment that is only there as `.partial` is not replayed.
@@ -354,6 +369,7 @@ fn describe(
         wal_segments_read: scan.segments,
         raised_settings: scan.settings,
         new_tablespaces: scan.tablespaces,
+        must_not_read_ahead: false,
         notes: reach.notes.into_iter().chain(scan.notes).collect(),
     }
 }

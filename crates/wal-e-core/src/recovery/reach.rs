@@ -21,7 +21,8 @@ mod time_target;
 pub(super) use search::Searched;
 
 use last_transaction::{SEGMENTS_READ_TO_TELL, last_transaction};
-use shortfall::{broken, missing_segment};
+use shortfall::broken;
+pub(super) use shortfall::missing_segment;
 
 /// What replay reaches.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -178,7 +178,48 @@ async fn a_search_takes_one_request_a_segment() {
     let target = Some(RecoveryTarget::Name("far".to_owned()));
     let plan = fixture.auto(target).await;
     // The sentinel and its absent metadata, and two headers, which tell the cluster; each
-    // segment for the search, and for the rest.
-    assert_eq!((plan.wal_segments, gets()), (21, 2 + 2 + 2 * 21));
+    // segment for the search, and for the rest; the last one for what follows the target.
+    assert_eq!((plan.wal_segments, gets()), (21, 2 + 2 + 2 * 21 + 1));
     assert!(fixture.store.calls(Operation::List) < 40, "{}", fixture.store.calls(Operation::List));
+}
+
+#[tokio::test]
+async fn a_server_does_not_read_ahead_where_something_is_wrong_after_its_target() {
+    let Sample { fixture, commits, .. } = sample().await;
+    // In segment 4, of which the rest is a switch.
+    let target = Some(RecoveryTarget::Lsn(commits[2]));
+    let plan = fixture.auto(target.clone()).await;
+    assert!(!plan.must_not_read_ahead && plan.last_segment == name_of(1, 4), "{plan:?}");
+    let name = name_of(1, 5);
+    let damaged = fixture.spoil(&name).await;
+    for what in [damaged.as_str(), &name] {
+        let plan = fixture.auto(target.clone()).await;
+        assert!(plan.must_not_read_ahead, "{plan:?}");
+        let note = plan.notes.iter().find(|note| note.contains("recovery_prefetch = off"));
+        assert!(note.is_some_and(|note| note.contains(what)), "{:?}", plan.notes);
+        // Now a hole, before segment 6.
+        let key = crate::layout::ObjectKey::from_listing(&damaged).unwrap();
+        fixture.store.delete(&key).await.unwrap();
+    }
+    // The mere end of the archive is in nobody's way.
+    fixture.remove(1, 6).await;
+    let plan = fixture.auto(target).await;
+    assert!(!plan.must_not_read_ahead && plan.notes.is_empty(), "{plan:?}");
+}
+
+#[tokio::test]
+async fn what_a_server_does_not_read_ahead_is_not_looked_at() {
+    let fixture = Fixture::new();
+    let mut log = WalWriter::new(1, 2);
+    fixture.backup(&mut log, 1, 10).await;
+    let target = log.commit(701, minute(11));
+    for _ in 0..700 {
+        log.noise(1000);
+    }
+    log.switch();
+    log.switch();
+    fixture.archive(&log).await;
+    fixture.spoil(&name_of(1, 3)).await;
+    let plan = fixture.auto(Some(RecoveryTarget::Lsn(target))).await;
+    assert!(!plan.must_not_read_ahead, "{plan:?}");
 }

@@ -193,6 +193,7 @@ mod tests {
             target_timeline: None,
             standby: false,
             primary_conninfo: None,
+            must_not_read_ahead: false,
             required_settings: RequiredSettings::default(),
         };
         let logged = told(conf, Some(&recovery));

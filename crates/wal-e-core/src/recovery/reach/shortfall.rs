@@ -202,7 +202,7 @@ pub(super) fn breaks_off(branch: &Branch, segment: WalSegment, damage: &WalEnd) 
 }
 
 /// `WAL segment "..." is not in the archive`, or what else is wrong with it.
-pub(super) fn missing_segment(branch: &Branch) -> String {
+pub(in crate::recovery) fn missing_segment(branch: &Branch) -> String {
     let missing = branch.chain.end.missing();
     segment_that_is_missing(missing, branch.absence, branch.candidate.segment_size)
 }

@@ -2,7 +2,7 @@
 //! asked for it share it. It has a slot of its own: a backup may run meanwhile.
 
 use pgrx::PgSqlErrorCode;
-use wal_e_core::base_backup::{Finding, Verified};
+use wal_e_core::verify::{Finding, Verified};
 
 use crate::error::{Failure, Result};
 use crate::pg::shared_memory;

@@ -2,7 +2,8 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use wal_e_core::base_backup::{self, BackupInfo};
+use wal_e_core::catalogue;
+use wal_e_core::catalogue::BackupInfo;
 use wal_e_core::store::{self, retry::Patience};
 
 use super::timestamp::timestamptz;
@@ -63,6 +64,6 @@ fn list() -> Result<Vec<BackupInfo>> {
     let config = gucs::store_config()?;
     super::run(|notices| async move {
         let store = store::open(&config, Patience::command(), notices.clone()).await?;
-        base_backup::list(&*store, &notices).await
+        catalogue::list(&*store, &notices).await
     })
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use wal_e_core::base_backup::{self, Verified, VerifyRequest};
 use wal_e_core::notice;
 use wal_e_core::store::{self, retry::Patience};
+use wal_e_core::verify;
+use wal_e_core::verify::{Verified, VerifyRequest};
 
 use super::watcher::Watcher;
 use crate::error::{Failure, Result};
@@ -34,7 +35,7 @@ pub fn verify(generation: u64, request: &Request) -> Result<Verified> {
         VerifyRequest { name: request.name.clone(), concurrency: gucs::backup_concurrency() };
     let verified = watcher.run(&runtime, async move {
         let store = store::open(&config, Patience::command(), notices).await?;
-        base_backup::verify(store, verification, Arc::default(), cancel).await
+        verify::verify(store, verification, Arc::default(), cancel).await
     })?;
     log(&verified);
     Ok(verified)

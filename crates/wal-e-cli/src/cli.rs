@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use wal_e_core::base_backup::ArchiveMode;
+use wal_e_core::restore::ArchiveMode;
 
 use crate::exit_code;
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use time::OffsetDateTime;
 
-use crate::base_backup;
+use crate::catalogue;
 use crate::config::{Prefix, StoreConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
@@ -257,7 +257,7 @@ fn credentials(store: &dyn ObjectStore, error: Option<&Error>) -> Check {
 
 async fn base_backups(rows: &mut Rows, store: &dyn ObjectStore) {
     let hint = "Allow this server to list the objects below the prefix.";
-    let Some(backups) = rows.step(BASE_BACKUP, base_backup::stored(store), hint).await else {
+    let Some(backups) = rows.step(BASE_BACKUP, catalogue::stored(store), hint).await else {
         return;
     };
     let describe = |(name, stored_at): &(String, OffsetDateTime)| {

@@ -9,7 +9,6 @@
 use std::io::Read;
 use std::path::Path;
 
-use crate::base_backup::fuzzing as base_backup;
 use crate::codec::{Decompressor, Encoding};
 use crate::layout::{self, ObjectKey};
 use crate::owner::Owner;
@@ -17,6 +16,7 @@ use crate::postgres::{
     BackupLabel, BackupManifest, ControlFile, Lsn, RecordKind, SegmentSize, TimelineHistory,
     TimelineId, WalFileName, WalPageHeader, WalReader, tablespace_map,
 };
+use crate::restore::fuzzing as base_backup;
 use crate::sentinel::{self, FilesMetadata, Metadata, Sentinel};
 
 /// A function of this kind.

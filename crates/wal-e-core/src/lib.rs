@@ -3,7 +3,7 @@
 //! Two flows pass through here. A **WAL file** goes from `pg_wal` through
 //! [`wal::push`] into the store and comes back through [`wal::fetch`]. A
 //! **base backup** is written by [`base_backup::push`] as tar partitions, and
-//! unpacked again by [`base_backup::fetch`]; it exists from the moment its
+//! unpacked again by [`restore::fetch`]; it exists from the moment its
 //! sentinel does.
 //!
 //! The rooms, from the ground up:
@@ -27,6 +27,7 @@
 
 pub mod archiving;
 pub mod base_backup;
+pub mod catalogue;
 pub mod check;
 pub mod codec;
 pub mod columns;
@@ -40,10 +41,12 @@ pub mod owner;
 pub mod postgres;
 pub mod rate_limit;
 pub mod recovery;
+pub mod restore;
 pub mod sentinel;
 pub mod store;
 mod tasks;
 pub mod transfer;
+pub mod verify;
 pub mod wal;
 
 pub use error::{Error, ErrorKind, Result};

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::base_backup;
+use crate::catalogue;
 use crate::codec::{Encoding, StoredEncoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
@@ -240,7 +240,7 @@ fn compare(store: &dyn ObjectStore, owner: &Owner, claimant: &Claimant) -> Resul
 
 /// Looks at the newest base backup that tells its cluster.
 async fn refuse_foreign_backups(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
-    let Some(backup) = base_backup::newest_identified(store).await? else { return Ok(()) };
+    let Some(backup) = catalogue::newest_identified(store).await? else { return Ok(()) };
     match backup.system_identifier {
         Some(identifier) if identifier != claimant.system_identifier => Err(foreign(
             store,

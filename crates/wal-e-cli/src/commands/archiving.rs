@@ -1,7 +1,7 @@
 //! Whether a restored cluster archives, and why.
 
 use time::{Duration, OffsetDateTime};
-use wal_e_core::base_backup::ArchiveMode;
+use wal_e_core::restore::ArchiveMode;
 
 /// WAL that was archived since shows that the server of the prefix may be alive. One that
 /// writes next to nothing archives seldom.

@@ -4,10 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use wal_e_core::base_backup::{
-    self, ArchiveMode, FetchProgress, FetchRequest, RecoveryConfig, TablespacePlaces,
-};
 use wal_e_core::postgres::RequiredSettings;
+use wal_e_core::restore;
+use wal_e_core::restore::{
+    ArchiveMode, FetchProgress, FetchRequest, RecoveryConfig, TablespacePlaces,
+};
 use wal_e_core::{Error, Result};
 
 use super::restore_plan::{self, Planned};
@@ -87,7 +88,7 @@ fn restore(
         }
         let counters = Arc::clone(progress);
         let token = interrupt.token();
-        let fetch = base_backup::fetch(opened.store, request, counters, opened.notices, token);
+        let fetch = restore::fetch(opened.store, request, counters, opened.notices, token);
         let pace = Pace::new(Arc::clone(progress));
         let fetched = match arguments.json {
             true => report.attend_events(&opened.queue, || pace.event(), fetch).await,
@@ -119,7 +120,7 @@ fn restore(
 fn wanted_name(arguments: &cli::BackupFetch, directory: &Path, report: &Report) -> Result<String> {
     if arguments.resume
         && matches!(arguments.name.as_str(), "LATEST" | "AUTO")
-        && let Some(name) = base_backup::interrupted_restore(directory)?
+        && let Some(name) = restore::interrupted_restore(directory)?
     {
         report.log(&format!("going on with the restore of base backup {name}"));
         return Ok(name);

@@ -4,7 +4,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
-use wal_e_core::base_backup::{self, BackupInfo};
+use wal_e_core::catalogue;
+use wal_e_core::catalogue::BackupInfo;
 use wal_e_core::{Error, ErrorKind, Result};
 
 use super::{open, run_small};
@@ -16,7 +17,7 @@ use crate::table::{align, size};
 pub fn run(arguments: &cli::BackupList, settings: &Settings, report: &Report) -> Result<()> {
     let backups = run_small(async {
         let opened = open(settings, report).await?;
-        let list = base_backup::list(opened.store.as_ref(), &opened.notices);
+        let list = catalogue::list(opened.store.as_ref(), &opened.notices);
         report.attend(&opened.queue, || None, list).await
     })??;
     let backups = select(backups, arguments.query.as_deref());

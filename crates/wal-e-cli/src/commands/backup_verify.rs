@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
-use wal_e_core::base_backup::{self, Finding, Verified, VerifyProgress, VerifyRequest};
+use wal_e_core::verify;
+use wal_e_core::verify::{Finding, Verified, VerifyProgress, VerifyRequest};
 use wal_e_core::{Error, ErrorKind, Result};
 
 use super::{open, run_large};
@@ -29,7 +30,7 @@ pub fn run(
         let opened = opened.map_err(|error| interrupt.failure(error))?;
         let progress = Arc::new(VerifyProgress::default());
         let counters = Arc::clone(&progress);
-        let verify = base_backup::verify(opened.store, request, counters, interrupt.token());
+        let verify = verify::verify(opened.store, request, counters, interrupt.token());
         let verified = report.attend(&opened.queue, || describe(&progress), verify).await;
         verified.map_err(|error| interrupt.failure(error))
     })??;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use wal_e_core::base_backup::{ArchiveMode, CreatedTablespace};
 use wal_e_core::postgres::{RequiredSettings, TimelineRange};
 use wal_e_core::recovery::{
     self, BackupChoice, Nearest, NewTablespace, Outcome, PlanRequest, ReadWal, Refusal,
     RestorePlan, TargetTimeline, TimelineFacts, format_time,
 };
+use wal_e_core::restore::{ArchiveMode, CreatedTablespace};
 use wal_e_core::{ErrorKind, Result};
 
 use super::archiving::{self, Archiving};
@@ -357,7 +357,7 @@ fn rfc3339(time: OffsetDateTime) -> Option<String> {
 mod tests {
     use time::macros::datetime;
     use wal_e_core::Error;
-    use wal_e_core::base_backup::BackupInfo;
+    use wal_e_core::catalogue::BackupInfo;
     use wal_e_core::postgres::{Lsn, TimelineId};
     use wal_e_core::recovery::RecoveryTarget;
 

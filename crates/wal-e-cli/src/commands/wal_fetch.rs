@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use wal_e_core::catalogue::KeyEnding;
 use wal_e_core::notice::Notices;
 use wal_e_core::postgres::data_directory::RECOVERY_SIGNAL;
 use wal_e_core::postgres::{
@@ -16,7 +17,7 @@ use wal_e_core::postgres::{
 };
 use wal_e_core::store::{self, retry::Patience};
 use wal_e_core::wal::{
-    self, FetchOptions, Fetched, KeyEnding, Position, PrefetchDirectory, TablespaceGuard, Taken,
+    self, FetchOptions, Fetched, Position, PrefetchDirectory, TablespaceGuard, Taken,
 };
 use wal_e_core::{Error, ErrorKind, Result, notice};
 

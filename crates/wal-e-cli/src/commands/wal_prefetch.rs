@@ -8,9 +8,10 @@
 
 use std::sync::Arc;
 
+use wal_e_core::catalogue::KeyEnding;
 use wal_e_core::postgres::{SegmentSize, WalFileName};
 use wal_e_core::store::{self, retry::Patience};
-use wal_e_core::wal::{self, FetchOptions, KeyEnding, Position, PrefetchDirectory};
+use wal_e_core::wal::{self, FetchOptions, Position, PrefetchDirectory};
 use wal_e_core::{Error, Result, notice};
 
 use super::run_small;

@@ -8,7 +8,7 @@ use super::chain::{Chain, pieces};
 use super::plan::Planner;
 use super::refusal::Nearest;
 use super::target::format_time;
-use crate::base_backup::BackupInfo;
+use crate::catalogue::BackupInfo;
 use crate::error::Result;
 use crate::postgres::{Lsn, SegmentNumber};
 

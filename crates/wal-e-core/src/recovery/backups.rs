@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::refusal::{Refusal, is_damage};
 use super::wal_source;
-use crate::base_backup::BackupInfo;
+use crate::catalogue::BackupInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::{Lsn, SegmentSize, WalFileName};

@@ -7,9 +7,9 @@ use super::chain::{Chain, pieces};
 use super::plan::Planner;
 use super::refusal::{Cause, Refusal, is_damage};
 use super::target::{RecoveryTarget, TargetTime};
-use super::wal_inventory::{Absence, Inventory};
 use super::wal_source::{Found, Goal, WalSource};
-use crate::base_backup::BackupInfo;
+use crate::catalogue::BackupInfo;
+use crate::catalogue::wal_inventory::{Absence, Inventory};
 use crate::error::Result;
 use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalSegment};
 

@@ -1,6 +1,6 @@
 //! Which WAL segments a server replays, in their order, and where they end.
 
-use super::wal_inventory::Inventory;
+use crate::catalogue::wal_inventory::{Inventory, Run};
 use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalSegment};
 
 /// The segments of one timeline that only its own files can provide.
@@ -34,17 +34,6 @@ pub fn pieces(history: &TimelineHistory, start: SegmentNumber, size: SegmentSize
         Some(Piece { timeline: range.timeline, first, last })
     };
     ranges.iter().enumerate().filter_map(piece).collect()
-}
-
-/// Segments of one timeline without a hole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
-    /// The timeline.
-    pub timeline: TimelineId,
-    /// The first segment.
-    pub first: SegmentNumber,
-    /// The last one.
-    pub last: SegmentNumber,
 }
 
 /// How the WAL ends that can be replayed.

@@ -1,5 +1,5 @@
-use super::super::wal_inventory::TimelineWal;
 use super::*;
+use crate::catalogue::wal_inventory::TimelineWal;
 
 const SIZE: SegmentSize = SegmentSize::DEFAULT;
 

@@ -4,17 +4,18 @@
 use std::sync::Arc;
 
 use super::backups::Candidate;
-use super::chain::{Chain, ChainEnd, Run};
+use super::chain::{Chain, ChainEnd};
 use super::plan::Planner;
 use super::refusal::{Cause, Refusal, is_damage};
+use super::sides::is_on;
 use super::wal_source;
-use crate::base_backup::BackupInfo;
+use crate::catalogue::BackupInfo;
+use crate::catalogue::wal_inventory::Run;
 use crate::error::Result;
 use crate::postgres::{
     SegmentNumber, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalFileName,
     WalSegment,
 };
-use crate::recovery::sides::is_on;
 
 impl Planner<'_> {
     /// The cluster that wrote a segment; `None` when it cannot be read.

@@ -13,7 +13,7 @@ use super::chain::{Chain, ChainEnd};
 use super::plan::Planner;
 use super::refusal::is_damage;
 use super::wal_source::{Found, Goal, Point, WalSource};
-use crate::base_backup::BackupInfo;
+use crate::catalogue::BackupInfo;
 use crate::error::Result;
 use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalSegment};
 

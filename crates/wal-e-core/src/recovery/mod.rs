@@ -8,8 +8,6 @@
 //! ask for at each position, the record at which it will stop.
 //!
 //! * `target`: what can be asked for.
-//! * `wal_inventory`: which segments the archive has; `wal_listing`: found out by one
-//!   listing for all.
 //! * `chain`: the segments of one history of timelines, up to the first that is
 //!   missing.
 //! * `wal_source`: archived WAL, read for what its records say.
@@ -39,8 +37,6 @@ mod scan;
 mod sides;
 mod target;
 mod timelines;
-mod wal_inventory;
-mod wal_listing;
 mod wal_source;
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use super::read_ahead::ReadAhead;
 use super::refusal::{Cause, Refusal, capitalized};
 use super::scan::{NewTablespace, Scan};
 use super::target::{RecoveryTarget, TargetTimeline};
-use super::wal_listing::WalListing;
-use crate::base_backup::{self, BackupInfo};
+use crate::catalogue;
+use crate::catalogue::BackupInfo;
+use crate::catalogue::wal_listing::WalListing;
 use crate::error::{ErrorKind, Result};
 use crate::notice::Notices;
 use crate::postgres::{
@@ -143,7 +144,7 @@ pub async fn plan(
     notices: Notices,
 ) -> Result<Outcome> {
     let request = &on_own_timeline(request);
-    let backups = base_backup::list_sound(&*store, &request.backup.to_string(), &notices).await?;
+    let backups = catalogue::list_sound(&*store, &request.backup.to_string(), &notices).await?;
     let mut allowed = backups::choose(&*store, &backups, &request.backup)?;
     leave_out_too_new(&mut allowed, request.target.as_ref());
     let mut planner = Planner::new(store, request, backups, notices);

@@ -11,9 +11,9 @@ use super::reach::Reach;
 use super::refusal::{Cause, Nearest, Refusal, capitalized, is_damage};
 use super::target::{RecoveryTarget, format_time};
 use super::wal_source::if_removed;
-use crate::base_backup::OwnWal;
 use crate::error::Result;
 use crate::postgres::{Lsn, RecordKind, RequiredSettings, WalReader, WalRecord, WalSegment};
+use crate::wal::OwnWal;
 use crate::wal::{ReadingProgress, RecordVisitor, Stop};
 
 /// A tablespace that replay creates.

@@ -10,7 +10,7 @@ use super::backups::Candidate;
 use super::lives::Life;
 use super::plan::Planner;
 use super::refusal::is_damage;
-use crate::base_backup::BackupInfo;
+use crate::catalogue::BackupInfo;
 use crate::error::Result;
 use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId};
 use crate::recovery::BackupChoice;

@@ -3,7 +3,7 @@
 use super::plan::Planner;
 use super::refusal::{Cause, Refusal};
 use super::target::TargetTimeline;
-use crate::base_backup::BackupInfo;
+use crate::catalogue::BackupInfo;
 use crate::error::Result;
 use crate::postgres::{TimelineHistory, TimelineId, WalFileName};
 use crate::wal;

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::content::{Content, damaged};
 use super::gap::{Continuation, gap, told_by_histories};
-use super::locate::{KeyEnding, Located, locate_all, look_around};
 use super::tablespace_guard::{Admission, Next, TablespaceGuard};
 use super::temporary::{Temporary, directory_of};
+use crate::catalogue::locate::{KeyEnding, Located, locate_all, look_around};
 use crate::codec::{Decompressor, Encoding, named};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};

@@ -11,7 +11,7 @@ use futures_util::stream::{self, StreamExt};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::fetch::{self, FetchOptions, Sink, locate_sound, read_failed};
-use super::locate::{KeyEnding, locate};
+use crate::catalogue::locate::{KeyEnding, locate};
 use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Notices;

@@ -12,7 +12,7 @@
 use std::fmt;
 
 use super::history::history;
-use super::locate::{Surroundings, locate, look_around};
+use crate::catalogue::locate::{Surroundings, locate, look_around};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;

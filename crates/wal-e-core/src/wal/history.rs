@@ -4,7 +4,7 @@ use std::io::Read;
 
 use super::content::Content;
 use super::fetch::{is_damage, read_failed};
-use super::locate::{Located, locate_all};
+use crate::catalogue::locate::{Located, locate_all};
 use crate::codec::Decompressor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Notices;

@@ -27,9 +27,9 @@ use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::content::Content;
-use super::locate::KeyEnding;
 use super::tablespace_guard::{Admission, Next, TablespaceGuard};
 use super::temporary::Temporary;
+use crate::catalogue::locate::KeyEnding;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{SegmentSize, SystemIdentifier, WalFileKind, WalFileName};
 

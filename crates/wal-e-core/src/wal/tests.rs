@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::sample::{self, CLUSTER};
-use super::{FetchOptions, KeyEnding, PushOptions, PushOutcome, Pushed, Pusher};
+use super::{FetchOptions, PushOptions, PushOutcome, Pushed, Pusher};
+use crate::catalogue::KeyEnding;
 use crate::codec::{Compression, Encoding};
 use crate::error::{ErrorKind, Result};
 use crate::layout;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use wal_e_core::base_backup::{DamagedObject, FetchProgress, Fetched};
+use wal_e_core::restore::{DamagedObject, FetchProgress, Fetched};
 
 use crate::interrupt::Failure;
 use crate::table::{percentage, size};

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::pg_wal::{self, PgWal};
 use super::{BackupPush, BackupStart, OWN_PREFIX};
-use crate::base_backup::OwnWal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::{
     BackupLabel, Lsn, SegmentSize, WalFileName, WalReader, WalRecord, WalSegment,
 };
 use crate::tasks::or_cancelled;
+use crate::wal::OwnWal;
 use crate::wal::{ArchivedWal, ReadingProgress, RecordVisitor, Stop};
 
 impl BackupPush {

@@ -1,6 +1,7 @@
 //! Why replay does not reach a target, in words, and what it does reach.
 
 use super::last_transaction::{Last, SEGMENTS_READ_TO_TELL, last_transaction};
+use crate::catalogue::wal_inventory::Absence;
 use crate::error::Result;
 use crate::postgres::{WalEnd, WalSegment};
 use crate::recovery::alternatives::end_of;
@@ -9,7 +10,6 @@ use crate::recovery::chain::ChainEnd;
 use crate::recovery::plan::Planner;
 use crate::recovery::refusal::{Cause, Nearest, Refusal};
 use crate::recovery::target::{RecoveryTarget, format_time};
-use crate::recovery::wal_inventory::Absence;
 use crate::recovery::wal_source::Summary;
 use crate::wal::Continuation;
 
@@ -202,7 +202,7 @@ pub(super) fn breaks_off(branch: &Branch, segment: WalSegment, damage: &WalEnd) 
 }
 
 /// `WAL segment "..." is not in the archive`, or what else is wrong with it.
-pub(in crate::recovery) fn missing_segment(branch: &Branch) -> String {
+pub(crate) fn missing_segment(branch: &Branch) -> String {
     let missing = branch.chain.end.missing();
     segment_that_is_missing(missing, branch.absence, branch.candidate.segment_size)
 }

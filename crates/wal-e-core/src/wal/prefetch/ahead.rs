@@ -279,7 +279,7 @@ fn is_nameable(number: SegmentNumber, size: SegmentSize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wal::KeyEnding;
+    use crate::catalogue::KeyEnding;
 
     fn names(segment: &str, megabytes: u64, depth: u16) -> Vec<String> {
         let position = Position {

@@ -1,0 +1,289 @@
+//! Which base backups a prefix holds.
+
+use std::fmt;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use time::OffsetDateTime;
+
+use super::cold;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout;
+use crate::notice::Notices;
+use crate::postgres::{Lsn, SystemIdentifier, TimelineId};
+use crate::store::ObjectStore;
+
+mod reading;
+
+use reading::describe;
+pub(crate) use reading::{StoredSentinel, is_of_one_object, read_sentinel, sentinels};
+
+/// Sentinels that are read at the same time.
+const READ_AT_ONCE: usize = 8;
+
+/// A base backup as listed: one that has its sentinel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackupInfo {
+    /// `base_` and the start segment.
+    pub name: String,
+    /// When its sentinel was stored.
+    pub stored_at: OffsetDateTime,
+    /// The backup that this one is a delta of; `None` for a full backup.
+    pub delta_from: Option<String>,
+    /// When `pg_backup_start` was called.
+    pub start_time: Option<OffsetDateTime>,
+    /// When `pg_backup_stop` had returned: what is in the backup is older.
+    pub finish_time: Option<OffsetDateTime>,
+    /// From the name.
+    pub timeline: TimelineId,
+    /// Where replay begins.
+    pub start_lsn: Option<Lsn>,
+    /// Where the backup is consistent.
+    pub stop_lsn: Option<Lsn>,
+    /// `server_version_num`.
+    pub pg_version: Option<u32>,
+    /// The cluster that it was taken of.
+    pub system_identifier: Option<SystemIdentifier>,
+    /// Bytes of the files.
+    pub uncompressed_bytes: Option<u64>,
+    /// Bytes of the tar partitions as stored.
+    pub compressed_bytes: Option<u64>,
+    /// Whether deletion must leave it.
+    pub permanent: bool,
+    /// Host that it was taken on.
+    pub hostname: Option<String>,
+    /// Data directory that it was taken of.
+    pub data_directory: Option<String>,
+    /// Why its sentinel cannot be read, without which it cannot be restored; what is told
+    /// of it then comes from its name and from `metadata.json`.
+    pub unreadable: Option<Error>,
+    /// Why `metadata.json` cannot be read. It is not needed to restore; that the backup is
+    /// permanent may stand there alone.
+    pub metadata_unreadable: Option<Error>,
+}
+
+/// What a base backup is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackupKind {
+    /// It has all files.
+    Full,
+    /// It has what changed since another one.
+    Delta,
+    /// Its sentinel cannot be read.
+    Damaged,
+}
+
+impl BackupKind {
+    /// The word for it in every list.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BackupKind::Full => "full",
+            BackupKind::Delta => "delta",
+            BackupKind::Damaged => "damaged",
+        }
+    }
+}
+
+impl fmt::Display for BackupKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl BackupInfo {
+    /// What it is.
+    pub fn kind(&self) -> BackupKind {
+        match (&self.unreadable, &self.delta_from) {
+            (Some(_), _) => BackupKind::Damaged,
+            (None, Some(_)) => BackupKind::Delta,
+            (None, None) => BackupKind::Full,
+        }
+    }
+
+    /// What of its sentinel or `metadata.json` cannot be read, and why.
+    pub fn damage(&self) -> Option<&str> {
+        self.unreadable.as_ref().or(self.metadata_unreadable.as_ref()).map(Error::message)
+    }
+}
+
+/// All base backups of the prefix, oldest first. Those whose sentinel or metadata cannot be
+/// read are among them, each with a warning.
+///
+/// # Errors
+/// Those of the store.
+pub async fn list(store: &dyn ObjectStore, notices: &Notices) -> Result<Vec<BackupInfo>> {
+    let backups = describe_all(store).await?;
+    for backup in &backups {
+        if let Some(error) = &backup.unreadable {
+            notices.warning(format!(
+                "base backup \"{}\" cannot be restored as it is: {error}",
+                backup.name
+            ));
+        }
+        if let Some(error) = &backup.metadata_unreadable {
+            notices.warning(format!(
+                "metadata.json of base backup \"{}\" is not used, so that it may be permanent without being listed as such: {error}",
+                backup.name
+            ));
+        }
+    }
+    Ok(backups)
+}
+
+/// All base backups whose sentinel can be read, oldest first, for a restore of `wanted`: a
+/// name, `LATEST` or `AUTO`. One that cannot be read is said to be so, and does not keep
+/// another from being restored.
+///
+/// # Errors
+/// Those of the store, and why the one that is wanted cannot be read: an older one is
+/// never taken in the place of `LATEST`.
+pub(crate) async fn list_sound(
+    store: &dyn ObjectStore,
+    wanted: &str,
+    notices: &Notices,
+) -> Result<Vec<BackupInfo>> {
+    let (unreadable, sound): (Vec<_>, Vec<_>) = describe_all(store)
+        .await?
+        .into_iter()
+        .partition(|backup| backup.kind() == BackupKind::Damaged);
+    let latest = unreadable.last().filter(|damaged| {
+        sound.last().is_none_or(|sound| stored_order(sound) < stored_order(damaged))
+    });
+    for backup in unreadable.iter() {
+        let Some(error) = &backup.unreadable else { continue };
+        let is_latest = latest.is_some_and(|latest| latest.name == backup.name);
+        if wanted == backup.name || (wanted == "LATEST" && is_latest) {
+            if error.kind() == ErrorKind::Config {
+                cold::refuse(store, &backup.name, &Default::default()).await?;
+            }
+            return Err(refusal(backup, error, is_latest, sound.last()));
+        }
+        notices.warning(format!("base backup \"{}\" is left out: {error}", backup.name));
+    }
+    Ok(sound)
+}
+
+/// Why the backup `name`, whose sentinel could not be read because of `error`, cannot be
+/// restored, and which one can.
+pub(crate) async fn refusal_of(store: &dyn ObjectStore, name: &str, error: Error) -> Error {
+    let Ok(backups) = describe_all(store).await else { return error };
+    let Some(backup) = backups.iter().find(|backup| backup.name == name) else { return error };
+    let is_latest = backups.last().is_some_and(|latest| latest.name == name);
+    let newest = backups.iter().rev().find(|backup| backup.unreadable.is_none());
+    refusal(backup, &error, is_latest, newest)
+}
+
+/// Why a backup that is wanted cannot be restored; `newest` is the newest one that can be
+/// read.
+fn refusal(
+    backup: &BackupInfo,
+    error: &Error,
+    is_latest: bool,
+    newest: Option<&BackupInfo>,
+) -> Error {
+    let what = if is_latest { "the latest base backup" } else { "base backup" };
+    let refusal =
+        Error::new(error.kind(), format!("{what} \"{}\" cannot be restored: {error}", backup.name));
+    let refusal = match error.detail() {
+        Some(detail) => refusal.with_detail(detail),
+        None => refusal,
+    };
+    let another = newest.map(|newest| {
+        format!(
+            "Put a sound sentinel in its place from another copy of the archive, or restore another base backup by its name; the newest one that can be read is \"{}\".",
+            newest.name
+        )
+    });
+    let hint: Vec<&str> = error.hint().into_iter().chain(another.as_deref()).collect();
+    match hint.is_empty() {
+        true => refusal,
+        false => refusal.with_hint(hint.join(" ")),
+    }
+}
+
+/// `LATEST` is the last in this order.
+fn stored_order(backup: &BackupInfo) -> (OffsetDateTime, &str) {
+    (backup.stored_at, &backup.name)
+}
+
+/// What is known of each backup, oldest first.
+async fn describe_all(store: &dyn ObjectStore) -> Result<Vec<BackupInfo>> {
+    let mut backups: Vec<BackupInfo> = stream::iter(sentinels(store).await?)
+        .map(|sentinel| describe(store, sentinel))
+        .buffer_unordered(READ_AT_ONCE)
+        .try_filter_map(async |backup| Ok(backup))
+        .try_collect()
+        .await?;
+    backups.sort_by(|a, b| stored_order(a).cmp(&stored_order(b)));
+    let is_denied = |error: &&Error| error.kind() == ErrorKind::Denied;
+    let denied = |backup: &BackupInfo| backup.unreadable.as_ref().filter(is_denied).cloned();
+    let mut refusals: Vec<Error> = backups.iter().filter_map(denied).collect();
+    match refusals.pop() {
+        // It is not the objects that are wrong when none can be read.
+        Some(error) if refusals.len() + 1 == backups.len() => Err(error),
+        _ => Ok(backups),
+    }
+}
+
+/// The name of the backup that `name` asks for: itself, or with `LATEST` the one
+/// whose sentinel was stored last.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when there is none.
+pub(crate) async fn resolve(store: &dyn ObjectStore, name: &str) -> Result<String> {
+    let sentinels = sentinels(store).await?;
+    if let Some(found) = named(&sentinels, name) {
+        return Ok(found.name.clone());
+    }
+    let url = store.url(&layout::base_backups());
+    let error = match name {
+        "LATEST" => {
+            Error::new(ErrorKind::NotFound, format!("there is no base backup in \"{url}\""))
+        }
+        _ => Error::new(
+            ErrorKind::NotFound,
+            format!("there is no base backup \"{name}\" in \"{url}\""),
+        ),
+    };
+    Err(match sentinels.last() {
+        Some(latest) => error.with_hint(format!(
+            "The latest base backup is \"{}\"; \"wal-e backup-list\" shows all.",
+            latest.name
+        )),
+        None => error.with_hint(
+            "Check that the prefix is the one that the cluster archives to. A backup is there once it is complete.",
+        ),
+    })
+}
+
+/// The sentinel of the backup `name`, or of `LATEST`; they are in the order of
+/// [`sentinels`].
+pub(crate) fn named<'a>(sentinels: &'a [StoredSentinel], name: &str) -> Option<&'a StoredSentinel> {
+    match name {
+        "LATEST" => sentinels.last(),
+        _ => sentinels.iter().find(|sentinel| sentinel.name == name),
+    }
+}
+
+/// Names of the complete base backups and when their sentinels were stored,
+/// oldest first. One listing, whatever their number.
+pub(crate) async fn stored(store: &dyn ObjectStore) -> Result<Vec<(String, OffsetDateTime)>> {
+    let sentinels = sentinels(store).await?.into_iter();
+    Ok(sentinels.map(|sentinel| (sentinel.name, sentinel.object.last_modified)).collect())
+}
+
+/// The newest base backup that tells which cluster it was taken of; damaged
+/// sentinels are passed over. `None` when no backup tells.
+pub(crate) async fn newest_identified(store: &dyn ObjectStore) -> Result<Option<BackupInfo>> {
+    for sentinel in sentinels(store).await?.into_iter().rev() {
+        let Some(backup) = describe(store, sentinel).await? else { continue };
+        match &backup.unreadable {
+            None if backup.system_identifier.is_some() => return Ok(Some(backup)),
+            Some(error) if error.kind() == ErrorKind::Denied => return Err(error.clone()),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests;

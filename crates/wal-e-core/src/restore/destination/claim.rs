@@ -1,0 +1,174 @@
+//! Taking the directories for a restore: made or found empty, locked, and linked to each
+//! other.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+
+use super::{Destination, WAL};
+use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::data_directory::UNFINISHED_RESTORE;
+
+impl Destination {
+    /// Makes and locks the directories of a new restore.
+    pub(super) fn make_directories(&mut self) -> Result<()> {
+        let roots: Vec<PathBuf> = self.roots().map(Path::to_owned).collect();
+        for (index, root) in roots.iter().enumerate() {
+            if roots[..index].iter().any(|other| root.starts_with(other) || other.starts_with(root))
+            {
+                let what = match self.wal_directory.as_ref() == Some(root) {
+                    true => "WAL directory",
+                    false => "tablespace directory",
+                };
+                let message = format!(
+                    "{what} \"{}\" overlaps another directory of the restore",
+                    root.display()
+                );
+                return Err(Error::new(ErrorKind::Config, message).with_hint(
+                    "Give each tablespace a directory of its own with --tablespace-mapping, or by its OID with --restore-spec.",
+                ));
+            }
+            self.make_root(root)?;
+            self.lock(root)?;
+            check_empty(root)?.then_some(()).ok_or_else(|| self.not_empty(root))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the directories of an interrupted restore.
+    pub(super) fn lock_all(&mut self) -> Result<()> {
+        let roots: Vec<PathBuf> = self.roots().map(Path::to_owned).collect();
+        roots.iter().try_for_each(|root| self.lock(root))
+    }
+
+    /// Takes a directory for this restore.
+    fn lock(&mut self, root: &Path) -> Result<()> {
+        let refused = |error: &io::Error| Error::file("lock directory", root, error);
+        let directory = File::open(root).map_err(|error| refused(&error))?;
+        match directory.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!("another restore writes into directory \"{}\"", root.display()),
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(refused(&error)),
+        }
+        self.locks.push(directory);
+        Ok(())
+    }
+
+    /// Makes a directory and its missing parents, or checks that it is empty.
+    fn make_root(&mut self, directory: &Path) -> Result<()> {
+        match fs::read_dir(directory) {
+            Ok(_) if check_empty(directory)? => Ok(()),
+            Ok(_) => Err(self.not_empty(directory)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_parents(directory)?;
+                self.make(directory, 0o700)
+            }
+            Err(error) => Err(Error::file("read directory", directory, &error)),
+        }
+    }
+
+    /// Makes the missing parents as `mkdir -p` does: whoever restores as root gives only
+    /// the data directory to the server's user, who has to get there.
+    fn make_parents(&mut self, directory: &Path) -> Result<()> {
+        let Some(parent) = directory.parent().filter(|parent| !parent.exists()) else {
+            return Ok(());
+        };
+        self.make_parents(parent)?;
+        self.make(parent, 0o755)
+    }
+
+    fn make(&mut self, directory: &Path, mode: u32) -> Result<()> {
+        fs::DirBuilder::new()
+            .mode(mode)
+            .create(directory)
+            .map_err(|error| Error::file("create directory", directory, &error))?;
+        self.made.push(directory.to_owned());
+        Ok(())
+    }
+
+    fn not_empty(&self, directory: &Path) -> Error {
+        let error = Error::new(
+            ErrorKind::Config,
+            format!("directory \"{}\" is not empty", directory.display()),
+        );
+        if !directory.join(UNFINISHED_RESTORE).exists() {
+            return error.with_hint(
+                "Name a new or an empty directory, or remove what is in it. A tablespace goes elsewhere with --tablespace-mapping=OLD=NEW.",
+            );
+        }
+        if self.wal_directory.as_deref() == Some(directory) {
+            return error.with_detail("It holds the WAL directory of a restore that was interrupted.").with_hint(
+                "If the restore's data directory is still there, go on with it by the same command and --resume; if not, remove what is in the directory.",
+            );
+        }
+        if directory == self.data_directory {
+            return error.with_detail("It holds a restore that was interrupted.").with_hint(
+                "Go on with it by the same command and --resume, or remove what is in the directory.",
+            );
+        }
+        error.with_detail("It holds a tablespace of a restore that was interrupted.").with_hint(
+            "If the restore's data directory is still there, go on with it by the same command and --resume; if not, remove what is in the directory.",
+        )
+    }
+
+    /// Makes the links of the tablespaces and of the WAL.
+    pub(super) fn make_links(&self) -> Result<()> {
+        if let Some(place) = &self.wal_directory {
+            self.make_link(&self.data_directory.join(WAL), place)?;
+        }
+        if self.tablespaces.is_empty() {
+            return Ok(());
+        }
+        let links = self.data_directory.join("pg_tblspc");
+        match fs::DirBuilder::new().mode(0o700).create(&links) {
+            Err(error) if self.is_resumed && error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => result.map_err(|error| Error::file("create directory", &links, &error))?,
+        }
+        for (oid, place) in &self.tablespaces {
+            self.make_link(&links.join(oid.to_string()), place)?;
+        }
+        Ok(())
+    }
+
+    fn make_link(&self, link: &Path, place: &Path) -> Result<()> {
+        if self.is_resumed && fs::read_link(link).is_ok_and(|found| found == place) {
+            return Ok(());
+        }
+        symlink(place, link).map_err(|error| Error::file("create link", link, &error))
+    }
+
+    /// Removes what `prepare` made, and only that: a directory with something in
+    /// it stays.
+    pub(super) fn remove_own(&self) {
+        if self.is_resumed {
+            return;
+        }
+        let links = self.data_directory.join("pg_tblspc");
+        if self.locks.len() == self.roots().count() {
+            if self.wal_directory.is_some() {
+                let _ = fs::remove_file(self.data_directory.join(WAL));
+            }
+            for oid in self.tablespaces.keys() {
+                let _ = fs::remove_file(links.join(oid.to_string()));
+            }
+            let _ = fs::remove_dir(&links);
+            let _ = self.remove_marks();
+        }
+        for directory in self.made.iter().rev() {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+/// Whether nothing is in a directory but what a new file system brings with it.
+fn check_empty(directory: &Path) -> Result<bool> {
+    let mut entries = fs::read_dir(directory)
+        .map_err(|error| Error::file("read directory", directory, &error))?;
+    Ok(entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lost+found")))
+}

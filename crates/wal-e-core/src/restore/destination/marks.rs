@@ -1,0 +1,68 @@
+//! The marks that tie the directories outside of the data directory to a restore: by its
+//! path alone, one could be that of a cluster which was made there since.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+
+use super::Destination;
+use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::data_directory::UNFINISHED_RESTORE;
+
+impl Destination {
+    /// Says in each directory outside of the data directory which restore it belongs to.
+    pub(super) fn make_marks(&self) -> Result<()> {
+        for path in self.marks() {
+            fs::write(&path, self.data_directory.as_os_str().as_encoded_bytes())
+                .and_then(|()| File::open(&path)?.sync_all())
+                .map_err(|error| Error::file("write file", &path, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Checks that the directories outside of the data directory still belong to this
+    /// restore.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when one does not.
+    pub(crate) fn check_marks(&self) -> Result<()> {
+        for (path, directory) in self.marks().zip(self.outside()) {
+            match fs::read(&path) {
+                Ok(mark) if mark == self.data_directory.as_os_str().as_encoded_bytes() => {}
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::file("read file", &path, &error));
+                }
+                _ => {
+                    return Err(Error::new(
+                        ErrorKind::Config,
+                        format!(
+                            "directory \"{}\" no longer belongs to the restore that was interrupted",
+                            directory.display()
+                        ),
+                    )
+                    .with_hint(
+                        "Remove what is in the data directory, and restore anew, without --resume.",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what [`Destination::check_marks`] looks at. The restore is finished.
+    pub(crate) fn remove_marks(&self) -> Result<()> {
+        for path in self.marks() {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::file("remove file", &path, &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn marks(&self) -> impl Iterator<Item = PathBuf> {
+        self.outside().map(|place| place.join(UNFINISHED_RESTORE))
+    }
+}

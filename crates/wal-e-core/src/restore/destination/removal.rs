@@ -1,0 +1,92 @@
+//! What is removed of a restore that failed, or before one goes on.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Destination, WAL, unreadable};
+use crate::error::{Error, Result};
+use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
+
+impl Destination {
+    /// Removes every file and link but those that `keep` names, by their paths
+    /// below the data directory. Directories stay, and so do the restore's own links.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`]; what was removed until then is gone.
+    pub(crate) fn remove_files_but(&self, keep: impl Fn(&Path) -> bool) -> Result<()> {
+        for (beginning, root) in self.beginnings() {
+            let walk = walkdir::WalkDir::new(&root).min_depth(1);
+            for entry in walk.into_iter().filter_entry(|entry| entry.file_name() != "lost+found") {
+                let entry = entry.map_err(|error| unreadable(&root, error))?;
+                let path = entry.path();
+                let inside = path.strip_prefix(&root).unwrap_or(path);
+                let relative = beginning.join(inside);
+                let is_own_link = self.link_places().any(|(link, _)| link == relative);
+                let is_mark = inside == Path::new(UNFINISHED_RESTORE);
+                if entry.file_type().is_dir() || is_mark || keep(&relative) || is_own_link {
+                    continue;
+                }
+                fs::remove_file(path).map_err(|error| Error::file("remove file", path, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The roots, each with the path below the data directory that it stands for.
+    fn beginnings(&self) -> Vec<(PathBuf, PathBuf)> {
+        let linked = self.link_places().map(|(link, place)| (link, place.to_owned()));
+        std::iter::once((PathBuf::new(), self.data_directory.clone())).chain(linked).collect()
+    }
+
+    /// The links in the data directory, and where they lead.
+    fn link_places(&self) -> impl Iterator<Item = (PathBuf, &Path)> {
+        let tablespaces = self
+            .tablespaces
+            .iter()
+            .map(|(oid, place)| (Path::new("pg_tblspc").join(oid.to_string()), place.as_path()));
+        tablespaces.chain(self.wal_directory.iter().map(|place| (WAL.into(), place.as_path())))
+    }
+
+    /// Removes everything that the restore wrote, and an interrupted one before
+    /// it. The directories were empty before, so all that is in them goes; those
+    /// that were there stay.
+    pub(crate) fn remove(&self) -> Result<()> {
+        // First what a server could be started with.
+        let control = self.data_directory.join(CONTROL_FILE);
+        match fs::remove_file(&control) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::file("remove file", &control, &error));
+            }
+            _ => {}
+        }
+        for root in self.roots() {
+            empty(root).map_err(|error| Error::file("remove the contents of", root, &error))?;
+        }
+        for directory in self.made.iter().rev() {
+            match fs::remove_dir(directory) {
+                // A parent in which somebody else made something meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => break,
+                result => {
+                    result.map_err(|error| Error::file("remove directory", directory, &error))?
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn empty(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name() == "lost+found" {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}

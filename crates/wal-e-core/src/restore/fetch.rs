@@ -1,0 +1,234 @@
+//! A base backup out of the store, onto disk.
+//!
+//! `global/pg_control` comes last, after everything else is on disk: without it
+//! a server does not start, so a restore that broke off cannot be taken for one
+//! that succeeded.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+use super::chain::Chain;
+use super::deferred::Deferred;
+use super::destination::Destination;
+use super::free_space;
+use super::journal::{Journal, Subject};
+use super::manifest::Manifest;
+use super::resume::{self, Interrupted};
+use super::settings::{ArchiveMode, RecoveryConfig};
+use super::syncing::SyncPool;
+use super::tablespaces::{CreatedTablespace, TablespacePlaces};
+use super::unpack::{Budget, Sink};
+use crate::catalogue::cold;
+use crate::catalogue::stored_backup::StoredBackup;
+use crate::catalogue::tar_set;
+use crate::error::{Error, Result};
+use crate::notice::{Level, Notices};
+use crate::postgres::data_directory::UNFINISHED_RESTORE;
+use crate::store::ObjectStore;
+use crate::tasks::{blocking, or_cancelled};
+use crate::wal::UnusablePlace;
+
+mod damage;
+mod restore;
+mod tar;
+
+pub use damage::{Damage, DamagedObject};
+use restore::{Restore, on_disk};
+
+/// What to restore, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchRequest {
+    /// The backup's name, or `LATEST`.
+    pub name: String,
+    /// The data directory: one that is empty, or not there yet.
+    pub directory: PathBuf,
+    /// Tar partitions in flight.
+    pub concurrency: usize,
+    /// Where tablespaces go.
+    pub tablespaces: TablespacePlaces,
+    /// Those that the backup does not have, and that recovery will create.
+    pub created: Vec<CreatedTablespace>,
+    /// What becomes of one of these that goes where it was, and cannot.
+    pub unusable: UnusablePlace,
+    /// Where `pg_wal` leads; `None` keeps it in the data directory.
+    pub wal_directory: Option<PathBuf>,
+    /// Recovery settings to write; `None` leaves them to the caller.
+    pub recovery: Option<RecoveryConfig>,
+    /// Whether the restored cluster archives.
+    pub archive_mode: ArchiveMode,
+    /// Begin also where the file systems have too little space, as when they compress.
+    pub ignores_free_space: bool,
+    /// Go on with a restore of the same backup that was interrupted. Without one,
+    /// the restore begins anew.
+    pub resume: bool,
+}
+
+/// A backup that is on disk, whole and synced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Its name.
+    pub name: String,
+    /// Bytes of the files written.
+    pub bytes_written: u64,
+    /// Files written.
+    pub files: u64,
+}
+
+/// How far a running fetch is, in stored bytes, and what it could not use.
+#[derive(Debug, Default)]
+pub struct FetchProgress {
+    /// Of all tars that the restore needs.
+    pub bytes_total: AtomicU64,
+    /// Read so far, or on disk since an earlier run.
+    pub bytes_fetched: AtomicU64,
+    /// Of these, on disk since an earlier run.
+    pub bytes_resumed: AtomicU64,
+    /// The objects that could not be used.
+    pub damage: Damage,
+}
+
+/// Restores a base backup, with the backups that it is a delta of.
+///
+/// # Errors
+/// [`crate::ErrorKind::NotFound`] for an unknown backup, [`crate::ErrorKind::Config`] for
+/// directories that are not empty and for objects that have to be restored from their
+/// storage class first, [`crate::ErrorKind::DiskFull`] for file systems that are too small,
+/// [`crate::ErrorKind::Corrupt`] for objects that are damaged or missing:
+/// the others are restored first, and then all of these are named. After an error, and
+/// after a cancel, whole tars stay, for a restore that goes on; a server does not start
+/// on them. Where there is no whole tar, everything that was written is removed again.
+pub async fn fetch(
+    store: Arc<dyn ObjectStore>,
+    request: FetchRequest,
+    progress: Arc<FetchProgress>,
+    notices: Notices,
+    cancel: CancellationToken,
+) -> Result<Fetched> {
+    let reading = async {
+        cold::refuse(&*store, &request.name, &resume::on_disk_before(&request)).await?;
+        let chain = Chain::find(&*store, &request.name).await?;
+        let manifest = Manifest::find(&*store, &chain.tip().name, &notices).await?;
+        Ok((chain, manifest))
+    };
+    let (chain, manifest) = or_cancelled(&cancel, reading).await?;
+    complain_of_left_over(&chain, &notices);
+    progress.bytes_total.store(chain.bytes(), Ordering::Relaxed);
+    let name = chain.tip().name.clone();
+    let places = request.tablespaces.of(chain.tip().sentinel.spec.as_ref(), &request.created)?;
+    let directory = std::path::absolute(&request.directory)
+        .map_err(|error| Error::file("resolve path", &request.directory, &error))?;
+    let (created, unusable) = (&request.created, request.unusable);
+    let created = request.tablespaces.of_created(created, unusable, &directory, &places)?;
+    let backups = chain.levels().iter().map(|level| level.backup.name.clone()).collect();
+    let wal_directory = request.wal_directory.clone();
+    let subject = Subject::new(backups, places.clone(), wal_directory.clone());
+    if request.resume {
+        resume::check(&request.directory, &subject)?;
+    }
+    if !request.ignores_free_space && !is_interrupted(&request) {
+        let needed = free_space::needed(&chain, manifest.as_ref());
+        let (directory, places, name) = (request.directory.clone(), places.clone(), name.clone());
+        let check = move || free_space::check(&name, &directory, &places, &needed);
+        blocking("looking for free space", check).await?;
+    }
+    let syncing = SyncPool::start()?;
+    let target = Destination::prepare(&request.directory, places, wal_directory, request.resume)?;
+    let shown = target.data_directory().display().to_string();
+    notices.log(format!("restoring base backup \"{name}\" into \"{shown}\""));
+
+    let sink = Arc::new(Sink {
+        target,
+        deferred: Deferred::default(),
+        manifest,
+        budget: Budget::new(chain.file_bytes()),
+        syncing,
+        keeps_links: chain.tip().sentinel.is_wal_e,
+    });
+    let (preparing, asked) = (Arc::clone(&sink), subject);
+    let prepared = blocking("preparing directories", move || {
+        let target = &preparing.target;
+        let interrupted = match target.is_resumed() {
+            true => resume::take_up(target, &chain, &asked)?,
+            false => Interrupted::Unfinished(Vec::new()),
+        };
+        let done = match interrupted {
+            Interrupted::Unfinished(done) => done,
+            Interrupted::Finished(done) => {
+                target.remove_marks()?;
+                Journal::begin(target.data_directory(), &asked, &[])?.remove()?;
+                target.sync_directories()?;
+                return Ok((chain, done, None));
+            }
+        };
+        let journal = Journal::begin(target.data_directory(), &asked, &done)?;
+        Ok((chain, done, Some(journal)))
+    });
+    let (chain, done, journal) = match prepared.await {
+        // What was interrupted is not for this run to remove.
+        Err(error) if sink.target.is_resumed() => return Err(error),
+        Err(error) => return Err(give_up(&sink.target, &notices, error)),
+        Ok(prepared) => prepared,
+    };
+    let Some(journal) = journal else {
+        if request.recovery.is_some() {
+            notices.warning("the restore was complete already: recovery is as it was set up then");
+        }
+        let all = on_disk(&done);
+        return Ok(Fetched { name, bytes_written: all.bytes, files: all.files });
+    };
+    let restore = Restore {
+        store,
+        sink: Arc::clone(&sink),
+        journal: Arc::new(journal),
+        created,
+        has_done: Arc::new(AtomicBool::new(!done.is_empty())),
+        concurrency: request.concurrency.max(1),
+        progress,
+        notices: notices.clone(),
+        cancel: cancel.child_token(),
+    };
+    match restore.run(chain, done, &request).await {
+        Ok(all) => Ok(Fetched { name, bytes_written: all.bytes, files: all.files }),
+        Err(error) if restore.has_done() => {
+            notices.send(
+                Level::Warning,
+                format!("what is restored so far stays in \"{shown}\""),
+                Some(format!(
+                    "To fetch only what is missing, repeat the command for \"{name}\" with \
+                     --resume. To give up, remove what is in the directory and in its tablespaces."
+                )),
+            );
+            Err(error)
+        }
+        Err(error) => Err(give_up(&sink.target, &notices, error)),
+    }
+}
+
+/// Whether some of the backup is there, so that it needs less space than all of it.
+fn is_interrupted(request: &FetchRequest) -> bool {
+    request.resume && request.directory.join(UNFINISHED_RESTORE).is_file()
+}
+
+/// Says which tars are not read.
+fn complain_of_left_over(chain: &Chain, notices: &Notices) {
+    for StoredBackup { name, left_over, .. } in chain.levels().iter().map(|level| &level.backup) {
+        if let Some(first) = left_over.first() {
+            notices.warning(format!(
+                "{} objects among the tars of base backup \"{name}\" are left out, as it does not list them: the first is \"{}\"",
+                left_over.len(),
+                tar_set::file_name(first)
+            ));
+        }
+    }
+}
+
+/// Removes what was restored, because of `error`.
+fn give_up(target: &Destination, notices: &Notices, error: Error) -> Error {
+    if let Err(left) = target.remove() {
+        notices.warning(format!("a broken restore was not removed: {left}"));
+    }
+    error
+}

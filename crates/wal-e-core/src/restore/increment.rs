@@ -1,0 +1,200 @@
+//! The changed pages of a file, as WAL-G's delta backups hold them.
+//!
+//! `wi1` and 0x55; the file's size, 8 bytes; the number of pages, 4 bytes; the
+//! number of each page within the file, 4 bytes each; the pages. All numbers are
+//! little-endian, and nothing follows. Whatever the file was before, it is cut or
+//! extended to that size, and the pages replace its own.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::BLOCK_SIZE;
+
+const MAGIC: [u8; 4] = *b"wi1\x55";
+
+/// Magic, size and number of pages.
+const HEAD_BYTES: u64 = 16;
+
+/// The largest file of a relation that is taken for one. PostgreSQL splits
+/// relations into files of 1 GB unless it was built otherwise.
+const LARGEST_FILE_BYTES: u64 = 64 << 30;
+
+/// Pages that are written at once.
+const PAGES_AT_ONCE: usize = 32;
+
+/// Applies the increment in `content`, a member of `member_bytes`, to `file`, which
+/// `path` names in errors. Returns the bytes written. Applied twice it gives the
+/// same file.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] for what is not an increment of that size.
+pub(super) fn apply(
+    content: &mut impl Read,
+    member_bytes: u64,
+    file: &File,
+    path: &Path,
+) -> Result<u64> {
+    let Head { file_bytes, numbers } = Head::read(content, member_bytes)?;
+    let failed = |error| Error::file("write file", path, &error);
+    file.set_len(file_bytes).map_err(failed)?;
+    let mut buffer = vec![0; PAGES_AT_ONCE * BLOCK_SIZE];
+    let mut rest = numbers.as_slice();
+    while let Some(first) = rest.first() {
+        let run = adjacent(rest);
+        let pages = &mut buffer[..run * BLOCK_SIZE];
+        content.read_exact(pages).map_err(Error::from_tar)?;
+        file.write_all_at(pages, u64::from(*first) * BLOCK_SIZE as u64).map_err(failed)?;
+        rest = &rest[run..];
+    }
+    Ok(numbers.len() as u64 * BLOCK_SIZE as u64)
+}
+
+/// Whether `content`, a member of `member_bytes`, is an increment, as far as can be
+/// told without the file: reads all but the pages.
+///
+/// # Errors
+/// As [`apply`].
+pub(crate) fn check(content: &mut impl Read, member_bytes: u64) -> Result<()> {
+    Head::read(content, member_bytes).map(drop)
+}
+
+/// What comes before the pages.
+struct Head {
+    /// Size of the file once the increment is applied.
+    file_bytes: u64,
+    /// Of the pages within the file.
+    numbers: Vec<u32>,
+}
+
+impl Head {
+    fn read(content: &mut impl Read, member_bytes: u64) -> Result<Self> {
+        let head: [u8; HEAD_BYTES as usize] = read(content)?;
+        let [m0, m1, m2, m3, s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3] = head;
+        let file_bytes = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
+        let pages = u64::from(u32::from_le_bytes([n0, n1, n2, n3]));
+        if [m0, m1, m2, m3] != MAGIC {
+            return Err(damaged("it does not begin as one"));
+        }
+        if file_bytes > LARGEST_FILE_BYTES || !file_bytes.is_multiple_of(BLOCK_SIZE as u64) {
+            return Err(damaged("no relation has a file of that size"));
+        }
+        let blocks = file_bytes / BLOCK_SIZE as u64;
+        if pages > blocks || member_bytes != HEAD_BYTES + pages * (4 + BLOCK_SIZE as u64) {
+            return Err(damaged("its size does not fit the number of its pages"));
+        }
+        let mut numbers = Vec::new();
+        for _ in 0..pages {
+            let number = u32::from_le_bytes(read(content)?);
+            if u64::from(number) >= blocks {
+                return Err(damaged("it has a page that lies behind the end of the file"));
+            }
+            numbers.push(number);
+        }
+        Ok(Head { file_bytes, numbers })
+    }
+}
+
+/// How many of the first pages follow one another in the file, too.
+fn adjacent(numbers: &[u32]) -> usize {
+    let pairs = numbers.windows(2).take(PAGES_AT_ONCE - 1);
+    1 + pairs.take_while(|pair| pair[0].checked_add(1) == Some(pair[1])).count()
+}
+
+fn read<const N: usize>(content: &mut impl Read) -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    content.read_exact(&mut bytes).map_err(|error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => damaged("it is too short"),
+        _ => Error::from_tar(error),
+    })?;
+    Ok(bytes)
+}
+
+fn damaged(what: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("an increment is damaged: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+
+    use super::*;
+
+    fn increment(file_bytes: u64, pages: &[(u32, u8)]) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(file_bytes.to_le_bytes());
+        bytes.extend(u32::try_from(pages.len()).unwrap().to_le_bytes());
+        bytes.extend(pages.iter().flat_map(|(number, _)| number.to_le_bytes()));
+        bytes.extend(pages.iter().flat_map(|(_, fill)| [*fill; BLOCK_SIZE]));
+        bytes
+    }
+
+    /// The first byte of each page of a file of `old` pages of 1 after an increment.
+    fn applied(old: usize, increment: &[u8]) -> Result<Vec<u8>> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("16384");
+        std::fs::write(&path, vec![1; old * BLOCK_SIZE]).unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        let checked = check(&mut &increment[..], increment.len() as u64);
+        let applied = apply(&mut &increment[..], increment.len() as u64, &file, &path);
+        assert_eq!(checked.is_err(), applied.is_err());
+        applied?;
+        apply(&mut &increment[..], increment.len() as u64, &file, &path)?;
+        let content = std::fs::read(&path).unwrap();
+        let (pages, rest) = content.as_chunks::<BLOCK_SIZE>();
+        assert!(rest.is_empty() && pages.iter().all(|page| page.iter().all(|b| *b == page[0])));
+        Ok(pages.iter().map(|page| page[0]).collect())
+    }
+
+    const PAGE: u64 = BLOCK_SIZE as u64;
+
+    #[test]
+    fn pages_replace_those_of_the_file_in_any_order() {
+        assert_eq!(applied(3, &increment(3 * PAGE, &[(1, 7)])).unwrap(), [1, 7, 1]);
+        assert_eq!(applied(3, &increment(3 * PAGE, &[(2, 8), (0, 9)])).unwrap(), [9, 1, 8]);
+        assert_eq!(applied(1, &increment(4 * PAGE, &[(2, 8), (3, 9)])).unwrap(), [1, 0, 8, 9]);
+        assert_eq!(applied(3, &increment(PAGE, &[])).unwrap(), [1]);
+        assert!(applied(3, &increment(0, &[])).unwrap().is_empty());
+        let all: Vec<(u32, u8)> = (0..100).map(|number| (number, number as u8)).collect();
+        let numbers: Vec<u8> = (0..100).collect();
+        assert_eq!(applied(2, &increment(100 * PAGE, &all)).unwrap(), numbers);
+    }
+
+    #[test]
+    fn what_is_no_increment_changes_nothing_outside_of_the_file() {
+        let sound = increment(3 * PAGE, &[(1, 7), (2, 8)]);
+        for length in [0, 3, 15, 16, 20, 24, 25, sound.len() - 1] {
+            let error = applied(3, &sound[..length]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "cut at {length}");
+        }
+        let mut magic = sound.clone();
+        magic[3] = 0x56;
+        let mut count = sound.clone();
+        count[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+        for damaged in [
+            magic,
+            count,
+            [sound, vec![0]].concat(),
+            increment(3 * PAGE, &[(3, 1)]),
+            increment(3 * PAGE, &[(u32::MAX, 1)]),
+            increment(3 * PAGE + 1, &[]),
+            increment(u64::MAX, &[]),
+            increment(LARGEST_FILE_BYTES + PAGE, &[]),
+            increment(PAGE, &[(0, 1), (0, 2)]),
+        ] {
+            assert_eq!(applied(3, &damaged).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+    }
+
+    /// A member may be shorter than its header said.
+    #[test]
+    fn a_stream_that_ends_early_is_told() {
+        let sound = increment(3 * PAGE, &[(1, 7)]);
+        let file = tempfile::tempfile().unwrap();
+        let cut = &mut &sound[..sound.len() - 100];
+        let error = apply(cut, sound.len() as u64, &file, Path::new("x")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+}

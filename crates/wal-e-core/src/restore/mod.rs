@@ -1,0 +1,38 @@
+//! Base backups, restored.
+//!
+//! * `fetch`: the order of steps, from the chain of backups to `pg_control`, which is last.
+//! * `chain`: the backups that one restore reads; `selection`: which files of each.
+//! * `destination`: the directories that are written to; `free_space`: whether they have room;
+//!   `journal` and `resume`: what of an interrupted restore can stay.
+//! * `tar_reader`, `member`, `unpack`, `increment`: from a tar to files; `deferred`: what goes to the disk last;
+//!   `syncing`: files on their way to the disk; `manifest`: what they must be.
+//! * `tablespaces` and `settings`: what the restored cluster is told.
+
+pub(crate) mod chain;
+mod deferred;
+mod destination;
+mod fetch;
+mod free_space;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+pub(crate) mod increment;
+mod journal;
+pub(crate) mod manifest;
+pub(crate) mod member;
+mod resume;
+mod selection;
+mod settings;
+mod syncing;
+mod tablespaces;
+pub(crate) mod tar_reader;
+pub(crate) mod unpack;
+
+#[cfg(test)]
+mod foreign_tests;
+#[cfg(test)]
+mod tests;
+
+pub use fetch::{Damage, DamagedObject, FetchProgress, FetchRequest, Fetched, fetch};
+pub use resume::interrupted_restore;
+pub use settings::{ArchiveMode, RecoveryConfig};
+pub use tablespaces::{CreatedTablespace, TablespacePlaces};

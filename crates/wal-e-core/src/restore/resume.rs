@@ -1,0 +1,151 @@
+//! What of an interrupted restore can stay.
+//!
+//! A tar counts as restored when the note says so and all its files are there
+//! with their sizes: the note was written after they were synced. All other
+//! files are removed, and their tars are fetched anew.
+//!
+//! In a chain, newer backups put their pages into the files of older ones. Such
+//! a file may have the size that any of them gave it, and once a tar of an older
+//! backup is fetched anew, all newer ones are applied again. That is sound
+//! because their pages always replace the same ones.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use super::chain::{Chain, Level};
+use super::destination::Destination;
+use super::fetch::FetchRequest;
+use super::journal::{self, DoneTar, Journal, Subject};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{self, ObjectKey};
+use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
+
+/// How an interrupted restore stands.
+#[derive(Debug)]
+pub(super) enum Interrupted {
+    /// These tars are on disk, and nothing else is.
+    Unfinished(Vec<DoneTar>),
+    /// All was on disk, only the note was left.
+    Finished(Vec<DoneTar>),
+}
+
+/// The backup whose restore into `data_directory` was interrupted, if one was.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when there is a note that does not say so, and those of
+/// the file system.
+pub fn interrupted_restore(data_directory: &Path) -> Result<Option<String>> {
+    if !data_directory.join(UNFINISHED_RESTORE).is_file() {
+        return Ok(None);
+    }
+    let (mut noted, _) = Journal::read(data_directory)?;
+    Ok(noted.backups.pop())
+}
+
+/// Looks whether the restore that was interrupted in a data directory, if there
+/// is one, is that of `subject`.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when it is another one.
+pub(super) fn check(data_directory: &Path, subject: &Subject) -> Result<()> {
+    if !data_directory.join(UNFINISHED_RESTORE).is_file() {
+        return Ok(());
+    }
+    let (noted, _) = Journal::read(data_directory)?;
+    if noted == *subject { Ok(()) } else { Err(another(data_directory, &noted, subject)) }
+}
+
+/// Takes up the restore that was interrupted in `target`.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when it was another one; nothing is touched then.
+pub(super) fn take_up(
+    target: &Destination,
+    chain: &Chain,
+    subject: &Subject,
+) -> Result<Interrupted> {
+    let (noted, done) = Journal::read(target.data_directory())?;
+    if noted != *subject {
+        return Err(another(target.data_directory(), &noted, subject));
+    }
+    let control = target.data_directory().join(CONTROL_FILE);
+    if control.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        return Ok(Interrupted::Finished(done));
+    }
+    target.check_marks()?;
+    let kept = sound(target, chain, done);
+    let mut files = HashSet::from([PathBuf::from(UNFINISHED_RESTORE)]);
+    for (path, size) in kept.iter().flat_map(|tar| &tar.members) {
+        if size.is_some() {
+            files.insert(PathBuf::from(path));
+        }
+    }
+    target.remove_files_but(|path| files.contains(path))?;
+    Ok(Interrupted::Unfinished(kept))
+}
+
+/// The tars that need not be fetched again.
+fn sound(target: &Destination, chain: &Chain, mut done: Vec<DoneTar>) -> Vec<DoneTar> {
+    let mut kept = Vec::new();
+    for (index, level) in chain.levels().iter().enumerate() {
+        let newer = &chain.levels()[index + 1..];
+        let before = kept.len();
+        for tar in level.tars() {
+            let same = |noted: &DoneTar| {
+                noted.backup == level.backup.name
+                    && noted.tar == tar.file_name()
+                    && noted.version == journal::version(tar)
+            };
+            let Some(position) = done.iter().position(same) else { continue };
+            let noted = done.swap_remove(position);
+            if noted.members.iter().all(|(path, size)| is_there(target, newer, path, *size)) {
+                kept.push(noted);
+            }
+        }
+        if kept.len() - before < level.tars().len() {
+            break;
+        }
+    }
+    kept
+}
+
+fn is_there(target: &Destination, newer: &[Level], path: &str, size: Option<u64>) -> bool {
+    let Ok(found) = target.place(Path::new(path)).symlink_metadata() else { return false };
+    match size {
+        None => found.is_dir(),
+        Some(size) => {
+            let changes = newer.iter().any(|level| level.selection.has_pages_of(path));
+            found.is_file() && (changes || found.len() == size)
+        }
+    }
+}
+
+fn another(data_directory: &Path, noted: &Subject, asked: &Subject) -> Error {
+    let directory = data_directory.display();
+    let error = Error::new(
+        ErrorKind::Config,
+        format!("directory \"{directory}\" holds another restore that was interrupted"),
+    );
+    let name = |subject: &Subject| subject.backups.last().cloned().unwrap_or_default();
+    let anew = "or remove what is in the directory and in its tablespaces.";
+    if name(noted) == name(asked) {
+        return error.with_detail("Its tablespaces or its WAL go elsewhere.").with_hint(format!(
+            "Repeat the command that was interrupted, and add --resume; {anew}"
+        ));
+    }
+    error.with_detail(format!("It is one of \"{0}\".", name(noted))).with_hint(format!(
+        "To go on with it, ask for \"{0}\" by its name, with --resume and the other options as they were; {anew}",
+        name(noted)
+    ))
+}
+
+/// The keys of tars that are on disk since an earlier run.
+pub(super) fn on_disk_before(request: &FetchRequest) -> HashSet<ObjectKey> {
+    if !request.resume || !request.directory.join(UNFINISHED_RESTORE).is_file() {
+        return HashSet::new();
+    }
+    // What is wrong with the note is told when it is taken up.
+    let Ok((_, done)) = Journal::read(&request.directory) else { return HashSet::new() };
+    let key = |tar: DoneTar| layout::tar_partition(&tar.backup, &tar.tar);
+    done.into_iter().map(key).collect()
+}

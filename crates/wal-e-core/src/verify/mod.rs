@@ -1,0 +1,315 @@
+//! Reads a base backup back, object by object, to find out whether it could be
+//! restored. Nothing is written, and one damaged object does not keep the others
+//! from being read.
+//!
+//! Looked at are: the JSON objects and whether they agree (`documents`); each tar
+//! to the end of its frame, its form and its members (`tar_content`); all files
+//! against the lists that the backup has of them (`inventory`); `pg_control`,
+//! label and tablespace map (`cluster_files`); and the WAL from start to stop, from
+//! record to record (`needed_wal`). Of a delta, the backups that it builds on, too. What passes is at
+//! last looked at as a restore does before it writes.
+
+mod cluster_files;
+mod documents;
+mod inventory;
+mod needed_wal;
+mod report;
+mod tar_content;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::stream::{self, StreamExt};
+use tokio_util::sync::CancellationToken;
+
+use crate::catalogue::backups::resolve;
+use crate::catalogue::tar_set::{self, TarSet};
+use crate::codec::Encoding;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{self, ObjectKey, TarKind};
+use crate::restore::TablespacePlaces;
+use crate::restore::chain::{self, Chain};
+use crate::restore::unpack::Budget;
+use crate::sentinel::FilesMetadata;
+use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
+use crate::tasks::{blocking, or_cancelled};
+use crate::transfer::{Counted, cancellable, download};
+use documents::Documents;
+use inventory::Inventory;
+pub use report::Finding;
+use report::Report;
+use tar_content::{Expected, TarContent};
+
+/// What to verify.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyRequest {
+    /// The backup's name, or `LATEST`.
+    pub name: String,
+    /// Objects in flight.
+    pub concurrency: usize,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The backup's name.
+    pub name: String,
+    /// A row for each kind of check that was passed, and for each failure.
+    pub findings: Vec<Finding>,
+}
+
+impl Verified {
+    /// How many checks failed.
+    pub fn failures(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.ok == Some(false)).count()
+    }
+}
+
+/// Counters of a running verification.
+#[derive(Debug, Default)]
+pub struct VerifyProgress {
+    /// Stored bytes of all tars, as far as they have been listed.
+    pub bytes_total: AtomicU64,
+    /// Stored bytes of tars read so far.
+    pub bytes_read: AtomicU64,
+    /// WAL segments from start to stop; 0 until the tars are read.
+    pub segments_total: AtomicU64,
+    /// WAL segments read so far.
+    pub segments_read: AtomicU64,
+}
+
+/// Reads the base backup back.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] for an unknown backup, [`ErrorKind::Cancelled`], and
+/// the store's own kinds when it cannot be asked. What is wrong with the backup is
+/// no error but a [`Finding`].
+///
+/// # Cancel safety
+/// Dropping the future ends all reading.
+pub async fn verify(
+    store: Arc<dyn ObjectStore>,
+    request: VerifyRequest,
+    progress: Arc<VerifyProgress>,
+    cancel: CancellationToken,
+) -> Result<Verified> {
+    let cancel = cancel.child_token();
+    // Threads that read know only the token.
+    let _ended = cancel.clone().drop_guard();
+    let verification = Verification {
+        store,
+        concurrency: request.concurrency.max(1),
+        progress,
+        file_bytes: AtomicU64::new(0),
+        cancel,
+    };
+    or_cancelled(&verification.cancel, verification.chain(&request.name)).await
+}
+
+/// A verification under way.
+struct Verification {
+    store: Arc<dyn ObjectStore>,
+    concurrency: usize,
+    progress: Arc<VerifyProgress>,
+    /// Bytes of the files in all tars read so far.
+    file_bytes: AtomicU64,
+    cancel: CancellationToken,
+}
+
+/// A tar of the backup that can be read.
+struct Tar {
+    object: ObjectInfo,
+    url: String,
+    kind: TarKind,
+    encoding: Encoding,
+}
+
+impl Tar {
+    fn file_name(&self) -> &str {
+        let key = self.object.key.as_str();
+        key.rsplit_once('/').map_or(key, |(_, name)| name)
+    }
+}
+
+impl Verification {
+    /// The backup `name`, and those that it is a delta of.
+    async fn chain(&self, name: &str) -> Result<Verified> {
+        let name = resolve(&*self.store, name).await?;
+        let mut findings = Vec::new();
+        let mut levels = vec![name.clone()];
+        while let Some(level) = levels.last().cloned() {
+            let mut report = Report::new((levels.len() > 1).then_some(level.as_str()));
+            let parent = self.level(&level, levels.len() == 1, &mut report).await?;
+            if let Some(parent) = parent {
+                let url = self.store.url(layout::sentinel(&level).as_str());
+                if !chain::is_name(&parent) {
+                    let what = format!("it is a delta of \"{parent}\", which names no base backup");
+                    report.failed(report::DELTA, &url, what);
+                } else if levels.contains(&parent) {
+                    let what = "its deltas build on each other in a circle";
+                    report.failed(report::DELTA, &url, what);
+                } else {
+                    levels.push(parent);
+                }
+            }
+            findings.extend(report.finish());
+            if levels.last() == Some(&level) {
+                break;
+            }
+        }
+        if findings.iter().all(|finding| finding.ok != Some(false)) {
+            self.as_a_restore_begins(&name, levels.len() > 1, &mut findings).await?;
+        }
+        Ok(Verified { name, findings })
+    }
+
+    /// What a restore looks at before it writes, by the code that does so, and whether
+    /// its limit is kept: nothing that it refuses may pass.
+    async fn as_a_restore_begins(
+        &self,
+        name: &str,
+        is_delta: bool,
+        findings: &mut Vec<Finding>,
+    ) -> Result<()> {
+        let found = Chain::find(&*self.store, name).await.and_then(|chain| {
+            let budget = Budget::new(chain.file_bytes());
+            budget.take(self.file_bytes.load(Ordering::Relaxed))?;
+            TablespacePlaces::default().of(chain.tip().sentinel.spec.as_ref(), &[])
+        });
+        let Err(error) = documents::hold_back(found)? else { return Ok(()) };
+        let check = if is_delta { report::DELTA } else { report::TARS };
+        findings.retain(|finding| finding.check_name != check || finding.ok != Some(true));
+        let mut report = Report::new(None);
+        let url = self.store.url(&layout::backup_directory(name));
+        report.failed_with(check, &url, &error);
+        findings.extend(report.finish());
+        Ok(())
+    }
+
+    /// One backup; returns the one that it is a delta of. The WAL of a delta makes
+    /// those that it builds on consistent, too.
+    async fn level(
+        &self,
+        name: &str,
+        with_wal: bool,
+        report: &mut Report,
+    ) -> Result<Option<String>> {
+        let Documents { sentinel, files, manifest } =
+            documents::read(&*self.store, name, report).await?;
+        let tars = self.list_tars(name, files.as_ref(), report).await?;
+        let mut inventory = Inventory::new(&sentinel, files, manifest, &tars);
+        self.read_tars(tars, &mut inventory, report).await?;
+        let url = |key: &ObjectKey| self.store.url(key.as_str());
+        let files_url = url(&layout::files_metadata(name));
+        let manifest_url = url(&layout::backup_manifest(name));
+        let cluster_files = inventory.finish(&files_url, &manifest_url, report);
+        let directory = self.store.url(&layout::backup_directory(name));
+        let (label, segment_size) = cluster_files.verify(name, &directory, &sentinel, report);
+        if with_wal {
+            let backup = needed_wal::Backup { name, sentinel: &sentinel, label: label.as_ref() };
+            needed_wal::verify(self, backup, segment_size, report).await?;
+        }
+        Ok(sentinel.delta_from)
+    }
+
+    async fn list_tars(
+        &self,
+        name: &str,
+        files: Option<&FilesMetadata>,
+        report: &mut Report,
+    ) -> Result<Vec<Tar>> {
+        let request =
+            ListRequest { prefix: layout::tar_partitions(name), ..ListRequest::default() };
+        let objects = list_all(&*self.store, &request).await?;
+        for file_name in files.into_iter().flat_map(|files| tar_set::lost(files, &objects)) {
+            let url = self.store.url(layout::tar_partition(name, file_name).as_str());
+            report.failed(report::TARS, &url, "it is not there");
+        }
+        let bytes = objects.iter().map(|object| object.size_bytes).sum();
+        self.progress.bytes_total.fetch_add(bytes, Ordering::Relaxed);
+        let TarSet { own: objects, left_over } = match files {
+            Some(files) => tar_set::tell_apart(objects, files),
+            None => TarSet { own: objects, ..TarSet::default() },
+        };
+        if let Some(first) = left_over.first() {
+            let what = format!(
+                "{} objects among them that files_metadata.json does not list, which a restore leaves out: the first is {}",
+                left_over.len(),
+                tar_set::file_name(first)
+            );
+            report.noted(report::TARS, what);
+        }
+        let mut tars = Vec::with_capacity(objects.len());
+        for object in objects {
+            let url = self.store.url(object.key.as_str());
+            let Some((kind, stored)) = layout::tar_of(&object.key) else {
+                report.failed(report::TARS, &url, "it is among the tars and is none");
+                continue;
+            };
+            match stored.readable(&url) {
+                Ok(encoding) => tars.push(Tar { object, url, kind, encoding }),
+                Err(error) => report.failed_with(report::TARS, &url, &error),
+            }
+        }
+        Ok(tars)
+    }
+
+    async fn read_tars(
+        &self,
+        tars: Vec<Tar>,
+        inventory: &mut Inventory,
+        report: &mut Report,
+    ) -> Result<()> {
+        let contents = tars.into_iter().map(|tar| {
+            let expected = inventory.expected(tar.file_name());
+            async move {
+                let content = self.read_tar(&tar, expected).await;
+                (tar, content)
+            }
+        });
+        let contents: Vec<_> = contents.collect();
+        let mut contents = stream::iter(contents).buffer_unordered(self.concurrency);
+        while let Some((tar, content)) = contents.next().await {
+            match content {
+                Ok(content) => {
+                    let bytes = content.files.iter().map(|file| file.size_bytes).sum();
+                    self.file_bytes.fetch_add(bytes, Ordering::Relaxed);
+                    inventory.add(&tar, content, report);
+                }
+                Err(error) if is_of_one_object(&error) => {
+                    report.failed_with(report::TARS, &tar.url, &error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_tar(&self, tar: &Tar, expected: Expected) -> Result<TarContent> {
+        let object = self.store.get(&tar.object.key, 0, None).await?;
+        let progress = Arc::clone(&self.progress);
+        let count = move |bytes| {
+            progress.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+        };
+        let reader = Counted::new(download(cancellable(object, self.cancel.clone())), count);
+        let encoding = tar.encoding;
+        blocking("reading a tar", move || TarContent::read(reader, encoding, &expected)).await
+    }
+}
+
+/// Whether an error tells of one object, so that the others can still be read.
+fn is_of_one_object(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Corrupt
+            | ErrorKind::NotFound
+            | ErrorKind::Conflict
+            | ErrorKind::Config
+            | ErrorKind::Io
+    )
+}
+
+#[cfg(test)]
+mod foreign_tests;
+#[cfg(test)]
+mod tests;

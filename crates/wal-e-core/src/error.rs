@@ -149,6 +149,25 @@ impl Error {
         self.may_pass || matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Throttled)
     }
 
+    /// Of the reading of an object: whether its bytes are wrong, or were replaced meanwhile.
+    /// Another reading may be sound, and so may another object of the same file.
+    pub fn is_damage(&self) -> bool {
+        matches!(self.kind, ErrorKind::Corrupt | ErrorKind::Conflict)
+    }
+
+    /// Of the reading of an object: whether it is there and of no use, and what does not need
+    /// it can go on. It is damaged, encrypted, in a storage class that cannot be read from, or
+    /// its own permissions keep it from being read.
+    pub fn is_unusable_object(&self) -> bool {
+        let is_kept = matches!(self.kind, ErrorKind::Config | ErrorKind::Denied);
+        self.is_damage() || is_kept && !self.is_transient()
+    }
+
+    /// As [`is_unusable_object`](Self::is_unusable_object), or it is not there at all.
+    pub fn is_of_one_object(&self) -> bool {
+        self.is_unusable_object() || self.kind == ErrorKind::NotFound
+    }
+
     /// Whether keys that were good before were refused.
     pub fn needs_new_keys(&self) -> bool {
         self.needs_new_keys
@@ -215,6 +234,32 @@ mod tests {
         let expired = Error::new(ErrorKind::Denied, "expired").that_may_pass();
         assert!(expired.is_transient());
         assert_eq!(expired.kind(), ErrorKind::Denied);
+    }
+
+    #[test]
+    fn an_error_says_whether_it_is_of_one_object() {
+        // Damage, an object of no use, an object.
+        for (kind, expected) in [
+            (ErrorKind::Corrupt, [true, true, true]),
+            (ErrorKind::Conflict, [true, true, true]),
+            (ErrorKind::Config, [false, true, true]),
+            (ErrorKind::Denied, [false, true, true]),
+            (ErrorKind::NotFound, [false, false, true]),
+            (ErrorKind::Unavailable, [false, false, false]),
+            (ErrorKind::Throttled, [false, false, false]),
+            (ErrorKind::Unsafe, [false, false, false]),
+            (ErrorKind::Cancelled, [false, false, false]),
+            (ErrorKind::Io, [false, false, false]),
+            (ErrorKind::DiskFull, [false, false, false]),
+            (ErrorKind::Bug, [false, false, false]),
+        ] {
+            let error = Error::new(kind, "x");
+            let says = [error.is_damage(), error.is_unusable_object(), error.is_of_one_object()];
+            assert_eq!(says, expected, "{kind:?}");
+        }
+        // Keys that have expired say nothing of the object.
+        let expired = Error::new(ErrorKind::Denied, "expired").that_may_pass();
+        assert!(!expired.is_of_one_object());
     }
 
     #[test]

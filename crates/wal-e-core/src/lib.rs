@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod archived;
 pub mod archiving;
 pub mod base_backup;
 pub mod catalogue;

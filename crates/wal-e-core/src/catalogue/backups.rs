@@ -15,7 +15,7 @@ use crate::store::ObjectStore;
 mod reading;
 
 use reading::describe;
-pub(crate) use reading::{StoredSentinel, is_of_one_object, read_sentinel, sentinels};
+pub(crate) use reading::{StoredSentinel, read_sentinel, sentinels};
 
 /// Sentinels that are read at the same time.
 const READ_AT_ONCE: usize = 8;

@@ -1,6 +1,6 @@
 //! What the store has of one base backup: its sentinel, its list of files, its tars.
 
-use super::backups::{is_of_one_object, read_sentinel, refusal_of, resolve};
+use super::backups::{read_sentinel, refusal_of, resolve};
 use super::tar_set::{self, TarSet, file_name, is_copied};
 use crate::codec::Encoding;
 use crate::error::{Error, ErrorKind, Result};
@@ -49,7 +49,7 @@ impl StoredBackup {
     pub(crate) async fn find(store: &dyn ObjectStore, name: &str) -> Result<Self> {
         let name = resolve(store, name).await?;
         match read_sentinel(store, &name).await {
-            Err(error) if is_of_one_object(&error) => Err(refusal_of(store, &name, error).await),
+            Err(error) if error.is_unusable_object() => Err(refusal_of(store, &name, error).await),
             sentinel => StoredBackup::with_sentinel(store, name, sentinel?).await,
         }
     }

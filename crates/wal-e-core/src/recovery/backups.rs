@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use super::refusal::{Refusal, is_damage};
+use super::refusal::Refusal;
 use super::wal_source;
 use crate::catalogue::BackupInfo;
 use crate::error::{Error, ErrorKind, Result};
@@ -129,7 +129,7 @@ pub(super) async fn prepare(
                 let why = format!("WAL segment \"{segment}\" is not in the archive");
                 return Ok(Err(unusable(missing(&why))));
             }
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_unusable_object() => {
                 return Ok(Err(Refusal::unusable_by_damage(&backup.name, &error)));
             }
             Err(error) => return Err(error),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::backups::{self, BackupChoice, Candidate};
 use super::chain::{Chain, pieces};
 use super::plan::Planner;
-use super::refusal::{Cause, Refusal, is_damage};
+use super::refusal::{Cause, Refusal};
 use super::target::{RecoveryTarget, TargetTime};
 use super::wal_source::{Found, Goal, WalSource};
 use crate::catalogue::BackupInfo;
@@ -111,7 +111,7 @@ impl Planner<'_> {
                 match wal.find(&chain, all, candidate.start, goal).await {
                     Ok(Found::Here(point)) => point.end,
                     Ok(Found::Nowhere | Found::Broken(..)) => return Ok(Err(missing(&chain))),
-                    Err(error) if is_damage(&error) => {
+                    Err(error) if error.is_unusable_object() => {
                         return Ok(Err(Refusal::unusable_by_damage(&backup.name, &error)));
                     }
                     Err(error) => return Err(error),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::backups::Candidate;
 use super::chain::{Chain, ChainEnd};
 use super::plan::Planner;
-use super::refusal::{Cause, Refusal, is_damage};
+use super::refusal::{Cause, Refusal};
 use super::sides::is_on;
 use super::wal_source;
 use crate::catalogue::BackupInfo;
@@ -31,7 +31,7 @@ impl Planner<'_> {
         let name = WalFileName::segment(segment, size);
         let cluster = match wal_source::segment_header(&*store, &name).await {
             Ok(header) => header.map(|header| header.system_identifier),
-            Err(error) if is_damage(&error) => None,
+            Err(error) if error.is_unusable_object() => None,
             Err(error) => return Err(error),
         };
         self.clusters.insert(segment, cluster);

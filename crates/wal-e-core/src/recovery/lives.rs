@@ -11,7 +11,6 @@ use time::OffsetDateTime;
 use super::backups;
 use super::chain::{Chain, ChainEnd};
 use super::plan::Planner;
-use super::refusal::is_damage;
 use super::wal_source::{Found, Goal, Point, WalSource};
 use crate::catalogue::BackupInfo;
 use crate::error::Result;
@@ -80,7 +79,7 @@ impl Planner<'_> {
         for index in (0..chain.len()).rev() {
             let summary = match source.summary(&chain, index).await {
                 Ok(summary) => summary,
-                Err(error) if is_damage(&error) => {
+                Err(error) if error.is_unusable_object() => {
                     life.unknown.get_or_insert(error.to_string());
                     continue;
                 }
@@ -121,7 +120,7 @@ impl Planner<'_> {
         let began = match source.find(&chain, all, begin, Goal::AnyTime).await {
             Ok(Found::Here(point)) => point.time,
             Ok(Found::Nowhere | Found::Broken(..)) => None,
-            Err(error) if is_damage(&error) => None,
+            Err(error) if error.is_unusable_object() => None,
             Err(error) => return Err(error),
         };
         let began = began.or(stored);

@@ -9,7 +9,6 @@ use super::branch::Branch;
 use super::chain::ChainEnd;
 use super::plan::{Planner, ReadWal};
 use super::reach::{Reach, missing_segment};
-use super::refusal::is_damage;
 use super::wal_source::if_removed;
 use crate::catalogue::wal_inventory::Absence;
 use crate::error::Result;
@@ -57,7 +56,7 @@ impl Planner<'_> {
         let followed = branch.wal.archived().follow(segments, reader, ahead, &mut |_| {}).await?;
         match followed.stop {
             Stop::Enough | Stop::Ended(..) => Ok(ReadAhead::Sound),
-            Stop::Failed(_, error) if is_damage(&error) => {
+            Stop::Failed(_, error) if error.is_unusable_object() => {
                 Ok(ReadAhead::Fails(error.message().to_owned()))
             }
             Stop::Failed(segment, error) => Err(if_removed(segment, size, error)),

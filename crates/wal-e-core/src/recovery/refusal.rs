@@ -117,12 +117,6 @@ impl Refusal {
     }
 }
 
-/// Whether it is about one object that is of no use: damaged, encrypted, or in a storage
-/// class that cannot be read from. What needs other objects can go on.
-pub(super) fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Config)
-}
-
 /// Of the kind of the damage that is in the way; otherwise [`ErrorKind::Config`]:
 /// another target can be reached.
 impl From<Refusal> for Error {

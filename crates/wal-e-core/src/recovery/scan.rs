@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::branch::Branch;
 use super::plan::{Planner, ReadWal};
 use super::reach::Reach;
-use super::refusal::{Cause, Nearest, Refusal, capitalized, is_damage};
+use super::refusal::{Cause, Nearest, Refusal, capitalized};
 use super::target::{RecoveryTarget, format_time};
 use super::wal_source::if_removed;
 use crate::error::Result;
@@ -83,7 +83,7 @@ impl Planner<'_> {
             Stop::Ended(segment, end) => {
                 Some((segment, breaks_off(branch, segment, &end.reason, end.lsn)))
             }
-            Stop::Failed(segment, error) if is_damage(&error) => {
+            Stop::Failed(segment, error) if error.is_unusable_object() => {
                 Some((segment, Refusal::of_damage(Cause::Target, &error)))
             }
             Stop::Failed(segment, error) => return Err(if_removed(segment, size, error)),

@@ -9,7 +9,6 @@
 use super::backups::Candidate;
 use super::lives::Life;
 use super::plan::Planner;
-use super::refusal::is_damage;
 use crate::catalogue::BackupInfo;
 use crate::error::Result;
 use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId};
@@ -68,7 +67,7 @@ impl Planner<'_> {
             return Ok(Some(TimelineHistory::without_ancestors(timeline)));
         }
         let own = match self.history(timeline).await {
-            Err(error) if is_damage(&error) => None,
+            Err(error) if error.is_unusable_object() => None,
             found => found?,
         };
         // A newer history may have less of an ancestor than that one's own.

@@ -1,15 +1,13 @@
 //! Archived WAL, read for what its records say.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use time::OffsetDateTime;
 
 use super::chain::Chain;
-use super::refusal::is_damage;
-use crate::codec::{Decompressor, Encoding};
+use crate::archived::{ArchivedObject, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Notices;
 use crate::postgres::{
@@ -17,12 +15,7 @@ use crate::postgres::{
     WalSegment,
 };
 use crate::store::ObjectStore;
-use crate::tasks::blocking;
-use crate::transfer::{DownloadReader, download};
 use crate::wal::{self, ArchivedWal, Followed, ReadingProgress, RecordVisitor, Stop};
-
-/// Name of work, should it panic.
-const READING: &str = "reading archived WAL";
 
 /// The end of a transaction, or another record that was looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,7 +152,8 @@ impl WalSource {
             let followed = self.archived.follow([next], reader, visitor, &mut |_| {}).await?;
             match followed.stop {
                 // Recovery stops before it has to go on there.
-                Stop::Failed(_, error) if is_damage(&error) && summary.first_after.is_some() => {}
+                Stop::Failed(_, error)
+                    if error.is_unusable_object() && summary.first_after.is_some() => {}
                 Stop::Failed(segment, error) => return Err(if_removed(segment, self.size, error)),
                 _ => summary = Summary { ended: summary.ended, ..followed.visitor.summary },
             }
@@ -240,8 +234,8 @@ pub async fn segment_header(
     name: &WalFileName,
 ) -> Result<Option<WalPageHeader>> {
     let Some(opened) = open_file(store, name).await? else { return Ok(None) };
-    let url = opened.url.clone();
-    let start = read_at_most(opened, WalPageHeader::LENGTH as u64).await?;
+    let url = opened.url().to_owned();
+    let start = opened.read_at_most(WalPageHeader::LENGTH as u64).await?;
     let header = WalPageHeader::parse(&start);
     let header =
         header.filter(|header| SegmentSize::new(u64::from(header.segment_bytes)).is_some());
@@ -250,40 +244,10 @@ pub async fn segment_header(
         .ok_or_else(|| damaged(&url, "it does not begin with the page header of a WAL segment"))
 }
 
-/// An archived file that is being read.
-struct Opened {
-    url: String,
-    encoding: Encoding,
-    reader: DownloadReader,
-}
-
-async fn open_file(store: &dyn ObjectStore, name: &WalFileName) -> Result<Option<Opened>> {
+async fn open_file(store: &dyn ObjectStore, name: &WalFileName) -> Result<Option<ArchivedObject>> {
     let Some(located) = wal::locate_sound(store, name).await? else { return Ok(None) };
-    let url = store.url(located.key.as_str());
-    let encoding = located.encoding.readable(&url)?;
-    let reader = download(store.get(&located.key, 0, None).await?);
-    Ok(Some(Opened { url, encoding, reader }))
-}
-
-async fn read_at_most(opened: Opened, limit: u64) -> Result<Vec<u8>> {
-    blocking(READING, move || {
-        let mut content = Vec::new();
-        Decompressor::new(opened.reader, opened.encoding)
-            .and_then(|reader| reader.take(limit).read_to_end(&mut content))
-            .map_err(|source| read_failed(&opened.url, source))?;
-        Ok(content)
-    })
-    .await
-}
-
-fn read_failed(url: &str, source: std::io::Error) -> Error {
-    let error = Error::from_io(format!("could not read object \"{url}\""), source);
-    if error.kind() == ErrorKind::Corrupt { damaged(url, error.message()) } else { error }
-}
-
-fn damaged(url: &str, what: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("archived object \"{url}\" is damaged: {what}"))
-        .with_hint("Restore it from a copy of the archive, or recover to a moment before it.")
+    let encoding = located.encoding.readable(&store.url(located.key.as_str()))?;
+    Ok(Some(ArchivedObject::open(store, &located.key, encoding).await?))
 }
 
 struct Summarizer {

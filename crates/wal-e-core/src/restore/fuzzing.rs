@@ -13,6 +13,7 @@ use super::member;
 use super::selection::Selection;
 use super::syncing::SyncPool;
 use super::unpack::{Budget, Purpose, Sink, unpack};
+use crate::archived::ArchivedObject;
 use crate::codec::Encoding;
 use crate::notice;
 
@@ -47,7 +48,8 @@ fn unpacked(bytes: &[u8]) {
         syncing: SyncPool::start().expect("there are threads"),
         keeps_links: true,
     };
-    let _ = unpack(bytes, Encoding::None, &sink, &Selection::everything(), false, Purpose::Restore);
+    let object = ArchivedObject::made_up(std::io::Cursor::new(bytes.to_vec()), Encoding::None);
+    let _ = unpack(object, &sink, &Selection::everything(), false, Purpose::Restore);
     let (notices, _queue) = notice::channel();
     let _ = sink.deferred.make_links(&sink.target, &notices);
     for entry in walkdir::WalkDir::new(&data).into_iter().flatten() {

@@ -14,7 +14,7 @@ use super::member;
 use super::selection::{Selection, Take};
 use super::syncing::{Batch, SyncPool};
 use super::tar_reader::{Member, MemberKind, TarReader};
-use crate::codec::{Decompressor, Encoding};
+use crate::archived::ArchivedObject;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::{CONTROL_FILE, is_note_of_restore};
 
@@ -132,18 +132,16 @@ pub(crate) struct Broken {
 /// cluster has, and a name that leads out of the target. What was written is removed
 /// again, so that the tar can be unpacked once more.
 pub(crate) fn unpack(
-    source: impl Read,
-    encoding: Encoding,
+    object: ArchivedObject,
     sink: &Sink,
     selection: &Selection,
     is_control: bool,
     purpose: Purpose,
 ) -> Result<Unpacked, Broken> {
     let outside = |error| Broken { member: None, error };
-    let decompressor = Decompressor::new(source, encoding);
-    let decompressor = decompressor.map_err(|error| outside(Error::from_tar(error)))?;
+    let content = object.content().map_err(|error| outside(Error::from_tar(error)))?;
     let mut unpacking = Unpacking {
-        tar: TarReader::new(decompressor),
+        tar: TarReader::new(content),
         sink,
         selection,
         purpose,

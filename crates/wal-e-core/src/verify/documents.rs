@@ -1,6 +1,6 @@
 //! The objects beside the tars: sentinel, metadata, list of files, manifest.
 
-use super::is_of_one_object;
+use super::keeps_others_readable;
 use super::report::{self, Report};
 use crate::catalogue::backups::read_sentinel;
 use crate::error::{Error, ErrorKind, Result};
@@ -54,7 +54,7 @@ async fn load<T>(
 /// An error of one object becomes a value; others stay errors.
 pub(super) fn hold_back<T>(result: Result<T>) -> Result<Result<T>> {
     match result {
-        Err(error) if !is_of_one_object(&error) => Err(error),
+        Err(error) if !keeps_others_readable(&error) => Err(error),
         result => Ok(result),
     }
 }

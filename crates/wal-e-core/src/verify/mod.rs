@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::stream::{self, StreamExt};
 use tokio_util::sync::CancellationToken;
 
+use crate::archived::ArchivedObject;
 use crate::catalogue::backups::resolve;
 use crate::catalogue::tar_set::{self, TarSet};
 use crate::codec::Encoding;
@@ -33,7 +34,6 @@ use crate::restore::unpack::Budget;
 use crate::sentinel::FilesMetadata;
 use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
 use crate::tasks::{blocking, or_cancelled};
-use crate::transfer::{Counted, cancellable, download};
 use documents::Documents;
 use inventory::Inventory;
 pub use report::Finding;
@@ -276,7 +276,7 @@ impl Verification {
                     self.file_bytes.fetch_add(bytes, Ordering::Relaxed);
                     inventory.add(&tar, content, report);
                 }
-                Err(error) if is_of_one_object(&error) => {
+                Err(error) if keeps_others_readable(&error) => {
                     report.failed_with(report::TARS, &tar.url, &error);
                 }
                 Err(error) => return Err(error),
@@ -286,27 +286,20 @@ impl Verification {
     }
 
     async fn read_tar(&self, tar: &Tar, expected: Expected) -> Result<TarContent> {
-        let object = self.store.get(&tar.object.key, 0, None).await?;
+        let (store, key) = (&*self.store, &tar.object.key);
+        let object = ArchivedObject::open_until(store, key, tar.encoding, &self.cancel).await?;
         let progress = Arc::clone(&self.progress);
         let count = move |bytes| {
             progress.bytes_read.fetch_add(bytes, Ordering::Relaxed);
         };
-        let reader = Counted::new(download(cancellable(object, self.cancel.clone())), count);
-        let encoding = tar.encoding;
-        blocking("reading a tar", move || TarContent::read(reader, encoding, &expected)).await
+        let object = object.counted(count);
+        blocking("reading a tar", move || TarContent::read(object, &expected)).await
     }
 }
 
-/// Whether an error tells of one object, so that the others can still be read.
-fn is_of_one_object(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Corrupt
-            | ErrorKind::NotFound
-            | ErrorKind::Conflict
-            | ErrorKind::Config
-            | ErrorKind::Io
-    )
+/// Nothing is written here, so an error of the operating system is of an object's file, too.
+fn keeps_others_readable(error: &Error) -> bool {
+    error.is_of_one_object() || error.kind() == ErrorKind::Io
 }
 
 #[cfg(test)]

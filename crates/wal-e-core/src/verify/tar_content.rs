@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::codec::{Decompressor, Encoding};
+use crate::archived::ArchivedObject;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::{BACKUP_LABEL, CONTROL_FILE, TABLESPACE_MAP};
 use crate::restore::tar_reader::{Member, MemberKind, TarReader};
@@ -81,13 +81,9 @@ impl TarContent {
     ///
     /// # Errors
     /// Those of the store. What is wrong with the tar is in the answer.
-    pub(super) fn read(
-        source: impl Read,
-        encoding: Encoding,
-        expected: &Expected,
-    ) -> Result<TarContent> {
+    pub(super) fn read(object: ArchivedObject, expected: &Expected) -> Result<TarContent> {
         let mut content = TarContent::default();
-        match content.read_members(source, encoding, expected) {
+        match content.read_members(object, expected) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 content.ended_early = true;
                 content.problem(error.message().to_owned());
@@ -97,14 +93,8 @@ impl TarContent {
         Ok(content)
     }
 
-    fn read_members(
-        &mut self,
-        source: impl Read,
-        encoding: Encoding,
-        expected: &Expected,
-    ) -> Result<()> {
-        let decompressor = Decompressor::new(source, encoding).map_err(Error::from_tar)?;
-        let mut tar = TarReader::new(decompressor);
+    fn read_members(&mut self, object: ArchivedObject, expected: &Expected) -> Result<()> {
+        let mut tar = TarReader::new(object.content().map_err(Error::from_tar)?);
         let mut buffer = vec![0; READ_BYTES];
         while let Some(member) = tar.next_member()? {
             self.member(&member, &mut tar, expected, &mut buffer)?;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::READ_BYTES;
-use crate::codec::{Decompressor, Encoding, named};
+use crate::archived::ArchivedObject;
+use crate::codec::{Encoding, named};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::WalFileName;
 use crate::store::ObjectStore;
 use crate::tasks::blocking;
-use crate::transfer::download;
 
 /// Succeeds when the archived file of that name has the content of the file at
 /// `path`, whose checksum is `checksum`. The one kept with the object tells
@@ -37,10 +37,11 @@ pub(crate) async fn compare_with_archived(
     {
         return Ok(());
     }
-    let archived = download(store.get(&key, 0, None).await?);
+    let archived = ArchivedObject::open(&**store, &key, encoding).await?;
     let path = path.to_owned();
     blocking("comparing a WAL file", move || {
-        let archived = Decompressor::new(archived, encoding)
+        let archived = archived
+            .content()
             .and_then(sha256)
             .map_err(|source| damaged(&url, source))?;
         let local = File::open(&path)

@@ -2,6 +2,7 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::archived::{RESTORE_IT, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{SegmentSize, SystemIdentifier, WalFileKind, WalFileName, WalPageHeader};
 
@@ -113,14 +114,6 @@ impl Content {
             _ => Ok(()),
         }
     }
-}
-
-const RESTORE_IT: &str = "Restore it from a copy of the archive, or recover to a moment before it.";
-
-/// The error for an object that does not hold what it should.
-pub(super) fn damaged(url: &str, what: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("archived object \"{url}\" is damaged: {what}"))
-        .with_hint(RESTORE_IT)
 }
 
 #[cfg(test)]

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::content::{Content, damaged};
+use super::content::Content;
 use super::gap::{Continuation, gap, told_by_histories};
 use super::tablespace_guard::{Admission, Next, TablespaceGuard};
 use super::temporary::{Temporary, directory_of};
+use crate::archived::{ArchivedObject, damaged, read_failed};
 use crate::catalogue::locate::{KeyEnding, Located, locate_all, look_around};
-use crate::codec::{Decompressor, Encoding, named};
+use crate::codec::Encoding;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::notice::Notices;
 use crate::postgres::{SegmentSize, SystemIdentifier, WalFileName, WalSegment};
 use crate::store::ObjectStore;
 use crate::tasks::{blocking, or_cancelled};
-use crate::transfer::{DownloadReader, cancellable, download};
 
 /// How often a file that is missing in front of others is looked for again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -137,19 +137,9 @@ async fn beginning_of_next(
     });
     let Some(next) = next else { return Ok(None) };
     let Some(located) = locate_sound(store, &next).await? else { return Ok(None) };
-    let url = store.url(located.key.as_str());
-    let encoding = located.encoding.readable(&url)?;
-    let reader = download(store.get(&located.key, 0, None).await?);
-    blocking("reading the beginning of a WAL file", move || {
-        let mut beginning = Vec::new();
-        Decompressor::new(reader, encoding)
-            .and_then(|reader| {
-                reader.take(TablespaceGuard::BEGINNING as u64).read_to_end(&mut beginning)
-            })
-            .map_err(|source| read_failed(&url, source))?;
-        Ok(Some(beginning))
-    })
-    .await
+    let encoding = located.encoding.readable(&store.url(located.key.as_str()))?;
+    let object = ArchivedObject::open(store, &located.key, encoding).await?;
+    Ok(Some(object.read_at_most(TablespaceGuard::BEGINNING as u64).await?))
 }
 
 /// Gives the server a copy of a segment that the archive does not have and that lies in
@@ -206,7 +196,7 @@ pub async fn locate_sound(store: &dyn ObjectStore, name: &WalFileName) -> Result
         let Ok(encoding) = located.encoding.readable(located.key.as_str()) else { continue };
         match read_object(store, &located.key, encoding, name, &options, Sink::Nowhere).await {
             Ok(_) => return Ok(Some(located.clone())),
-            Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.is_of_one_object() => {}
             Err(error) => return Err(error),
         }
     }
@@ -262,7 +252,7 @@ pub(super) async fn read(
     if let Some((key, encoding)) = options.likely.locate(name) {
         match read_object(store, &key, encoding, name, options, into).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) if is_damage(&error) => damage = Some((key, error)),
+            Err(error) if error.is_unusable_object() => damage = Some((key, error)),
             result => return result,
         }
     }
@@ -292,7 +282,7 @@ pub(super) async fn read(
                 }
                 // It has just been removed.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) if is_damage(&error) || error.kind() == ErrorKind::Config => {
+                Err(error) if error.is_unusable_object() => {
                     damage.get_or_insert((located.key, error));
                 }
                 Err(error) => return Err(error),
@@ -325,11 +315,6 @@ pub(super) async fn read(
     }
 }
 
-/// Whether another object of the same file may be better.
-pub(super) fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Conflict)
-}
-
 /// The archive does not have the file; or it has nothing, which is another matter.
 fn absent(store: &dyn ObjectStore, name: &WalFileName, has_wal: bool) -> Error {
     let directory = store.url(&layout::wal());
@@ -351,10 +336,7 @@ pub(super) async fn read_object(
     options: &FetchOptions,
     into: Sink<'_>,
 ) -> Result<Sound> {
-    let url = store.url(key.as_str());
-    let object = or_cancelled(&options.cancel, store.get(key, 0, None)).await?;
-    let kept = object.info.attributes.content_xxh128.clone();
-    let reader = download(cancellable(object, options.cancel.clone()));
+    let object = ArchivedObject::open_until(store, key, encoding, &options.cancel).await?;
     let ending = KeyEnding::of(key, name).unwrap_or_default();
     let name = name.clone();
     let (path, mut kept_bytes) = match into {
@@ -365,8 +347,10 @@ pub(super) async fn read_object(
     let system_identifier = options.system_identifier;
     blocking("reading a WAL file", move || {
         let mut file = path.map(Temporary::create).transpose()?;
-        let content = pass(reader, encoding, file.as_mut(), &mut kept_bytes, &url)?;
-        content.check(&name, system_identifier, kept.as_deref(), &url)?;
+        let url = object.url().to_owned();
+        let checksum = object.content_xxh128().map(str::to_owned);
+        let content = pass(object, file.as_mut(), &mut kept_bytes)?;
+        content.check(&name, system_identifier, checksum.as_deref(), &url)?;
         if let Some((temporary, file)) = &file {
             file.sync_all().map_err(|error| Error::file("sync file", temporary.path(), &error))?;
         }
@@ -385,14 +369,13 @@ struct Kept {
 
 /// Passes the content of an object on to `file` and `kept`, as far as it can be a WAL file.
 fn pass(
-    reader: DownloadReader,
-    encoding: Encoding,
+    object: ArchivedObject,
     mut file: Option<&mut (Temporary, File)>,
     kept: &mut Kept,
-    url: &str,
 ) -> Result<Content> {
-    let failed = |source| read_failed(url, source);
-    let mut reader = Decompressor::new(reader, encoding).map_err(failed)?;
+    let url = object.url().to_owned();
+    let failed = |source| read_failed(&url, source);
+    let mut reader = object.content().map_err(failed)?;
     let mut content = Content::new();
     let mut buffer = vec![0; super::READ_BYTES];
     loop {
@@ -403,7 +386,7 @@ fn pass(
         }
         if kept.limit > 0 {
             if content.bytes() > kept.limit {
-                return Err(damaged(url, "it is larger than the segments of its cluster"));
+                return Err(damaged(&url, "it is larger than the segments of its cluster"));
             }
             kept.bytes.extend_from_slice(&buffer[..length]);
         }
@@ -411,19 +394,6 @@ fn pass(
             file.write_all(&buffer[..length])
                 .map_err(|error| Error::file("write file", temporary.path(), &error))?;
         }
-    }
-}
-
-/// The error for an object that broke off or could not be decoded.
-pub(super) fn read_failed(url: &str, source: std::io::Error) -> Error {
-    let error = Error::from_io(format!("could not read object \"{url}\""), source);
-    if error.kind() != ErrorKind::Corrupt {
-        return named(url, error);
-    }
-    let damaged = damaged(url, error.message());
-    match error.hint() {
-        Some(hint) => damaged.with_hint(hint),
-        None => damaged,
     }
 }
 

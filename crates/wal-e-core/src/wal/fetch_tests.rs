@@ -10,6 +10,7 @@ use crate::notice::{self, NoticeQueue};
 use crate::store::faulty::{FaultyStore, Operation};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ObjectBody, ObjectReader, PutMode};
+use crate::transfer::{cancellable, download};
 
 #[path = "gap_tests.rs"]
 mod gap_tests;
@@ -268,12 +269,13 @@ async fn a_cancelled_fetch_comes_back_and_leaves_nothing() {
     let key = layout::wal_file(&SEGMENT.parse().unwrap(), Encoding::None);
     let info = fixture.store.head(&key).await.unwrap().unwrap();
     let stuck = ObjectReader { info, body: Box::new(Stuck) };
-    let reader = download(cancellable(stuck, cancel.clone()));
+    let stored = download(cancellable(stuck, cancel.clone()));
+    let object = ArchivedObject::made_up(stored, Encoding::None);
     let path = fixture.dir.path().join("x");
     let (created, seen) = (path.clone(), path.clone());
     let passing = blocking("a test", move || {
         let mut file = Some(Temporary::create(created)?);
-        pass(reader, Encoding::None, file.as_mut(), &mut Kept::default(), "x").map(drop)
+        pass(object, file.as_mut(), &mut Kept::default()).map(drop)
     });
     let cancelling = async {
         while !seen.exists() {

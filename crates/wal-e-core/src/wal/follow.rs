@@ -10,15 +10,14 @@ use std::sync::{Arc, Mutex};
 use futures_util::stream::{self, StreamExt};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::fetch::{self, FetchOptions, Sink, locate_sound, read_failed};
+use super::fetch::{self, FetchOptions, Sink, locate_sound};
+use crate::archived::{ArchivedObject, read_failed};
 use crate::catalogue::locate::{KeyEnding, locate};
-use crate::codec::{Decompressor, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Notices;
 use crate::postgres::{SegmentSize, WalEnd, WalFileName, WalReader, WalRecord, WalSegment};
 use crate::store::ObjectStore;
 use crate::tasks::blocking;
-use crate::transfer::{DownloadReader, download};
 
 /// Segments that are fetched at the same time.
 const IN_FLIGHT: usize = 4;
@@ -82,7 +81,7 @@ pub struct ArchivedWal {
 /// The content of one segment.
 enum Content {
     Whole { bytes: Vec<u8>, xxh128: u128 },
-    Stream { url: String, encoding: Encoding, object: DownloadReader },
+    Stream(ArchivedObject),
 }
 
 impl ArchivedWal {
@@ -177,10 +176,8 @@ impl ArchivedWal {
         let located = locate_sound(&*self.store, name).await?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("WAL file \"{name}\" is not in the archive"))
         })?;
-        let url = self.store.url(located.key.as_str());
-        let encoding = located.encoding.readable(&url)?;
-        let object = download(self.store.get(&located.key, 0, None).await?);
-        Ok(Content::Stream { url, encoding, object })
+        let encoding = located.encoding.readable(&self.store.url(located.key.as_str()))?;
+        Ok(Content::Stream(ArchivedObject::open(&*self.store, &located.key, encoding).await?))
     }
 }
 
@@ -209,8 +206,9 @@ async fn pass<V: RecordVisitor>(
                 }
                 visitor.segment(segment, xxh128);
             }
-            Content::Stream { url, encoding, object } => {
-                match stream_through(object, encoding, &mut reader, &mut visitor) {
+            Content::Stream(object) => {
+                let url = object.url().to_owned();
+                match stream_through(object, &mut reader, &mut visitor) {
                     Ok(Some(xxh128)) => visitor.segment(segment, xxh128),
                     Ok(None) => {}
                     Err(source) => failed = Some(read_failed(&url, source)),
@@ -224,12 +222,11 @@ async fn pass<V: RecordVisitor>(
 
 /// Returns the checksum, if all of it has passed.
 fn stream_through<V: RecordVisitor>(
-    object: DownloadReader,
-    encoding: Encoding,
+    object: ArchivedObject,
     reader: &mut WalReader,
     visitor: &mut V,
 ) -> io::Result<Option<u128>> {
-    let mut content = Decompressor::new(object, encoding)?;
+    let mut content = object.content()?;
     let mut checksum = Xxh3::new();
     let mut buffer = vec![0; PIECE_BYTES];
     while reader.ended().is_none() && !visitor.is_done() {

@@ -202,7 +202,7 @@ impl Missing<'_> {
 
 /// The error of a history file that cannot be used, for whoever asked for a segment.
 fn undecided(name: &WalFileName, error: Error) -> Error {
-    if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Config) {
+    if !error.is_unusable_object() {
         return error;
     }
     let meaning = format!(

@@ -1,18 +1,13 @@
 //! Timeline histories out of the store.
 
-use std::io::Read;
-
 use super::content::Content;
-use super::fetch::{is_damage, read_failed};
+use crate::archived::ArchivedObject;
 use crate::catalogue::locate::{Located, locate_all};
-use crate::codec::Decompressor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Notices;
 use crate::postgres::timeline_history::LARGEST_HISTORY_BYTES;
 use crate::postgres::{TimelineHistory, TimelineId, WalFileName};
 use crate::store::ObjectStore;
-use crate::tasks::blocking;
-use crate::transfer::download;
 
 /// The history of a timeline; `None` when the archive does not have its file. When an
 /// object is damaged and the archive has the file in another encoding, too, that one
@@ -41,7 +36,7 @@ pub async fn history(
             }
             // It has just been removed.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) if is_damage(&error) || error.kind() == ErrorKind::Config => {
+            Err(error) if error.is_unusable_object() => {
                 damage.get_or_insert(error);
             }
             Err(error) => return Err(error),
@@ -54,19 +49,11 @@ pub async fn history(
 async fn read(store: &dyn ObjectStore, located: &Located, name: &WalFileName) -> Result<Vec<u8>> {
     let url = store.url(located.key.as_str());
     let encoding = located.encoding.readable(&url)?;
-    let object = store.get(&located.key, 0, None).await?;
-    let kept = object.info.attributes.content_xxh128.clone();
-    let reader = download(object);
-    let name = name.clone();
-    blocking("reading a timeline history file", move || {
-        let mut bytes = Vec::new();
-        Decompressor::new(reader, encoding)
-            .and_then(|reader| reader.take(LARGEST_HISTORY_BYTES + 1).read_to_end(&mut bytes))
-            .map_err(|source| read_failed(&url, source))?;
-        if bytes.len() as u64 <= LARGEST_HISTORY_BYTES {
-            Content::of(&bytes).check(&name, None, kept.as_deref(), &url)?;
-        }
-        Ok(bytes)
-    })
-    .await
+    let object = ArchivedObject::open(store, &located.key, encoding).await?;
+    let checksum = object.content_xxh128().map(str::to_owned);
+    let bytes = object.read_at_most(LARGEST_HISTORY_BYTES + 1).await?;
+    if bytes.len() as u64 <= LARGEST_HISTORY_BYTES {
+        Content::of(&bytes).check(name, None, checksum.as_deref(), &url)?;
+    }
+    Ok(bytes)
 }

@@ -17,7 +17,8 @@ use super::READ_BYTES;
 use super::compare::compare_with_archived;
 use super::left_segment::left_within;
 use super::open_uploads::OpenUploads;
-use crate::codec::{Compression, Compressor, Encoding};
+use crate::archived::Encoder;
+use crate::codec::{Compression, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
@@ -404,10 +405,9 @@ fn compress<W: Write>(
     sink: W,
     progress: &AtomicU64,
 ) -> Result<(String, W)> {
-    let lost = |source: io::Error| Error::from_io("could not compress WAL", source);
-    let compressor = Compressor::new(sink, compression).map_err(lost)?;
-    let (checksum, compressor) = copy(path, bytes, compressor, progress)?;
-    Ok((checksum, compressor.finish().map_err(lost)?))
+    let encoder = Encoder::new(sink, compression)?;
+    let (checksum, encoder) = copy(path, bytes, encoder, progress)?;
+    Ok((checksum, encoder.finish()?))
 }
 
 /// Copies the file, which has `bytes`, into `sink`; returns the checksum of its

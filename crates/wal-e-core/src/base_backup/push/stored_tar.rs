@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use super::super::tar_stream::{StoredFile, TarStream};
 use super::BackupPush;
-use crate::codec::{Compression, Compressor};
+use crate::archived::Encoder;
+use crate::codec::Compression;
 use crate::error::{Error, Result};
 use crate::transfer::PartWriter;
 
@@ -34,11 +35,11 @@ impl BackupPush {
 pub(super) fn write_tar(
     writer: &mut PartWriter,
     compression: Compression,
-    fill: impl FnOnce(&mut TarStream<Compressor<&mut PartWriter>>) -> Result<()>,
+    fill: impl FnOnce(&mut TarStream<Encoder<&mut PartWriter>>) -> Result<()>,
 ) -> Result<()> {
     let failed = |error| Error::from_io("could not compress", error);
-    let mut tar = TarStream::new(Compressor::new(writer, compression).map_err(failed)?);
+    let mut tar = TarStream::new(Encoder::new(writer, compression)?);
     fill(&mut tar)?;
-    tar.finish().and_then(Compressor::finish).map_err(failed)?;
+    tar.finish().map_err(failed)?.finish()?;
     Ok(())
 }

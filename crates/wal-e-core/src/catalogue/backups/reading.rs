@@ -1,7 +1,7 @@
 //! What the objects beside a backup's tars say of it, as far as they can be read.
 
 use crate::catalogue::BackupInfo;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::postgres::TimelineId;
 use crate::sentinel::{self, Metadata, Sentinel};
@@ -64,12 +64,12 @@ pub(super) async fn describe(
     let StoredSentinel { name, timeline, object } = listed;
     let (sentinel, unreadable) = match read_sentinel(store, &name).await {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) if is_of_one_object(&error) => (None, Some(error)),
+        Err(error) if error.is_unusable_object() => (None, Some(error)),
         result => (Some(result?), None),
     };
     let (metadata, metadata_unreadable) = match read_metadata(store, &name).await {
         Err(error) if error.kind() == ErrorKind::NotFound => (None, None),
-        Err(error) if is_of_one_object(&error) => (None, Some(error)),
+        Err(error) if error.is_unusable_object() => (None, Some(error)),
         result => (Some(result?), None),
     };
     let sentinel = sentinel.unwrap_or_else(|| like(metadata.as_ref()));
@@ -112,13 +112,6 @@ fn like(metadata: Option<&Metadata>) -> Sentinel {
         compressed_size: metadata.compressed_size,
         ..Sentinel::default()
     }
-}
-
-/// Whether an error tells of one object: it is damaged, its storage class or its
-/// permissions keep it from being read.
-pub(crate) fn is_of_one_object(error: &Error) -> bool {
-    let kinds = [ErrorKind::Corrupt, ErrorKind::Config, ErrorKind::Denied];
-    !error.is_transient() && kinds.contains(&error.kind())
 }
 
 async fn read(store: &dyn ObjectStore, key: &ObjectKey) -> Result<bytes::Bytes> {

@@ -4,7 +4,7 @@ use super::shortfall::{before_segment, broken};
 use crate::error::Result;
 use crate::postgres::Lsn;
 use crate::recovery::branch::Branch;
-use crate::recovery::refusal::{Cause, Refusal, is_damage};
+use crate::recovery::refusal::{Cause, Refusal};
 use crate::recovery::wal_source::Summary;
 
 /// How many segments without any transaction are read to say when the last one was.
@@ -58,7 +58,7 @@ pub(super) async fn probe(branch: &mut Branch, index: u64) -> Result<(Summary, O
             let refusal = broken(branch, index, &summary);
             Ok((summary, refusal))
         }
-        Err(error) if is_damage(&error) => {
+        Err(error) if error.is_unusable_object() => {
             let refusal = Refusal::of_damage(Cause::Target, &error);
             Ok((Summary::default(), Some(refusal.with_nearest(before_segment(branch, index)))))
         }

@@ -7,7 +7,7 @@ use crate::postgres::{Lsn, TimelineId};
 use crate::recovery::branch::Branch;
 use crate::recovery::chain::ChainEnd;
 use crate::recovery::plan::Planner;
-use crate::recovery::refusal::{Cause, Refusal, is_damage};
+use crate::recovery::refusal::{Cause, Refusal};
 use crate::recovery::wal_source::{Found, Goal};
 
 /// Which WAL was searched for a name or a transaction in vain.
@@ -57,7 +57,7 @@ impl Planner<'_> {
                 return Ok(Err(self.too_early(branch, better)));
             }
             Ok(Found::Broken(segment, end)) => breaks_off(branch, segment, &end),
-            Err(error) if is_damage(&error) => Refusal::of_damage(Cause::TooEarly, &error),
+            Err(error) if error.is_unusable_object() => Refusal::of_damage(Cause::TooEarly, &error),
             Err(error) => return Err(error),
             Ok(Found::Nowhere) => {
                 let to = before.as_ref().map_or(end, |searched| searched.to);

@@ -11,7 +11,7 @@ use crate::postgres::{Lsn, SegmentNumber, TimelineId, WalSegment};
 use crate::recovery::branch::Branch;
 use crate::recovery::chain::{Chain, ChainEnd};
 use crate::recovery::plan::Planner;
-use crate::recovery::refusal::{Cause, Refusal, is_damage};
+use crate::recovery::refusal::{Cause, Refusal};
 use crate::recovery::sides::Side;
 use crate::recovery::target::{TargetTime, format_time};
 use crate::recovery::wal_source::{Found, Goal, Point};
@@ -137,7 +137,7 @@ impl Planner<'_> {
                     }
                     Ok(true) => meant.push(side.timeline),
                     Ok(false) => {}
-                    Err(error) if is_damage(&error) || error.kind() == ErrorKind::Conflict => {
+                    Err(error) if error.is_unusable_object() => {
                         notes.push(format!(
                             "Whether timeline {}, which timeline {} left, has transactions up to the target time could not be found out: {error}.",
                             side.timeline,
@@ -170,7 +170,9 @@ impl Planner<'_> {
             Ok(Found::Nowhere) => Ok(Ok(true)),
             // Replay has to pass there.
             Ok(Found::Broken(segment, end)) => Ok(Err(breaks_off(branch, segment, &end))),
-            Err(error) if is_damage(&error) => Ok(Err(Refusal::of_damage(Cause::Target, &error))),
+            Err(error) if error.is_unusable_object() => {
+                Ok(Err(Refusal::of_damage(Cause::Target, &error)))
+            }
             Err(error) => Err(error),
         }
     }

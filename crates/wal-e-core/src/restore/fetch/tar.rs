@@ -1,17 +1,16 @@
 //! One tar of a backup onto disk.
 
-use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::damage::DamagedObject;
 use super::restore::{Restore, UNPACKING};
+use crate::archived::ArchivedObject;
 use crate::catalogue::stored_backup::Tar;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::restore::chain::Level;
 use crate::restore::unpack::{Broken, Purpose, Unpacked, unpack};
-use crate::tasks::{blocking, or_cancelled};
-use crate::transfer::{Counted, cancellable, download, download_ranges};
+use crate::tasks::blocking;
 
 impl Restore {
     /// Unpacks a tar. `None` when the object cannot be used: it is noted, and nothing of
@@ -29,7 +28,7 @@ impl Restore {
             Ok(unpacked) => return Ok(Some(self.told(tar, unpacked))),
             Err(broken) => broken,
         };
-        if matches!(broken.error.kind(), ErrorKind::Corrupt | ErrorKind::Conflict) {
+        if broken.error.is_damage() {
             // A bit may have flipped on the way, or the object was just being replaced.
             let object = self.damaged(tar, &broken);
             self.notices.log(format!("{}; it is asked for once more", object.line()));
@@ -38,7 +37,7 @@ impl Restore {
                 Err(broken) => broken,
             };
         }
-        if !is_of_one_object(&broken.error) {
+        if !broken.error.is_of_one_object() {
             return Err(broken.error);
         }
         let object = self.damaged(tar, &broken);
@@ -66,36 +65,22 @@ impl Restore {
         let outside = |error| Broken { member: None, error };
         let come = Arc::new(AtomicU64::new(0));
         let (progress, counter) = (Arc::clone(&self.progress), Arc::clone(&come));
-        let source = self.open(tar).await.map_err(outside)?;
-        let reader = Counted::new(source, move |bytes| {
+        let (store, key) = (&self.store, &tar.object.key);
+        let object = ArchivedObject::open_large(store, key, tar.encoding, &self.cancel).await;
+        let object = object.map_err(outside)?.counted(move |bytes| {
             progress.bytes_fetched.fetch_add(bytes, Ordering::Relaxed);
             counter.fetch_add(bytes, Ordering::Relaxed);
         });
         let is_control = level.backup.control.as_ref().is_some_and(|own| own.object == tar.object);
-        let (sink, level, encoding) = (Arc::clone(&self.sink), Arc::clone(level), tar.encoding);
+        let (sink, level) = (Arc::clone(&self.sink), Arc::clone(level));
         let unpacking = blocking(UNPACKING, move || {
-            Ok(unpack(reader, encoding, &sink, &level.selection, is_control, purpose))
+            Ok(unpack(object, &sink, &level.selection, is_control, purpose))
         });
         let unpacked = unpacking.await.map_err(outside)?;
         if unpacked.is_err() {
             self.progress.bytes_fetched.fetch_sub(come.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         unpacked
-    }
-
-    /// The bytes of a tar.
-    async fn open(&self, tar: &Tar) -> Result<Box<dyn Read + Send>> {
-        let key = &tar.object.key;
-        Ok(match self.store.gains_by_ranges() {
-            true => {
-                let store = Arc::clone(&self.store);
-                Box::new(download_ranges(store, key, self.cancel.clone()).await?)
-            }
-            false => {
-                let object = or_cancelled(&self.cancel, self.store.get(key, 0, None)).await?;
-                Box::new(download(cancellable(object, self.cancel.clone())))
-            }
-        })
     }
 
     /// Says what was passed over.
@@ -115,17 +100,4 @@ impl Restore {
         }
         unpacked
     }
-}
-
-/// Whether an error tells of one object, so that the others are still of use.
-fn is_of_one_object(error: &Error) -> bool {
-    !error.is_transient()
-        && matches!(
-            error.kind(),
-            ErrorKind::Corrupt
-                | ErrorKind::NotFound
-                | ErrorKind::Conflict
-                | ErrorKind::Config
-                | ErrorKind::Denied
-        )
 }

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::*;
+use crate::codec::Encoding;
 use crate::codec::{Compression, Compressor};
 use crate::notice;
 use crate::postgres::{BackupManifest, SystemIdentifier};
@@ -77,12 +78,11 @@ impl Fixture {
         is_control: bool,
     ) -> Result<Unpacked> {
         let purpose = Purpose::Restore;
-        unpack(object, Encoding::Lz4, &self.sink, selection, is_control, purpose).map_err(
-            |broken| {
-                let member = broken.member.unwrap_or_default();
-                Error::new(broken.error.kind(), format!("in \"{member}\": {}", broken.error))
-            },
-        )
+        let object = ArchivedObject::made_up(io::Cursor::new(object.to_vec()), Encoding::Lz4);
+        unpack(object, &self.sink, selection, is_control, purpose).map_err(|broken| {
+            let member = broken.member.unwrap_or_default();
+            Error::new(broken.error.kind(), format!("in \"{member}\": {}", broken.error))
+        })
     }
 
     fn place(&self, path: &str) -> PathBuf {
@@ -409,7 +409,9 @@ fn a_tar_that_is_only_looked_at_leaves_nothing_and_is_checked_all_the_same() {
             add(builder, "/base/1/3", FILE, content);
             add(builder, "/backup_label", FILE, b"label");
         });
-        unpack(&object[..], Encoding::Lz4, &fixture.sink, &selection, false, Purpose::Look)
+        let stored = io::Cursor::new(object.clone());
+        let object = ArchivedObject::made_up(stored, Encoding::Lz4);
+        unpack(object, &fixture.sink, &selection, false, Purpose::Look)
     };
     let mut increment = b"wi1\x55".to_vec();
     increment.extend([0; 12]);

@@ -1,6 +1,7 @@
 //! What is noticed in a tar.
 
 use super::*;
+use crate::codec::Encoding;
 
 /// A tar with members of these names, kinds and contents.
 pub(in super::super) fn tar_of(members: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
@@ -25,8 +26,12 @@ fn expected() -> Expected {
     }
 }
 
+fn object(stored: impl io::Read + Send + 'static) -> ArchivedObject {
+    ArchivedObject::made_up(stored, Encoding::None)
+}
+
 fn read(tar: &[u8]) -> TarContent {
-    TarContent::read(tar, Encoding::None, &expected()).unwrap()
+    TarContent::read(object(io::Cursor::new(tar.to_vec())), &expected()).unwrap()
 }
 
 const REGULAR: tar::EntryType = tar::EntryType::Regular;
@@ -92,7 +97,7 @@ fn damage_ends_the_reading() {
         assert!(content.ended_early && content.problems.len() == 1, "{content:?}");
     }
     let one = Expected { most_files: 1, ..expected() };
-    let content = TarContent::read(&tar[..], Encoding::None, &one).unwrap();
+    let content = TarContent::read(object(io::Cursor::new(tar.clone())), &one).unwrap();
     assert!(content.ended_early && content.problems[0].contains("more than 1"));
     assert!(read(b"").files.is_empty());
 }
@@ -124,8 +129,8 @@ fn names_without_end_are_not_held_in_memory() {
     header.set_entry_type(tar::EntryType::GNULongName);
     header.set_size(1 << 40);
     header.set_cksum();
-    let endless = io::Read::chain(&header.as_bytes()[..], io::repeat(b'x'));
-    let content = TarContent::read(endless, Encoding::None, &expected()).unwrap();
+    let endless = io::Read::chain(io::Cursor::new(header.as_bytes().to_vec()), io::repeat(b'x'));
+    let content = TarContent::read(object(endless), &expected()).unwrap();
     assert!(content.ended_early && content.problems[0].contains("too large"), "{content:?}");
 
     let long = records(tar::EntryType::XHeader, "path", &"x".repeat(5000));
@@ -137,7 +142,7 @@ fn names_without_end_are_not_held_in_memory() {
     let few = Expected { names, ..expected() };
     let directory = tar::EntryType::Directory;
     let tar = tar_of(&[("/a", directory, b""), ("/b", directory, b"")]);
-    let content = TarContent::read(&tar[..], Encoding::None, &few).unwrap();
+    let content = TarContent::read(object(io::Cursor::new(tar.clone())), &few).unwrap();
     assert!(content.ended_early && content.others == ["a"], "{content:?}");
 }
 
@@ -148,7 +153,7 @@ fn increments_are_looked_into() {
     let expected = Expected { increments, ..expected() };
     let read = |content: &[u8]| {
         let tar = tar_of(&[("/base/1", REGULAR, content), ("/base/2", REGULAR, b"two")]);
-        TarContent::read(&tar[..], Encoding::None, &expected).unwrap()
+        TarContent::read(object(io::Cursor::new(tar.clone())), &expected).unwrap()
     };
     let content = read(&sound);
     assert!(content.problems.is_empty(), "{content:?}");

@@ -1,0 +1,139 @@
+//! Archived objects, read.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::codec::{Decompressor, Encoding, named};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::ObjectKey;
+use crate::store::ObjectStore;
+use crate::tasks::{blocking, or_cancelled};
+use crate::transfer::{Counted, cancellable, download, download_ranges};
+
+/// An object of the archive that is being read.
+pub struct ArchivedObject {
+    url: String,
+    encoding: Encoding,
+    content_xxh128: Option<String>,
+    stored: Box<dyn Read + Send>,
+}
+
+impl ArchivedObject {
+    /// Asks for the object `key`, which is encoded so. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn open(
+        store: &dyn ObjectStore,
+        key: &ObjectKey,
+        encoding: Encoding,
+    ) -> Result<Self> {
+        Self::open_until(store, key, encoding, &CancellationToken::new()).await
+    }
+
+    /// [`ArchivedObject::open`], until it is cancelled: so is then what is read.
+    pub async fn open_until(
+        store: &dyn ObjectStore,
+        key: &ObjectKey,
+        encoding: Encoding,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        let object = or_cancelled(cancel, store.get(key, 0, None)).await?;
+        Ok(ArchivedObject {
+            url: store.url(key.as_str()),
+            encoding,
+            content_xxh128: object.info.attributes.content_xxh128.clone(),
+            stored: Box::new(download(cancellable(object, cancel.clone()))),
+        })
+    }
+
+    /// [`ArchivedObject::open_until`] by several requests at a time, from stores that
+    /// gain by it. The checksum of the content is not known then.
+    pub async fn open_large(
+        store: &Arc<dyn ObjectStore>,
+        key: &ObjectKey,
+        encoding: Encoding,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        if !store.gains_by_ranges() {
+            return Self::open_until(&**store, key, encoding, cancel).await;
+        }
+        let url = store.url(key.as_str());
+        let ranges = download_ranges(Arc::clone(store), key, cancel.clone()).await?;
+        Ok(ArchivedObject { url, encoding, content_xxh128: None, stored: Box::new(ranges) })
+    }
+
+    /// An object of these stored bytes.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn made_up(stored: impl Read + Send + 'static, encoding: Encoding) -> Self {
+        let url = "memory:made-up".to_owned();
+        ArchivedObject { url, encoding, content_xxh128: None, stored: Box::new(stored) }
+    }
+
+    /// Tells `count` how many stored bytes have come, again and again.
+    #[must_use]
+    pub fn counted(self, count: impl Fn(u64) + Send + 'static) -> Self {
+        ArchivedObject { stored: Box::new(Counted::new(self.stored, count)), ..self }
+    }
+
+    /// The URL of the object.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The checksum of the content that is kept with the object.
+    pub fn content_xxh128(&self) -> Option<&str> {
+        self.content_xxh128.as_deref()
+    }
+
+    /// Its content, for a thread that may block. A truncated object is an error at its end
+    /// ([`ErrorKind::Corrupt`] inside the `io::Error`); only the end proves a checksum.
+    ///
+    /// # Errors
+    /// Of an object that cannot be decoded, as when it is read.
+    pub fn content(self) -> io::Result<Decompressor<Box<dyn Read + Send>>> {
+        Decompressor::new(self.stored, self.encoding)
+    }
+
+    /// The first `limit` bytes of its content. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// Those of the store, and of an object that is damaged or cannot be decoded, with its
+    /// name.
+    pub async fn read_at_most(self, limit: u64) -> Result<Vec<u8>> {
+        blocking("reading an archived object", move || {
+            let url = self.url.clone();
+            let mut bytes = Vec::new();
+            self.content()
+                .and_then(|content| content.take(limit).read_to_end(&mut bytes))
+                .map_err(|source| read_failed(&url, source))?;
+            Ok(bytes)
+        })
+        .await
+    }
+}
+
+/// What can be done about damage.
+pub const RESTORE_IT: &str =
+    "Restore it from a copy of the archive, or recover to a moment before it.";
+
+/// The error for the object `url`, whose content could not be read because of `source`.
+pub fn read_failed(url: &str, source: io::Error) -> Error {
+    let error = Error::from_io(format!("could not read object \"{url}\""), source);
+    if error.kind() != ErrorKind::Corrupt {
+        return named(url, error);
+    }
+    let damaged = damaged(url, error.message());
+    match error.hint() {
+        Some(hint) => damaged.with_hint(hint),
+        None => damaged,
+    }
+}
+
+/// The error for the object `url`, whose content is not what it should be.
+pub fn damaged(url: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("archived object \"{url}\" is damaged: {why}"))
+        .with_hint(RESTORE_IT)
+}

@@ -2,12 +2,15 @@
 //!
 //! * `open`: out of the store, decoded, with the name of the object in every error.
 //! * `create`: encoded, on the way into the store.
+//! * `wal_file`: whether what came is the WAL file of that name.
 //!
 //! What is between the bytes of a file and the bytes of its object stands here and nowhere
 //! else.
 
 mod create;
 mod open;
+mod wal_file;
 
 pub use create::Encoder;
-pub use open::{ArchivedObject, RESTORE_IT, damaged, read_failed};
+pub use open::{ArchivedObject, damaged, read_failed};
+pub(crate) use wal_file::Content;

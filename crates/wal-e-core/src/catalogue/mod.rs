@@ -5,10 +5,12 @@
 //!   tars are its own; `cold`: which of them have to be restored from their storage class.
 //! * `locate`: the objects of one WAL file; `nearby`: the same, for stores where a listing
 //!   reads a whole directory.
+//! * `histories`: the histories of timelines.
 //! * `wal_inventory`: which WAL segments there are; `wal_listing`: found out by one listing.
 
 pub(crate) mod backups;
 pub(crate) mod cold;
+pub(crate) mod histories;
 pub(crate) mod locate;
 pub(crate) mod nearby;
 pub(crate) mod stored_backup;
@@ -18,4 +20,5 @@ pub(crate) mod wal_listing;
 
 pub use backups::{BackupInfo, BackupKind, list};
 pub(crate) use backups::{list_sound, newest_identified, stored};
+pub use histories::history;
 pub use locate::{KeyEnding, Located, locate};

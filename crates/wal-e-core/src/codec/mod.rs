@@ -29,8 +29,6 @@ mod sink;
 mod zstd;
 
 #[cfg(test)]
-mod foreign_tests;
-#[cfg(test)]
 mod tests;
 
 pub use compression::{Compression, Compressor};

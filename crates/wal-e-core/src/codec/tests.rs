@@ -4,6 +4,8 @@ use super::lz4::BLOCK_BYTES;
 use super::*;
 use crate::error::{Error, ErrorKind};
 
+mod foreign;
+
 /// Every method at its default, and the ends of its levels.
 fn compressions() -> Vec<Compression> {
     let levels = [

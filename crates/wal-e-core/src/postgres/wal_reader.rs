@@ -411,5 +411,4 @@ fn full(bytes: &[u8], at: usize) -> u32 {
 }
 
 #[cfg(test)]
-#[path = "wal_reader_tests.rs"]
 mod tests;

@@ -207,5 +207,4 @@ fn tail(
 }
 
 #[cfg(test)]
-#[path = "chain_tests.rs"]
 mod tests;

@@ -40,11 +40,7 @@ mod timelines;
 mod wal_source;
 
 #[cfg(test)]
-mod plan_tests;
-#[cfg(test)]
-mod scan_tests;
-#[cfg(test)]
-mod sides_tests;
+mod tests;
 
 pub use ambiguity::TimelineFacts;
 pub use backups::BackupChoice;

@@ -3,10 +3,10 @@
 use super::plan::Planner;
 use super::refusal::{Cause, Refusal};
 use super::target::TargetTimeline;
+use crate::catalogue;
 use crate::catalogue::BackupInfo;
 use crate::error::Result;
 use crate::postgres::{TimelineHistory, TimelineId, WalFileName};
-use crate::wal;
 
 impl Planner<'_> {
     /// The history of the timeline that the server will choose for a recovery from
@@ -58,7 +58,7 @@ impl Planner<'_> {
         if let Some(known) = self.histories.get(&timeline) {
             return Ok(known.clone());
         }
-        let history = wal::history(&*self.store, timeline, &self.notices).await?;
+        let history = catalogue::history(&*self.store, timeline, &self.notices).await?;
         self.histories.insert(timeline, history.clone());
         Ok(history)
     }

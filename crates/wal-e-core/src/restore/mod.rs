@@ -28,8 +28,6 @@ pub(crate) mod tar_reader;
 pub(crate) mod unpack;
 
 #[cfg(test)]
-mod foreign_tests;
-#[cfg(test)]
 mod tests;
 
 pub use fetch::{Damage, DamagedObject, FetchProgress, FetchRequest, Fetched, fetch};

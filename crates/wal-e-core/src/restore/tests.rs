@@ -25,6 +25,8 @@ use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, list_all};
 use crate::transfer::{Open, UploadNote};
 use crate::wal::UnusablePlace;
 
+mod foreign;
+
 const NO_ATTRIBUTES: Attributes = Attributes { content_xxh128: None, upload_id: None };
 const LABEL: &str = "START WAL LOCATION: 0/200028 (file 000000010000000000000002)\n\
                      CHECKPOINT LOCATION: 0/200060\nBACKUP METHOD: streamed\n\

@@ -303,6 +303,4 @@ fn keeps_others_readable(error: &Error) -> bool {
 }
 
 #[cfg(test)]
-mod foreign_tests;
-#[cfg(test)]
 mod tests;

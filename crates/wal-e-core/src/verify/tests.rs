@@ -16,6 +16,8 @@ use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, PutMode};
 use crate::wal::sample::{self, CLUSTER, SEGMENT_BYTES};
 
+mod foreign;
+
 pub(super) const NAME: &str = "base_000000010000000000000002";
 const SEGMENTS: [&str; 3] =
     ["000000010000000000000002", "000000010000000000000003", "000000010000000000000004"];

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::content::Content;
 use super::gap::{Continuation, gap, told_by_histories};
 use super::tablespace_guard::{Admission, Next, TablespaceGuard};
 use super::temporary::{Temporary, directory_of};
-use crate::archived::{ArchivedObject, damaged, read_failed};
+use crate::archived::{ArchivedObject, Content, damaged, read_failed};
 use crate::catalogue::locate::{KeyEnding, Located, locate_all, look_around};
 use crate::codec::Encoding;
 use crate::error::{Error, ErrorKind, Result};
@@ -405,5 +404,4 @@ fn sync_directory_of(path: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-#[path = "fetch_tests.rs"]
 mod tests;

@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use super::history::history;
+use crate::catalogue::history;
 use crate::catalogue::locate::{Surroundings, locate, look_around};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;

@@ -2,11 +2,9 @@
 
 mod compare;
 mod confirmed;
-mod content;
 mod fetch;
 mod follow;
 mod gap;
-mod history;
 mod left_segment;
 mod open;
 mod open_uploads;
@@ -22,8 +20,6 @@ mod temporary;
 const READ_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
-mod pipeline_tests;
-#[cfg(test)]
 pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
@@ -33,7 +29,6 @@ pub use confirmed::ConfirmedFiles;
 pub use fetch::{FetchOptions, Fetched, fetch, locate_sound, replace_local, verify};
 pub use follow::{ArchivedWal, Followed, RecordVisitor, Stop};
 pub use gap::{Continuation, continuation};
-pub use history::history;
 pub use open::{Archiving, open};
 pub(crate) use own_wal::OwnWal;
 pub use pipeline::{FileIdentity, Pipeline};

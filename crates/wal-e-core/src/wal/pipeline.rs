@@ -405,3 +405,6 @@ pub(super) async fn archived_already(
     }
     Ok(archived)
 }
+
+#[cfg(test)]
+mod tests;

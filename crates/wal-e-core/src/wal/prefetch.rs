@@ -26,9 +26,9 @@ use std::time::{Duration, Instant};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use super::content::Content;
 use super::tablespace_guard::{Admission, Next, TablespaceGuard};
 use super::temporary::Temporary;
+use crate::archived::Content;
 use crate::catalogue::locate::KeyEnding;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{SegmentSize, SystemIdentifier, WalFileKind, WalFileName};
@@ -367,5 +367,4 @@ impl Growth {
 }
 
 #[cfg(test)]
-#[path = "prefetch_tests.rs"]
 mod tests;

@@ -288,5 +288,4 @@ impl WalPiece {
 }
 
 #[cfg(test)]
-#[path = "tablespace_guard_tests.rs"]
 mod tests;

@@ -12,8 +12,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ObjectBody, ObjectReader, PutMode};
 use crate::transfer::{cancellable, download};
 
-#[path = "gap_tests.rs"]
-mod gap_tests;
+mod gap;
 
 const SEGMENT: &str = "0000000100000000000000A1";
 

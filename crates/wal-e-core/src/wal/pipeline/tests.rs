@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::pipeline::{Pipeline, archived_already};
-use super::sample::{self, WalDirectory};
-use super::{PushOptions, PushOutcome, Pusher};
+use super::{Pipeline, archived_already};
 use crate::codec::{Compression, Encoding};
 use crate::error::ErrorKind;
 use crate::layout;
@@ -16,6 +14,8 @@ use crate::postgres::WalFileName;
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{ListRequest, list_all};
+use crate::wal::sample::{self, WalDirectory};
+use crate::wal::{PushOptions, PushOutcome, Pusher};
 
 type Store = FaultyStore<MemoryStore>;
 

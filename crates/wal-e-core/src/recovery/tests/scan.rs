@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use super::plan_tests::{Fixture, Sample, begun, minute, name_of, sample};
 use super::*;
 use crate::notice;
 use crate::postgres::wal_sample::WalWriter;

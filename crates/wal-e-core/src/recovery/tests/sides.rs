@@ -1,4 +1,3 @@
-use super::plan_tests::{Fixture, minute, name_of, time};
 use super::*;
 use crate::layout::ObjectKey;
 use crate::postgres::wal_sample::WalWriter;

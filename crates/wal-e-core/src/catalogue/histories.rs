@@ -1,8 +1,7 @@
 //! Timeline histories out of the store.
 
-use super::content::Content;
-use crate::archived::ArchivedObject;
-use crate::catalogue::locate::{Located, locate_all};
+use super::locate::{Located, locate_all};
+use crate::archived::{ArchivedObject, Content};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Notices;
 use crate::postgres::timeline_history::LARGEST_HISTORY_BYTES;

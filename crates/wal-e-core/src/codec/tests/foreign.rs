@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::{fs, iter, thread};
 
-use super::tests::{corrupt, decompress, noise, sample};
 use super::*;
+use super::{corrupt, decompress, noise, sample};
 use crate::error::{Error, ErrorKind};
 
 /// The encodings that only other programs write, as these do, and whether they have

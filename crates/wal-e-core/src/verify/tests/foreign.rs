@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::tar_content::tests::tar_of;
-use super::tests::{Fixture, LABEL, NAME};
 use super::*;
+use super::{Fixture, LABEL, NAME};
 use crate::codec::Encoding;
 use crate::postgres::{BLOCK_SIZE, Lsn, control_file};
+use crate::verify::tar_content::tests::tar_of;
 use crate::wal::sample::{CLUSTER, SEGMENT_BYTES};
 
 const DELTA: &str = "base_000000010000000000000002_D_000000010000000000000002";

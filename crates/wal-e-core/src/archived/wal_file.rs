@@ -2,31 +2,31 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::archived::{RESTORE_IT, damaged};
+use super::open::{RESTORE_IT, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{SegmentSize, SystemIdentifier, WalFileKind, WalFileName, WalPageHeader};
 
 /// The content of a WAL file as it passes by.
-pub(super) struct Content {
+pub(crate) struct Content {
     start: Vec<u8>,
     bytes: u64,
     checksum: Xxh3,
 }
 
 impl Content {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Content { start: Vec::new(), bytes: 0, checksum: Xxh3::new() }
     }
 
     /// The content that is all of `bytes`.
-    pub(super) fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let mut content = Content::new();
         content.update(bytes);
         content
     }
 
     /// Takes in what comes next.
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         let missing = WalPageHeader::LENGTH.saturating_sub(self.start.len());
         self.start.extend(bytes.iter().take(missing));
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
@@ -34,17 +34,17 @@ impl Content {
     }
 
     /// How many bytes have passed.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// XXH3 of all that has passed, 128 bits.
-    pub(super) fn digest(&self) -> u128 {
+    pub(crate) fn digest(&self) -> u128 {
         self.checksum.digest128()
     }
 
     /// Whether more has passed than any WAL file has.
-    pub(super) fn is_too_large(&self) -> bool {
+    pub(crate) fn is_too_large(&self) -> bool {
         self.bytes > SegmentSize::LARGEST.bytes()
     }
 
@@ -56,7 +56,7 @@ impl Content {
     /// # Errors
     /// [`ErrorKind::Corrupt`] when it is not the file of that name,
     /// [`ErrorKind::Conflict`] when it is another cluster's.
-    pub(super) fn check(
+    pub(crate) fn check(
         &self,
         name: &WalFileName,
         system_identifier: Option<SystemIdentifier>,
@@ -118,8 +118,8 @@ impl Content {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{CLUSTER, segment};
     use super::*;
+    use crate::wal::sample::{CLUSTER, segment};
 
     fn check(name: &str, bytes: &[u8], cluster: Option<SystemIdentifier>) -> Result<()> {
         Content::of(bytes).check(&name.parse().unwrap(), cluster, None, "s3://b/x")

@@ -136,7 +136,6 @@ impl World {
         if node.stuck {
             return;
         }
-        let contested = self.model.is_contested(self.model.branches[node.branch].timeline);
         let failed = || node.cluster.archiver_count("failed_count");
         let (before, limit) = (failed(), ARCHIVING_PATIENCE);
         let stuck = wait_until(&format!("the archiver of {}", node.name), limit, || {
@@ -147,6 +146,13 @@ impl World {
         if stuck {
             let name = node.name;
             let file = node.cluster.last_failed_wal();
+            // Its archiver turns to the history file of a promotion before it tries again.
+            wait_until(&format!("the history files of {name}"), ARCHIVING_PATIENCE, || {
+                let ready = node.cluster.ready_files();
+                (!ready.iter().any(|file| file.contains(".history"))).then_some(())
+            });
+            let timeline = u32::from_str_radix(&file[..8], 16).expect("a file has a timeline");
+            let contested = self.model.is_contested(timeline);
             self.nodes[index].stuck = true;
             self.note(format!("    (the archive has another {file} than {name})"));
             if !contested {

@@ -1,8 +1,4 @@
-//! Who works on what a slot of shared memory stands for.
-//!
-//! A backend **reserves** the slot and starts a worker for that generation of it;
-//! the worker **attaches**, and **ends** it when its process ends. Whoever finds
-//! that the processes are gone may end or take it.
+//! Who works on what a slot of shared memory stands for, and who waits for it.
 
 use crate::pg::{interrupts, server, signals};
 

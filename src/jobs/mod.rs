@@ -89,9 +89,9 @@ pub fn slots() -> impl Iterator<Item = &'static dyn InSharedMemory> {
     JOBS.iter().map(|job| (job.slot)())
 }
 
-/// A worker's process: does the work of the job that its process is named after, for
-/// a generation of that job's slot. Whoever asked finds that a worker ended without a
-/// result when there is no such job.
+/// A worker's process: does the work of the job that is called `process`, for a
+/// generation of that job's slot. Without such a job it ends at once, and the caller
+/// finds that its worker is gone without a result.
 pub fn work(process: &str, generation: u64) {
     if let Some(job) = JOBS.iter().find(|job| job.process == process) {
         (job.work)(generation);

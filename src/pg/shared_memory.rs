@@ -22,7 +22,7 @@ static STATS: SharedMemory<Stats> = SharedMemory::new(c"wal_e archiver statistic
 
 static EVERYTHING: Everything = Everything;
 
-/// Whether this server has them. Set in the postmaster, inherited by fork.
+/// Whether this server has it. Set in the postmaster, inherited by fork.
 static RESERVED: AtomicBool = AtomicBool::new(false);
 
 /// A value in shared memory, under a lock of its own. Only in a static.

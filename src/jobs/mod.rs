@@ -22,8 +22,8 @@ use crate::pg::shared_memory::{InSharedMemory, SharedMemory};
 use slot::{Slot, Tenant, View};
 
 /// Every job there is.
-static JOBS: [Registered; 2] =
-    [Registered::new::<backup::Backup>(), Registered::new::<verification::Verification>()];
+static JOBS: &[Registered] =
+    &[Registered::new::<backup::Backup>(), Registered::new::<verification::Verification>()];
 
 /// What can be done in a background worker.
 ///

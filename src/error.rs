@@ -43,19 +43,6 @@ impl Failure {
         self
     }
 
-    /// The work was stopped because somebody asked for it.
-    pub fn canceled() -> Self {
-        Failure::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, "base backup was canceled")
-    }
-
-    /// The same, of a verification.
-    pub fn verification_canceled() -> Self {
-        Failure::new(
-            PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
-            "verification of the base backup was canceled",
-        )
-    }
-
     /// Whether the work was stopped because somebody asked for it.
     pub fn is_canceled(&self) -> bool {
         self.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED

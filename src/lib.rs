@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | postmaster | [`_PG_init`] under `shared_preload_libraries` | settings and shared memory; no thread, no network |
 //! | archiver | [`archive_module`], through [`pg::archive_abi`] | upload WAL files with a runtime of its own |
-//! | worker | [`worker`] | one base backup, from `pg_backup_start` to the sentinel; or one verification |
+//! | worker | [`jobs`] | one base backup, from `pg_backup_start` to the sentinel; or one verification |
 //! | backend | [`sql_api`] | check, hand over to a worker, wait, list |
 //!
 //! Everything that is `unsafe`, or differs between versions of PostgreSQL, is
@@ -15,17 +15,14 @@ compile_error!("wal_e needs panic = \"unwind\": an ERROR of PostgreSQL travels a
 
 mod archive_module;
 mod archiver_stats;
-mod backup_slot;
 mod error;
 mod gucs;
+mod jobs;
 mod pg;
 mod runtime;
 mod server_log;
 mod shared_values;
 mod sql_api;
-mod tenancy;
-mod verify_slot;
-mod worker;
 
 pgrx::pg_module_magic!(name = c"wal_e", version = c"1.0.0");
 

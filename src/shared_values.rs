@@ -13,6 +13,12 @@ pub struct FixedText<const N: usize> {
     bytes: [u8; N],
 }
 
+impl<const N: usize> Default for FixedText<N> {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
 impl<const N: usize> FixedText<N> {
     /// No text.
     pub const EMPTY: Self = FixedText { length: 0, bytes: [0; N] };

@@ -1,81 +1,141 @@
-//! The shared memory: the slots of the running or last base backup and
-//! verification, and the statistics of the archiver.
+//! The shared memory: the slots of the jobs, and the statistics of the archiver.
 
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pgrx::{PGRXSharedMemory, PgLwLock, pg_guard, pg_shmem_init, pg_sys};
+use pgrx::{
+    PGRXSharedMemory, PgLwLock, PgSharedMemoryInitialization, pg_guard, pg_shmem_init, pg_sys,
+};
 
 use crate::archiver_stats::Stats;
-use crate::backup_slot::Slot;
-use crate::verify_slot;
+use crate::jobs::slot::Slot;
+use crate::jobs::{self, Job};
 
-// SAFETY: a Slot is plain bytes without pointers, the same in every process.
-unsafe impl PGRXSharedMemory for Slot {}
-
-// SAFETY: so is that of a verification.
-unsafe impl PGRXSharedMemory for verify_slot::Slot {}
+// SAFETY: a Slot is plain bytes without pointers, the same in every process; so is
+// what a Job puts into it.
+unsafe impl<J: Job> PGRXSharedMemory for Slot<J> {}
 
 // SAFETY: so is a Stats.
 unsafe impl PGRXSharedMemory for Stats {}
 
-// SAFETY: the name is this extension's own.
-static SLOT: PgLwLock<Slot> = unsafe { PgLwLock::new(c"wal_e backup slot") };
+static STATS: SharedMemory<Stats> = SharedMemory::new(c"wal_e archiver statistics");
 
-// SAFETY: the name is this extension's own.
-static VERIFY_SLOT: PgLwLock<verify_slot::Slot> =
-    unsafe { PgLwLock::new(c"wal_e verification slot") };
+static EVERYTHING: Everything = Everything;
 
-// SAFETY: the name is this extension's own.
-static STATS: PgLwLock<Stats> = unsafe { PgLwLock::new(c"wal_e archiver statistics") };
-
-/// Whether this server has them. Set in the postmaster, inherited by fork.
+/// Whether this server has it. Set in the postmaster, inherited by fork.
 static RESERVED: AtomicBool = AtomicBool::new(false);
+
+/// A value in shared memory, under a lock of its own. Only in a static.
+pub struct SharedMemory<T>(PgLwLock<T>);
+
+impl<T> SharedMemory<T> {
+    /// The name is the value's own, and shown in `pg_shmem_allocations`.
+    pub const fn new(name: &'static CStr) -> Self {
+        // SAFETY: `Everything` reserves no two of one name.
+        SharedMemory(unsafe { PgLwLock::new(name) })
+    }
+}
+
+impl<T: PGRXSharedMemory> SharedMemory<T> {
+    /// What `look` sees. It must be short and call nothing that can fail.
+    pub fn read<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&self.0.share())
+    }
+
+    /// Changes the value under its lock, and returns what `change` does, which
+    /// must be short and call nothing that can fail.
+    pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        change(&mut self.0.exclusive())
+    }
+}
+
+/// A value in shared memory, of whatever type, for the process that reserves it.
+pub trait InSharedMemory {
+    /// Its name.
+    fn name(&self) -> &'static CStr;
+
+    /// Asks for the memory.
+    ///
+    /// # Safety
+    /// Only in PostgreSQL's `shmem_request_hook`.
+    unsafe fn request(&'static self);
+
+    /// Fills it with the value's default.
+    ///
+    /// # Safety
+    /// Only in PostgreSQL's `shmem_startup_hook`.
+    unsafe fn start(&'static self);
+}
+
+impl<T: PGRXSharedMemory + Default> InSharedMemory for SharedMemory<T> {
+    fn name(&self) -> &'static CStr {
+        self.0.name()
+    }
+
+    unsafe fn request(&'static self) {
+        // SAFETY: the caller keeps it.
+        unsafe { self.0.on_shmem_request() }
+    }
+
+    unsafe fn start(&'static self) {
+        // SAFETY: the caller keeps it.
+        unsafe { self.0.on_shmem_startup(T::default()) }
+    }
+}
+
+/// All that this extension has in shared memory.
+struct Everything;
+
+impl Everything {
+    fn values() -> Vec<&'static dyn InSharedMemory> {
+        let statistics: &dyn InSharedMemory = &STATS;
+        jobs::slots().chain([statistics]).collect()
+    }
+}
+
+impl PgSharedMemoryInitialization for Everything {
+    type Value = ();
+
+    unsafe fn on_shmem_request(&'static self) {
+        let values = Everything::values();
+        for (place, value) in values.iter().enumerate() {
+            let name = value.name();
+            assert!(values[..place].iter().all(|other| other.name() != name), "{name:?} twice");
+            // SAFETY: the caller is the hook.
+            unsafe { value.request() };
+        }
+    }
+
+    unsafe fn on_shmem_startup(&'static self, (): ()) {
+        for value in Everything::values() {
+            // SAFETY: the caller is the hook.
+            unsafe { value.start() };
+        }
+    }
+}
 
 /// Asks for the shared memory when the postmaster preloads the library; does
 /// nothing in any other process.
 pub fn reserve_when_preloading() {
     // SAFETY: set and cleared by the process itself while it loads libraries.
     if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
-        pg_shmem_init!(SLOT);
-        pg_shmem_init!(VERIFY_SLOT);
-        pg_shmem_init!(STATS);
+        pg_shmem_init!(EVERYTHING);
         RESERVED.store(true, Ordering::Relaxed);
     }
 }
 
-/// Whether the library was preloaded, so that there is shared memory. All other
-/// functions here may only be called then.
+/// Whether the library was preloaded, so that there is shared memory. It may be
+/// used only then.
 pub fn is_available() -> bool {
     RESERVED.load(Ordering::Relaxed)
 }
 
-/// A copy of the slot.
-pub fn read_slot() -> Slot {
-    *SLOT.share()
-}
-
-/// Changes the slot under its lock, and returns what `change` does. `change`
-/// must be short and call nothing that can fail.
-pub fn update_slot<R>(change: impl FnOnce(&mut Slot) -> R) -> R {
-    change(&mut SLOT.exclusive())
-}
-
-/// What `look` sees in the slot of a verification. `look` is as `change` for the slot.
-pub fn read_verify_slot<R>(look: impl FnOnce(&verify_slot::Slot) -> R) -> R {
-    look(&VERIFY_SLOT.share())
-}
-
-/// Changes the slot of a verification under its lock; `change` is as for the slot.
-pub fn update_verify_slot<R>(change: impl FnOnce(&mut verify_slot::Slot) -> R) -> R {
-    change(&mut VERIFY_SLOT.exclusive())
-}
-
 /// A copy of the statistics.
 pub fn read_stats() -> Stats {
-    *STATS.share()
+    STATS.read(|stats| *stats)
 }
 
-/// Changes the statistics under their lock; `change` is as for the slot.
+/// Changes the statistics under their lock; `change` is as for [`SharedMemory::update`].
 pub fn update_stats(change: impl FnOnce(&mut Stats)) {
-    change(&mut STATS.exclusive());
+    STATS.update(change);
 }

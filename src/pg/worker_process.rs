@@ -6,21 +6,18 @@ use pgrx::bgworkers::BackgroundWorker;
 use pgrx::{PgTryBuilder, pg_guard, pg_sys};
 
 use crate::error::Failure;
-use crate::worker;
+use crate::jobs::{self, worker};
 
-/// The function that the postmaster starts a backup worker with; the argument
-/// is the generation of the slot that it was started for.
+/// The name of [`wale_worker_main`].
+pub const MAIN: &str = "wale_worker_main";
+
+/// The function that the postmaster starts each worker with. What the worker was
+/// registered with says which job it does; the argument is the generation of the
+/// job's slot that it was started for.
 #[pg_guard]
 #[unsafe(no_mangle)]
-pub extern "C-unwind" fn wale_backup_worker_main(argument: pg_sys::Datum) {
-    worker::take_backup(argument.value() as u64);
-}
-
-/// The same for a worker that verifies a backup.
-#[pg_guard]
-#[unsafe(no_mangle)]
-pub extern "C-unwind" fn wale_verify_worker_main(argument: pg_sys::Datum) {
-    worker::verify_backup(argument.value() as u64);
+pub extern "C-unwind" fn wale_worker_main(argument: pg_sys::Datum) {
+    jobs::work(BackgroundWorker::get_extra(), argument.value() as u64);
 }
 
 /// Calls [`worker::publish_outcome`] when this process ends in whatever orderly

@@ -7,13 +7,14 @@ use wal_e_core::base_backup::Phase;
 
 use super::require_preloading;
 use super::timestamp::timestamptz;
-use super::worker_wait::{StartedWorker, wait_for_end};
-use crate::backup_slot::{self, MAX_LABEL_BYTES, Request, Status, View};
 use crate::error::{Failure, Result};
 use crate::gucs;
-use crate::pg::{interrupts, server};
+use crate::jobs::backup::{Backup, MAX_LABEL_BYTES, Request};
+use crate::jobs::caller::{self, Stop};
+use crate::jobs::slot::{self, Status, View};
+use crate::pg::server;
 use crate::server_log;
-use crate::worker;
+use crate::shared_values::FixedText;
 
 /// Takes a base backup in a background worker and returns its name. With
 /// `wait => false` it returns as soon as the backup has begun.
@@ -34,7 +35,7 @@ fn wale_backup_push(
         .into());
     };
     check_requirements(label)?;
-    let request = Request { label: label.to_owned(), fast, permanent };
+    let request = Request { label: FixedText::new(label), fast, permanent };
     Ok(push(&request, wait)?)
 }
 
@@ -62,22 +63,23 @@ fn wale_backup_progress() -> Result<
 > {
     require_preloading()?;
     let count = |number: u64| i64::try_from(number).ok();
-    Ok(TableIterator::new(backup_slot::view().into_iter().map(move |view| {
+    Ok(TableIterator::new(slot::view::<Backup>().into_iter().map(move |view| {
         let estimated_finish = estimated_finish(&view, OffsetDateTime::now_utc());
+        let counters = view.progress.counters;
         (
-            view.name,
+            view.progress.name.get(),
             match &view.status {
-                Status::Active(phase) => phase.as_str(),
-                Status::Done => "done",
+                Status::Active => view.progress.phase.as_str(),
+                Status::Done(_) => "done",
                 Status::Failed(failure) if failure.is_canceled() => "canceled",
                 Status::Failed(_) => "failed",
             },
-            view.started_at.and_then(timestamptz),
-            count(view.counters.bytes_total),
-            count(view.counters.bytes_read),
-            count(view.counters.bytes_uploaded),
-            count(view.counters.partitions_total),
-            count(view.counters.partitions_done),
+            view.reserved_at.and_then(timestamptz),
+            count(counters.bytes_total),
+            count(counters.bytes_read),
+            count(counters.bytes_uploaded),
+            count(counters.partitions_total),
+            count(counters.partitions_done),
             estimated_finish.and_then(timestamptz),
             match view.status {
                 Status::Failed(failure) => Some(failure.message),
@@ -92,16 +94,15 @@ fn wale_backup_progress() -> Result<
 #[pg_extern]
 fn wale_backup_cancel() -> Result<bool, ErrorReport> {
     require_preloading()?;
-    let Some(generation) = backup_slot::request_cancel(None) else { return Ok(false) };
-    wait_for_end(|| is_active(generation), interrupts::check)?;
-    match backup_slot::view_of(generation).map(|view| view.status) {
-        Some(Status::Active(_)) => Err(Failure::new(
+    match caller::stop::<Backup>()? {
+        Stop::NoneRuns | Stop::WasDone => Ok(false),
+        Stop::Stopped => Ok(true),
+        Stop::StillActive => Err(Failure::new(
             PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
             "the base backup was told to stop, but has not ended yet",
         )
         .with_hint("Watch it with wale_backup_progress().")
         .into()),
-        status => Ok(status != Some(Status::Done)),
     }
 }
 
@@ -150,72 +151,41 @@ fn check_requirements(label: &str) -> Result<()> {
 }
 
 fn push(request: &Request, wait: bool) -> Result<String> {
-    let generation = backup_slot::reserve(request, wait)?;
-    let worker = worker::start(&worker::BACKUP, generation).inspect_err(|failure| {
-        backup_slot::end_abandoned(generation, failure.clone());
-    })?;
-    let started = StartedWorker {
-        worker,
-        generation,
-        is_active,
-        request_cancel: |generation| {
-            backup_slot::request_cancel(Some(generation));
-        },
-        end_abandoned: backup_slot::end_abandoned,
-        canceled: Failure::canceled,
-        lost,
-    };
-    started.wait(|| {
-        let Some(view) = backup_slot::view_of(generation) else { return Err(lost()) };
-        match view.status {
-            Status::Done => {
-                warn_of_corrupt_pages(&view);
-                view.name.ok_or_else(lost).map(Some)
-            }
-            Status::Failed(failure) => Err(failure),
-            Status::Active(_) if !wait && view.in_backup_mode => Ok(view.name),
-            Status::Active(_) => Ok(None),
+    caller::run::<Backup, String>(request, wait, |view| match view.status {
+        Status::Done(_) => {
+            warn_of_corrupt_pages(view.progress.counters.corrupt_pages);
+            view.progress.name.get().ok_or_else(caller::lost::<Backup>).map(Some)
         }
+        // It has a name when the server is in backup mode.
+        Status::Active if !wait => Ok(view.progress.name.get()),
+        _ => Ok(None),
     })
 }
 
-fn is_active(generation: u64) -> bool {
-    let view = backup_slot::view_of(generation);
-    view.is_some_and(|view| matches!(view.status, Status::Active(_)))
-}
-
 /// The worker's warnings go to the server log; the caller is told of them.
-fn warn_of_corrupt_pages(view: &View) {
-    if view.counters.corrupt_pages > 0 {
+fn warn_of_corrupt_pages(corrupt_pages: u64) {
+    if corrupt_pages > 0 {
         server_log::warn(
             &Failure::new(
                 PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
-                format!(
-                    "the base backup has pages with a wrong checksum: {}",
-                    view.counters.corrupt_pages
-                ),
+                format!("the base backup has pages with a wrong checksum: {corrupt_pages}"),
             )
             .with_hint("Their files and blocks are in the server log and in the backup's files_metadata.json."),
         );
     }
 }
 
-fn lost() -> Failure {
-    Failure::new(
-        PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-        "the background worker of the base backup ended without a result",
-    )
-    .with_hint("See the server log for the reason.")
-}
-
 /// When the backup will be complete, if reading goes on as fast as so far.
-fn estimated_finish(view: &View, now: OffsetDateTime) -> Option<OffsetDateTime> {
-    let since = view.uploading_since?;
-    if view.status != Status::Active(Phase::Uploading) || view.counters.bytes_read == 0 {
+fn estimated_finish(view: &View<Backup>, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    let progress = &view.progress;
+    let counters = progress.counters;
+    let since = progress.uploading_since.get()?;
+    let is_uploading = matches!(view.status, Status::Active) && progress.phase == Phase::Uploading;
+    if !is_uploading || counters.bytes_read == 0 {
         return None;
     }
     let elapsed = (now - since).as_seconds_f64();
-    let whole = view.counters.bytes_total.max(view.counters.bytes_read) as f64;
-    let seconds = elapsed * whole / view.counters.bytes_read as f64;
+    let whole = counters.bytes_total.max(counters.bytes_read) as f64;
+    let seconds = elapsed * whole / counters.bytes_read as f64;
     since.checked_add(time::Duration::checked_seconds_f64(seconds)?)
 }

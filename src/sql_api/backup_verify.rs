@@ -4,11 +4,12 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::require_preloading;
-use super::worker_wait::StartedWorker;
 use crate::error::{Failure, Result};
 use crate::gucs;
-use crate::verify_slot::{self, MAX_NAME_BYTES, Request, Row, Status};
-use crate::worker;
+use crate::jobs::caller;
+use crate::jobs::slot::Status;
+use crate::jobs::verification::{MAX_NAME_BYTES, Request, Row, Verification};
+use crate::shared_values::FixedText;
 
 /// Reads a base backup back in a background worker: a row for each kind of check
 /// that was passed, and for each failure.
@@ -44,32 +45,11 @@ fn verify(name: &str) -> Result<Vec<Row>> {
             format!("backup name is too long (at most {MAX_NAME_BYTES} bytes)"),
         ));
     }
-    let request = Request { name: name.to_owned() };
-    let generation = verify_slot::reserve(&request)?;
-    let worker = worker::start(&worker::VERIFICATION, generation).inspect_err(|failure| {
-        verify_slot::end_abandoned(generation, failure.clone());
-    })?;
-    let started = StartedWorker {
-        worker,
-        generation,
-        is_active: |generation| verify_slot::status_of(generation) == Some(Status::Active),
-        request_cancel: verify_slot::request_cancel,
-        end_abandoned: verify_slot::end_abandoned,
-        canceled: Failure::verification_canceled,
-        lost,
-    };
-    started.wait(|| match verify_slot::status_of(generation) {
-        None => Err(lost()),
-        Some(Status::Active) => Ok(None),
-        Some(Status::Done(rows)) => Ok(Some(rows)),
-        Some(Status::Failed(failure)) => Err(failure),
+    let request = Request { name: FixedText::new(name) };
+    caller::run::<Verification, Vec<Row>>(&request, true, |view| {
+        Ok(match &view.status {
+            Status::Done(findings) => Some(findings.rows()),
+            _ => None,
+        })
     })
-}
-
-fn lost() -> Failure {
-    Failure::new(
-        PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-        "the background worker of the verification ended without a result",
-    )
-    .with_hint("See the server log for the reason.")
 }

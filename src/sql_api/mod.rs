@@ -8,7 +8,6 @@ mod check;
 mod restore_plan;
 mod stat_archiver;
 mod timestamp;
-mod worker_wait;
 
 use pgrx::PgSqlErrorCode;
 use wal_e_core::notice::{self, Notices};

@@ -3,31 +3,69 @@
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use wal_e_core::notice::NoticeQueue;
+use wal_e_core::notice::{self, NoticeQueue, Notices};
 
-use crate::error::{Failure, Result};
+use super::slot::Tenant;
+use super::{Job, canceled};
+use crate::error::Result;
 use crate::pg::interrupts;
 use crate::runtime::{Runtime, Watch};
 use crate::server_log;
 
 /// Looks around for requests to stop, and hands on what the core has to say.
-pub struct Watcher<P, U> {
-    /// Tells others how far the work is.
-    pub publish: P,
-    /// Whether nobody wants the work any more.
-    pub is_unwanted: U,
-    /// What the core has to say.
-    pub queue: NoticeQueue,
-    /// Tells the core to stop.
-    pub cancel: CancellationToken,
+pub struct Watcher<J: Job, P> {
+    tenant: Tenant<J>,
+    /// Puts into the slot how far the work is.
+    publish: P,
+    notices: Notices,
+    queue: NoticeQueue,
+    cancel: CancellationToken,
     /// When a request to stop was seen.
-    pub stop_seen: Option<Instant>,
+    stop_seen: Option<Instant>,
     /// How long the work may go on after a request to stop.
-    pub patience: Duration,
+    patience: Duration,
 }
 
-impl<P: FnMut(), U: Fn() -> bool> Watcher<P, U> {
+impl<J: Job, P: FnMut()> Watcher<J, P> {
+    /// For the work of a tenant. It is given up at once when it is to stop, until
+    /// [`Watcher::let_clean_up`].
+    pub fn new(tenant: Tenant<J>, publish: P) -> Self {
+        let (notices, queue) = notice::channel();
+        Watcher {
+            tenant,
+            publish,
+            notices,
+            queue,
+            cancel: CancellationToken::new(),
+            stop_seen: None,
+            patience: Duration::ZERO,
+        }
+    }
+
+    /// Where the core says what it has to say.
+    pub fn notices(&self) -> Notices {
+        self.notices.clone()
+    }
+
+    /// What asks the core to stop.
+    pub fn cancel(&self) -> CancellationToken {
+        self.cancel.clone()
+    }
+
+    /// Gives work that is to stop this long to clean up, from now on.
+    pub fn let_clean_up(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// Puts into the slot how far the work is.
+    pub fn publish(&mut self) {
+        (self.publish)();
+    }
+
     /// Runs `work` to its end, or to a request to stop.
+    ///
+    /// # Errors
+    /// Those of `work`, or that it was canceled.
     pub fn run<T: Send + 'static>(
         &mut self,
         runtime: &Runtime,
@@ -40,9 +78,9 @@ impl<P: FnMut(), U: Fn() -> bool> Watcher<P, U> {
 
     fn look_around(&mut self) -> Watch {
         server_log::emit(&self.queue);
-        (self.publish)();
+        self.publish();
         let stop = interrupts::stop_requested()
-            || (self.is_unwanted)()
+            || self.tenant.is_unwanted()
             || !interrupts::postmaster_is_alive();
         if !stop && self.stop_seen.is_none() {
             return match interrupts::check() {
@@ -60,7 +98,7 @@ impl<P: FnMut(), U: Fn() -> bool> Watcher<P, U> {
         if since.elapsed() < self.patience {
             return Watch::Continue;
         }
-        let failure = Failure::canceled();
+        let failure = canceled::<J>();
         Watch::GiveUp(match self.patience {
             Duration::ZERO => failure,
             patience => failure.with_detail(format!(

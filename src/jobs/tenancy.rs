@@ -1,8 +1,4 @@
-//! Who works on what a slot of shared memory stands for.
-//!
-//! A backend **reserves** the slot and starts a worker for that generation of it;
-//! the worker **attaches**, and **ends** it when its process ends. Whoever finds
-//! that the processes are gone may end or take it.
+//! Who works on what a slot of shared memory stands for, and who waits for it.
 
 use crate::pg::{interrupts, server, signals};
 
@@ -40,7 +36,7 @@ pub struct Tenancy {
 pub enum Attached {
     /// The work is its own.
     Welcome,
-    /// Nobody wants it any more.
+    /// It is not wanted any more.
     Unwanted,
     /// The slot is another's.
     Refused,
@@ -85,15 +81,15 @@ impl Tenancy {
         (self.worker_pid != 0).then_some(self.worker_pid)
     }
 
-    /// The process to name to whoever asks what goes on.
+    /// The process to name when somebody asks what goes on.
     pub fn pid(&self) -> i32 {
         self.worker_pid().unwrap_or(self.requester_pid)
     }
 
     /// Whether a process still works on an active tenancy. The worker itself ends
     /// it when it ends; this catches one that was never started. A worker that has
-    /// just attached is not yet known as a process of the server; whoever asked for
-    /// it waits for it.
+    /// just attached is not yet known as a process of the server; the caller that
+    /// asked for it waits for it.
     pub fn is_occupied(&self) -> bool {
         self.state == State::Active
             && [self.worker_pid, self.requester_pid]

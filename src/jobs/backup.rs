@@ -1,0 +1,240 @@
+//! The job that takes one base backup. Its worker is the process that is in backup
+//! mode, so that its end, however it comes, ends backup mode.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pgrx::PgSqlErrorCode;
+use time::OffsetDateTime;
+use time::macros::format_description;
+use wal_e_core::base_backup::{self, BackupPush, BackupStart, Phase, Taker};
+use wal_e_core::owner;
+use wal_e_core::postgres::Lsn;
+use wal_e_core::store::{self, retry::Patience};
+
+use super::slot::{Slot, Tenant, View};
+use super::watcher::Watcher;
+use super::{Job, Words, canceled};
+use crate::error::{Failure, Result};
+use crate::gucs;
+use crate::pg::backup_mode::BackupMode;
+use crate::pg::server;
+use crate::pg::shared_memory::SharedMemory;
+use crate::runtime::Runtime;
+use crate::server_log;
+use crate::shared_values::{FixedText, SharedTime};
+
+/// The longest label that `pg_backup_start` takes, in bytes (`MAXPGPATH`).
+pub const MAX_LABEL_BYTES: usize = 1024;
+
+/// How long the core may take to abort its uploads after a request to stop.
+/// Shorter than a waiting backend waits for the worker.
+const CLEANUP_TIME: Duration = Duration::from_secs(5);
+
+static SLOT: SharedMemory<Slot<Backup>> = SharedMemory::new(c"wal_e backup slot");
+
+/// Takes one base backup.
+pub struct Backup;
+
+/// What a backend asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Request {
+    /// Label for `pg_backup_start`.
+    pub label: FixedText<MAX_LABEL_BYTES>,
+    /// Whether the checkpoint that begins the backup is hurried.
+    pub fast: bool,
+    /// Whether deletion must leave the backup.
+    pub permanent: bool,
+}
+
+/// How far a backup is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// The backup's name, once `pg_backup_start` has returned.
+    pub name: FixedText<64>,
+    /// When its first file was read.
+    pub uploading_since: SharedTime,
+    /// What it is doing.
+    pub phase: Phase,
+    /// How much is done.
+    pub counters: Counters,
+}
+
+/// How much is done. Sizes are in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counters {
+    /// Estimated when the files are listed.
+    pub bytes_total: u64,
+    /// Read from data files.
+    pub bytes_read: u64,
+    /// Confirmed by the store.
+    pub bytes_uploaded: u64,
+    /// Tar partitions planned.
+    pub partitions_total: u64,
+    /// Tar partitions stored.
+    pub partitions_done: u64,
+    /// Pages whose checksum was wrong.
+    pub corrupt_pages: u64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Progress {
+            name: FixedText::EMPTY,
+            uploading_since: SharedTime::NONE,
+            phase: Phase::Starting,
+            counters: Counters::default(),
+        }
+    }
+}
+
+impl From<&base_backup::Progress> for Counters {
+    fn from(progress: &base_backup::Progress) -> Self {
+        Counters {
+            bytes_total: progress.bytes_total.load(Ordering::Relaxed),
+            bytes_read: progress.bytes_read.load(Ordering::Relaxed),
+            bytes_uploaded: progress.bytes_uploaded.load(Ordering::Relaxed),
+            partitions_total: progress.partitions_total.load(Ordering::Relaxed),
+            partitions_done: progress.partitions_done.load(Ordering::Relaxed),
+            corrupt_pages: progress.corrupt_pages.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Job for Backup {
+    const WORDS: Words = Words {
+        process: "wal_e base backup",
+        activity: c"taking a base backup",
+        purpose: "the base backup",
+        short: "the base backup",
+        canceled: "base backup was canceled",
+        failed: "base backup failed",
+    };
+
+    type Request = Request;
+    type Progress = Progress;
+    type Outcome = ();
+
+    fn slot() -> &'static SharedMemory<Slot<Self>> {
+        &SLOT
+    }
+
+    fn already_running(running: &View<Self>) -> Failure {
+        let name = running.progress.name.get().map_or_else(
+            || "a base backup that has no name yet".to_owned(),
+            |name| format!("base backup \"{name}\""),
+        );
+        let pid = running.pid;
+        let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
+        let since = running.reserved_at.and_then(|time| time.format(format).ok());
+        let since = since.unwrap_or_default();
+        Failure::new(PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, "a base backup is already running")
+            .with_detail(format!("Process {pid} has been taking {name} since {since}."))
+            .with_hint(
+                "Watch it with wale_backup_progress(), or stop it with wale_backup_cancel().",
+            )
+    }
+
+    /// Takes the backup. Whatever fails, the server leaves backup mode when this
+    /// process ends, and no sentinel has been written.
+    fn run(request: &Request, tenant: Tenant<Self>) -> Result<()> {
+        let config = gucs::store_config()?;
+        let options = gucs::backup_options()?;
+        let runtime = Runtime::start()?;
+        let progress = Arc::new(base_backup::Progress::default());
+        let mut watcher = Watcher::new(tenant, {
+            let progress = Arc::clone(&progress);
+            move || publish(tenant, &progress)
+        });
+        let (notices, cancel) = (watcher.notices(), watcher.cancel());
+
+        let store = {
+            let notices = notices.clone();
+            watcher.run(&runtime, async move {
+                store::open(&config, Patience::backup(), notices).await
+            })?
+        };
+
+        let claimant = server::claimant();
+        let hostname = claimant.hostname.clone();
+        watcher.run(&runtime, {
+            let (store, notices) = (Arc::clone(&store), notices.clone());
+            async move { owner::claim(&*store, &claimant, &notices).await }
+        })?;
+
+        if tenant.is_unwanted() {
+            return Err(canceled::<Self>());
+        }
+        let start_time = OffsetDateTime::now_utc();
+        let backup_mode =
+            BackupMode::begin(&request.label.get().unwrap_or_default(), request.fast)?;
+        let start_lsn = backup_mode.start_lsn();
+        let start = backup_start(start_lsn, start_time, request.permanent, hostname)?;
+
+        let push = watcher
+            .run(&runtime, BackupPush::begin(store, start, options, progress, notices, cancel))?;
+        name_backup(tenant, push.name());
+        // From here on there may be uploads to abort.
+        watcher.let_clean_up(CLEANUP_TIME);
+        server_log::log(&format!("base backup \"{}\" started at {start_lsn}", push.name()), None);
+
+        let push = watcher.run(&runtime, async move {
+            let mut push = push;
+            push.push_files().await?;
+            Ok(push)
+        })?;
+        let stop = backup_mode.end()?;
+        let stop_lsn = stop.stop_lsn;
+        let name = watcher.run(&runtime, push.finish(stop))?;
+        watcher.publish();
+        server_log::log(&format!("base backup \"{name}\" completed at {stop_lsn}"), None);
+        Ok(())
+    }
+}
+
+/// What the core has to know of a backup that began at `start_lsn`.
+fn backup_start(
+    start_lsn: Lsn,
+    start_time: OffsetDateTime,
+    permanent: bool,
+    hostname: String,
+) -> Result<BackupStart> {
+    let facts = server::facts();
+    let segment_size = facts.segment_size.ok_or_else(|| {
+        Failure::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "the WAL segment size is invalid")
+    })?;
+    Ok(BackupStart {
+        start_lsn,
+        timeline: facts.timeline,
+        segment_size,
+        data_directory: facts.data_directory,
+        pg_version: facts.version,
+        system_identifier: facts.system_identifier,
+        start_time,
+        data_checksums: facts.data_checksums,
+        permanent,
+        hostname,
+        taker: Taker::Server,
+    })
+}
+
+/// Says that the server is in backup mode, and how the backup is called.
+fn name_backup(tenant: Tenant<Backup>, name: &str) {
+    let name = FixedText::new(name);
+    tenant.update(|shared| {
+        shared.name = name;
+        shared.phase = Phase::Uploading;
+        shared.uploading_since = SharedTime::now();
+    });
+}
+
+/// Copies how far the core is into the slot.
+fn publish(tenant: Tenant<Backup>, progress: &base_backup::Progress) {
+    let counters = Counters::from(progress);
+    let phase = progress.phase();
+    tenant.update(|shared| {
+        shared.counters = counters;
+        shared.phase = phase;
+    });
+}

@@ -1,0 +1,107 @@
+//! The background worker that does a job, from its start to its end. It is not
+//! connected to a database: see [`worker_process::join_server`].
+
+use std::cell::Cell;
+
+use pgrx::PgSqlErrorCode;
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker};
+use pgrx::datum::IntoDatum;
+
+use super::slot::Tenant;
+use super::{Job, canceled};
+use crate::error::{Failure, Result};
+use crate::pg::{server, signals, worker_process};
+use crate::server_log;
+
+thread_local! {
+    /// Writes the outcome into the slot when the process ends, unless that was done.
+    static AT_EXIT: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+}
+
+/// Asks the postmaster for a worker for this generation of the job's slot.
+///
+/// # Errors
+/// `configuration_limit_exceeded` when all places for workers are taken.
+pub fn start<J: Job>(generation: u64) -> Result<DynamicBackgroundWorker> {
+    BackgroundWorkerBuilder::new(J::WORDS.process)
+        .set_type(J::WORDS.process)
+        .set_library("wal_e")
+        .set_function(worker_process::MAIN)
+        // Without it there is no place for it among the processes of the server.
+        .enable_spi_access()
+        .set_start_time(BgWorkerStartTime::ConsistentState)
+        .set_restart_time(None)
+        .set_argument((generation as i64).into_datum())
+        // Which job it is.
+        .set_extra(J::WORDS.process)
+        .set_notify_pid(server::current_pid())
+        .load_dynamic()
+        .map_err(|_| {
+            Failure::new(
+                PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+                format!("could not start a background worker for {}", J::WORDS.purpose),
+            )
+            .with_hint("You might need to increase \"max_worker_processes\".")
+        })
+}
+
+/// Does the work of a generation of the job's slot.
+pub fn work<J: Job>(generation: u64) {
+    signals::install_worker_handlers();
+    let Some((tenant, request)) = Tenant::<J>::attach(generation) else { return };
+    publish_at_exit(move || {
+        let failure = match tenant.is_unwanted() {
+            true => canceled::<J>(),
+            false => ended_unexpectedly::<J>(),
+        };
+        tenant.end(&Err(failure));
+    });
+    worker_process::join_server();
+    worker_process::show_activity(J::WORDS.activity);
+
+    let outcome = J::run(&request, tenant).map_err(in_one_wording::<J>);
+    if let Err(failure) = &outcome {
+        log_failure::<J>(failure);
+    }
+    publish_at_exit(move || tenant.end(&outcome));
+}
+
+/// Writes the outcome into the slot, where a caller that waits finds it. When the
+/// process ends.
+pub fn publish_outcome() {
+    if let Some(publish) = AT_EXIT.take() {
+        publish();
+    }
+}
+
+/// Replaces what the process does at its end.
+fn publish_at_exit(publish: impl FnOnce() + 'static) {
+    if AT_EXIT.replace(Some(Box::new(publish))).is_none() {
+        worker_process::publish_outcome_at_exit();
+    }
+}
+
+/// A request to stop reads the same wherever it was noticed.
+fn in_one_wording<J: Job>(failure: Failure) -> Failure {
+    match failure.is_canceled() {
+        true => Failure { detail: failure.detail, ..canceled::<J>() },
+        false => failure,
+    }
+}
+
+fn log_failure<J: Job>(failure: &Failure) {
+    if failure.is_canceled() {
+        server_log::log(&failure.message, failure.detail.as_deref());
+    } else {
+        let message = format!("{}: {}", J::WORDS.failed, failure.message);
+        server_log::warn(&Failure { message, ..failure.clone() });
+    }
+}
+
+fn ended_unexpectedly<J: Job>() -> Failure {
+    Failure::new(
+        PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN,
+        format!("the background worker of {} ended unexpectedly", J::WORDS.purpose),
+    )
+    .with_hint("See the server log for the reason.")
+}

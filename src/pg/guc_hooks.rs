@@ -18,13 +18,13 @@ pub enum Check {
     Endpoint,
 }
 
-/// Defines a text setting for superusers, set by configuration file, whose
-/// values are checked.
+/// Defines a text setting for superusers whose values are checked.
 pub fn define_checked_text(
     name: &'static CStr,
     setting: &'static GucSetting<Option<CString>>,
     short: &'static CStr,
     long: &'static CStr,
+    context: GucContext,
     check: Check,
 ) {
     let hook: pg_sys::GucStringCheckHook = match check {
@@ -38,7 +38,7 @@ pub fn define_checked_text(
             short,
             long,
             setting,
-            GucContext::Sighup,
+            context,
             GucFlags::SUPERUSER_ONLY,
             hook,
             None,

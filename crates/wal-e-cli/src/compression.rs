@@ -1,6 +1,7 @@
 //! How `backup-push` and `wal-push` compress: from flags, environment and `--env-dir`.
 
 use wal_e_core::codec::{Compression, Encoding};
+use wal_e_core::config::{Setting, ZSTD_LEVEL};
 use wal_e_core::{Error, Result};
 
 use crate::cli::CompressionOptions;
@@ -21,9 +22,9 @@ impl CompressionVariables {
     /// Those that are set.
     pub fn find(variables: &Variables) -> Self {
         CompressionVariables {
-            method: variables.find(&["COMPRESSION_METHOD"]),
-            level: variables.find(&["COMPRESSION_LEVEL"]),
-            zstd_level: variables.find(&["ZSTD_LEVEL"]),
+            method: variables.find(Setting::Compression),
+            level: variables.find(Setting::CompressionLevel),
+            zstd_level: variables.find_name(ZSTD_LEVEL),
         }
     }
 }

@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use wal_e_core::config::{
-    Credentials, EnvDir, NAMESPACES, Prefix, S3Config, Secret, StaticCredentials, StoreConfig,
+    Credentials, EnvDir, NAMESPACES, Number, Prefix, S3Config, Secret, Setting, StaticCredentials,
+    StoreConfig,
 };
 use wal_e_core::{Error, ErrorKind, Result};
 
-use crate::cli::{S3_TIMEOUTS, StoreOptions};
+use crate::cli::StoreOptions;
 use crate::compression::CompressionVariables;
 use crate::endpoint::Endpoint;
 use crate::variables::{Place, Variables};
@@ -59,14 +60,14 @@ impl Settings {
 
         let (prefix, from_env_dir) = prefix(options, &variables)?;
         if !from_env_dir {
-            let flag = match &prefix {
-                Prefix::S3 { .. } => "--s3-prefix",
-                Prefix::File { .. } => "--file-prefix",
+            let setting = match &prefix {
+                Prefix::S3 { .. } => Setting::S3Prefix,
+                Prefix::File { .. } => Setting::FilePrefix,
             };
-            arguments.push(flag, &prefix.to_string());
+            arguments.push(setting, &prefix.to_string());
         }
         if let Some(directory) = &options.env_dir {
-            arguments.push_path("--env-dir", directory)?;
+            arguments.push_path(Setting::EnvDir, directory)?;
         }
         let (s3, credentials) = match &prefix {
             Prefix::S3 { .. } => s3(options, &variables, &mut arguments)?,
@@ -83,18 +84,18 @@ impl Settings {
 struct Arguments(Vec<String>);
 
 impl Arguments {
-    fn push(&mut self, flag: &str, value: &str) {
-        self.0.extend([flag.to_owned(), value.to_owned()]);
+    fn push(&mut self, setting: Setting, value: &str) {
+        self.0.extend([format!("--{}", setting.option()), value.to_owned()]);
     }
 
-    fn push_path(&mut self, flag: &str, path: &std::path::Path) -> Result<()> {
+    fn push_path(&mut self, setting: Setting, path: &std::path::Path) -> Result<()> {
         let absolute = std::path::absolute(path)
             .map_err(|source| Error::file("make an absolute path of", path, &source))?;
         let text = absolute.to_str().ok_or_else(|| {
             let message = format!("the path \"{}\" is not UTF-8", absolute.display());
             Error::new(ErrorKind::Config, message)
         })?;
-        self.push(flag, text);
+        self.push(setting, text);
         Ok(())
     }
 }
@@ -108,18 +109,14 @@ fn prefix(options: &StoreOptions, variables: &Variables) -> Result<(Prefix, bool
         return Ok((file_prefix("--file-prefix", url)?, false));
     }
     for place in &variables.places {
-        let first = |names: [&str; 2]| {
-            names.into_iter().find_map(|name| Some((name.to_owned(), place.get(name)?.to_owned())))
-        };
-        let s3 = first(["WALE_S3_PREFIX", "WALG_S3_PREFIX"]);
-        let file = first(["WALE_FILE_PREFIX", "WALG_FILE_PREFIX"]);
-        match (s3, file) {
+        match (place.find(Setting::S3Prefix), place.find(Setting::FilePrefix)) {
             (None, None) => {}
-            (Some((name, url)), None) => return Ok((s3_prefix(&name, &url)?, place.is_env_dir())),
-            (None, Some((name, url))) => {
-                return Ok((file_prefix(&name, &url)?, place.is_env_dir()));
+            (Some(s3), None) => return Ok((s3_prefix(&s3.name, &s3.value)?, s3.from_env_dir)),
+            (None, Some(file)) => {
+                return Ok((file_prefix(&file.name, &file.value)?, file.from_env_dir));
             }
-            (Some((s3, _)), Some((file, _))) => {
+            (Some(s3), Some(file)) => {
+                let (s3, file) = (s3.name, file.name);
                 return Err(Error::new(
                     ErrorKind::Config,
                     format!("both {s3} and {file} are set in {}", place.describe()),
@@ -160,27 +157,26 @@ fn s3(
     arguments: &mut Arguments,
 ) -> Result<(S3Config, CredentialPlace)> {
     // A flag, or a variable; what another process cannot see goes into its arguments.
-    let mut value = |flag: &str, given: Option<&String>, names: &[&str]| {
+    let mut value = |setting: Setting, given: Option<&String>| {
         let found = match given.filter(|value| !value.is_empty()) {
             Some(value) => Some((value.clone(), false)),
-            None => variables.find(names).map(|found| (found.value, found.from_env_dir)),
+            None => variables.find(setting).map(|found| (found.value, found.from_env_dir)),
         };
         if let Some((value, false)) = &found {
-            arguments.push(flag, value);
+            arguments.push(setting, value);
         }
         found.map(|(value, _)| value)
     };
-    let endpoint = value(
-        "--s3-endpoint",
-        options.s3_endpoint.as_ref(),
-        &["S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"],
-    );
+    let endpoint = value(Setting::S3Endpoint, options.s3_endpoint.as_ref());
     let endpoint = endpoint.map(|text| text.parse::<Endpoint>()).transpose()?;
-    let region =
-        value("--s3-region", options.s3_region.as_ref(), &["AWS_REGION", "AWS_DEFAULT_REGION"]);
-    let storage_class = first(options.s3_storage_class.as_ref(), variables, &["S3_STORAGE_CLASS"]);
-    let sse = first(options.s3_sse.as_ref(), variables, &["S3_SSE"]);
-    let sse_kms_key_id = first(options.s3_sse_kms_key_id.as_ref(), variables, &["S3_SSE_KMS_ID"]);
+    let region = value(Setting::S3Region, options.s3_region.as_ref());
+    let first = |setting: Setting, given: Option<&String>| {
+        let given = given.filter(|value| !value.is_empty()).cloned();
+        given.or_else(|| variables.find(setting).map(|found| found.value))
+    };
+    let storage_class = first(Setting::S3StorageClass, options.s3_storage_class.as_ref());
+    let sse = first(Setting::S3Sse, options.s3_sse.as_ref());
+    let sse_kms_key_id = first(Setting::S3SseKmsKeyId, options.s3_sse_kms_key_id.as_ref());
 
     let force_path_style = force_path_style(options, variables, arguments)?
         .or_else(|| endpoint.as_ref().and_then(|endpoint| endpoint.force_path_style));
@@ -201,11 +197,6 @@ fn s3(
     Ok((config, place))
 }
 
-fn first(given: Option<&String>, variables: &Variables, names: &[&str]) -> Option<String> {
-    let given = given.filter(|value| !value.is_empty()).cloned();
-    given.or_else(|| variables.find(names).map(|found| found.value))
-}
-
 fn force_path_style(
     options: &StoreOptions,
     variables: &Variables,
@@ -214,7 +205,7 @@ fn force_path_style(
     let (force, from_env_dir) = match options.s3_force_path_style {
         Some(force) => (force, false),
         None => {
-            let Some(found) = variables.find(&["AWS_S3_FORCE_PATH_STYLE"]) else {
+            let Some(found) = variables.find(Setting::S3ForcePathStyle) else {
                 return Ok(None);
             };
             let force = match found.value.to_ascii_lowercase().as_str() {
@@ -226,7 +217,8 @@ fn force_path_style(
         }
     };
     if !from_env_dir {
-        arguments.0.push(format!("--s3-force-path-style={force}"));
+        let option = Setting::S3ForcePathStyle.option();
+        arguments.0.push(format!("--{option}={force}"));
     }
     Ok(Some(force))
 }
@@ -238,13 +230,13 @@ fn ca_file(
 ) -> Result<Option<PathBuf>> {
     let (file, from_env_dir) = match &options.s3_ca_file {
         Some(file) => (file.clone(), false),
-        None => match variables.find(&["S3_CA_CERT_FILE", "AWS_CA_BUNDLE"]) {
+        None => match variables.find(Setting::S3CaFile) {
             Some(found) => (PathBuf::from(found.value), found.from_env_dir),
             None => return Ok(None),
         },
     };
     if !from_env_dir {
-        arguments.push_path("--s3-ca-file", &file)?;
+        arguments.push_path(Setting::S3CaFile, &file)?;
     }
     Ok(Some(file))
 }
@@ -257,17 +249,17 @@ fn timeout(
     let (seconds, from_env_dir) = match options.s3_timeout {
         Some(seconds) => (seconds, false),
         None => {
-            let Some(found) = variables.find(&["S3_TIMEOUT"]) else { return Ok(None) };
-            let seconds = found.value.parse::<u64>().ok().filter(|n| S3_TIMEOUTS.contains(n));
-            let seconds = seconds.ok_or_else(|| {
-                let (first, last) = (S3_TIMEOUTS.start(), S3_TIMEOUTS.end());
-                found.invalid(format!("It must be a number of seconds from {first} to {last}."))
+            let Some(found) = variables.find(Setting::S3Timeout) else { return Ok(None) };
+            let Number { low, high, .. } = Setting::S3Timeout.number();
+            let seconds = found.value.parse::<i64>().ok().filter(|n| (low..=high).contains(n));
+            let seconds = seconds.and_then(|n| u64::try_from(n).ok()).ok_or_else(|| {
+                found.invalid(format!("It must be a number of seconds from {low} to {high}."))
             })?;
             (seconds, found.from_env_dir)
         }
     };
     if !from_env_dir {
-        arguments.push("--s3-timeout", &seconds.to_string());
+        arguments.push(Setting::S3Timeout, &seconds.to_string());
     }
     Ok(Some(Duration::from_secs(seconds)))
 }
@@ -302,7 +294,7 @@ fn credentials(
             let (Some(id), Some(secret)) = (id, secret) else { continue };
             let mut source = place.describe();
             if options.aws_access_key_id.is_some() {
-                arguments.push("--aws-access-key-id", id);
+                arguments.push(Setting::AwsAccessKeyId, id);
                 source = format!("--aws-access-key-id with the secret of {source}");
             }
             let credentials = StaticCredentials {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use wal_e_core::config::{EnvDir, NAMESPACES};
+use wal_e_core::config::{EnvDir, NAMESPACES, Setting};
 use wal_e_core::{Error, ErrorKind};
 
 /// One place where variables are found.
@@ -33,15 +33,15 @@ impl Place {
         value.filter(|value| !value.is_empty())
     }
 
-    /// The first of `names` that is set, with the name it is set under.
-    pub fn find(&self, names: &[&str]) -> Option<Variable> {
-        names.iter().find_map(|name| {
-            NAMESPACES.iter().find_map(|namespace| {
-                let name = format!("{namespace}{name}");
-                let value = self.get(&name)?.to_owned();
-                Some(Variable { name, value, from_env_dir: self.is_env_dir() })
-            })
-        })
+    /// The first of a setting's variables that is set.
+    pub fn find(&self, setting: Setting) -> Option<Variable> {
+        setting.variable_names().into_iter().find_map(|name| self.variable(name))
+    }
+
+    /// The variable of this very name, when it is set.
+    fn variable(&self, name: String) -> Option<Variable> {
+        let value = self.get(&name)?.to_owned();
+        Some(Variable { name, value, from_env_dir: self.is_env_dir() })
     }
 
     /// Whether it is the directory of `--env-dir`.
@@ -85,9 +85,16 @@ pub struct Variables {
 }
 
 impl Variables {
-    /// The first of `names` that is set, in the first place that has any of them.
-    pub fn find(&self, names: &[&str]) -> Option<Variable> {
-        self.places.iter().find_map(|place| place.find(names))
+    /// The first of a setting's variables that is set, in the first place that has any of them.
+    pub fn find(&self, setting: Setting) -> Option<Variable> {
+        self.places.iter().find_map(|place| place.find(setting))
+    }
+
+    /// The variable that no setting has for its own, under its longest name that is set.
+    pub fn find_name(&self, name: &str) -> Option<Variable> {
+        self.places.iter().find_map(|place| {
+            NAMESPACES.iter().find_map(|namespace| place.variable(format!("{namespace}{name}")))
+        })
     }
 }
 
@@ -107,11 +114,11 @@ mod tests {
         let places = vec![Place::Environment(BTreeMap::from(environment)), Place::EnvDir(env_dir)];
         let variables = Variables { places };
 
-        let region = variables.find(&["AWS_REGION"]).unwrap();
+        let region = variables.find(Setting::S3Region).unwrap();
         assert_eq!((region.name.as_str(), region.value.as_str()), ("WALG_AWS_REGION", "walg"));
         assert!(!region.from_env_dir);
-        let empty = variables.find(&["EMPTY"]).unwrap();
+        let empty = variables.find_name("EMPTY").unwrap();
         assert_eq!((empty.value.as_str(), empty.from_env_dir), ("full", true));
-        assert_eq!(variables.find(&["NOWHERE"]), None);
+        assert_eq!(variables.find_name("NOWHERE"), None);
     }
 }

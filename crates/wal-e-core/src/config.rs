@@ -9,8 +9,10 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 
 mod env_dir;
+mod settings;
 
 pub use env_dir::{EnvDir, NAMESPACES};
+pub use settings::{Context, Description, Flag, Guc, Number, Setting, Unit, Value, ZSTD_LEVEL};
 
 /// The URL under which one cluster keeps everything.
 #[derive(Debug, Clone, PartialEq, Eq)]

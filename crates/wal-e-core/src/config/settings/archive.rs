@@ -18,7 +18,6 @@ pub(super) const PREFIX: Description = Description {
 pub(super) const S3_PREFIX: Description = Description {
     name: "s3_prefix",
     purpose: "Keep everything below this S3 prefix",
-    value: Value::Text { empty: "that it is not S3" },
     guc: None,
     option: option("s3-prefix", "URL", "s3://BUCKET/PATH"),
     variables: &["S3_PREFIX"],
@@ -29,7 +28,6 @@ pub(super) const S3_PREFIX: Description = Description {
 pub(super) const FILE_PREFIX: Description = Description {
     name: "file_prefix",
     purpose: "Keep everything below this directory",
-    value: Value::Text { empty: "that it is not a directory" },
     guc: None,
     option: option("file-prefix", "URL", "file:///PATH or /PATH"),
     variables: &["FILE_PREFIX"],

@@ -9,7 +9,9 @@ use std::time::Duration;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use wal_e_core::base_backup::PushOptions;
 use wal_e_core::codec::{Compression, Encoding};
-use wal_e_core::config::{Context, EnvDir, Prefix, S3Config, Setting, StoreConfig, Unit};
+use wal_e_core::config::{
+    Context, EnvDir, FileConfig, Prefix, S3Config, Setting, StoreConfig, Unit,
+};
 use wal_e_core::{Error, ErrorKind, Result};
 
 use crate::pg::guc_hooks;
@@ -203,7 +205,21 @@ pub fn env_dir() -> Result<Option<EnvDir>> {
 /// [`ErrorKind::Config`]: no prefix, a malformed one, an unreadable `env_dir`.
 pub fn store_config() -> Result<StoreConfig> {
     let prefix = prefix()?;
-    let mut s3 = S3Config {
+    let env_dir = env_dir()?;
+    match prefix {
+        Prefix::S3 { bucket, path } => {
+            let mut config = s3_config(bucket, path);
+            if let Some(env_dir) = env_dir {
+                config.fill_from_env_dir(&env_dir);
+            }
+            Ok(StoreConfig::S3(config))
+        }
+        Prefix::File { directory } => Ok(StoreConfig::File(FileConfig { directory })),
+    }
+}
+
+fn s3_config(bucket: String, path: String) -> S3Config {
+    S3Config {
         endpoint: get(&S3_ENDPOINT),
         region: get(&S3_REGION),
         force_path_style: match S3_FORCE_PATH_STYLE.get() {
@@ -215,13 +231,9 @@ pub fn store_config() -> Result<StoreConfig> {
         storage_class: get(&S3_STORAGE_CLASS),
         sse: get(&S3_SSE),
         sse_kms_key_id: get(&S3_SSE_KMS_KEY_ID),
-        credentials: None,
         timeout: u64::try_from(S3_TIMEOUT.get()).ok().map(Duration::from_secs),
-    };
-    if let Some(env_dir) = env_dir()? {
-        s3.fill_from_env_dir(&env_dir);
+        ..S3Config::new(bucket, path)
     }
-    Ok(StoreConfig { prefix, s3 })
 }
 
 /// How new objects are compressed, as configured now.

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use wal_e_core::config::{
-    Credentials, EnvDir, NAMESPACES, Number, Prefix, S3Config, Secret, Setting, StaticCredentials,
-    StoreConfig,
+    Credentials, EnvDir, FileConfig, NAMESPACES, Number, Prefix, S3Config, Secret, Setting,
+    StaticCredentials, StoreConfig,
 };
 use wal_e_core::{Error, ErrorKind, Result};
 
@@ -69,11 +69,16 @@ impl Settings {
         if let Some(directory) = &options.env_dir {
             arguments.push_path(Setting::EnvDir, directory)?;
         }
-        let (s3, credentials) = match &prefix {
-            Prefix::S3 { .. } => s3(options, &variables, &mut arguments)?,
-            Prefix::File { .. } => (S3Config::default(), CredentialPlace::NotNeeded),
+        let (store, credentials) = match prefix {
+            Prefix::S3 { bucket, path } => {
+                let config = S3Config::new(bucket, path);
+                let (config, place) = s3(config, options, &variables, &mut arguments)?;
+                (StoreConfig::S3(config), place)
+            }
+            Prefix::File { directory } => {
+                (StoreConfig::File(FileConfig { directory }), CredentialPlace::NotNeeded)
+            }
         };
-        let store = StoreConfig { prefix, s3 };
         let compression = CompressionVariables::find(&variables);
         Ok(Settings { store, credentials, compression, arguments: arguments.0 })
     }
@@ -151,7 +156,9 @@ fn wrong_kind(name: &str, url: &str, form: &str) -> Error {
         .with_hint(format!("It must look like \"{form}\"."))
 }
 
+/// `config` with all that is said of S3.
 fn s3(
+    config: S3Config,
     options: &StoreOptions,
     variables: &Variables,
     arguments: &mut Arguments,
@@ -193,6 +200,7 @@ fn s3(
         sse_kms_key_id,
         credentials,
         timeout,
+        ..config
     };
     Ok((config, place))
 }

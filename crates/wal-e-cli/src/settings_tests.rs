@@ -23,9 +23,16 @@ fn env_dir(variables: &[(&str, &str)]) -> tempfile::TempDir {
     directory
 }
 
+fn s3_of(settings: &Settings) -> &S3Config {
+    match &settings.store {
+        StoreConfig::S3(config) => config,
+        StoreConfig::File(config) => panic!("{config:?}"),
+    }
+}
+
 /// The keys that stay as they are.
 fn given(settings: &Settings) -> StaticCredentials {
-    match &settings.store.s3.credentials {
+    match &s3_of(settings).credentials {
         Some(Credentials::Given(keys)) => keys.clone(),
         other => panic!("{other:?}"),
     }
@@ -43,10 +50,10 @@ fn prefixes_are_found_under_every_name() {
         ("WALG_FILE_PREFIX", "/b/c", "file:///b/c"),
     ] {
         let settings = resolve(&[], &[(name, value)]).unwrap();
-        assert_eq!(settings.store.prefix.to_string(), prefix, "{name}");
+        assert_eq!(settings.store.prefix().to_string(), prefix, "{name}");
     }
     let settings = resolve(&["--file-prefix", "/b"], &[("WALE_S3_PREFIX", "s3://b")]).unwrap();
-    assert_eq!(settings.store.prefix.to_string(), "file:///b");
+    assert_eq!(settings.store.prefix().to_string(), "file:///b");
 }
 
 #[test]
@@ -85,8 +92,8 @@ fn flags_count_before_the_environment_and_that_before_env_dir() {
     let settings =
         resolve(&flags, &[("AWS_DEFAULT_REGION", "env-1"), ("WALE_S3_ENDPOINT", "http://env")])
             .unwrap();
-    assert_eq!(settings.store.prefix.to_string(), "s3://dir");
-    let s3 = settings.store.s3;
+    assert_eq!(settings.store.prefix().to_string(), "s3://dir");
+    let s3 = s3_of(&settings);
     assert_eq!(s3.region.as_deref(), Some("env-1"));
     assert_eq!(s3.endpoint.as_deref(), Some("https://flag"));
     assert_eq!(s3.force_path_style, Some(true));
@@ -97,13 +104,13 @@ fn flags_count_before_the_environment_and_that_before_env_dir() {
 fn a_said_path_style_counts_before_the_one_of_the_endpoint() {
     let variables = [("WALE_S3_ENDPOINT", "http+path://h"), ("AWS_S3_FORCE_PATH_STYLE", "false")];
     let settings = resolve(&["--s3-prefix", "s3://b"], &variables).unwrap();
-    assert_eq!(settings.store.s3.force_path_style, Some(false));
+    assert_eq!(s3_of(&settings).force_path_style, Some(false));
 }
 
 #[test]
 fn the_timeout_is_said_by_flag_or_variable() {
     let prefix = ["--s3-prefix", "s3://b"];
-    let timeout = |settings: &Settings| settings.store.s3.timeout.map(|time| time.as_secs());
+    let timeout = |settings: &Settings| s3_of(settings).timeout.map(|time| time.as_secs());
     assert_eq!(timeout(&resolve(&prefix, &[]).unwrap()), None);
     assert_eq!(timeout(&resolve(&prefix, &[("S3_TIMEOUT", "5")]).unwrap()), Some(5));
     let flags = [&prefix[..], &["--s3-timeout", "7"]].concat();
@@ -136,7 +143,7 @@ fn keys_count_as_a_pair_of_one_place() {
 
     let settings = resolve(&flags, &KEYS[..1]).unwrap();
     let from_directory = Some(Credentials::EnvDir(directory.path().to_owned()));
-    assert_eq!(settings.store.s3.credentials, from_directory);
+    assert_eq!(s3_of(&settings).credentials, from_directory);
     assert_eq!(settings.credentials, CredentialPlace::EnvDir);
 }
 
@@ -153,7 +160,7 @@ fn the_key_of_a_flag_takes_its_secret_from_the_environment() {
 #[test]
 fn without_keys_the_default_chain_applies() {
     let settings = resolve(&["--s3-prefix", "s3://b"], &[]).unwrap();
-    assert_eq!(settings.store.s3.credentials, None);
+    assert_eq!(s3_of(&settings).credentials, None);
     assert_eq!(settings.credentials, CredentialPlace::DefaultChain);
     let settings = resolve(&["--file-prefix", "/b"], &KEYS).unwrap();
     assert_eq!(settings.credentials, CredentialPlace::NotNeeded);

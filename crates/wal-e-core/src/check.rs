@@ -14,7 +14,7 @@ use bytes::Bytes;
 use time::OffsetDateTime;
 
 use crate::base_backup;
-use crate::config::{Prefix, StoreConfig};
+use crate::config::StoreConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::notice::Notices;
@@ -111,8 +111,8 @@ pub async fn prefix(config: &StoreConfig, claimant: &Claimant, notices: Notices)
     match opened {
         Err(error) => without_prefix(&error),
         Ok(store) => {
-            let remote = matches!(config.prefix, Prefix::S3 { .. });
-            let rows = Rows::new(&config.prefix.to_string(), STEP_LIMIT);
+            let remote = matches!(config, StoreConfig::S3(_));
+            let rows = Rows::new(&config.prefix().to_string(), STEP_LIMIT);
             open_prefix(store, rows, remote, claimant).await
         }
     }

@@ -197,8 +197,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_endpoint_needs_no_region() {
-        let config =
-            S3Config { endpoint: Some("http://127.0.0.1:1".into()), ..S3Config::default() };
+        let config = S3Config::new("bucket", "");
+        let config = S3Config { endpoint: Some("http://127.0.0.1:1".into()), ..config };
         let limits = Limits::from_timeout(None);
         assert_eq!(connect(&config, limits).await.unwrap().region, "us-east-1");
         let config = S3Config { region: Some("garage".into()), ..config };

@@ -10,7 +10,8 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use wal_e_core::base_backup::PushOptions;
 use wal_e_core::codec::{Compression, Encoding};
 use wal_e_core::config::{
-    Context, EnvDir, FileConfig, Prefix, S3Config, Setting, StoreConfig, Unit,
+    Context, Endpoint, EnvDir, FileConfig, Prefix, S3Config, S3Given, Setting, StoreConfig, Unit,
+    Variables,
 };
 use wal_e_core::{Error, ErrorKind, Result};
 
@@ -40,8 +41,12 @@ static TAR_SIZE_THRESHOLD: GucSetting<i32> = number(Setting::TarSizeThreshold);
 
 /// A number with the default that the table has.
 const fn number(setting: Setting) -> GucSetting<i32> {
+    GucSetting::<i32>::new(default(setting))
+}
+
+const fn default(setting: Setting) -> i32 {
     match setting.number().default {
-        Some(default) => GucSetting::<i32>::new(as_int(default)),
+        Some(default) => as_int(default),
         None => panic!("a setting of the server has a default"),
     }
 }
@@ -208,19 +213,19 @@ pub fn store_config() -> Result<StoreConfig> {
     let env_dir = env_dir()?;
     match prefix {
         Prefix::S3 { bucket, path } => {
-            let mut config = s3_config(bucket, path);
-            if let Some(env_dir) = env_dir {
-                config.fill_from_env_dir(&env_dir);
-            }
-            Ok(StoreConfig::S3(config))
+            let variables = env_dir.map(Variables::from).unwrap_or_default();
+            S3Config::resolve(bucket, path, s3_given(), &variables).map(StoreConfig::S3)
         }
         Prefix::File { directory } => Ok(StoreConfig::File(FileConfig { directory })),
     }
 }
 
-fn s3_config(bucket: String, path: String) -> S3Config {
-    S3Config {
-        endpoint: get(&S3_ENDPOINT),
+/// What the settings say of S3; variables say the rest. A number that is the default
+/// counts as not given: PostgreSQL does not say who set it.
+fn s3_given() -> S3Given {
+    let timeout = Some(S3_TIMEOUT.get()).filter(|n| *n != default(Setting::S3Timeout));
+    S3Given {
+        endpoint: get(&S3_ENDPOINT).map(|url| Endpoint { url, force_path_style: None }),
         region: get(&S3_REGION),
         force_path_style: match S3_FORCE_PATH_STYLE.get() {
             PathStyle::Auto => None,
@@ -231,8 +236,8 @@ fn s3_config(bucket: String, path: String) -> S3Config {
         storage_class: get(&S3_STORAGE_CLASS),
         sse: get(&S3_SSE),
         sse_kms_key_id: get(&S3_SSE_KMS_KEY_ID),
-        timeout: u64::try_from(S3_TIMEOUT.get()).ok().map(Duration::from_secs),
-        ..S3Config::new(bucket, path)
+        credentials: None,
+        timeout: timeout.and_then(|n| u64::try_from(n).ok()).map(Duration::from_secs),
     }
 }
 

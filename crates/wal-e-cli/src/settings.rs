@@ -4,19 +4,18 @@
 //! from `--env-dir`. Keys count only as a pair from one place; only `-k` takes
 //! its secret from wherever it is, because it has no other way.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use wal_e_core::config::{
-    Credentials, EnvDir, FileConfig, NAMESPACES, Number, Prefix, S3Config, Secret, Setting,
-    StaticCredentials, StoreConfig,
+    Credentials, Endpoint, EnvDir, FileConfig, NAMESPACES, Place, Prefix, S3Config, S3Given,
+    Secret, Setting, StaticCredentials, StoreConfig, Variables,
 };
 use wal_e_core::{Error, ErrorKind, Result};
 
 use crate::cli::StoreOptions;
 use crate::compression::CompressionVariables;
-use crate::endpoint::Endpoint;
-use crate::variables::{Place, Variables};
 
 /// Where the credentials are that a later `wal-fetch` will need again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +70,7 @@ impl Settings {
         }
         let (store, credentials) = match prefix {
             Prefix::S3 { bucket, path } => {
-                let config = S3Config::new(bucket, path);
-                let (config, place) = s3(config, options, &variables, &mut arguments)?;
+                let (config, place) = s3((bucket, path), options, &variables, &mut arguments)?;
                 (StoreConfig::S3(config), place)
             }
             Prefix::File { directory } => {
@@ -84,6 +82,14 @@ impl Settings {
     }
 }
 
+/// The process environment. A value that is not UTF-8 counts as not set.
+pub fn environment() -> Place {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    Place::Environment(std::env::vars_os().filter_map(text).collect())
+}
+
 /// Arguments that repeat what was in effect.
 #[derive(Debug, Default)]
 struct Arguments(Vec<String>);
@@ -91,6 +97,44 @@ struct Arguments(Vec<String>);
 impl Arguments {
     fn push(&mut self, setting: Setting, value: &str) {
         self.0.extend([format!("--{}", setting.option()), value.to_owned()]);
+    }
+
+    /// What was given for S3, or is in the environment, and is needed to read from it:
+    /// another process finds by itself what is in `--env-dir`.
+    fn repeat(
+        &mut self,
+        given: &S3Given,
+        endpoint: Option<String>,
+        variables: &Variables,
+    ) -> Result<()> {
+        let seen_here = |setting| variables.find(setting).filter(|found| !found.from_env_dir);
+        let text = |given: Option<String>, setting| match given {
+            Some(value) => Some(value),
+            None => seen_here(setting).map(|found| found.value),
+        };
+        for (setting, value) in
+            [(Setting::S3Endpoint, endpoint), (Setting::S3Region, given.region.clone())]
+        {
+            if let Some(value) = text(value, setting) {
+                self.push(setting, &value);
+            }
+        }
+        let force = match (given.force_path_style, seen_here(Setting::S3ForcePathStyle)) {
+            (Some(force), _) => Some(force),
+            (None, found) => found.map(|found| found.boolean()).transpose()?,
+        };
+        if let Some(force) = force {
+            self.0.push(format!("--{}={force}", Setting::S3ForcePathStyle.option()));
+        }
+        let variable = || seen_here(Setting::S3CaFile).map(|found| PathBuf::from(found.value));
+        if let Some(file) = given.ca_file.clone().or_else(variable) {
+            self.push_path(Setting::S3CaFile, &file)?;
+        }
+        let timeout = given.timeout.map(|timeout| timeout.as_secs().to_string());
+        if let Some(seconds) = text(timeout, Setting::S3Timeout) {
+            self.push(Setting::S3Timeout, &seconds);
+        }
+        Ok(())
     }
 
     fn push_path(&mut self, setting: Setting, path: &std::path::Path) -> Result<()> {
@@ -156,120 +200,30 @@ fn wrong_kind(name: &str, url: &str, form: &str) -> Error {
         .with_hint(format!("It must look like \"{form}\"."))
 }
 
-/// `config` with all that is said of S3.
+/// All that is said of S3, by options before variables.
 fn s3(
-    config: S3Config,
+    (bucket, path): (String, String),
     options: &StoreOptions,
     variables: &Variables,
     arguments: &mut Arguments,
 ) -> Result<(S3Config, CredentialPlace)> {
-    // A flag, or a variable; what another process cannot see goes into its arguments.
-    let mut value = |setting: Setting, given: Option<&String>| {
-        let found = match given.filter(|value| !value.is_empty()) {
-            Some(value) => Some((value.clone(), false)),
-            None => variables.find(setting).map(|found| (found.value, found.from_env_dir)),
-        };
-        if let Some((value, false)) = &found {
-            arguments.push(setting, value);
-        }
-        found.map(|(value, _)| value)
+    let text = |given: &Option<String>| given.clone().filter(|value| !value.is_empty());
+    let endpoint = text(&options.s3_endpoint);
+    let mut given = S3Given {
+        endpoint: endpoint.as_deref().map(str::parse::<Endpoint>).transpose()?,
+        region: text(&options.s3_region),
+        force_path_style: options.s3_force_path_style,
+        ca_file: options.s3_ca_file.clone(),
+        storage_class: text(&options.s3_storage_class),
+        sse: text(&options.s3_sse),
+        sse_kms_key_id: text(&options.s3_sse_kms_key_id),
+        credentials: None,
+        timeout: options.s3_timeout.map(Duration::from_secs),
     };
-    let endpoint = value(Setting::S3Endpoint, options.s3_endpoint.as_ref());
-    let endpoint = endpoint.map(|text| text.parse::<Endpoint>()).transpose()?;
-    let region = value(Setting::S3Region, options.s3_region.as_ref());
-    let first = |setting: Setting, given: Option<&String>| {
-        let given = given.filter(|value| !value.is_empty()).cloned();
-        given.or_else(|| variables.find(setting).map(|found| found.value))
-    };
-    let storage_class = first(Setting::S3StorageClass, options.s3_storage_class.as_ref());
-    let sse = first(Setting::S3Sse, options.s3_sse.as_ref());
-    let sse_kms_key_id = first(Setting::S3SseKmsKeyId, options.s3_sse_kms_key_id.as_ref());
-
-    let force_path_style = force_path_style(options, variables, arguments)?
-        .or_else(|| endpoint.as_ref().and_then(|endpoint| endpoint.force_path_style));
-    let ca_file = ca_file(options, variables, arguments)?;
-    let timeout = timeout(options, variables, arguments)?;
+    arguments.repeat(&given, endpoint, variables)?;
     let (credentials, place) = credentials(options, variables, arguments)?;
-    let config = S3Config {
-        endpoint: endpoint.map(|endpoint| endpoint.url),
-        region,
-        force_path_style,
-        ca_file,
-        storage_class,
-        sse,
-        sse_kms_key_id,
-        credentials,
-        timeout,
-        ..config
-    };
-    Ok((config, place))
-}
-
-fn force_path_style(
-    options: &StoreOptions,
-    variables: &Variables,
-    arguments: &mut Arguments,
-) -> Result<Option<bool>> {
-    let (force, from_env_dir) = match options.s3_force_path_style {
-        Some(force) => (force, false),
-        None => {
-            let Some(found) = variables.find(Setting::S3ForcePathStyle) else {
-                return Ok(None);
-            };
-            let force = match found.value.to_ascii_lowercase().as_str() {
-                "1" | "t" | "true" | "y" | "yes" | "on" => true,
-                "0" | "f" | "false" | "n" | "no" | "off" => false,
-                _ => return Err(found.invalid("It must be \"true\" or \"false\".")),
-            };
-            (force, found.from_env_dir)
-        }
-    };
-    if !from_env_dir {
-        let option = Setting::S3ForcePathStyle.option();
-        arguments.0.push(format!("--{option}={force}"));
-    }
-    Ok(Some(force))
-}
-
-fn ca_file(
-    options: &StoreOptions,
-    variables: &Variables,
-    arguments: &mut Arguments,
-) -> Result<Option<PathBuf>> {
-    let (file, from_env_dir) = match &options.s3_ca_file {
-        Some(file) => (file.clone(), false),
-        None => match variables.find(Setting::S3CaFile) {
-            Some(found) => (PathBuf::from(found.value), found.from_env_dir),
-            None => return Ok(None),
-        },
-    };
-    if !from_env_dir {
-        arguments.push_path(Setting::S3CaFile, &file)?;
-    }
-    Ok(Some(file))
-}
-
-fn timeout(
-    options: &StoreOptions,
-    variables: &Variables,
-    arguments: &mut Arguments,
-) -> Result<Option<Duration>> {
-    let (seconds, from_env_dir) = match options.s3_timeout {
-        Some(seconds) => (seconds, false),
-        None => {
-            let Some(found) = variables.find(Setting::S3Timeout) else { return Ok(None) };
-            let Number { low, high, .. } = Setting::S3Timeout.number();
-            let seconds = found.value.parse::<i64>().ok().filter(|n| (low..=high).contains(n));
-            let seconds = seconds.and_then(|n| u64::try_from(n).ok()).ok_or_else(|| {
-                found.invalid(format!("It must be a number of seconds from {low} to {high}."))
-            })?;
-            (seconds, found.from_env_dir)
-        }
-    };
-    if !from_env_dir {
-        arguments.push(Setting::S3Timeout, &seconds.to_string());
-    }
-    Ok(Some(Duration::from_secs(seconds)))
+    given.credentials = credentials;
+    Ok((S3Config::resolve(bucket, path, given, variables)?, place))
 }
 
 fn credentials(

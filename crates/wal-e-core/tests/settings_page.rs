@@ -22,8 +22,9 @@ configuration is reloaded. None of them is a secret, because settings can be rea
 Of several variables the first in the list counts. Each may also begin with `WALE_` or `WALG_`, and counts before
 the bare name then.
 
-**The server** reads from the directory of `wal_e.env_dir` the keys, `AWS_REGION`, `AWS_DEFAULT_REGION`,
-`AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL` and `AWS_ENDPOINT`; its own settings count before them.
+**The server** reads the directory of `wal_e.env_dir`. Keys and the variables under [S3](#s3) mean there what they
+mean to `wal-e`; its own settings count before them. The prefix and the compression of a server are its settings
+alone.
 
 ## Keys
 

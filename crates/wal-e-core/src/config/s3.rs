@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{EnvDir, Setting};
+use super::{Endpoint, Setting, Variables};
+use crate::error::Result;
 
 /// A secret: printed as `***` wherever it is printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -104,26 +105,80 @@ impl S3Config {
         }
     }
 
-    /// Fills what is not yet set from the variables of an envdir directory. Keys
-    /// are only looked for: the store reads them itself, and again when they change.
-    pub fn fill_from_env_dir(&mut self, env_dir: &EnvDir) {
-        let get = |names: &[&str]| names.iter().find_map(|name| env_dir.get(name));
-        if self.credentials.is_none() && env_dir.credentials().is_some() {
-            self.credentials = Some(Credentials::EnvDir(env_dir.path().to_owned()));
-        }
-        if self.region.is_none() {
-            self.region = get(&["AWS_REGION", "AWS_DEFAULT_REGION"]).map(str::to_owned);
-        }
-        if self.endpoint.is_none() {
-            self.endpoint = get(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"])
-                .map(str::to_owned);
-        }
+    /// A bucket with what was given for it and, where nothing was, with what variables say.
+    /// A server and the program read the same directory of variables in this one way. Keys
+    /// in it are only looked for: the store reads them itself, and again when they change.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Config`] for a variable that counts and has no meaning.
+    pub fn resolve(
+        bucket: impl Into<String>,
+        path: impl Into<String>,
+        given: S3Given,
+        variables: &Variables,
+    ) -> Result<Self> {
+        let text = |given: Option<String>, setting| {
+            given.or_else(|| variables.find(setting).map(|found| found.value))
+        };
+        let endpoint = match (given.endpoint, variables.find(Setting::S3Endpoint)) {
+            (Some(endpoint), _) => Some(endpoint),
+            (None, found) => found.map(|found| found.value.parse::<Endpoint>()).transpose()?,
+        };
+        let force_path_style = match (given.force_path_style, Setting::S3ForcePathStyle) {
+            (Some(force), _) => Some(force),
+            (None, setting) => variables.find(setting).map(|found| found.boolean()).transpose()?,
+        };
+        let timeout = match (given.timeout, Setting::S3Timeout) {
+            (Some(timeout), _) => Some(timeout),
+            (None, setting) => {
+                variables.find(setting).map(|found| found.seconds(setting)).transpose()?
+            }
+        };
+        let ca_file = variables.find(Setting::S3CaFile).map(|found| PathBuf::from(found.value));
+        Ok(S3Config {
+            bucket: bucket.into(),
+            path: path.into(),
+            force_path_style: force_path_style
+                .or_else(|| endpoint.as_ref().and_then(|endpoint| endpoint.force_path_style)),
+            endpoint: endpoint.map(|endpoint| endpoint.url),
+            region: text(given.region, Setting::S3Region),
+            ca_file: given.ca_file.or(ca_file),
+            storage_class: text(given.storage_class, Setting::S3StorageClass),
+            sse: text(given.sse, Setting::S3Sse),
+            sse_kms_key_id: text(given.sse_kms_key_id, Setting::S3SseKmsKeyId),
+            credentials: given.credentials.or_else(|| variables.env_dir_with_keys()),
+            timeout,
+        })
     }
+}
+
+/// What is said of S3 where it counts most: by a server's settings, or on the command line.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct S3Given {
+    /// A server that is not AWS.
+    pub endpoint: Option<Endpoint>,
+    /// [`S3Config::region`].
+    pub region: Option<String>,
+    /// [`S3Config::force_path_style`].
+    pub force_path_style: Option<bool>,
+    /// [`S3Config::ca_file`].
+    pub ca_file: Option<PathBuf>,
+    /// [`S3Config::storage_class`].
+    pub storage_class: Option<String>,
+    /// [`S3Config::sse`].
+    pub sse: Option<String>,
+    /// [`S3Config::sse_kms_key_id`].
+    pub sse_kms_key_id: Option<String>,
+    /// [`S3Config::credentials`].
+    pub credentials: Option<Credentials>,
+    /// [`S3Config::timeout`].
+    pub timeout: Option<Duration>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::EnvDir;
 
     #[test]
     fn a_secret_is_never_printed() {
@@ -143,12 +198,12 @@ mod tests {
     #[test]
     fn an_env_dir_is_named_as_the_source_of_keys_only_when_it_has_some() {
         let directory = tempfile::tempdir().unwrap();
-        let fill = |config: &mut S3Config| {
-            config.fill_from_env_dir(&EnvDir::read(directory.path()).unwrap());
+        let resolve = || {
+            let variables = EnvDir::read(directory.path()).unwrap().into();
+            S3Config::resolve("bucket", "", S3Given::default(), &variables).unwrap()
         };
-        let mut config = S3Config::new("bucket", "");
         std::fs::write(directory.path().join("AWS_REGION"), "eu-west-1").unwrap();
-        fill(&mut config);
+        let config = resolve();
         assert_eq!(config.credentials, None);
         assert_eq!(config.region.as_deref(), Some("eu-west-1"));
 
@@ -156,7 +211,40 @@ mod tests {
             std::fs::write(directory.path().join(name), value).unwrap();
         }
         let from_directory = Some(Credentials::EnvDir(directory.path().to_owned()));
-        fill(&mut config);
-        assert_eq!(config.credentials, from_directory);
+        assert_eq!(resolve().credentials, from_directory);
+    }
+
+    #[test]
+    fn what_is_given_counts_before_variables_and_leaves_them_unread() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, value) in [
+            ("AWS_REGION", "eu-west-1"),
+            ("S3_ENDPOINT", "ftp://x"),
+            ("AWS_S3_FORCE_PATH_STYLE", "perhaps"),
+            ("S3_TIMEOUT", "soon"),
+            ("S3_CA_CERT_FILE", "/variable.pem"),
+        ] {
+            std::fs::write(directory.path().join(name), value).unwrap();
+        }
+        let variables = EnvDir::read(directory.path()).unwrap().into();
+        let endpoint = Endpoint { url: "http://h".to_owned(), force_path_style: None };
+        let given = S3Given {
+            endpoint: Some(endpoint),
+            region: Some("given-1".to_owned()),
+            force_path_style: Some(false),
+            ca_file: Some("/given.pem".into()),
+            timeout: Some(Duration::from_secs(7)),
+            ..S3Given::default()
+        };
+        let config = S3Config::resolve("bucket", "path", given, &variables).unwrap();
+        let expected = S3Config {
+            endpoint: Some("http://h".to_owned()),
+            region: Some("given-1".to_owned()),
+            force_path_style: Some(false),
+            ca_file: Some("/given.pem".into()),
+            timeout: Some(Duration::from_secs(7)),
+            ..S3Config::new("bucket", "path")
+        };
+        assert_eq!(config, expected);
     }
 }

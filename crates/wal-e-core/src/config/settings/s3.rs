@@ -96,6 +96,8 @@ pub(super) const S3_TIMEOUT: Description = Description {
     name: "s3_timeout",
     purpose: "How long an S3 request may stand still before it counts as failed",
     note: "An answer may take twice as long, and the end of an upload in parts ten times.",
+    remarks: "In the server the default counts as not set: a variable in `wal_e.env_dir` is used \
+              then.",
     value: Value::Number(Number { unit: Unit::Seconds, low: 1, high: 3600, default: Some(30) }),
     option: option("s3-timeout", "SECONDS", ""),
     variables: &["S3_TIMEOUT"],

@@ -1,29 +1,22 @@
-//! Variables of the process environment and of `--env-dir`, under all names
+//! Variables of a process environment and of an envdir directory, under all names
 //! that WAL-E and WAL-G know them by.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use wal_e_core::config::{EnvDir, NAMESPACES, Setting};
-use wal_e_core::{Error, ErrorKind};
+use super::{Credentials, EnvDir, NAMESPACES, Number, Setting};
+use crate::error::{Error, ErrorKind, Result};
 
 /// One place where variables are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// The process environment.
+    /// A process environment.
     Environment(BTreeMap<String, String>),
-    /// The directory of `--env-dir`.
+    /// An envdir directory.
     EnvDir(EnvDir),
 }
 
 impl Place {
-    /// The process environment. A value that is not UTF-8 counts as not set.
-    pub fn environment() -> Self {
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        Place::Environment(std::env::vars_os().filter_map(text).collect())
-    }
-
     /// The value of a variable; an empty one counts as not set.
     pub fn get(&self, name: &str) -> Option<&str> {
         let value = match self {
@@ -44,7 +37,7 @@ impl Place {
         Some(Variable { name, value, from_env_dir: self.is_env_dir() })
     }
 
-    /// Whether it is the directory of `--env-dir`.
+    /// Whether it is an envdir directory.
     pub fn is_env_dir(&self) -> bool {
         matches!(self, Place::EnvDir(_))
     }
@@ -65,7 +58,7 @@ pub struct Variable {
     pub name: String,
     /// Its value, not empty.
     pub value: String,
-    /// Whether it is a file of `--env-dir`.
+    /// Whether it is a file of an envdir directory.
     pub from_env_dir: bool,
 }
 
@@ -75,19 +68,61 @@ impl Variable {
         let message = format!("invalid value \"{}\" of {}", self.value, self.name);
         Error::new(ErrorKind::Config, message).with_hint(hint)
     }
+
+    /// Yes or no, in the words of WAL-G.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for any other.
+    pub fn boolean(&self) -> Result<bool> {
+        match self.value.to_ascii_lowercase().as_str() {
+            "1" | "t" | "true" | "y" | "yes" | "on" => Ok(true),
+            "0" | "f" | "false" | "n" | "no" | "off" => Ok(false),
+            _ => Err(self.invalid("It must be \"true\" or \"false\".")),
+        }
+    }
+
+    /// A number of seconds within the range of `setting`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for anything else.
+    pub fn seconds(&self, setting: Setting) -> Result<Duration> {
+        let Number { low, high, .. } = setting.number();
+        let number = self.value.parse::<i64>().ok().filter(|n| (low..=high).contains(n));
+        let seconds = number.and_then(|number| u64::try_from(number).ok());
+        seconds.map(Duration::from_secs).ok_or_else(|| {
+            self.invalid(format!("It must be a number of seconds from {low} to {high}."))
+        })
+    }
 }
 
 /// The places in the order in which they count.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Variables {
-    /// First the environment, then the directory of `--env-dir`.
+    /// The first counts before the next.
     pub places: Vec<Place>,
+}
+
+impl From<EnvDir> for Variables {
+    /// Those of the directory alone.
+    fn from(directory: EnvDir) -> Self {
+        Variables { places: vec![Place::EnvDir(directory)] }
+    }
 }
 
 impl Variables {
     /// The first of a setting's variables that is set, in the first place that has any of them.
     pub fn find(&self, setting: Setting) -> Option<Variable> {
         self.places.iter().find_map(|place| place.find(setting))
+    }
+
+    /// Where keys are read again when they change: the directory, when it has a pair.
+    pub(super) fn env_dir_with_keys(&self) -> Option<Credentials> {
+        self.places.iter().find_map(|place| match place {
+            Place::EnvDir(directory) => {
+                directory.credentials().map(|_| Credentials::EnvDir(directory.path().to_owned()))
+            }
+            Place::Environment(_) => None,
+        })
     }
 
     /// The variable that no setting has for its own, under its longest name that is set.

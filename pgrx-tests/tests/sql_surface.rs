@@ -9,6 +9,7 @@ use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::Cluster;
 use wal_e_e2e::installation::{Installation, PgVersion, repository};
 use wal_e_e2e::process::run;
+use wal_e_e2e::wal_e::run_wal_e;
 
 /// The C symbols that the installation script names.
 fn symbols_of_script() -> BTreeSet<String> {
@@ -153,4 +154,19 @@ fn the_settings_of_the_server_are_those_of_the_table() {
 fn a_misspelt_setting_is_refused() {
     let cluster = Cluster::build(PgVersion::V15).archiving_to(&Archive::file()).start();
     assert_eq!(cluster.failure_of("SET wal_e.prefx = 'x'").sqlstate, "42602");
+}
+
+#[test]
+fn each_face_speaks_in_its_own_words() {
+    let archive = Archive::file();
+    let cluster = Cluster::build(PgVersion::V15).archiving_to(&archive).start();
+    cluster.execute("CREATE EXTENSION wal_e");
+    let refused = cluster.failure_of("ALTER SYSTEM SET wal_e.prefix = ' '").text;
+    assert!(refused.contains("Set \"wal_e.prefix\" to"), "{refused}");
+
+    cluster.query("SELECT wale_backup_push()");
+    let unknown = cluster.failure_of("SELECT wale_backup_verify('base_of_nothing')").text;
+    assert!(unknown.contains("; wale_backup_list() shows all."), "{unknown}");
+    let said = run_wal_e(&archive, ["backup-verify", "base_of_nothing"]).failure(74);
+    assert!(said.contains("; wal-e backup-list shows all."), "{said}");
 }

@@ -7,6 +7,7 @@ use pgrx::{pg_guard, pg_sys};
 use wal_e_core::Error;
 
 use super::report::without_nul;
+use crate::error::Failure;
 use crate::gucs;
 
 /// What a text setting is checked for when it is set.
@@ -88,12 +89,13 @@ unsafe fn text(value: *mut *mut c_char) -> String {
 /// Says why a value is refused, as `GUC_check_errdetail` and `GUC_check_errhint` do.
 fn accept(checked: Result<(), Error>) -> bool {
     let Err(error) = checked else { return true };
+    let failure = Failure::from(error);
     // SAFETY: guc.c puts both strings into its message and then forgets them;
     // it expects them in ErrorContext (src/include/utils/guc.h), which the
     // report of the message empties.
     unsafe {
-        pg_sys::GUC_check_errdetail_string = in_error_context(error.detail());
-        pg_sys::GUC_check_errhint_string = in_error_context(error.hint());
+        pg_sys::GUC_check_errdetail_string = in_error_context(failure.detail.as_deref());
+        pg_sys::GUC_check_errhint_string = in_error_context(failure.hint.as_deref());
     }
     false
 }

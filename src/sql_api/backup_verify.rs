@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 
 use super::require_preloading;
 use super::worker_wait::StartedWorker;
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, in_words};
 use crate::gucs;
 use crate::verify_slot::{self, MAX_NAME_BYTES, Request, Row, Status};
 use crate::worker;
@@ -32,7 +32,9 @@ fn wale_backup_verify(
         .into());
     };
     let rows = verify(name)?;
-    Ok(TableIterator::new(rows.into_iter().map(|row| (row.check_name, row.ok, row.detail))))
+    Ok(TableIterator::new(
+        rows.into_iter().map(|row| (row.check_name, row.ok, in_words(&row.detail))),
+    ))
 }
 
 fn verify(name: &str) -> Result<Vec<Row>> {

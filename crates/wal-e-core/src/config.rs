@@ -9,6 +9,7 @@ mod prefix;
 mod s3;
 mod settings;
 mod variables;
+mod words;
 
 pub use endpoint::Endpoint;
 pub use env_dir::{EnvDir, NAMESPACES};
@@ -16,6 +17,7 @@ pub use prefix::Prefix;
 pub use s3::{Credentials, DEFAULT_S3_TIMEOUT, S3Config, S3Given, Secret, StaticCredentials};
 pub use settings::{Context, Description, Flag, Guc, Number, Setting, Unit, Value, ZSTD_LEVEL};
 pub use variables::{Place, Variable, Variables};
+pub use words::{Face, Word};
 
 /// Where objects live and how to reach them: what each kind of store needs, and no more.
 /// Two equal values can share a client; a changed one needs a new client.

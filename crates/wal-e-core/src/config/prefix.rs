@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::Setting;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The URL under which one cluster keeps everything.
@@ -34,7 +35,10 @@ impl FromStr for Prefix {
         };
         if url.trim().is_empty() {
             return Err(Error::new(ErrorKind::Config, "no prefix is configured").with_hint(
-                "Set \"wal_e.prefix\" (or --s3-prefix, --file-prefix) to \"s3://bucket/path\" or \"file:///absolute/path\".",
+                format!(
+                    "Set {} to \"s3://bucket/path\" or \"file:///absolute/path\".",
+                    Setting::Prefix
+                ),
             ));
         }
         if let Some(rest) = url.strip_prefix("s3://") {

@@ -9,6 +9,7 @@ use super::plan::Planner;
 use super::refusal::{Cause, Refusal, is_damage};
 use super::wal_source;
 use crate::base_backup::BackupInfo;
+use crate::config::Word;
 use crate::error::Result;
 use crate::postgres::{
     SegmentNumber, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalFileName,
@@ -162,9 +163,10 @@ pub(super) fn newer_cluster(
     .with_detail(format!(
         "WAL segment \"{segment}\" is of the cluster with system identifier {other}."
     ))
-    .with_advice(
-        "Take a base backup of the cluster that archives now. The older one can be recovered to a target, or along a timeline that is named with --recovery-target-timeline.",
-    )
+    .with_advice(format!(
+        "Take a base backup of the cluster that archives now. The older one can be recovered to a target, or along a timeline that is named with {}.",
+        Word::TargetTimeline
+    ))
 }
 
 /// Leaves the first `length` segments.

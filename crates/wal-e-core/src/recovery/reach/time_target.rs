@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use super::Reach;
 use super::last_transaction::{Last, index_of_byte_before, last_transaction, probe};
 use super::shortfall::breaks_off;
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{Lsn, SegmentNumber, TimelineId, WalSegment};
 use crate::recovery::branch::Branch;
@@ -217,6 +218,8 @@ fn ambiguous(side: &Side, timeline: TimelineId, first_after: Point) -> Refusal {
         "Timeline {timeline} left timeline {left} at LSN {switch}, and the next transaction on it ended at {next}. Recovery along it would end at that LSN, without what timeline {left} has from then on."
     ))
     .with_advice(format!(
-        "Recover along timeline {left} with --recovery-target-timeline {left}, or, if the state at LSN {switch} is meant, along timeline {timeline} with --recovery-target-timeline {timeline}."
+        "Recover along timeline {left} with {}, or, if the state at LSN {switch} is meant, along timeline {timeline} with {}.",
+        Word::TargetTimeline.of(left),
+        Word::TargetTimeline.of(timeline)
     ))
 }

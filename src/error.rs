@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::{PgSqlErrorCode, function_name};
+use wal_e_core::config::Face;
 use wal_e_core::{Error, ErrorKind};
 
 /// A failure with its SQLSTATE. Becomes an [`ErrorReport`] where it leaves for
@@ -67,13 +68,19 @@ fn sqlstate(kind: ErrorKind) -> PgSqlErrorCode {
     }
 }
 
+/// What the core says, in the words of a server: each text of the core that leaves for a
+/// client or the log comes through here.
+pub fn in_words(text: &str) -> String {
+    Face::Server.speak(text)
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Failure {
             code: sqlstate(error.kind()),
-            message: error.message().to_owned(),
-            detail: error.detail().map(str::to_owned),
-            hint: error.hint().map(str::to_owned),
+            message: in_words(error.message()),
+            detail: error.detail().map(in_words),
+            hint: error.hint().map(in_words),
             passes: error.is_transient(),
         }
     }

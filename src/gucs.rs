@@ -2,23 +2,26 @@
 //! `postgresql.conf` or with `ALTER SYSTEM` and take effect on a reload, never
 //! within an object that is on its way. None of them is a secret.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use wal_e_core::base_backup::PushOptions;
 use wal_e_core::codec::{Compression, Encoding};
-use wal_e_core::config::{EnvDir, Prefix, S3Config, StoreConfig};
+use wal_e_core::config::{
+    Context, Endpoint, EnvDir, FileConfig, Prefix, S3Config, S3Given, Setting, StoreConfig, Unit,
+    Variables,
+};
 use wal_e_core::{Error, ErrorKind, Result};
 
 use crate::pg::guc_hooks;
+use crate::pg::report::without_nul;
 
 type Text = GucSetting<Option<CString>>;
 
-/// Where this cluster archives; empty means "not configured".
+// The names, ranges, defaults and descriptions are in the core's table of settings.
 static PREFIX: Text = Text::new(Some(c""));
-/// Directory with one file for each variable; empty means the AWS default chain.
 static ENV_DIR: Text = Text::new(Some(c""));
 static S3_ENDPOINT: Text = Text::new(Some(c""));
 static S3_REGION: Text = Text::new(Some(c""));
@@ -28,24 +31,31 @@ static S3_STORAGE_CLASS: Text = Text::new(Some(c""));
 static S3_SSE: Text = Text::new(Some(c""));
 static S3_SSE_KMS_KEY_ID: Text = Text::new(Some(c""));
 static COMPRESSION: GucSetting<Method> = GucSetting::<Method>::new(Method::Lz4);
-/// 0 is the method's own default. Which levels there are depends on the method, and
-/// a check of one setting cannot know what the other is about to become.
-static COMPRESSION_LEVEL: GucSetting<i32> = GucSetting::<i32>::new(0);
-/// WAL files that are sent at the same time. Enough for 80 segments a second at
-/// 100 ms from the store.
-static WAL_UPLOAD_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(8);
-/// A line for each file, as WAL-E had it: the first thing to look for when something is missing.
+static COMPRESSION_LEVEL: GucSetting<i32> = number(Setting::CompressionLevel);
+static WAL_UPLOAD_CONCURRENCY: GucSetting<i32> = number(Setting::WalUploadConcurrency);
 static LOG_ARCHIVED_FILES: GucSetting<bool> = GucSetting::<bool>::new(true);
-/// Seconds. Long enough for a slow line, short enough that a request which
-/// stands still is tried again before anybody worries.
-static S3_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30);
-/// Tar partitions in flight. Each holds a few parts in memory: 4 keeps a
-/// network busy and stays under 100 MB.
-static BACKUP_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(4);
-/// kB/s for the whole backup, however many partitions share it; 0 is no limit.
-static BACKUP_READ_RATE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(0);
-/// MB. As WAL-G and WAL-E have it: large enough that a TB is a thousand objects.
-static TAR_SIZE_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(1024);
+static S3_TIMEOUT: GucSetting<i32> = number(Setting::S3Timeout);
+static BACKUP_CONCURRENCY: GucSetting<i32> = number(Setting::BackupConcurrency);
+static BACKUP_READ_RATE_LIMIT: GucSetting<i32> = number(Setting::BackupReadRateLimit);
+static TAR_SIZE_THRESHOLD: GucSetting<i32> = number(Setting::TarSizeThreshold);
+
+/// A number with the default that the table has.
+const fn number(setting: Setting) -> GucSetting<i32> {
+    GucSetting::<i32>::new(default(setting))
+}
+
+const fn default(setting: Setting) -> i32 {
+    match setting.number().default {
+        Some(default) => as_int(default),
+        None => panic!("a setting of the server has a default"),
+    }
+}
+
+/// PostgreSQL's settings are of 32 bits.
+const fn as_int(number: i64) -> i32 {
+    assert!(i32::MIN as i64 <= number && number <= i32::MAX as i64);
+    number as i32
+}
 
 /// Whether the bucket is in the path instead of the host name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -76,146 +86,79 @@ enum Method {
     None,
 }
 
-/// Defines the settings. Once in each process that loads the library.
+/// Defines the settings of the table that the server has. Once in each process that
+/// loads the library.
 pub fn register() {
-    let only_superusers = GucFlags::SUPERUSER_ONLY;
-    let text = |name, setting, short, long| {
-        let context = GucContext::Sighup;
-        GucRegistry::define_string_guc(name, short, long, setting, context, only_superusers);
-    };
-    let number = |name, setting, low, high, unit, short, long| {
-        let (context, flags) = (GucContext::Sighup, only_superusers | unit);
-        GucRegistry::define_int_guc(name, short, long, setting, low, high, context, flags);
-    };
-    guc_hooks::define_checked_text(
-        c"wal_e.prefix",
-        &PREFIX,
-        c"Where this cluster keeps its WAL and base backups.",
-        c"\"s3://bucket/path\" or \"file:///absolute/path\". Empty means that archiving waits.",
-        guc_hooks::Check::Prefix,
-    );
-    text(
-        c"wal_e.env_dir",
-        &ENV_DIR,
-        c"Directory with one file for each variable, such as AWS_ACCESS_KEY_ID.",
-        c"As daemontools' envdir reads it. Empty means the AWS default credential chain.",
-    );
-    guc_hooks::define_checked_text(
-        c"wal_e.s3_endpoint",
-        &S3_ENDPOINT,
-        c"URL of an S3 server that is not AWS.",
-        c"\"https://host:port\". Empty means AWS.",
-        guc_hooks::Check::Endpoint,
-    );
-    text(
-        c"wal_e.s3_region",
-        &S3_REGION,
-        c"Region of the bucket.",
-        c"Empty means the region of the environment, or us-east-1 with an endpoint.",
-    );
-    GucRegistry::define_enum_guc(
-        c"wal_e.s3_force_path_style",
-        c"Whether the bucket is in the path of a request instead of the host name.",
-        c"\"auto\" means: yes when wal_e.s3_endpoint is set.",
-        &S3_FORCE_PATH_STYLE,
-        GucContext::Sighup,
-        only_superusers,
-    );
-    text(
-        c"wal_e.s3_ca_file",
-        &S3_CA_FILE,
-        c"PEM file of the authorities that may sign the S3 server's certificate.",
-        c"Empty means those that the system trusts.",
-    );
-    text(
-        c"wal_e.s3_storage_class",
-        &S3_STORAGE_CLASS,
-        c"S3 storage class of new objects.",
-        c"Empty means the bucket's default.",
-    );
-    text(
-        c"wal_e.s3_sse",
-        &S3_SSE,
-        c"Server-side encryption of new objects.",
-        c"\"AES256\", \"aws:kms\" or \"aws:kms:dsse\". Empty means the bucket's default.",
-    );
-    text(
-        c"wal_e.s3_sse_kms_key_id",
-        &S3_SSE_KMS_KEY_ID,
-        c"Key for server-side encryption with \"aws:kms\".",
-        c"Empty means the account's default key.",
-    );
-    GucRegistry::define_enum_guc(
-        c"wal_e.compression",
-        c"How new objects are compressed.",
-        c"Those that are stored already stay as they are, and are read as they are.",
-        &COMPRESSION,
-        GucContext::Sighup,
-        only_superusers,
-    );
-    number(
-        c"wal_e.compression_level",
-        &COMPRESSION_LEVEL,
-        -5,
-        22,
-        GucFlags::empty(),
-        c"Level of wal_e.compression.",
-        c"-5 to 12 for lz4, 1 to 22 for zstd. Zero means the method's own default.",
-    );
-    number(
-        c"wal_e.wal_upload_concurrency",
-        &WAL_UPLOAD_CONCURRENCY,
-        1,
-        64,
-        GucFlags::empty(),
-        c"WAL files that the archiver uploads at the same time.",
-        c"With 1, no file is sent before the server asks for it.",
-    );
-    GucRegistry::define_bool_guc(
-        c"wal_e.log_archived_files",
-        c"Whether the server log has a line for each WAL file that was archived.",
-        c"With its size, its size in the archive, and how long it took.",
-        &LOG_ARCHIVED_FILES,
-        GucContext::Sighup,
-        only_superusers,
-    );
-    number(
-        c"wal_e.s3_timeout",
-        &S3_TIMEOUT,
-        1,
-        3600,
-        GucFlags::UNIT_S,
-        c"How long an S3 request may stand still before it counts as failed.",
-        c"An answer may take twice as long, and the end of an upload in parts ten times.",
-    );
-    number(
-        c"wal_e.backup_concurrency",
-        &BACKUP_CONCURRENCY,
-        1,
-        64,
-        GucFlags::empty(),
-        c"Tar partitions that a base backup uploads, or a verification reads, at the same time.",
-        c"",
-    );
-    number(
-        c"wal_e.backup_read_rate_limit",
-        &BACKUP_READ_RATE_LIMIT,
-        0,
-        i32::MAX,
-        GucFlags::UNIT_KB,
-        c"How fast a base backup reads data files, for each second.",
-        c"For all tar partitions together. Zero means no limit.",
-    );
-    number(
-        c"wal_e.tar_size_threshold",
-        &TAR_SIZE_THRESHOLD,
-        1,
-        1024 * 1024,
-        GucFlags::UNIT_MB,
-        c"Size past which a tar partition of a base backup closes.",
-        c"",
-    );
+    for &setting in Setting::ALL {
+        if let Some(name) = setting.guc_name() {
+            define(setting, name);
+        }
+    }
     guc_hooks::reserve_prefix(c"wal_e");
+}
+
+fn define(setting: Setting, name: String) {
+    let (name, flags) = (forever(name), GucFlags::SUPERUSER_ONLY);
+    let short = forever(format!("{}.", setting.describe().purpose));
+    let long = forever(setting.long_description());
+    let context = || match setting.describe().guc.map(|guc| guc.context) {
+        Some(Context::Sighup) | None => GucContext::Sighup,
+    };
+    let text = |variable| {
+        GucRegistry::define_string_guc(name, short, long, variable, context(), flags);
+    };
+    let checked = |variable, check| {
+        guc_hooks::define_checked_text(name, variable, short, long, context(), check);
+    };
+    let number = |variable| {
+        let number = setting.number();
+        let (low, high) = (as_int(number.low), as_int(number.high));
+        let flags = flags | unit(number.unit);
+        GucRegistry::define_int_guc(name, short, long, variable, low, high, context(), flags);
+    };
+    match setting {
+        Setting::Prefix => checked(&PREFIX, guc_hooks::Check::Prefix),
+        Setting::EnvDir => text(&ENV_DIR),
+        Setting::S3Endpoint => checked(&S3_ENDPOINT, guc_hooks::Check::Endpoint),
+        Setting::S3Region => text(&S3_REGION),
+        Setting::S3ForcePathStyle => {
+            let variable = &S3_FORCE_PATH_STYLE;
+            GucRegistry::define_enum_guc(name, short, long, variable, context(), flags);
+        }
+        Setting::S3CaFile => text(&S3_CA_FILE),
+        Setting::S3StorageClass => text(&S3_STORAGE_CLASS),
+        Setting::S3Sse => text(&S3_SSE),
+        Setting::S3SseKmsKeyId => text(&S3_SSE_KMS_KEY_ID),
+        Setting::S3Timeout => number(&S3_TIMEOUT),
+        Setting::Compression => {
+            GucRegistry::define_enum_guc(name, short, long, &COMPRESSION, context(), flags);
+        }
+        Setting::CompressionLevel => number(&COMPRESSION_LEVEL),
+        Setting::WalUploadConcurrency => number(&WAL_UPLOAD_CONCURRENCY),
+        Setting::LogArchivedFiles => {
+            GucRegistry::define_bool_guc(name, short, long, &LOG_ARCHIVED_FILES, context(), flags);
+        }
+        Setting::BackupConcurrency => number(&BACKUP_CONCURRENCY),
+        Setting::BackupReadRateLimit => number(&BACKUP_READ_RATE_LIMIT),
+        Setting::TarSizeThreshold => number(&TAR_SIZE_THRESHOLD),
+        // The program's alone.
+        Setting::S3Prefix | Setting::FilePrefix | Setting::AwsAccessKeyId => {}
+    }
+}
+
+/// PostgreSQL keeps the pointers for as long as the process lives.
+fn forever(text: String) -> &'static CStr {
+    Box::leak(without_nul(&text).into_boxed_c_str())
+}
+
+fn unit(unit: Unit) -> GucFlags {
+    match unit {
+        Unit::One => GucFlags::empty(),
+        Unit::Seconds => GucFlags::UNIT_S,
+        Unit::Bytes => GucFlags::UNIT_BYTE,
+        Unit::Kilobytes => GucFlags::UNIT_KB,
+        Unit::Megabytes => GucFlags::UNIT_MB,
+    }
 }
 
 /// Whether a value of `wal_e.prefix` can be parsed; empty can.
@@ -267,8 +210,22 @@ pub fn env_dir() -> Result<Option<EnvDir>> {
 /// [`ErrorKind::Config`]: no prefix, a malformed one, an unreadable `env_dir`.
 pub fn store_config() -> Result<StoreConfig> {
     let prefix = prefix()?;
-    let mut s3 = S3Config {
-        endpoint: get(&S3_ENDPOINT),
+    let env_dir = env_dir()?;
+    match prefix {
+        Prefix::S3 { bucket, path } => {
+            let variables = env_dir.map(Variables::from).unwrap_or_default();
+            S3Config::resolve(bucket, path, s3_given(), &variables).map(StoreConfig::S3)
+        }
+        Prefix::File { directory } => Ok(StoreConfig::File(FileConfig { directory })),
+    }
+}
+
+/// What the settings say of S3; variables say the rest. A number that is the default
+/// counts as not given: PostgreSQL does not say who set it.
+fn s3_given() -> S3Given {
+    let timeout = Some(S3_TIMEOUT.get()).filter(|n| *n != default(Setting::S3Timeout));
+    S3Given {
+        endpoint: get(&S3_ENDPOINT).map(|url| Endpoint { url, force_path_style: None }),
         region: get(&S3_REGION),
         force_path_style: match S3_FORCE_PATH_STYLE.get() {
             PathStyle::Auto => None,
@@ -280,12 +237,8 @@ pub fn store_config() -> Result<StoreConfig> {
         sse: get(&S3_SSE),
         sse_kms_key_id: get(&S3_SSE_KMS_KEY_ID),
         credentials: None,
-        timeout: u64::try_from(S3_TIMEOUT.get()).ok().map(Duration::from_secs),
-    };
-    if let Some(env_dir) = env_dir()? {
-        s3.fill_from_env_dir(&env_dir);
+        timeout: timeout.and_then(|n| u64::try_from(n).ok()).map(Duration::from_secs),
     }
-    Ok(StoreConfig { prefix, s3 })
 }
 
 /// How new objects are compressed, as configured now.

@@ -2,7 +2,7 @@
 
 use wal_e_core::notice::{Level, NoticeQueue};
 
-use crate::error::Failure;
+use crate::error::{Failure, in_words};
 use crate::pg::report::{Severity, report};
 
 /// Empties the queue into the server log.
@@ -13,17 +13,23 @@ pub fn emit(queue: &NoticeQueue) {
             Level::Log => Severity::Log,
             Level::Warning => Severity::Warning,
         };
-        report(severity, &notice.message, None, notice.hint.as_deref());
+        speak(severity, &notice.message, None, notice.hint.as_deref());
     }
 }
 
 /// A line of information.
 pub fn log(message: &str, detail: Option<&str>) {
-    report(Severity::Log, message, detail, None);
+    speak(Severity::Log, message, detail, None);
 }
 
 /// A failure that goes no further than the log.
 pub fn warn(failure: &Failure) {
     let Failure { message, detail, hint, .. } = failure;
-    report(Severity::Warning, message, detail.as_deref(), hint.as_deref());
+    speak(Severity::Warning, message, detail.as_deref(), hint.as_deref());
+}
+
+/// A report in the words of a server.
+fn speak(severity: Severity, message: &str, detail: Option<&str>, hint: Option<&str>) {
+    let (detail, hint) = (detail.map(in_words), hint.map(in_words));
+    report(severity, &in_words(message), detail.as_deref(), hint.as_deref());
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
+use wal_e_core::config::{Context, Number, Setting, Value};
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::Cluster;
 use wal_e_e2e::installation::{Installation, PgVersion, repository};
 use wal_e_e2e::process::run;
+use wal_e_e2e::wal_e::run_wal_e;
 
 /// The C symbols that the installation script names.
 fn symbols_of_script() -> BTreeSet<String> {
@@ -102,8 +104,69 @@ fn the_functions_are_the_documented_ones_and_nobody_may_call_them_unasked() {
     }
 }
 
+/// A setting as `pg_settings` shows it: name, context, type, unit, lowest, highest, words,
+/// default, both descriptions.
+fn as_pg_settings_shows_it(setting: Setting) -> Option<Vec<String>> {
+    let description = setting.describe();
+    let context = match description.guc?.context {
+        Context::Sighup => "sighup",
+    };
+    let none = String::new;
+    let [kind, unit, low, high, words, default] = match description.value {
+        Value::Text { .. } => ["string".to_owned(), none(), none(), none(), none(), none()],
+        Value::Switch { default } => {
+            let default = if default { "on" } else { "off" }.to_owned();
+            ["bool".to_owned(), none(), none(), none(), none(), default]
+        }
+        Value::Choice { words, default } => {
+            ["enum".to_owned(), none(), none(), none(), words.join(","), default.to_owned()]
+        }
+        Value::Number(Number { unit, low, high, default }) => {
+            let unit = unit.symbol().to_owned();
+            let default = default.expect("a setting of the server has a default").to_string();
+            ["integer".to_owned(), unit, low.to_string(), high.to_string(), none(), default]
+        }
+    };
+    let short = format!("{}.", description.purpose);
+    let (name, context) = (setting.guc_name()?, context.to_owned());
+    let long = setting.long_description();
+    Some(vec![name, context, kind, unit, low, high, words, default, short, long])
+}
+
+#[test]
+fn the_settings_of_the_server_are_those_of_the_table() {
+    for version in [PgVersion::V15, PgVersion::V18] {
+        let cluster = Cluster::build(version).archiving_to(&Archive::file()).start();
+        let shown = cluster.query(
+            "SELECT name, context, vartype, coalesce(unit, ''), coalesce(min_val, ''), \
+             coalesce(max_val, ''), coalesce(array_to_string(enumvals, ','), ''), boot_val, \
+             short_desc, coalesce(extra_desc, '') \
+             FROM pg_settings WHERE name LIKE 'wal\\_e.%' ORDER BY name COLLATE \"C\"",
+        );
+        let mut expected: Vec<_> =
+            Setting::ALL.iter().filter_map(|&setting| as_pg_settings_shows_it(setting)).collect();
+        expected.sort();
+        assert_eq!(shown, expected, "{version:?}");
+    }
+}
+
 #[test]
 fn a_misspelt_setting_is_refused() {
     let cluster = Cluster::build(PgVersion::V15).archiving_to(&Archive::file()).start();
     assert_eq!(cluster.failure_of("SET wal_e.prefx = 'x'").sqlstate, "42602");
+}
+
+#[test]
+fn each_face_speaks_in_its_own_words() {
+    let archive = Archive::file();
+    let cluster = Cluster::build(PgVersion::V15).archiving_to(&archive).start();
+    cluster.execute("CREATE EXTENSION wal_e");
+    let refused = cluster.failure_of("ALTER SYSTEM SET wal_e.prefix = ' '").text;
+    assert!(refused.contains("Set \"wal_e.prefix\" to"), "{refused}");
+
+    cluster.query("SELECT wale_backup_push()");
+    let unknown = cluster.failure_of("SELECT wale_backup_verify('base_of_nothing')").text;
+    assert!(unknown.contains("; wale_backup_list() shows all."), "{unknown}");
+    let said = run_wal_e(&archive, ["backup-verify", "base_of_nothing"]).failure(74);
+    assert!(said.contains("; wal-e backup-list shows all."), "{said}");
 }

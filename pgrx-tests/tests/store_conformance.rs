@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::{Bytes, BytesMut};
-use wal_e_core::config::{Credentials, Prefix, S3Config, Secret, StaticCredentials, StoreConfig};
+use wal_e_core::config::{
+    Credentials, FileConfig, S3Config, Secret, StaticCredentials, StoreConfig,
+};
 use wal_e_core::layout::{self, ObjectKey};
 use wal_e_core::notice::{self, Level, NoticeQueue};
 use wal_e_core::store::retry::Patience;
@@ -41,30 +43,34 @@ fn short_patience() -> Patience {
     }
 }
 
-fn s3_config(endpoint: &str, access_key: &str, secret_key: &str) -> StoreConfig {
-    StoreConfig {
-        prefix: Prefix::S3 { bucket: BUCKET.to_owned(), path: PATH.to_owned() },
-        s3: S3Config {
-            endpoint: Some(endpoint.to_owned()),
-            credentials: Some(Credentials::Given(StaticCredentials {
-                access_key_id: access_key.to_owned(),
-                secret_access_key: Secret::new(secret_key),
-                session_token: None,
-                source: CREDENTIAL_SOURCE.to_owned(),
-            })),
-            ..S3Config::default()
-        },
+fn s3_config(endpoint: &str, access_key: &str, secret_key: &str) -> S3Config {
+    S3Config {
+        endpoint: Some(endpoint.to_owned()),
+        credentials: Some(Credentials::Given(StaticCredentials {
+            access_key_id: access_key.to_owned(),
+            secret_access_key: Secret::new(secret_key),
+            session_token: None,
+            source: CREDENTIAL_SOURCE.to_owned(),
+        })),
+        ..S3Config::new(BUCKET, PATH)
     }
 }
 
-async fn open(config: &StoreConfig, patience: Patience) -> (Arc<dyn ObjectStore>, NoticeQueue) {
+async fn open(config: &S3Config, patience: Patience) -> (Arc<dyn ObjectStore>, NoticeQueue) {
+    open_store(&StoreConfig::S3(config.clone()), patience).await
+}
+
+async fn open_store(
+    config: &StoreConfig,
+    patience: Patience,
+) -> (Arc<dyn ObjectStore>, NoticeQueue) {
     let (notices, queue) = notice::channel();
     let store = wal_e_core::store::open(config, patience, notices).await;
     (store.unwrap_or_else(|error| panic!("{error:?}")), queue)
 }
 
 /// A server with the bucket, and the settings for it.
-fn server() -> (S3Server, StoreConfig) {
+fn server() -> (S3Server, S3Config) {
     let server = S3Server::start();
     server.create_bucket(BUCKET);
     let config = s3_config(&server.endpoint(), server.access_key(), server.secret_key());
@@ -78,9 +84,9 @@ async fn through_proxy() -> (S3Server, FaultProxy, Arc<dyn ObjectStore>) {
     (server, proxy, store)
 }
 
-async fn proxied(server: &S3Server, mut config: StoreConfig) -> (FaultProxy, Arc<dyn ObjectStore>) {
+async fn proxied(server: &S3Server, mut config: S3Config) -> (FaultProxy, Arc<dyn ObjectStore>) {
     let proxy = FaultProxy::start(&server.endpoint());
-    config.s3.endpoint = Some(proxy.endpoint());
+    config.endpoint = Some(proxy.endpoint());
     let (store, _) = open(&config, short_patience()).await;
     // The first write to a prefix may try out the server; what follows here is
     // about the writes after it.
@@ -194,8 +200,8 @@ async fn a_server_of_somebody_else_keeps_the_contract() -> Result<()> {
         let secret_key = env("WALE_TEST_S3_SECRET_ACCESS_KEY")?;
         let mut config = s3_config(&endpoint, &access_key, &secret_key);
         let path = format!("wal-e-conformance-{:016x}", fastrand::u64(..));
-        config.prefix = Prefix::S3 { bucket: env("WALE_TEST_S3_BUCKET")?, path };
-        config.s3.region = env("WALE_TEST_S3_REGION").ok();
+        (config.bucket, config.path) = (env("WALE_TEST_S3_BUCKET")?, path);
+        config.region = env("WALE_TEST_S3_REGION").ok();
         let (store, _) = open(&config, Patience::command()).await;
         conformance::run_all(Arc::clone(&store)).await;
         for left in list_all(store.as_ref(), &ListRequest::default()).await? {
@@ -216,9 +222,8 @@ async fn a_server_of_somebody_else_keeps_the_contract() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_keeps_the_contract() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let prefix = Prefix::File { directory: directory.path().to_owned() };
-    let config = StoreConfig { prefix, s3: S3Config::default() };
-    let (store, _) = open(&config, Patience::none()).await;
+    let config = StoreConfig::File(FileConfig { directory: directory.path().to_owned() });
+    let (store, _) = open_store(&config, Patience::none()).await;
     conformance::run_all(store).await;
     Ok(())
 }
@@ -234,7 +239,7 @@ async fn a_listing_tells_the_storage_class_and_a_byte_whether_it_can_be_read() -
         (Some("DEEP_ARCHIVE"), &[Some("DEEP_ARCHIVE")], true),
     ] {
         let mut config = s3_config(&moto.endpoint(), "any", "secret");
-        config.s3.storage_class = class.map(str::to_owned);
+        config.storage_class = class.map(str::to_owned);
         let (store, _) = open(&config, Patience::none()).await;
         let name = class.unwrap_or("usual");
         assert_eq!(create(store.as_ref(), name, noise(10)).await, Ok(PutOutcome::Stored));
@@ -251,9 +256,9 @@ async fn a_listing_tells_the_storage_class_and_a_byte_whether_it_can_be_read() -
 #[tokio::test]
 async fn settings_of_the_server_side_arrive() {
     let (server, mut config) = server();
-    config.s3.storage_class = Some("STANDARD_IA".to_owned());
-    config.s3.sse = Some("aws:kms".to_owned());
-    config.s3.sse_kms_key_id = Some("key-7".to_owned());
+    config.storage_class = Some("STANDARD_IA".to_owned());
+    config.sse = Some("aws:kms".to_owned());
+    config.sse_kms_key_id = Some("key-7".to_owned());
     let (store, _) = open(&config, Patience::none()).await;
     assert_eq!(create(store.as_ref(), "single", noise(10)).await, Ok(PutOutcome::Stored));
     let begun =
@@ -311,8 +316,8 @@ async fn a_clock_that_is_wrong_is_called_so() {
 #[tokio::test]
 async fn a_missing_bucket_is_a_setting_and_no_missing_object() {
     let (server, config) = server();
-    let prefix = Prefix::S3 { bucket: "absent".to_owned(), path: PATH.to_owned() };
-    let (store, _) = open(&StoreConfig { prefix, ..config }, short_patience()).await;
+    let config = S3Config { bucket: "absent".to_owned(), ..config };
+    let (store, _) = open(&config, short_patience()).await;
     // Were it a missing object, a standby would take it for the end of the archive.
     let needles = ["absent", "404", "NoSuchBucket"];
     let get = read(store.as_ref(), "key").await.unwrap_err();
@@ -452,7 +457,7 @@ async fn an_upload_that_breaks_off_is_sent_again() {
 #[tokio::test]
 async fn a_server_that_hangs_is_given_up() {
     let (server, mut config) = server();
-    config.s3.timeout = Some(Duration::from_secs(2));
+    config.timeout = Some(Duration::from_secs(2));
     let (proxy, store) = proxied(&server, config).await;
     server.put_object(BUCKET, &full("key"), noise(30_000_000));
     let mut reader = store.get(&key("key"), 0, None).await.unwrap();

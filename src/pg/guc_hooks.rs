@@ -7,6 +7,7 @@ use pgrx::{pg_guard, pg_sys};
 use wal_e_core::Error;
 
 use super::report::without_nul;
+use crate::error::Failure;
 use crate::gucs;
 
 /// What a text setting is checked for when it is set.
@@ -18,13 +19,13 @@ pub enum Check {
     Endpoint,
 }
 
-/// Defines a text setting for superusers, set by configuration file, whose
-/// values are checked.
+/// Defines a text setting for superusers whose values are checked.
 pub fn define_checked_text(
     name: &'static CStr,
     setting: &'static GucSetting<Option<CString>>,
     short: &'static CStr,
     long: &'static CStr,
+    context: GucContext,
     check: Check,
 ) {
     let hook: pg_sys::GucStringCheckHook = match check {
@@ -38,7 +39,7 @@ pub fn define_checked_text(
             short,
             long,
             setting,
-            GucContext::Sighup,
+            context,
             GucFlags::SUPERUSER_ONLY,
             hook,
             None,
@@ -88,12 +89,13 @@ unsafe fn text(value: *mut *mut c_char) -> String {
 /// Says why a value is refused, as `GUC_check_errdetail` and `GUC_check_errhint` do.
 fn accept(checked: Result<(), Error>) -> bool {
     let Err(error) = checked else { return true };
+    let failure = Failure::from(error);
     // SAFETY: guc.c puts both strings into its message and then forgets them;
     // it expects them in ErrorContext (src/include/utils/guc.h), which the
     // report of the message empties.
     unsafe {
-        pg_sys::GUC_check_errdetail_string = in_error_context(error.detail());
-        pg_sys::GUC_check_errhint_string = in_error_context(error.hint());
+        pg_sys::GUC_check_errdetail_string = in_error_context(failure.detail.as_deref());
+        pg_sys::GUC_check_errhint_string = in_error_context(failure.hint.as_deref());
     }
     false
 }

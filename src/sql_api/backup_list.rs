@@ -7,7 +7,7 @@ use wal_e_core::catalogue::BackupInfo;
 use wal_e_core::store::{self, retry::Patience};
 
 use super::timestamp::timestamptz;
-use crate::error::Result;
+use crate::error::{Result, in_words};
 use crate::gucs;
 use crate::pg::lsn_datum::LsnDatum;
 
@@ -39,7 +39,7 @@ fn wale_backup_list() -> Result<
 > {
     let backups = list()?;
     Ok(TableIterator::new(backups.into_iter().map(|backup| {
-        let (kind, damage) = (backup.kind().as_str(), backup.damage().map(str::to_owned));
+        let (kind, damage) = (backup.kind().as_str(), backup.damage().map(in_words));
         (
             backup.name,
             kind,

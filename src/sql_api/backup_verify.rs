@@ -4,7 +4,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::require_preloading;
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, in_words};
 use crate::gucs;
 use crate::jobs::caller;
 use crate::jobs::slot::Status;
@@ -33,7 +33,9 @@ fn wale_backup_verify(
         .into());
     };
     let rows = verify(name)?;
-    Ok(TableIterator::new(rows.into_iter().map(|row| (row.check_name, row.ok, row.detail))))
+    Ok(TableIterator::new(
+        rows.into_iter().map(|row| (row.check_name, row.ok, in_words(&row.detail))),
+    ))
 }
 
 fn verify(name: &str) -> Result<Vec<Row>> {

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use wal_e_core::check::{self, Check};
 
 use crate::archiver_stats;
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, in_words};
 use crate::gucs;
 use crate::pg::{server, shared_memory};
 
@@ -32,7 +32,11 @@ fn wale_check() -> Result<
     let mut rows = vec![preload(), archive_mode(), archive_library(), wal_level()];
     rows.extend(prefix()?);
     rows.extend([compression(), archiver(), lag()]);
-    Ok(TableIterator::new(rows.into_iter().map(|row| (row.name, row.ok, row.detail, row.hint))))
+    Ok(TableIterator::new(
+        rows.into_iter().map(|row| {
+            (row.name, row.ok, in_words(&row.detail), row.hint.as_deref().map(in_words))
+        }),
+    ))
 }
 
 fn preload() -> Check {

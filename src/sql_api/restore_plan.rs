@@ -11,7 +11,7 @@ use wal_e_core::recovery::{
 use wal_e_core::store::{self, retry::Patience};
 
 use super::timestamp::{offset_date_time, timestamptz};
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, in_words};
 use crate::gucs;
 use crate::pg::lsn_datum::LsnDatum;
 
@@ -64,7 +64,7 @@ fn wale_restore_plan(
                 Some(LsnDatum(plan.consistent_lsn)),
                 plan.reached_lsn.map(LsnDatum),
                 plan.reached_time.and_then(timestamptz),
-                Some(plan.notes.join("\n")).filter(|notes| !notes.is_empty()),
+                Some(in_words(&plan.notes.join("\n"))).filter(|notes| !notes.is_empty()),
                 None,
                 None,
             )
@@ -82,8 +82,8 @@ fn wale_restore_plan(
             None,
             None,
             None,
-            Some(reason),
-            nearest,
+            Some(in_words(&reason)),
+            nearest.as_deref().map(in_words),
         ),
     };
     Ok(TableIterator::once(row))

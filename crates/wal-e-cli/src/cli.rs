@@ -3,15 +3,17 @@
 //! The options of WAL-E 1.1 keep their names and meaning. A secret has no
 //! option: it would be visible to every user of the machine.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand};
+use wal_e_core::config::{Number, Setting};
 use wal_e_core::restore::ArchiveMode;
 
 use crate::exit_code;
 
 mod conninfo;
+mod environment;
 mod recovery_options;
 mod tablespace_options;
 
@@ -20,7 +22,7 @@ pub use tablespace_options::{InUse, TablespaceOptions};
 
 /// Continuous archiving, base backups and point-in-time recovery for PostgreSQL.
 #[derive(Debug, Parser)]
-#[command(name = "wal-e", version, after_help = exit_code::TABLE, after_long_help = LONG_HELP_END)]
+#[command(name = "wal-e", version, after_help = exit_code::TABLE, after_long_help = long_help_end())]
 pub struct Cli {
     #[command(flatten)]
     pub store: StoreOptions,
@@ -33,110 +35,103 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// Shown at the end of `--help`; [`exit_code::TABLE`] is its second half.
-const LONG_HELP_END: &str = concat!(
-    "\
-Environment:
-  Each setting is taken from the command line, else from the environment, else
-  from the directory of --env-dir (one file for each variable). A variable may
-  begin with WALE_ or WALG_, which count before the bare name.
-
-  WALE_S3_PREFIX, WALE_FILE_PREFIX        as --s3-prefix, --file-prefix
-  WALG_S3_PREFIX, WALG_FILE_PREFIX        the same
-  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
-                                          credentials; without them the AWS default
-                                          chain applies (profile, web identity,
-                                          container, instance)
-  WALE_S3_ENDPOINT                        endpoint, also as http+path://HOST:PORT
-  AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_ENDPOINT
-                                          endpoint
-  AWS_REGION, AWS_DEFAULT_REGION          region
-  AWS_S3_FORCE_PATH_STYLE                 true or false
-  S3_CA_CERT_FILE, AWS_CA_BUNDLE          PEM file of trusted authorities
-  S3_STORAGE_CLASS, S3_SSE, S3_SSE_KMS_ID how objects are stored
-  WALE_COMPRESSION_METHOD, WALG_COMPRESSION_METHOD
-                                          as --compression
-  WALE_COMPRESSION_LEVEL                  as --compression-level; for zstd also
-                                          WALG_ZSTD_LEVEL
-  S3_TIMEOUT                              seconds that a request may stand still
-  PGHOST, PGPORT, PGUSER, PGDATABASE, PGPASSWORD
-                                          server of backup-push
-
-",
-    include_str!("exit_code_table.txt")
-);
-
-/// What may be said of `--s3-timeout`, in seconds.
-pub const S3_TIMEOUTS: RangeInclusive<u64> = 1..=3600;
+/// Shown at the end of `--help`.
+fn long_help_end() -> String {
+    format!("{}\n{}", environment::help(), exit_code::TABLE)
+}
 
 /// Where backups and WAL are kept, and how to get there.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Where backups and WAL are kept")]
 pub struct StoreOptions {
-    /// Keep everything below this S3 prefix: s3://BUCKET/PATH
-    #[arg(long, global = true, value_name = "URL", conflicts_with = "file_prefix")]
+    #[arg(
+        long = Setting::S3Prefix.option(), help = Setting::S3Prefix.help(),
+        value_name = placeholder(Setting::S3Prefix), global = true, conflicts_with = "file_prefix"
+    )]
     pub s3_prefix: Option<String>,
 
-    /// Keep everything below this directory: file:///PATH or /PATH
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(
+        long = Setting::FilePrefix.option(), help = Setting::FilePrefix.help(),
+        value_name = placeholder(Setting::FilePrefix), global = true
+    )]
     pub file_prefix: Option<String>,
 
-    /// Access key; its secret is AWS_SECRET_ACCESS_KEY in the environment or in --env-dir
-    #[arg(short = 'k', long, global = true, value_name = "ID")]
+    #[arg(
+        long = Setting::AwsAccessKeyId.option(), help = Setting::AwsAccessKeyId.help(),
+        value_name = placeholder(Setting::AwsAccessKeyId), global = true, short = 'k'
+    )]
     pub aws_access_key_id: Option<String>,
 
-    /// Directory with one file for each environment variable
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(
+        long = Setting::EnvDir.option(), help = Setting::EnvDir.help(),
+        value_name = placeholder(Setting::EnvDir), global = true
+    )]
     pub env_dir: Option<PathBuf>,
 
-    /// S3 server that is not AWS: https://HOST:PORT
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(
+        long = Setting::S3Endpoint.option(), help = Setting::S3Endpoint.help(),
+        value_name = placeholder(Setting::S3Endpoint), global = true
+    )]
     pub s3_endpoint: Option<String>,
 
-    /// Region of the bucket
-    #[arg(long, global = true, value_name = "REGION")]
+    #[arg(
+        long = Setting::S3Region.option(), help = Setting::S3Region.help(),
+        value_name = placeholder(Setting::S3Region), global = true
+    )]
     pub s3_region: Option<String>,
 
-    /// Name the bucket in the path instead of the host name
     #[arg(
-        long, global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-        default_missing_value = "true"
+        long = Setting::S3ForcePathStyle.option(), help = Setting::S3ForcePathStyle.help(),
+        value_name = placeholder(Setting::S3ForcePathStyle), global = true,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true"
     )]
     pub s3_force_path_style: Option<bool>,
 
-    /// PEM file of the authorities that may sign the S3 server's certificate
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(
+        long = Setting::S3CaFile.option(), help = Setting::S3CaFile.help(),
+        value_name = placeholder(Setting::S3CaFile), global = true
+    )]
     pub s3_ca_file: Option<PathBuf>,
 
-    /// Storage class of new objects
-    #[arg(long, global = true, value_name = "CLASS")]
+    #[arg(
+        long = Setting::S3StorageClass.option(), help = Setting::S3StorageClass.help(),
+        value_name = placeholder(Setting::S3StorageClass), global = true
+    )]
     pub s3_storage_class: Option<String>,
 
-    /// Server-side encryption of new objects: AES256 or aws:kms
-    #[arg(long, global = true, value_name = "METHOD")]
+    #[arg(
+        long = Setting::S3Sse.option(), help = Setting::S3Sse.help(),
+        value_name = placeholder(Setting::S3Sse), global = true
+    )]
     pub s3_sse: Option<String>,
 
-    /// Key for aws:kms
-    #[arg(long, global = true, value_name = "KEY")]
+    #[arg(
+        long = Setting::S3SseKmsKeyId.option(), help = Setting::S3SseKmsKeyId.help(),
+        value_name = placeholder(Setting::S3SseKmsKeyId), global = true
+    )]
     pub s3_sse_kms_key_id: Option<String>,
 
-    /// How long a request may stand still before it counts as failed: 30 if not given
     #[arg(
-        long, global = true, value_name = "SECONDS",
-        value_parser = clap::value_parser!(u64).range(S3_TIMEOUTS)
+        long = Setting::S3Timeout.option(), help = Setting::S3Timeout.help(),
+        value_name = placeholder(Setting::S3Timeout), global = true,
+        value_parser = within::<u64>(Setting::S3Timeout)
     )]
     pub s3_timeout: Option<u64>,
 }
 
-/// How what is stored is compressed. Whatever is read tells it by its name.
+/// How what is stored is compressed. Objects that are read say it by their names.
 #[derive(Debug, Clone, Default, Args)]
 pub struct CompressionOptions {
-    /// Compress with lz4 (the default), zstd or none
-    #[arg(long, value_name = "METHOD")]
+    #[arg(
+        long = Setting::Compression.option(), help = Setting::Compression.help(),
+        value_name = placeholder(Setting::Compression)
+    )]
     pub compression: Option<String>,
 
-    /// Level of the method: -5 to 12 for lz4, 1 to 22 for zstd, 0 for its default
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(
+        long = Setting::CompressionLevel.option(), help = Setting::CompressionLevel.help(),
+        value_name = placeholder(Setting::CompressionLevel), allow_negative_numbers = true
+    )]
     pub compression_level: Option<i32>,
 }
 
@@ -171,12 +166,19 @@ pub struct BackupPush {
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
 
-    /// Tar partitions in flight
-    #[arg(short = 'p', long, value_name = "N", default_value_t = 4, value_parser = pool_size())]
+    #[arg(
+        short = 'p', long = Setting::BackupConcurrency.option(), help = Setting::BackupConcurrency.help(),
+        value_name = placeholder(Setting::BackupConcurrency),
+        default_value_t = at_first(Setting::BackupConcurrency),
+        value_parser = within::<u16>(Setting::BackupConcurrency)
+    )]
     pub pool_size: u16,
 
-    /// Read at most this many bytes a second, all partitions together
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long = Setting::BackupReadRateLimit.option(), help = Setting::BackupReadRateLimit.help(),
+        value_name = placeholder(Setting::BackupReadRateLimit),
+        value_parser = within::<u64>(Setting::BackupReadRateLimit)
+    )]
     pub cluster_read_rate_limit: Option<u64>,
 
     /// Label of the backup, as it stands in backup_label
@@ -205,8 +207,12 @@ pub struct BackupFetch {
     #[arg(value_name = "NAME|LATEST|AUTO")]
     pub name: String,
 
-    /// Tar partitions in flight
-    #[arg(short = 'p', long, value_name = "N", default_value_t = 4, value_parser = pool_size())]
+    /// Tar partitions that are read at the same time
+    #[arg(
+        short = 'p', long, value_name = "N",
+        default_value_t = at_first(Setting::BackupConcurrency),
+        value_parser = within::<u16>(Setting::BackupConcurrency)
+    )]
     pub pool_size: u16,
 
     #[command(flatten)]
@@ -276,8 +282,12 @@ pub struct BackupVerify {
     #[arg(value_name = "NAME|LATEST")]
     pub name: String,
 
-    /// Objects in flight
-    #[arg(short = 'p', long, value_name = "N", default_value_t = 4, value_parser = pool_size())]
+    #[arg(
+        short = 'p', long = Setting::BackupConcurrency.option(), help = Setting::BackupConcurrency.help(),
+        value_name = placeholder(Setting::BackupConcurrency),
+        default_value_t = at_first(Setting::BackupConcurrency),
+        value_parser = within::<u16>(Setting::BackupConcurrency)
+    )]
     pub pool_size: u16,
 
     /// Print a JSON object with every check
@@ -305,9 +315,12 @@ pub struct WalPush {
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
 
-    /// WAL files in flight: those that wait behind PATH are sent along, so that
-    /// the next calls have little to do. With 1, PATH alone
-    #[arg(short = 'p', long, value_name = "N", default_value_t = 8, value_parser = pool_size())]
+    #[arg(
+        short = 'p', long = Setting::WalUploadConcurrency.option(), help = Setting::WalUploadConcurrency.help(),
+        value_name = placeholder(Setting::WalUploadConcurrency),
+        default_value_t = at_first(Setting::WalUploadConcurrency),
+        value_parser = within::<u16>(Setting::WalUploadConcurrency)
+    )]
     pub pool_size: u16,
 
     #[command(flatten)]
@@ -365,12 +378,28 @@ fn archive_mode(text: &str) -> Result<ArchiveMode, String> {
     }
 }
 
-fn depth() -> clap::builder::RangedI64ValueParser<u16> {
+fn depth() -> RangedI64ValueParser<u16> {
     clap::value_parser!(u16).range(0..=256)
 }
 
-fn pool_size() -> clap::builder::RangedI64ValueParser<u16> {
-    clap::value_parser!(u16).range(1..=256)
+/// What stands for the value of a setting's option in the help.
+fn placeholder(setting: Setting) -> &'static str {
+    setting.describe().option.map_or("", |flag| flag.placeholder)
+}
+
+/// The range of a number, as the table of settings has it.
+fn within<T>(setting: Setting) -> RangedI64ValueParser<T>
+where
+    T: TryFrom<i64, Error: std::error::Error + Send + Sync> + Clone + Send + Sync + 'static,
+{
+    let Number { low, high, .. } = setting.number_of_option();
+    RangedI64ValueParser::new().range(low..=high)
+}
+
+/// The number that counts when none is given.
+fn at_first(setting: Setting) -> u16 {
+    let default = setting.number_of_option().default;
+    default.and_then(|number| u16::try_from(number).ok()).unwrap_or(1)
 }
 
 /// What comes after a line break would be another line of `backup_label`.
@@ -384,6 +413,7 @@ fn one_line(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use wal_e_core::config::Value;
     use wal_e_core::postgres::{Lsn, TimelineId};
     use wal_e_core::recovery::{RecoveryTarget, TargetTimeline};
 
@@ -396,6 +426,68 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_is_the_table_of_settings() {
+        let mut whole = Cli::command();
+        whole.build();
+        for &setting in Setting::ALL {
+            let Some(flag) = setting.describe().option else { continue };
+            let commands: Vec<_> = match flag.commands {
+                [] => vec![&whole],
+                names => names.iter().map(|name| whole.find_subcommand(name).unwrap()).collect(),
+            };
+            for command in commands {
+                let help = command.clone().term_width(0).render_long_help().to_string();
+                let argument = command.get_arguments().find(|a| a.get_long() == Some(flag.name));
+                let argument = argument.unwrap_or_else(|| panic!("--{} is not there", flag.name));
+                assert_eq!(argument.is_global_set(), flag.commands.is_empty(), "{}", flag.name);
+                let value = match argument.is_require_equals_set() {
+                    true => format!("--{}[=<{}>]", flag.name, flag.placeholder),
+                    false => format!("--{} <{}>", flag.name, flag.placeholder),
+                };
+                let (_, after) =
+                    help.split_once(&value).unwrap_or_else(|| panic!("{value}: {help}"));
+                let block = after.split("\n\n  ").next().unwrap_or_default();
+                assert!(block.contains(&setting.help()), "{value}: {block}");
+                if let Value::Number(Number { default: Some(default), .. }) =
+                    setting.value_of_option()
+                {
+                    assert!(block.contains(&format!("[default: {default}]")), "{block}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_option_of_the_store_is_in_the_table_of_settings() {
+        let store = StoreOptions::augment_args(clap::Command::new("store"));
+        let known = |name: &str| {
+            let flags = Setting::ALL.iter().filter_map(|setting| setting.describe().option);
+            flags.filter(|flag| flag.commands.is_empty()).any(|flag| flag.name == name)
+        };
+        for argument in store.get_arguments() {
+            assert!(argument.get_long().is_some_and(known), "{argument:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_the_range_of_the_table() {
+        for (setting, command) in [
+            (Setting::S3Timeout, "backup-list"),
+            (Setting::BackupConcurrency, "backup-verify LATEST"),
+            (Setting::BackupConcurrency, "backup-push /data"),
+            (Setting::BackupConcurrency, "backup-fetch /data LATEST"),
+            (Setting::WalUploadConcurrency, "wal-push file"),
+            (Setting::BackupReadRateLimit, "backup-push /data"),
+        ] {
+            let Number { low, high, .. } = setting.number_of_option();
+            let with = |number: i64| parse(&format!("{command} --{}={number}", setting.option()));
+            assert!(with(low).is_ok() && with(high).is_ok(), "{command} {setting:?}");
+            assert!(with(low - 1).is_err(), "{command} {setting:?}");
+            assert!(high == i64::MAX || with(high + 1).is_err(), "{command} {setting:?}");
+        }
     }
 
     #[test]

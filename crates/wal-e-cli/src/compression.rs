@@ -1,11 +1,11 @@
 //! How `backup-push` and `wal-push` compress: from flags, environment and `--env-dir`.
 
 use wal_e_core::codec::{Compression, Encoding};
+use wal_e_core::config::{Setting, Variable, Variables, ZSTD_LEVEL};
 use wal_e_core::{Error, Result};
 
 use crate::cli::CompressionOptions;
 use crate::settings::Settings;
-use crate::variables::{Variable, Variables};
 
 /// What the environment and `--env-dir` say. It is not judged before something is
 /// to be compressed: a restore does not depend on it.
@@ -21,9 +21,9 @@ impl CompressionVariables {
     /// Those that are set.
     pub fn find(variables: &Variables) -> Self {
         CompressionVariables {
-            method: variables.find(&["COMPRESSION_METHOD"]),
-            level: variables.find(&["COMPRESSION_LEVEL"]),
-            zstd_level: variables.find(&["ZSTD_LEVEL"]),
+            method: variables.find(Setting::Compression),
+            level: variables.find(Setting::CompressionLevel),
+            zstd_level: variables.find_name(ZSTD_LEVEL),
         }
     }
 }
@@ -74,7 +74,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
-    use crate::variables::Place;
+    use wal_e_core::config::Place;
 
     fn resolved(flags: &str, variables: &[(&str, &str)]) -> Result<Compression> {
         let line = format!("wal-e --file-prefix /b wal-push 00000002.history {flags}");

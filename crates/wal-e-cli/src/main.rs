@@ -19,7 +19,6 @@ use crate::report::Report;
 mod cli;
 mod commands;
 mod compression;
-mod endpoint;
 mod exit_code;
 mod interrupt;
 mod recovering_server;
@@ -29,7 +28,6 @@ mod server;
 mod server_programs;
 mod settings;
 mod table;
-mod variables;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();

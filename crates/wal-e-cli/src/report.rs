@@ -6,6 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use wal_e_core::config::Face;
 use wal_e_core::notice::{Level, Notice, NoticeQueue};
 use wal_e_core::{Error, Result};
 
@@ -21,7 +22,7 @@ const EVENT_EVERY: Duration = Duration::from_secs(1);
 /// A line of progress that wrapped could not be erased; terminals have at least 80 columns.
 const PROGRESS_COLUMNS: usize = 79;
 
-/// Speaks on standard error. What cannot be written there is lost without harm.
+/// Speaks on standard error, in the program's words. What cannot be written there is lost without harm.
 #[derive(Debug)]
 pub struct Report {
     terse: bool,
@@ -158,6 +159,7 @@ impl Report {
 
     fn write(&self, progress: bool, text: &str) {
         *self.progress_shown.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+        let text = in_words(text);
         let mut stderr = std::io::stderr().lock();
         let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
     }
@@ -187,8 +189,14 @@ fn describe_notice(notice: &Notice, terse: bool) -> Option<String> {
     Some(text)
 }
 
-/// Writes a result to standard output. A reader that went away (`| head`) is no error.
+/// What the core says, in the words of the program: all that is printed comes through here.
+fn in_words(text: &str) -> String {
+    Face::Program.speak(text)
+}
+
+/// Writes a result to standard output, in the program's words. A reader that went away (`| head`) is no error.
 pub fn print_result(text: &str) -> Result<()> {
+    let text = in_words(text);
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(source) if source.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -201,6 +209,7 @@ pub fn print_result(text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use wal_e_core::ErrorKind;
+    use wal_e_core::config::{Setting, Word};
 
     use super::*;
 
@@ -213,6 +222,24 @@ mod tests {
             describe(&error),
             "wal-e: error: no prefix is configured\nwal-e: detail: It is empty.\nwal-e: hint: Set it.\n"
         );
+    }
+
+    #[test]
+    fn a_setting_is_named_as_the_program_has_it() {
+        let hint = format!("Set {} or look at {}.", Setting::S3Region, Word::BackupList);
+        let error = Error::new(ErrorKind::Config, "x").with_hint(hint);
+        let notice = Notice { level: Level::Log, message: Setting::EnvDir.to_string(), hint: None };
+        for (text, said) in [
+            (describe(&error), "hint: Set --s3-region or look at wal-e backup-list.\n"),
+            (describe_notice(&notice, false).unwrap(), "wal-e: --env-dir\n"),
+        ] {
+            let said_of = in_words(&text);
+            assert!(said_of.ends_with(said), "{said_of}");
+        }
+        // JSON carries the marks through, so that a line of it is spoken like any other.
+        let line = serde_json::json!({ "hint": error.hint() }).to_string();
+        let spoken: serde_json::Value = serde_json::from_str(&in_words(&line)).unwrap();
+        assert_eq!(spoken["hint"], "Set --s3-region or look at wal-e backup-list.");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use wal_e_core::base_backup::BackupStop;
 use wal_e_core::postgres::{Lsn, SegmentSize, SystemIdentifier, TimelineId};
 use wal_e_core::{Error, ErrorKind, Result};
 
-use crate::variables::Place;
+use wal_e_core::config::Place;
 
 pub mod data_directory;
 mod libpq_environment;

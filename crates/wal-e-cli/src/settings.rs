@@ -4,18 +4,18 @@
 //! from `--env-dir`. Keys count only as a pair from one place; only `-k` takes
 //! its secret from wherever it is, because it has no other way.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use wal_e_core::config::{
-    Credentials, EnvDir, NAMESPACES, Prefix, S3Config, Secret, StaticCredentials, StoreConfig,
+    Credentials, Endpoint, EnvDir, FileConfig, NAMESPACES, Place, Prefix, S3Config, S3Given,
+    Secret, Setting, StaticCredentials, StoreConfig, Variables,
 };
 use wal_e_core::{Error, ErrorKind, Result};
 
-use crate::cli::{S3_TIMEOUTS, StoreOptions};
+use crate::cli::StoreOptions;
 use crate::compression::CompressionVariables;
-use crate::endpoint::Endpoint;
-use crate::variables::{Place, Variables};
 
 /// Where the credentials are that a later `wal-fetch` will need again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,23 +59,35 @@ impl Settings {
 
         let (prefix, from_env_dir) = prefix(options, &variables)?;
         if !from_env_dir {
-            let flag = match &prefix {
-                Prefix::S3 { .. } => "--s3-prefix",
-                Prefix::File { .. } => "--file-prefix",
+            let setting = match &prefix {
+                Prefix::S3 { .. } => Setting::S3Prefix,
+                Prefix::File { .. } => Setting::FilePrefix,
             };
-            arguments.push(flag, &prefix.to_string());
+            arguments.push(setting, &prefix.to_string());
         }
         if let Some(directory) = &options.env_dir {
-            arguments.push_path("--env-dir", directory)?;
+            arguments.push_path(Setting::EnvDir, directory)?;
         }
-        let (s3, credentials) = match &prefix {
-            Prefix::S3 { .. } => s3(options, &variables, &mut arguments)?,
-            Prefix::File { .. } => (S3Config::default(), CredentialPlace::NotNeeded),
+        let (store, credentials) = match prefix {
+            Prefix::S3 { bucket, path } => {
+                let (config, place) = s3((bucket, path), options, &variables, &mut arguments)?;
+                (StoreConfig::S3(config), place)
+            }
+            Prefix::File { directory } => {
+                (StoreConfig::File(FileConfig { directory }), CredentialPlace::NotNeeded)
+            }
         };
-        let store = StoreConfig { prefix, s3 };
         let compression = CompressionVariables::find(&variables);
         Ok(Settings { store, credentials, compression, arguments: arguments.0 })
     }
+}
+
+/// The process environment. A value that is not UTF-8 counts as not set.
+pub fn environment() -> Place {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    Place::Environment(std::env::vars_os().filter_map(text).collect())
 }
 
 /// Arguments that repeat what was in effect.
@@ -83,18 +95,56 @@ impl Settings {
 struct Arguments(Vec<String>);
 
 impl Arguments {
-    fn push(&mut self, flag: &str, value: &str) {
-        self.0.extend([flag.to_owned(), value.to_owned()]);
+    fn push(&mut self, setting: Setting, value: &str) {
+        self.0.extend([format!("--{}", setting.option()), value.to_owned()]);
     }
 
-    fn push_path(&mut self, flag: &str, path: &std::path::Path) -> Result<()> {
+    /// What was given for S3, or is in the environment, and is needed to read from it:
+    /// another process finds by itself what is in `--env-dir`.
+    fn repeat(
+        &mut self,
+        given: &S3Given,
+        endpoint: Option<String>,
+        variables: &Variables,
+    ) -> Result<()> {
+        let seen_here = |setting| variables.find(setting).filter(|found| !found.from_env_dir);
+        let text = |given: Option<String>, setting| match given {
+            Some(value) => Some(value),
+            None => seen_here(setting).map(|found| found.value),
+        };
+        for (setting, value) in
+            [(Setting::S3Endpoint, endpoint), (Setting::S3Region, given.region.clone())]
+        {
+            if let Some(value) = text(value, setting) {
+                self.push(setting, &value);
+            }
+        }
+        let force = match (given.force_path_style, seen_here(Setting::S3ForcePathStyle)) {
+            (Some(force), _) => Some(force),
+            (None, found) => found.map(|found| found.boolean()).transpose()?,
+        };
+        if let Some(force) = force {
+            self.0.push(format!("--{}={force}", Setting::S3ForcePathStyle.option()));
+        }
+        let variable = || seen_here(Setting::S3CaFile).map(|found| PathBuf::from(found.value));
+        if let Some(file) = given.ca_file.clone().or_else(variable) {
+            self.push_path(Setting::S3CaFile, &file)?;
+        }
+        let timeout = given.timeout.map(|timeout| timeout.as_secs().to_string());
+        if let Some(seconds) = text(timeout, Setting::S3Timeout) {
+            self.push(Setting::S3Timeout, &seconds);
+        }
+        Ok(())
+    }
+
+    fn push_path(&mut self, setting: Setting, path: &std::path::Path) -> Result<()> {
         let absolute = std::path::absolute(path)
             .map_err(|source| Error::file("make an absolute path of", path, &source))?;
         let text = absolute.to_str().ok_or_else(|| {
             let message = format!("the path \"{}\" is not UTF-8", absolute.display());
             Error::new(ErrorKind::Config, message)
         })?;
-        self.push(flag, text);
+        self.push(setting, text);
         Ok(())
     }
 }
@@ -108,18 +158,14 @@ fn prefix(options: &StoreOptions, variables: &Variables) -> Result<(Prefix, bool
         return Ok((file_prefix("--file-prefix", url)?, false));
     }
     for place in &variables.places {
-        let first = |names: [&str; 2]| {
-            names.into_iter().find_map(|name| Some((name.to_owned(), place.get(name)?.to_owned())))
-        };
-        let s3 = first(["WALE_S3_PREFIX", "WALG_S3_PREFIX"]);
-        let file = first(["WALE_FILE_PREFIX", "WALG_FILE_PREFIX"]);
-        match (s3, file) {
+        match (place.find(Setting::S3Prefix), place.find(Setting::FilePrefix)) {
             (None, None) => {}
-            (Some((name, url)), None) => return Ok((s3_prefix(&name, &url)?, place.is_env_dir())),
-            (None, Some((name, url))) => {
-                return Ok((file_prefix(&name, &url)?, place.is_env_dir()));
+            (Some(s3), None) => return Ok((s3_prefix(&s3.name, &s3.value)?, s3.from_env_dir)),
+            (None, Some(file)) => {
+                return Ok((file_prefix(&file.name, &file.value)?, file.from_env_dir));
             }
-            (Some((s3, _)), Some((file, _))) => {
+            (Some(s3), Some(file)) => {
+                let (s3, file) = (s3.name, file.name);
                 return Err(Error::new(
                     ErrorKind::Config,
                     format!("both {s3} and {file} are set in {}", place.describe()),
@@ -154,122 +200,30 @@ fn wrong_kind(name: &str, url: &str, form: &str) -> Error {
         .with_hint(format!("It must look like \"{form}\"."))
 }
 
+/// All that is said of S3, by options before variables.
 fn s3(
+    (bucket, path): (String, String),
     options: &StoreOptions,
     variables: &Variables,
     arguments: &mut Arguments,
 ) -> Result<(S3Config, CredentialPlace)> {
-    // A flag, or a variable; what another process cannot see goes into its arguments.
-    let mut value = |flag: &str, given: Option<&String>, names: &[&str]| {
-        let found = match given.filter(|value| !value.is_empty()) {
-            Some(value) => Some((value.clone(), false)),
-            None => variables.find(names).map(|found| (found.value, found.from_env_dir)),
-        };
-        if let Some((value, false)) = &found {
-            arguments.push(flag, value);
-        }
-        found.map(|(value, _)| value)
+    let text = |given: &Option<String>| given.clone().filter(|value| !value.is_empty());
+    let endpoint = text(&options.s3_endpoint);
+    let mut given = S3Given {
+        endpoint: endpoint.as_deref().map(str::parse::<Endpoint>).transpose()?,
+        region: text(&options.s3_region),
+        force_path_style: options.s3_force_path_style,
+        ca_file: options.s3_ca_file.clone(),
+        storage_class: text(&options.s3_storage_class),
+        sse: text(&options.s3_sse),
+        sse_kms_key_id: text(&options.s3_sse_kms_key_id),
+        credentials: None,
+        timeout: options.s3_timeout.map(Duration::from_secs),
     };
-    let endpoint = value(
-        "--s3-endpoint",
-        options.s3_endpoint.as_ref(),
-        &["S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"],
-    );
-    let endpoint = endpoint.map(|text| text.parse::<Endpoint>()).transpose()?;
-    let region =
-        value("--s3-region", options.s3_region.as_ref(), &["AWS_REGION", "AWS_DEFAULT_REGION"]);
-    let storage_class = first(options.s3_storage_class.as_ref(), variables, &["S3_STORAGE_CLASS"]);
-    let sse = first(options.s3_sse.as_ref(), variables, &["S3_SSE"]);
-    let sse_kms_key_id = first(options.s3_sse_kms_key_id.as_ref(), variables, &["S3_SSE_KMS_ID"]);
-
-    let force_path_style = force_path_style(options, variables, arguments)?
-        .or_else(|| endpoint.as_ref().and_then(|endpoint| endpoint.force_path_style));
-    let ca_file = ca_file(options, variables, arguments)?;
-    let timeout = timeout(options, variables, arguments)?;
+    arguments.repeat(&given, endpoint, variables)?;
     let (credentials, place) = credentials(options, variables, arguments)?;
-    let config = S3Config {
-        endpoint: endpoint.map(|endpoint| endpoint.url),
-        region,
-        force_path_style,
-        ca_file,
-        storage_class,
-        sse,
-        sse_kms_key_id,
-        credentials,
-        timeout,
-    };
-    Ok((config, place))
-}
-
-fn first(given: Option<&String>, variables: &Variables, names: &[&str]) -> Option<String> {
-    let given = given.filter(|value| !value.is_empty()).cloned();
-    given.or_else(|| variables.find(names).map(|found| found.value))
-}
-
-fn force_path_style(
-    options: &StoreOptions,
-    variables: &Variables,
-    arguments: &mut Arguments,
-) -> Result<Option<bool>> {
-    let (force, from_env_dir) = match options.s3_force_path_style {
-        Some(force) => (force, false),
-        None => {
-            let Some(found) = variables.find(&["AWS_S3_FORCE_PATH_STYLE"]) else {
-                return Ok(None);
-            };
-            let force = match found.value.to_ascii_lowercase().as_str() {
-                "1" | "t" | "true" | "y" | "yes" | "on" => true,
-                "0" | "f" | "false" | "n" | "no" | "off" => false,
-                _ => return Err(found.invalid("It must be \"true\" or \"false\".")),
-            };
-            (force, found.from_env_dir)
-        }
-    };
-    if !from_env_dir {
-        arguments.0.push(format!("--s3-force-path-style={force}"));
-    }
-    Ok(Some(force))
-}
-
-fn ca_file(
-    options: &StoreOptions,
-    variables: &Variables,
-    arguments: &mut Arguments,
-) -> Result<Option<PathBuf>> {
-    let (file, from_env_dir) = match &options.s3_ca_file {
-        Some(file) => (file.clone(), false),
-        None => match variables.find(&["S3_CA_CERT_FILE", "AWS_CA_BUNDLE"]) {
-            Some(found) => (PathBuf::from(found.value), found.from_env_dir),
-            None => return Ok(None),
-        },
-    };
-    if !from_env_dir {
-        arguments.push_path("--s3-ca-file", &file)?;
-    }
-    Ok(Some(file))
-}
-
-fn timeout(
-    options: &StoreOptions,
-    variables: &Variables,
-    arguments: &mut Arguments,
-) -> Result<Option<Duration>> {
-    let (seconds, from_env_dir) = match options.s3_timeout {
-        Some(seconds) => (seconds, false),
-        None => {
-            let Some(found) = variables.find(&["S3_TIMEOUT"]) else { return Ok(None) };
-            let seconds = found.value.parse::<u64>().ok().filter(|n| S3_TIMEOUTS.contains(n));
-            let seconds = seconds.ok_or_else(|| {
-                let (first, last) = (S3_TIMEOUTS.start(), S3_TIMEOUTS.end());
-                found.invalid(format!("It must be a number of seconds from {first} to {last}."))
-            })?;
-            (seconds, found.from_env_dir)
-        }
-    };
-    if !from_env_dir {
-        arguments.push("--s3-timeout", &seconds.to_string());
-    }
-    Ok(Some(Duration::from_secs(seconds)))
+    given.credentials = credentials;
+    Ok((S3Config::resolve(bucket, path, given, variables)?, place))
 }
 
 fn credentials(
@@ -302,7 +256,7 @@ fn credentials(
             let (Some(id), Some(secret)) = (id, secret) else { continue };
             let mut source = place.describe();
             if options.aws_access_key_id.is_some() {
-                arguments.push("--aws-access-key-id", id);
+                arguments.push(Setting::AwsAccessKeyId, id);
                 source = format!("--aws-access-key-id with the secret of {source}");
             }
             let credentials = StaticCredentials {

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use clap::Parser;
 
@@ -23,9 +24,16 @@ fn env_dir(variables: &[(&str, &str)]) -> tempfile::TempDir {
     directory
 }
 
+fn s3_of(settings: &Settings) -> &S3Config {
+    match &settings.store {
+        StoreConfig::S3(config) => config,
+        StoreConfig::File(config) => panic!("{config:?}"),
+    }
+}
+
 /// The keys that stay as they are.
 fn given(settings: &Settings) -> StaticCredentials {
-    match &settings.store.s3.credentials {
+    match &s3_of(settings).credentials {
         Some(Credentials::Given(keys)) => keys.clone(),
         other => panic!("{other:?}"),
     }
@@ -43,10 +51,10 @@ fn prefixes_are_found_under_every_name() {
         ("WALG_FILE_PREFIX", "/b/c", "file:///b/c"),
     ] {
         let settings = resolve(&[], &[(name, value)]).unwrap();
-        assert_eq!(settings.store.prefix.to_string(), prefix, "{name}");
+        assert_eq!(settings.store.prefix().to_string(), prefix, "{name}");
     }
     let settings = resolve(&["--file-prefix", "/b"], &[("WALE_S3_PREFIX", "s3://b")]).unwrap();
-    assert_eq!(settings.store.prefix.to_string(), "file:///b");
+    assert_eq!(settings.store.prefix().to_string(), "file:///b");
 }
 
 #[test]
@@ -85,8 +93,8 @@ fn flags_count_before_the_environment_and_that_before_env_dir() {
     let settings =
         resolve(&flags, &[("AWS_DEFAULT_REGION", "env-1"), ("WALE_S3_ENDPOINT", "http://env")])
             .unwrap();
-    assert_eq!(settings.store.prefix.to_string(), "s3://dir");
-    let s3 = settings.store.s3;
+    assert_eq!(settings.store.prefix().to_string(), "s3://dir");
+    let s3 = s3_of(&settings);
     assert_eq!(s3.region.as_deref(), Some("env-1"));
     assert_eq!(s3.endpoint.as_deref(), Some("https://flag"));
     assert_eq!(s3.force_path_style, Some(true));
@@ -97,13 +105,13 @@ fn flags_count_before_the_environment_and_that_before_env_dir() {
 fn a_said_path_style_counts_before_the_one_of_the_endpoint() {
     let variables = [("WALE_S3_ENDPOINT", "http+path://h"), ("AWS_S3_FORCE_PATH_STYLE", "false")];
     let settings = resolve(&["--s3-prefix", "s3://b"], &variables).unwrap();
-    assert_eq!(settings.store.s3.force_path_style, Some(false));
+    assert_eq!(s3_of(&settings).force_path_style, Some(false));
 }
 
 #[test]
 fn the_timeout_is_said_by_flag_or_variable() {
     let prefix = ["--s3-prefix", "s3://b"];
-    let timeout = |settings: &Settings| settings.store.s3.timeout.map(|time| time.as_secs());
+    let timeout = |settings: &Settings| s3_of(settings).timeout.map(|time| time.as_secs());
     assert_eq!(timeout(&resolve(&prefix, &[]).unwrap()), None);
     assert_eq!(timeout(&resolve(&prefix, &[("S3_TIMEOUT", "5")]).unwrap()), Some(5));
     let flags = [&prefix[..], &["--s3-timeout", "7"]].concat();
@@ -136,7 +144,7 @@ fn keys_count_as_a_pair_of_one_place() {
 
     let settings = resolve(&flags, &KEYS[..1]).unwrap();
     let from_directory = Some(Credentials::EnvDir(directory.path().to_owned()));
-    assert_eq!(settings.store.s3.credentials, from_directory);
+    assert_eq!(s3_of(&settings).credentials, from_directory);
     assert_eq!(settings.credentials, CredentialPlace::EnvDir);
 }
 
@@ -153,7 +161,7 @@ fn the_key_of_a_flag_takes_its_secret_from_the_environment() {
 #[test]
 fn without_keys_the_default_chain_applies() {
     let settings = resolve(&["--s3-prefix", "s3://b"], &[]).unwrap();
-    assert_eq!(settings.store.s3.credentials, None);
+    assert_eq!(s3_of(&settings).credentials, None);
     assert_eq!(settings.credentials, CredentialPlace::DefaultChain);
     let settings = resolve(&["--file-prefix", "/b"], &KEYS).unwrap();
     assert_eq!(settings.credentials, CredentialPlace::NotNeeded);
@@ -185,4 +193,74 @@ fn the_arguments_repeat_what_another_process_cannot_see_and_no_secret() {
     ];
     assert_eq!(settings.arguments, expected);
     assert!(!format!("{settings:?}").contains("hunter2"));
+}
+
+/// What a server makes of a directory of variables when its own settings say nothing.
+fn in_a_server(directory: &Path) -> Result<StoreConfig> {
+    let variables = EnvDir::read(directory)?.into();
+    S3Config::resolve("b", "", S3Given::default(), &variables).map(StoreConfig::S3)
+}
+
+#[test]
+fn a_file_of_env_dir_means_the_same_to_the_program_and_to_a_server() {
+    let plain = || S3Config::new("b", "");
+    let endpoint = |url: &str, force_path_style| {
+        let endpoint = Some(url.to_owned());
+        Some(S3Config { endpoint, force_path_style, ..plain() })
+    };
+    let region = |name: &str| Some(S3Config { region: Some(name.to_owned()), ..plain() });
+    let style = |force| Some(S3Config { force_path_style: Some(force), ..plain() });
+    let ca_file = |path: &str| Some(S3Config { ca_file: Some(path.into()), ..plain() });
+    for (name, value, expected) in [
+        ("WALE_S3_ENDPOINT", "https+path://h:443", endpoint("https://h:443", Some(true))),
+        ("WALG_S3_ENDPOINT", "http+virtualhost://h", endpoint("http://h", Some(false))),
+        ("AWS_ENDPOINT_URL_S3", "http://h:9000/", endpoint("http://h:9000", None)),
+        ("AWS_ENDPOINT", "h:9000", endpoint("https://h:9000", None)),
+        ("AWS_ENDPOINT_URL", "ftp://h", None),
+        ("AWS_REGION", "eu-west-1", region("eu-west-1")),
+        ("WALG_AWS_REGION", "eu-west-2", region("eu-west-2")),
+        ("AWS_DEFAULT_REGION", "eu-west-3  ", region("eu-west-3")),
+        ("AWS_S3_FORCE_PATH_STYLE", "yes", style(true)),
+        ("WALG_AWS_S3_FORCE_PATH_STYLE", "FALSE", style(false)),
+        ("AWS_S3_FORCE_PATH_STYLE", "perhaps", None),
+        ("WALG_S3_CA_CERT_FILE", "/ca.pem", ca_file("/ca.pem")),
+        ("AWS_CA_BUNDLE", "/ca.pem", ca_file("/ca.pem")),
+        (
+            "WALG_S3_STORAGE_CLASS",
+            "STANDARD_IA",
+            Some(S3Config { storage_class: Some("STANDARD_IA".to_owned()), ..plain() }),
+        ),
+        ("S3_SSE", "AES256", Some(S3Config { sse: Some("AES256".to_owned()), ..plain() })),
+        (
+            "WALG_S3_SSE_KMS_ID",
+            "key",
+            Some(S3Config { sse_kms_key_id: Some("key".to_owned()), ..plain() }),
+        ),
+        ("S3_TIMEOUT", "7", Some(S3Config { timeout: Some(Duration::from_secs(7)), ..plain() })),
+        ("WALE_S3_TIMEOUT", "3601", None),
+        ("S3_TIMEOUT", "", Some(plain())),
+        ("AWS_ACCESS_KEY_ID", "half a pair", Some(plain())),
+        // Not about S3, or the prefix was given before it.
+        ("WALE_S3_PREFIX", "s3://elsewhere", Some(plain())),
+        ("WALG_COMPRESSION_METHOD", "brotli", Some(plain())),
+        ("ANYTHING", "x", Some(plain())),
+    ] {
+        let directory = env_dir(&[(name, value)]);
+        let flags = ["--s3-prefix", "s3://b", "--env-dir", directory.path().to_str().unwrap()];
+        let program = resolve(&flags, &[]).map(|settings| settings.store);
+        let server = in_a_server(directory.path());
+        assert_eq!(program, server, "{name}={value}");
+        assert_eq!(server.ok(), expected.map(StoreConfig::S3), "{name}={value}");
+    }
+}
+
+#[test]
+fn keys_of_env_dir_are_the_same_to_the_program_and_to_a_server() {
+    let directory = env_dir(&[("WALG_AWS_ACCESS_KEY_ID", "AKID"), ("WALG_AWS_SECRET_KEY", "s")]);
+    let flags = ["--s3-prefix", "s3://b", "--env-dir", directory.path().to_str().unwrap()];
+    let server = in_a_server(directory.path()).unwrap();
+    assert_eq!(resolve(&flags, &[]).unwrap().store, server);
+    let keys = Some(Credentials::EnvDir(directory.path().to_owned()));
+    let expected = S3Config { credentials: keys, ..S3Config::new("b", "") };
+    assert_eq!(server, StoreConfig::S3(expected));
 }

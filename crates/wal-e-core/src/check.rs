@@ -14,7 +14,7 @@ use bytes::Bytes;
 use time::OffsetDateTime;
 
 use crate::catalogue;
-use crate::config::{Prefix, StoreConfig};
+use crate::config::{Setting, StoreConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::notice::Notices;
@@ -96,8 +96,11 @@ const BASE_BACKUP: &str = "base_backup";
 
 /// The rows when the settings name no prefix that could be opened.
 pub fn without_prefix(error: &Error) -> Vec<Check> {
-    let hint = "Set \"wal_e.prefix\" to \"s3://bucket/path\" or \"file:///absolute/path\" and reload the configuration.";
-    let failed = Check::of_error(PREFIX, error, hint);
+    let hint = format!(
+        "Set {} to \"s3://bucket/path\" or \"file:///absolute/path\" and reload the configuration.",
+        Setting::Prefix
+    );
+    let failed = Check::of_error(PREFIX, error, &hint);
     let others = CHECKS[1..9].iter();
     let others = others.map(|name| Check::not_checked(name, "there is no usable prefix"));
     std::iter::once(failed).chain(others).collect()
@@ -111,8 +114,8 @@ pub async fn prefix(config: &StoreConfig, claimant: &Claimant, notices: Notices)
     match opened {
         Err(error) => without_prefix(&error),
         Ok(store) => {
-            let remote = matches!(config.prefix, Prefix::S3 { .. });
-            let rows = Rows::new(&config.prefix.to_string(), STEP_LIMIT);
+            let remote = matches!(config, StoreConfig::S3(_));
+            let rows = Rows::new(&config.prefix().to_string(), STEP_LIMIT);
             open_prefix(store, rows, remote, claimant).await
         }
     }
@@ -243,7 +246,10 @@ fn credentials(store: &dyn ObjectStore, error: Option<&Error>) -> Check {
         (Some(error), _) if error.kind() == ErrorKind::Denied => Check::of_error(
             CREDENTIALS,
             error,
-            "Put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into the directory of \"wal_e.env_dir\".",
+            &format!(
+                "Put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into the directory of {}.",
+                Setting::EnvDir
+            ),
         ),
         (Some(_), Some(source)) => Check::not_checked(
             CREDENTIALS,

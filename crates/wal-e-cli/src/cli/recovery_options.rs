@@ -2,6 +2,7 @@
 
 use clap::{ArgAction, Args};
 use wal_e_core::Error;
+use wal_e_core::config::Face;
 use wal_e_core::postgres::Lsn;
 use wal_e_core::recovery::{ReadWal, RecoveryTarget, TargetTime, TargetTimeline};
 
@@ -111,7 +112,8 @@ fn read_wal(text: &str) -> Result<ReadWal, String> {
 
 fn in_one_line(error: Error) -> String {
     let parts = [Some(error.message()), error.detail(), error.hint()];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(". ").replace(".. ", ". ")
+    let line = parts.into_iter().flatten().collect::<Vec<_>>().join(". ").replace(".. ", ". ");
+    Face::Program.speak(&line)
 }
 
 /// As PostgreSQL reads the setting, without its abbreviations.

@@ -18,9 +18,8 @@ use crate::cli;
 use crate::interrupt::{Failure, Interrupt};
 use crate::report::{Report, print_result};
 use crate::server::{Session, check_belongs_to_server};
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::table::{percentage, size};
-use crate::variables::Place;
 
 /// A tar partition closes before it would pass this size.
 const TAR_SIZE_THRESHOLD_BYTES: u64 = 1 << 30;
@@ -51,7 +50,7 @@ async fn push(
     interrupt: &Interrupt,
     progress: &Arc<Progress>,
 ) -> Result<String> {
-    let session = interrupt.or_cancelled(Session::connect(&Place::environment())).await?;
+    let session = interrupt.or_cancelled(Session::connect(&settings::environment())).await?;
     let pushed =
         push_in_session(arguments, compression, opened, interrupt, progress, &session).await;
     session.close().await;

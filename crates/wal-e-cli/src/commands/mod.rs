@@ -10,8 +10,7 @@ use wal_e_core::{Error, Result, notice};
 use crate::cli::{Cli, Command};
 use crate::interrupt::Failure;
 use crate::report::Report;
-use crate::settings::Settings;
-use crate::variables::Place;
+use crate::settings::{Settings, environment};
 
 mod archiving;
 mod backup_fetch;
@@ -29,7 +28,7 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
     if let Command::Version = cli.command {
         return Ok(version::run()?);
     }
-    let settings = Settings::resolve(&cli.store, Place::environment())?;
+    let settings = Settings::resolve(&cli.store, environment())?;
     match &cli.command {
         Command::BackupPush(arguments) => backup_push::run(arguments, &settings, report),
         Command::BackupFetch(arguments) => backup_fetch::run(arguments, &settings, report),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wal_e_core::config::{Prefix, StoreConfig};
+use wal_e_core::config::{FileConfig, S3Config, StoreConfig};
 use wal_e_core::owner::Claimant;
 use wal_e_core::postgres::{SystemIdentifier, WalFileName, WalPageHeader};
 use wal_e_core::wal::{self, Archiving, ConfirmedFiles};
@@ -70,17 +70,17 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
 /// Text that tells an archive from others, also from one of the same name on
 /// another server or on a disk that was mounted later.
 pub(super) fn identity(store: &StoreConfig) -> String {
-    match &store.prefix {
-        Prefix::S3 { .. } => format!(
-            "{} {} {}",
-            store.prefix,
-            store.s3.endpoint.as_deref().unwrap_or("aws"),
-            store.s3.region.as_deref().unwrap_or_default()
+    let prefix = store.prefix();
+    match store {
+        StoreConfig::S3(S3Config { endpoint, region, .. }) => format!(
+            "{prefix} {} {}",
+            endpoint.as_deref().unwrap_or("aws"),
+            region.as_deref().unwrap_or_default()
         ),
-        Prefix::File { directory } => {
+        StoreConfig::File(FileConfig { directory }) => {
             let metadata = std::fs::metadata(directory).ok();
             let (device, inode) = metadata.map_or((0, 0), |found| (found.dev(), found.ino()));
-            format!("{} {device} {inode}", store.prefix)
+            format!("{prefix} {device} {inode}")
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use wal_e_core::{Error, ErrorKind, Result};
 
-use crate::variables::Place;
+use wal_e_core::config::Place;
 
 /// PostgreSQL's port.
 pub const PORT: u16 = 5432;

@@ -6,6 +6,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use time::OffsetDateTime;
 
 use super::cold;
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
@@ -246,8 +247,9 @@ pub(crate) async fn resolve(store: &dyn ObjectStore, name: &str) -> Result<Strin
     };
     Err(match sentinels.last() {
         Some(latest) => error.with_hint(format!(
-            "The latest base backup is \"{}\"; \"wal-e backup-list\" shows all.",
-            latest.name
+            "The latest base backup is \"{}\"; {} shows all.",
+            latest.name,
+            Word::BackupList
         )),
         None => error.with_hint(
             "Check that the prefix is the one that the cluster archives to. A backup is there once it is complete.",

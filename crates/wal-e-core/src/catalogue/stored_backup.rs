@@ -3,6 +3,7 @@
 use super::backups::{read_sentinel, refusal_of, resolve};
 use super::tar_set::{self, TarSet, file_name, is_copied};
 use crate::codec::Encoding;
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey, TarKind};
 use crate::sentinel::{self, FilesMetadata};
@@ -177,7 +178,7 @@ fn put_once(place: &mut Option<Tar>, tar: Tar, store: &dyn ObjectStore) -> Resul
                 store.url(tar.object.key.as_str()),
             ),
         )
-        .with_hint("Restore another base backup; \"wal-e backup-list\" shows them.")),
+        .with_hint(format!("Restore another base backup; {} shows them.", Word::BackupList))),
     }
 }
 
@@ -193,7 +194,10 @@ fn missing(store: &dyn ObjectStore, backup: &str, keys: &[ObjectKey]) -> Error {
         )
         .with_detail(format!("These are missing:\n{}", urls.join("\n"))),
     };
-    error.with_hint("Put them back from another copy of the archive, if there is one, or restore another base backup; \"wal-e backup-list\" shows them.")
+    error.with_hint(format!(
+        "Put them back from another copy of the archive, if there is one, or restore another base backup; {} shows them.",
+        Word::BackupList
+    ))
 }
 
 /// Empty when the backup was made without one: then all that is stored is taken.

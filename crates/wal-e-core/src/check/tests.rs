@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::*;
-use crate::config::S3Config;
+use crate::config::FileConfig;
 use crate::notice;
 use crate::postgres::SystemIdentifier;
 use crate::sentinel::{self, Sentinel};
@@ -195,10 +195,8 @@ async fn a_clock_that_differs_by_more_than_a_minute_is_told() {
 
 #[tokio::test]
 async fn a_prefix_that_cannot_be_opened_is_named() {
-    let config = StoreConfig {
-        prefix: "file:///nonexistent/archive".parse().unwrap(),
-        s3: S3Config::default(),
-    };
+    let directory = "/nonexistent/archive".into();
+    let config = StoreConfig::File(FileConfig { directory });
     let (notices, _queue) = notice::channel();
     let begin = Instant::now();
     let rows = prefix(&config, &claimant(1), notices).await;

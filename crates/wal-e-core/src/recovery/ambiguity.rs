@@ -11,6 +11,7 @@ use super::refusal::{Cause, Refusal};
 use super::sides::Side;
 use super::target::{TargetTimeline, format_time};
 use crate::columns;
+use crate::config::Word;
 use crate::error::Result;
 use crate::postgres::{Lsn, TimelineHistory, TimelineId, WalFileName};
 
@@ -132,7 +133,7 @@ impl Planner<'_> {
         let options: Vec<String> = choices
             .iter()
             .filter(|choice| facts.iter().any(|f| f.timeline == **choice && !f.lacks_history))
-            .map(|choice| format!("--recovery-target-timeline {choice}"))
+            .map(|choice| Word::TargetTimeline.of(choice).to_string())
             .collect();
         let refusal = Refusal::new(
             Cause::Target,
@@ -191,9 +192,10 @@ impl Planner<'_> {
                 self.listing(size).timelines().filter(|t| *t > way.timeline()).collect();
             if let Some(gap) = self.gap_in_counting(way, &beyond).await? {
                 notes.push(format!(
-                    "\"latest\" is timeline {} for a server. {gap} The archive has files of timelines up to {}: --recovery-target-timeline reaches them.",
+                    "\"latest\" is timeline {} for a server. {gap} The archive has files of timelines up to {}: {} reaches them.",
                     way.timeline(),
-                    beyond.last().copied().unwrap_or(way.timeline())
+                    beyond.last().copied().unwrap_or(way.timeline()),
+                    Word::TargetTimeline
                 ));
             }
         }

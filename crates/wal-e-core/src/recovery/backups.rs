@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use super::refusal::Refusal;
 use super::wal_source;
 use crate::catalogue::BackupInfo;
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::{Lsn, SegmentSize, WalFileName};
@@ -94,8 +95,9 @@ pub(super) fn choose(
                     format!("there is no base backup \"{name}\" in \"{url}\""),
                 )
                 .with_hint(format!(
-                    "The latest base backup is \"{}\"; \"wal-e backup-list\" shows all.",
-                    latest.name
+                    "The latest base backup is \"{}\"; {} shows all.",
+                    latest.name,
+                    Word::BackupList
                 ))
             })
         }

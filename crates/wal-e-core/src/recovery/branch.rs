@@ -10,6 +10,7 @@ use super::target::{RecoveryTarget, TargetTime};
 use super::wal_source::{Found, Goal, WalSource};
 use crate::catalogue::BackupInfo;
 use crate::catalogue::wal_inventory::{Absence, Inventory};
+use crate::config::Word;
 use crate::error::Result;
 use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalSegment};
 
@@ -178,7 +179,8 @@ fn off_branch(candidate: &Candidate, history: &TimelineHistory) -> Option<Refusa
         }
     };
     Some(Refusal::new(Cause::OffBranch, reason).with_detail(detail).with_advice(format!(
-        "Use AUTO to have a base backup chosen that is on it, or recover along timeline {timeline} with --recovery-target-timeline {timeline}."
+        "Use AUTO to have a base backup chosen that is on it, or recover along timeline {timeline} with {}.",
+        Word::TargetTimeline.of(timeline)
     )))
 }
 

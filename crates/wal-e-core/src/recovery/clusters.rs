@@ -11,6 +11,7 @@ use super::sides::is_on;
 use super::wal_source;
 use crate::catalogue::BackupInfo;
 use crate::catalogue::wal_inventory::Run;
+use crate::config::Word;
 use crate::error::Result;
 use crate::postgres::{
     SegmentNumber, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalFileName,
@@ -163,9 +164,10 @@ pub(super) fn newer_cluster(
     .with_detail(format!(
         "WAL segment \"{segment}\" is of the cluster with system identifier {other}."
     ))
-    .with_advice(
-        "Take a base backup of the cluster that archives now. The older one can be recovered to a target, or along a timeline that is named with --recovery-target-timeline.",
-    )
+    .with_advice(format!(
+        "Take a base backup of the cluster that archives now. The older one can be recovered to a target, or along a timeline that is named with {}.",
+        Word::TargetTimeline
+    ))
 }
 
 /// Leaves the first `length` segments.

@@ -9,6 +9,7 @@ use super::refusal::{Cause, Refusal, capitalized};
 use super::target::RecoveryTarget;
 use super::wal_source::Goal;
 use crate::catalogue::wal_inventory::Absence;
+use crate::config::Word;
 use crate::error::Result;
 use crate::postgres::{Lsn, SegmentNumber, WalFileName, WalSegment};
 use crate::wal::{self, Continuation};
@@ -189,7 +190,8 @@ fn stray(branch: &Branch) -> Option<Refusal> {
             "Timeline {timeline} left timeline {left} at LSN {switch}. Without that segment, a server would go on with the one of timeline {left}, which is not part of the history of timeline {timeline}."
         ))
         .with_advice(format!(
-            "Recover along timeline {left} with --recovery-target-timeline {left}, or to a target before LSN {switch}."
+            "Recover along timeline {left} with {}, or to a target before LSN {switch}.",
+            Word::TargetTimeline.of(left)
         )),
     )
 }

@@ -3,6 +3,7 @@
 
 use super::selection::Selection;
 use crate::catalogue::stored_backup::StoredBackup;
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::sentinel::FilesMetadata;
@@ -41,7 +42,7 @@ impl Chain {
                 format!("base backup \"{}\" is a delta without a list of files", tip.name),
             )
             .with_detail("Nothing tells which files come from the backup that it builds on.")
-            .with_hint("Restore a full backup; \"wal-e backup-list\" shows them."));
+            .with_hint(format!("Restore a full backup; {} shows them.", Word::BackupList)));
         }
         let selection = Selection::of_tip(&tip.files, is_delta)?;
         let mut levels = vec![Level::new(tip, selection)];
@@ -124,7 +125,7 @@ fn parent(levels: &[Level]) -> Result<Option<String>> {
                 child.name
             ),
         )
-        .with_hint("Restore another base backup; \"wal-e backup-list\" shows them."));
+        .with_hint(format!("Restore another base backup; {} shows them.", Word::BackupList)));
     }
     Ok(Some(parent.clone()))
 }
@@ -140,7 +141,7 @@ fn check_parent(child: &StoredBackup, parent: &StoredBackup) -> Result<()> {
             ),
         )
         .with_detail(format!("The {what} should be {expected} and is {found}."))
-        .with_hint("Restore another base backup; \"wal-e backup-list\" shows them.")
+        .with_hint(format!("Restore another base backup; {} shows them.", Word::BackupList))
     };
     if let (Some(expected), Some(found)) = (child.sentinel.delta_lsn, parent.sentinel.lsn)
         && expected != found
@@ -162,5 +163,5 @@ fn gone(child: &str, parent: &str) -> Error {
         format!("base backup \"{child}\" cannot be restored: there is no base backup \"{parent}\""),
     )
     .with_detail(format!("\"{child}\" is a delta: what did not change since is in \"{parent}\"."))
-    .with_hint("Restore another base backup; \"wal-e backup-list\" shows them.")
+    .with_hint(format!("Restore another base backup; {} shows them.", Word::BackupList))
 }

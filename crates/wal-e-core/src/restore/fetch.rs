@@ -24,6 +24,7 @@ use super::unpack::{Budget, Sink};
 use crate::catalogue::cold;
 use crate::catalogue::stored_backup::StoredBackup;
 use crate::catalogue::tar_set;
+use crate::config::Word;
 use crate::error::{Error, Result};
 use crate::notice::{Level, Notices};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
@@ -198,7 +199,8 @@ pub async fn fetch(
                 format!("what is restored so far stays in \"{shown}\""),
                 Some(format!(
                     "To fetch only what is missing, repeat the command for \"{name}\" with \
-                     --resume. To give up, remove what is in the directory and in its tablespaces."
+                     {}. To give up, remove what is in the directory and in its tablespaces.",
+                    Word::Resume
                 )),
             );
             Err(error)

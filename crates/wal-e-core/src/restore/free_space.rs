@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::chain::Chain;
 use super::manifest::Manifest;
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes of the files that a restore writes.
@@ -91,9 +92,10 @@ fn compare(backup: &str, mut systems: Vec<FileSystem>, needed: &Needed) -> Resul
         needed_bytes.div_ceil(1 << 20),
         free_bytes >> 20
     ))
-    .with_hint(
-        "Make room or restore to another file system. If this one compresses what is written, add --ignore-free-space.",
-    ))
+    .with_hint(format!(
+        "Make room or restore to another file system. If this one compresses what is written, add {}.",
+        Word::IgnoreFreeSpace
+    )))
 }
 
 /// The file system that a path is on, or will be: its device, a directory on it that

@@ -16,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::stored_backup::Tar;
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
@@ -134,7 +135,10 @@ impl Journal {
                 ErrorKind::Config,
                 format!("file \"{}\" does not say what was restored", path.display()),
             )
-            .with_hint("Remove what is in the directory, and restore without --resume."));
+            .with_hint(format!(
+                "Remove what is in the directory, and restore without {}.",
+                Word::Resume
+            )));
         };
         let mut done = Vec::new();
         for line in lines {

@@ -16,6 +16,7 @@ use super::chain::{Chain, Level};
 use super::destination::Destination;
 use super::fetch::FetchRequest;
 use super::journal::{self, DoneTar, Journal, Subject};
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
@@ -130,12 +131,14 @@ fn another(data_directory: &Path, noted: &Subject, asked: &Subject) -> Error {
     let anew = "or remove what is in the directory and in its tablespaces.";
     if name(noted) == name(asked) {
         return error.with_detail("Its tablespaces or its WAL go elsewhere.").with_hint(format!(
-            "Repeat the command that was interrupted, and add --resume; {anew}"
+            "Repeat the command that was interrupted, and add {}; {anew}",
+            Word::Resume
         ));
     }
     error.with_detail(format!("It is one of \"{0}\".", name(noted))).with_hint(format!(
-        "To go on with it, ask for \"{0}\" by its name, with --resume and the other options as they were; {anew}",
-        name(noted)
+        "To go on with it, ask for \"{0}\" by its name, with {1} and the other options as they were; {anew}",
+        name(noted),
+        Word::Resume
     ))
 }
 

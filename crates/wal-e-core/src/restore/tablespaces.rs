@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::TABLESPACE_MAP;
 use crate::postgres::tablespace_map;
@@ -181,7 +182,8 @@ fn map(
     );
     let old: Vec<String> = old.iter().map(|place| place.display().to_string()).collect();
     Err(match old.is_empty() {
-        true => error.with_hint("There are no tablespaces: leave --tablespace-mapping out."),
+        true => error
+            .with_hint(format!("There are no tablespaces: leave {} out.", Word::TablespaceMapping)),
         false => error.with_hint(format!("The tablespaces are in: {}.", old.join(", "))),
     })
 }
@@ -219,9 +221,11 @@ pub(super) fn rewrite_map(
                     tablespace.oid, tablespace.location
                 ),
             )
-            .with_hint(
-                "Say it with --restore-spec=FILE, or keep the tablespaces in the data directory with --blind-restore.",
-            ));
+            .with_hint(format!(
+                "Say it with {}, or keep the tablespaces in the data directory with {}.",
+                Word::RestoreSpec.of("FILE"),
+                Word::BlindRestore
+            )));
         };
         tablespace.location = utf8(place)?.to_owned();
     }

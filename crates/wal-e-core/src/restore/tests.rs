@@ -1,3 +1,4 @@
+use crate::config::Face;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
@@ -716,7 +717,7 @@ async fn a_restore_of_damaged_objects_names_them_and_goes_on_once_they_are_mende
             let error = fixture.fetch(NAME).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{tar}");
             assert!(error.message().contains(tar), "{error}");
-            assert!(error.hint().unwrap().contains("--resume"), "{error:?}");
+            assert!(Face::Program.speak(error.hint().unwrap()).contains("--resume"), "{error:?}");
             let gets = fixture.store.calls(Operation::Get) - before;
             assert_eq!(gets, 3 + 2 + tars + 1, "each tar once, the damaged one twice");
             let restored = fixture.dir.path().join("restored");
@@ -837,7 +838,7 @@ async fn an_interrupted_restore_goes_on_with_what_is_missing() {
 
     // Without being told to, nothing goes on, and with other places neither.
     let error = fixture.fetch(NAME).await.unwrap_err();
-    assert!(error.hint().unwrap().contains("--resume"), "{error:?}");
+    assert!(Face::Program.speak(error.hint().unwrap()).contains("--resume"), "{error:?}");
     let error = fixture.fetch_into(NAME, "elsewhere", true).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(restored.join("wal_e.unfinished_restore").exists());

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use time::OffsetDateTime;
 
-use crate::config::{Prefix, StoreConfig};
+use crate::config::StoreConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::notice::Notices;
@@ -341,11 +341,11 @@ pub async fn open(
     patience: retry::Patience,
     notices: Notices,
 ) -> Result<Arc<dyn ObjectStore>> {
-    Ok(match &config.prefix {
-        Prefix::S3 { bucket, path } => {
-            let store = s3::S3Store::new(bucket, path, &config.s3, notices.clone()).await?;
+    Ok(match config {
+        StoreConfig::S3(config) => {
+            let store = s3::S3Store::new(config, notices.clone()).await?;
             Arc::new(retry::RetryingStore::new(store, patience, notices))
         }
-        Prefix::File { directory } => Arc::new(file::FileStore::open(directory).await?),
+        StoreConfig::File(config) => Arc::new(file::FileStore::open(&config.directory).await?),
     })
 }

@@ -89,31 +89,20 @@ impl S3Store {
     /// # Errors
     /// [`crate::ErrorKind::Config`] when the settings cannot work: no region, a
     /// malformed endpoint, an unreadable CA file.
-    pub async fn new(
-        bucket: &str,
-        path: &str,
-        config: &S3Config,
-        notices: Notices,
-    ) -> Result<S3Store> {
+    pub async fn new(config: &S3Config, notices: Notices) -> Result<S3Store> {
         let limits = Limits::from_timeout(config.timeout);
-        S3Store::with_limits(bucket, path, config, limits, notices).await
+        S3Store::with_limits(config, limits, notices).await
     }
 
-    async fn with_limits(
-        bucket: &str,
-        path: &str,
-        config: &S3Config,
-        limits: Limits,
-        notices: Notices,
-    ) -> Result<S3Store> {
+    async fn with_limits(config: &S3Config, limits: Limits, notices: Notices) -> Result<S3Store> {
         let connection = client::connect(config, limits).await?;
-        let path = path.trim_matches('/');
+        let (bucket, path) = (&config.bucket, config.path.trim_matches('/'));
         let bucket = Bucket {
             client: connection.client,
-            name: bucket.to_owned(),
+            name: bucket.clone(),
             base: if path.is_empty() { String::new() } else { format!("{path}/") },
             place: Place {
-                bucket: bucket.to_owned(),
+                bucket: bucket.clone(),
                 endpoint: config.endpoint.clone(),
                 region: connection.region,
                 credentials: connection.keys.source(),

@@ -13,6 +13,7 @@ use std::fmt;
 
 use crate::catalogue::history;
 use crate::catalogue::locate::{Surroundings, locate, look_around};
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
@@ -214,7 +215,7 @@ fn undecided(name: &WalFileName, error: Error) -> Error {
     };
     let mend = error.hint().unwrap_or("Restore it from a copy of the archive.");
     let hint =
-        format!("{mend} To let recovery end here, use the option --end-at-gap of wal-fetch.");
+        format!("{mend} To let recovery end here, use the option {} of wal-fetch.", Word::EndAtGap);
     error.with_detail(detail).with_hint(hint)
 }
 
@@ -232,16 +233,19 @@ pub(super) fn gap(
             format!("and recovery would leave timeline {timeline} there")
         }
     };
-    let end = "Without it recovery cannot reach what came after. Bring it back, or let recovery end here, or at a target before it, with the option --end-at-gap of wal-fetch.";
+    let option = Word::EndAtGap;
+    let end = format!(
+        "Without it recovery cannot reach what came after. Bring it back, or let recovery end here, or at a target before it, with the option {option} of wal-fetch."
+    );
     let hint = match continuation {
         Continuation::Switch { instead: Some(segment), .. } => format!(
             "{end} Recovery along timeline {0} has it: set \"recovery_target_timeline\" to '{0}'.",
             segment.timeline()
         ),
         Continuation::Ancestor { timeline, begin, ancestor, .. } => format!(
-            "If a server runs on timeline {timeline}, SELECT pg_switch_wal() there archives the segment. To recover along timeline {ancestor}, set \"recovery_target_timeline\" to '{ancestor}'. Only a target before LSN {begin} needs none of this: there, add the option --end-at-gap to wal-fetch."
+            "If a server runs on timeline {timeline}, SELECT pg_switch_wal() there archives the segment. To recover along timeline {ancestor}, set \"recovery_target_timeline\" to '{ancestor}'. Only a target before LSN {begin} needs none of this: there, add the option {option} to wal-fetch."
         ),
-        Continuation::Segment(_) | Continuation::Switch { instead: None, .. } => end.to_owned(),
+        Continuation::Segment(_) | Continuation::Switch { instead: None, .. } => end,
     };
     Error::new(
         ErrorKind::Corrupt,

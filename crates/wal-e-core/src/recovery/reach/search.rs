@@ -2,6 +2,7 @@
 
 use super::Reach;
 use super::shortfall::{breaks_off, missing_segment};
+use crate::config::Word;
 use crate::error::Result;
 use crate::postgres::{Lsn, TimelineId};
 use crate::recovery::branch::Branch;
@@ -79,9 +80,10 @@ impl Planner<'_> {
                 return Ok(Err(Refusal::new(Cause::TooEarly, format!("{wanted} was not found"))
                     .with_detail(detail)
                     .with_nearest(self.next_after_hole(branch).await?)
-                    .with_advice(
-                        "Recovery to a time or an LSN does not need its name; on another timeline it is found with --recovery-target-timeline.",
-                    )));
+                    .with_advice(format!(
+                        "Recovery to a time or an LSN does not need its name; on another timeline it is found with {}.",
+                        Word::TargetTimeline
+                    ))));
             }
         };
         // An older base backup reaches what lies before this one.

@@ -2,6 +2,7 @@
 
 use super::last_transaction::{Last, SEGMENTS_READ_TO_TELL, last_transaction};
 use crate::catalogue::wal_inventory::Absence;
+use crate::config::Word;
 use crate::error::Result;
 use crate::postgres::{WalEnd, WalSegment};
 use crate::recovery::alternatives::end_of;
@@ -133,7 +134,8 @@ impl Planner<'_> {
         if let Some(Continuation::Switch { instead: Some(segment), .. }) = &continuation {
             let newer = segment.timeline();
             advice.push(format!(
-                "Recovery along timeline {newer}, with --recovery-target-timeline {newer}, has it."
+                "Recovery along timeline {newer}, with {}, has it.",
+                Word::TargetTimeline.of(newer)
             ));
         }
         let nearest = match (&self.request.target, time, last.start) {

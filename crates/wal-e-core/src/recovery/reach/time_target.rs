@@ -6,6 +6,7 @@ use super::Reach;
 use super::last_transaction::{Last, index_of_byte_before, last_transaction, probe};
 use super::shortfall::breaks_off;
 use crate::catalogue::wal_inventory::Run;
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{Lsn, SegmentNumber, TimelineId, WalSegment};
 use crate::recovery::branch::Branch;
@@ -220,6 +221,8 @@ fn ambiguous(side: &Side, timeline: TimelineId, first_after: Point) -> Refusal {
         "Timeline {timeline} left timeline {left} at LSN {switch}, and the next transaction on it ended at {next}. Recovery along it would end at that LSN, without what timeline {left} has from then on."
     ))
     .with_advice(format!(
-        "Recover along timeline {left} with --recovery-target-timeline {left}, or, if the state at LSN {switch} is meant, along timeline {timeline} with --recovery-target-timeline {timeline}."
+        "Recover along timeline {left} with {}, or, if the state at LSN {switch} is meant, along timeline {timeline} with {}.",
+        Word::TargetTimeline.of(left),
+        Word::TargetTimeline.of(timeline)
     ))
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Face;
 
 #[tokio::test]
 async fn auto_takes_the_newest_backup_that_ended_before_a_time() {
@@ -44,7 +45,7 @@ async fn a_named_backup_that_ended_too_late_is_refused_with_the_name_of_the_righ
     for backup in ["LATEST", sample.second.0.as_str()] {
         for target in [time(25), Some(RecoveryTarget::Lsn(sample.commits[1]))] {
             let refusal = sample.fixture.refused(sample.fixture.plan(backup, target, None).await);
-            let hint = refusal.hint().unwrap();
+            let hint = Face::Program.speak(&refusal.hint().unwrap());
             assert!(hint.contains(&sample.first.0) && hint.contains("AUTO"), "{hint}");
         }
     }
@@ -360,7 +361,7 @@ async fn a_time_on_the_part_that_was_left_is_ambiguous() {
     for at in [31, 45, 59] {
         let refusal = sample.fixture.no_auto(time(at)).await;
         assert!(refusal.reason.contains("on timeline 1, after timeline 2"), "{refusal:?}");
-        let hint = refusal.hint().unwrap();
+        let hint = Face::Program.speak(&refusal.hint().unwrap());
         assert!(hint.contains("--recovery-target-timeline 1"), "{hint}");
         assert!(hint.contains(&fork.to_string()), "{hint}");
     }
@@ -433,7 +434,7 @@ async fn the_end_of_a_timeline_that_was_left_later_is_missed() {
         let reason = &refusal.reason;
         assert!(reason.contains("cannot be reached") && reason.contains(&name_of(1, 4)));
         assert!(refusal.detail.as_ref().unwrap().contains("00000002.history"), "{refusal:?}");
-        let hint = refusal.hint().unwrap();
+        let hint = Face::Program.speak(&refusal.hint().unwrap());
         assert!(hint.contains("try again later") && !hint.contains("Without a target"), "{hint}");
     }
     let plan = fixture.standby().await;
@@ -471,7 +472,7 @@ async fn the_segment_in_which_a_timeline_was_left_is_missed_along_the_old_one() 
         assert!(refusal.reason.contains(&name_of(1, 3)), "{refusal:?}");
         let detail = refusal.detail.as_ref().unwrap();
         assert!(detail.contains("00000002.history") && detail.contains(&name_of(2, 3)), "{detail}");
-        let hint = refusal.hint().unwrap();
+        let hint = Face::Program.speak(&refusal.hint().unwrap());
         assert!(hint.contains("--recovery-target-timeline 2"), "{hint}");
     }
     assert_eq!(fixture.auto(None).await.last_segment, name_of(2, 3));

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Face;
 use crate::layout::ObjectKey;
 use crate::postgres::wal_sample::WalWriter;
 use crate::postgres::{Lsn, SystemIdentifier, TimelineId};
@@ -50,7 +51,7 @@ async fn a_timeline_that_went_on_beside_the_newest_is_shown_and_has_to_be_named(
     for backup in ["AUTO", "LATEST", &before, &after] {
         let refusal = fixture.refused(fixture.plan(backup, None, None).await);
         assert!(refusal.reason.contains("could be meant: 1 and 2"), "{refusal:?}");
-        let hint = refusal.hint().unwrap();
+        let hint = Face::Program.speak(&refusal.hint().unwrap());
         for timeline in [1, 2] {
             let option = format!("--recovery-target-timeline {timeline}");
             assert!(hint.contains(&option), "{hint}");
@@ -107,7 +108,10 @@ async fn a_target_that_lies_on_two_timelines_is_refused_and_one_before_both_is_n
     for target in later {
         let refusal = fixture.no_auto(target.clone()).await;
         assert_eq!(refusal.timelines.len(), 2, "{target:?}: {refusal:?}");
-        assert!(refusal.hint().unwrap().contains("--recovery-target-timeline 1"), "{refusal:?}");
+        assert!(
+            Face::Program.speak(&refusal.hint().unwrap()).contains("--recovery-target-timeline 1"),
+            "{refusal:?}"
+        );
     }
     let plan = fixture.reached(fixture.plan("AUTO", time(45), number(1)).await);
     assert_eq!(plan.timeline, TimelineId(1));
@@ -164,7 +168,10 @@ async fn a_timeline_that_no_server_counts_to_is_named_with_the_missing_history()
         let refusal = fixture.no_auto(target).await;
         assert!(refusal.reason.contains("1 and 3"), "{refusal:?}");
         assert!(refusal.detail.as_ref().unwrap().contains("\"00000002.history\""), "{refusal:?}");
-        assert!(refusal.hint().unwrap().contains("--recovery-target-timeline 3"), "{refusal:?}");
+        assert!(
+            Face::Program.speak(&refusal.hint().unwrap()).contains("--recovery-target-timeline 3"),
+            "{refusal:?}"
+        );
     }
     let plan = fixture.reached(fixture.plan("AUTO", None, number(3)).await);
     assert_eq!(plan.reached_time, Some(minute(20)));
@@ -182,7 +189,7 @@ async fn a_timeline_without_history_file_is_in_the_table() {
     assert!(refusal.timelines[1].lacks_history, "{refusal:?}");
     let detail = refusal.detail.as_ref().unwrap();
     assert!(detail.contains("\"00000002.history\"") && detail.contains("unknown"), "{detail}");
-    let hint = refusal.hint().unwrap();
+    let hint = Face::Program.speak(&refusal.hint().unwrap());
     assert!(!hint.contains("--recovery-target-timeline 2"), "{hint}");
     let plan = fixture.reached(fixture.plan("AUTO", None, number(1)).await);
     assert_eq!(plan.reached_time, Some(minute(50)));

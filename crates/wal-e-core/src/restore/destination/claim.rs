@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::{Destination, WAL};
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
@@ -25,9 +26,11 @@ impl Destination {
                     "{what} \"{}\" overlaps another directory of the restore",
                     root.display()
                 );
-                return Err(Error::new(ErrorKind::Config, message).with_hint(
-                    "Give each tablespace a directory of its own with --tablespace-mapping, or by its OID with --restore-spec.",
-                ));
+                return Err(Error::new(ErrorKind::Config, message).with_hint(format!(
+                    "Give each tablespace a directory of its own with {}, or by its OID with {}.",
+                    Word::TablespaceMapping,
+                    Word::RestoreSpec
+                )));
             }
             self.make_root(root)?;
             self.lock(root)?;
@@ -98,23 +101,28 @@ impl Destination {
             format!("directory \"{}\" is not empty", directory.display()),
         );
         if !directory.join(UNFINISHED_RESTORE).exists() {
-            return error.with_hint(
-                "Name a new or an empty directory, or remove what is in it. A tablespace goes elsewhere with --tablespace-mapping=OLD=NEW.",
-            );
+            return error.with_hint(format!(
+                "Name a new or an empty directory, or remove what is in it. A tablespace goes elsewhere with {}.",
+                Word::TablespaceMapping.of("OLD=NEW")
+            ));
         }
+        let resume = Word::Resume;
+        let if_there = format!(
+            "If the restore's data directory is still there, go on with it by the same command and {resume}; if not, remove what is in the directory."
+        );
         if self.wal_directory.as_deref() == Some(directory) {
-            return error.with_detail("It holds the WAL directory of a restore that was interrupted.").with_hint(
-                "If the restore's data directory is still there, go on with it by the same command and --resume; if not, remove what is in the directory.",
-            );
+            return error
+                .with_detail("It holds the WAL directory of a restore that was interrupted.")
+                .with_hint(if_there);
         }
         if directory == self.data_directory {
-            return error.with_detail("It holds a restore that was interrupted.").with_hint(
-                "Go on with it by the same command and --resume, or remove what is in the directory.",
-            );
+            return error.with_detail("It holds a restore that was interrupted.").with_hint(format!(
+                "Go on with it by the same command and {resume}, or remove what is in the directory."
+            ));
         }
-        error.with_detail("It holds a tablespace of a restore that was interrupted.").with_hint(
-            "If the restore's data directory is still there, go on with it by the same command and --resume; if not, remove what is in the directory.",
-        )
+        error
+            .with_detail("It holds a tablespace of a restore that was interrupted.")
+            .with_hint(if_there)
     }
 
     /// Makes the links of the tablespaces and of the WAL.

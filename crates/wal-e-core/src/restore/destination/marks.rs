@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::Destination;
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
@@ -40,9 +41,10 @@ impl Destination {
                             directory.display()
                         ),
                     )
-                    .with_hint(
-                        "Remove what is in the data directory, and restore anew, without --resume.",
-                    ));
+                    .with_hint(format!(
+                        "Remove what is in the data directory, and restore anew, without {}.",
+                        Word::Resume
+                    )));
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! What a restore may and may not do with its directories.
 
+use crate::config::Face;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -58,7 +59,7 @@ fn two_restores_never_share_a_directory() {
     assert!(data.exists(), "the first restore's directory stays");
     drop(first);
     let error = Destination::prepare(&data, BTreeMap::new(), None, false).unwrap_err();
-    assert!(error.hint().unwrap().contains("--resume"), "{error}");
+    assert!(Face::Program.speak(error.hint().unwrap()).contains("--resume"), "{error}");
     assert!(Destination::prepare(&data, BTreeMap::new(), None, true).unwrap().is_resumed());
 }
 

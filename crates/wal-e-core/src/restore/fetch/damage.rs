@@ -4,13 +4,22 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::config::Word;
 use crate::error::{Error, ErrorKind};
 
 /// What helps against most damage.
-const MEND: &str = "Put sound objects in their place, from another copy of the archive or an older version of the object, and repeat the command with --resume, which fetches only what is missing. Or restore another base backup into another directory; \"wal-e backup-list\" shows them.";
+fn mend() -> String {
+    format!(
+        "Put sound objects in their place, from another copy of the archive or an older version of the object, and repeat the command with {}, which fetches only what is missing. Or restore another base backup into another directory; {} shows them.",
+        Word::Resume,
+        Word::BackupList
+    )
+}
 
 /// What helps when it is not the objects that are damaged.
-const GO_ON: &str = "Then repeat the command with --resume, which fetches only what is missing.";
+fn go_on() -> String {
+    format!("Then repeat the command with {}, which fetches only what is missing.", Word::Resume)
+}
 
 /// An object that a restore could not use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -113,14 +122,14 @@ impl Damage {
 
 /// What to do about these, each thing said once.
 fn advice(objects: &[DamagedObject]) -> String {
-    let mut advice: Vec<&str> = Vec::new();
-    for own in objects.iter().filter_map(|object| object.advice.as_deref()) {
-        if !advice.contains(&own) {
-            advice.push(own);
+    let mut advice: Vec<String> = Vec::new();
+    for own in objects.iter().filter_map(|object| object.advice.as_ref()) {
+        if !advice.contains(own) {
+            advice.push(own.clone());
         }
     }
     let mends = objects.iter().any(|object| object.advice.is_none());
-    advice.push(if mends { MEND } else { GO_ON });
+    advice.push(if mends { mend() } else { go_on() });
     advice.join(" ")
 }
 
@@ -143,7 +152,7 @@ mod tests {
         let line =
             "object \"s3://b/part_002\" is damaged: in member \"/base/1/2\": the tar is truncated";
         assert_eq!((error.message(), error.detail()), (line, None));
-        assert_eq!(error.hint(), Some(MEND));
+        assert_eq!(error.hint(), Some(&*mend()));
 
         let denied = "could not get object \"s3://b/part_001\": the server answered 403";
         let denied = Error::new(ErrorKind::Denied, denied).with_hint("Allow it.");
@@ -152,7 +161,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.message().contains("\"base_1\" is not restored: 2 of"), "{error}");
         assert_eq!(error.detail(), Some(&*format!("{}\n{line}", denied.message())));
-        assert_eq!(error.hint(), Some(&*format!("Allow it. {MEND}")));
+        assert_eq!(error.hint(), Some(&*format!("Allow it. {}", mend())));
     }
 
     #[test]
@@ -164,6 +173,6 @@ mod tests {
         damage.add(damaged("x", None, &cold));
         let error = damage.report("base_1").unwrap();
         assert_eq!((error.kind(), error.message()), (ErrorKind::Config, cold.message()));
-        assert_eq!(error.hint(), Some(&*format!("Restore it first. {GO_ON}")));
+        assert_eq!(error.hint(), Some(&*format!("Restore it first. {}", go_on())));
     }
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::damage::DamagedObject;
 use super::{FetchProgress, FetchRequest};
 use crate::catalogue::stored_backup::{StoredBackup, Tar};
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
@@ -237,7 +238,7 @@ impl Restore {
                 "base backup \"{name}\" is incomplete: no tar in \"{url}\" has its file \"{file}\""
             ),
         )
-        .with_hint("Restore another base backup; \"wal-e backup-list\" shows them.")
+        .with_hint(format!("Restore another base backup; {} shows them.", Word::BackupList))
     }
 
     fn complain_of_unlisted(&self, all: &Unpacked) {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::RecoveryConfig;
+use crate::config::Word;
 use crate::error::{Error, Result};
 use crate::notice::{Level, Notices};
 use crate::postgres::Configuration;
@@ -54,11 +55,11 @@ pub(super) fn tell(
         (false, None) => notices.send(
             Level::Warning,
             format!("settings in the backup decide how a recovery goes: {list}"),
-            Some(
+            Some(format!(
                 "Take them out before the server recovers. With AUTO or an option that begins \
-                 with --recovery-target, backup-fetch puts them out of force."
-                    .to_owned(),
-            ),
+                 with {}, backup-fetch puts them out of force.",
+                Word::Target
+            )),
         ),
     }
     for name in OF_FILES {

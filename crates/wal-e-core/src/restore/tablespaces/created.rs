@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wal::UnusablePlace;
 
@@ -148,8 +149,10 @@ fn refused(first: &Path, all: &[(PathBuf, State)]) -> Error {
         "They are newer than the base backup: replay of CREATE TABLESPACE makes the restored server write into the directory that the WAL names.",
     )
     .with_hint(format!(
-        "Put them elsewhere with --tablespace-mapping={}=NEW or --tablespace-mapping-all=DIR, or into the data directory with --blind-restore.",
-        first.display()
+        "Put them elsewhere with {} or {}, or into the data directory with {}.",
+        Word::TablespaceMapping.of(format!("{}=NEW", first.display())),
+        Word::TablespaceMappingAll.of("DIR"),
+        Word::BlindRestore
     ))
 }
 

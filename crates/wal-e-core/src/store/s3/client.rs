@@ -23,7 +23,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::credentials::{self, CredentialSource, Keys};
 use super::limits::Limits;
-use crate::config::{Credentials, S3Config};
+use crate::config::{Credentials, S3Config, Setting};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long an idle connection is kept; servers close theirs after little more.
@@ -116,10 +116,10 @@ async fn region(config: &S3Config, providers: &ProviderConfig, limit: Duration) 
         .or_else(ImdsRegionProvider::builder().configure(providers).build());
     let found = tokio::time::timeout(limit, chain.region()).await.ok().flatten();
     found.map(|region| region.as_ref().to_owned()).ok_or_else(|| {
-        Error::new(ErrorKind::Config, "no S3 region is configured").with_hint(
-            "Set \"wal_e.s3_region\" or AWS_REGION to the region of the bucket, for example \
-             \"eu-central-1\".",
-        )
+        Error::new(ErrorKind::Config, "no S3 region is configured").with_hint(format!(
+            "Set {} or AWS_REGION to the region of the bucket, for example \"eu-central-1\".",
+            Setting::S3Region
+        ))
     })
 }
 
@@ -137,14 +137,14 @@ fn http_client(trust: TrustStore) -> Result<SharedHttpClient> {
 /// The certificates of a CA file. They are looked at here because the SDK ends
 /// in a panic, at the first request, over one that it cannot use.
 fn read_ca_file(path: &Path) -> Result<Vec<u8>> {
+    let hint = || format!("{} names a file with certificates in PEM form.", Setting::S3CaFile);
     let pem = std::fs::read(path).map_err(|source| {
         let error = Error::file("read CA file", path, &source);
-        Error::new(ErrorKind::Config, error.message()).with_hint(HINT)
+        Error::new(ErrorKind::Config, error.message()).with_hint(hint())
     })?;
-    const HINT: &str = "\"wal_e.s3_ca_file\" names a file with certificates in PEM form.";
     let unusable = |detail: String| {
         let message = format!("CA file \"{}\" is not usable", path.display());
-        Error::new(ErrorKind::Config, message).with_detail(detail).with_hint(HINT)
+        Error::new(ErrorKind::Config, message).with_detail(detail).with_hint(hint())
     };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
@@ -197,8 +197,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_endpoint_needs_no_region() {
-        let config =
-            S3Config { endpoint: Some("http://127.0.0.1:1".into()), ..S3Config::default() };
+        let config = S3Config::new("bucket", "");
+        let config = S3Config { endpoint: Some("http://127.0.0.1:1".into()), ..config };
         let limits = Limits::from_timeout(None);
         assert_eq!(connect(&config, limits).await.unwrap().region, "us-east-1");
         let config = S3Config { region: Some("garage".into()), ..config };

@@ -28,7 +28,7 @@ async fn store_with(endpoint: &str, path: &str, keys: Credentials) -> (S3Store, 
     let config = S3Config {
         endpoint: Some(endpoint.to_owned()),
         credentials: Some(keys),
-        ..S3Config::default()
+        ..S3Config::new("bucket", path)
     };
     let limits = Limits {
         connect: Duration::from_millis(300),
@@ -38,7 +38,7 @@ async fn store_with(endpoint: &str, path: &str, keys: Credentials) -> (S3Store, 
         complete: Duration::from_millis(500),
     };
     let (notices, queue) = notice::channel();
-    let store = S3Store::with_limits("bucket", path, &config, limits, notices).await.unwrap();
+    let store = S3Store::with_limits(&config, limits, notices).await.unwrap();
     (store, queue)
 }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
+use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Notices;
 use crate::postgres::data_directory::{BACKUP_LABEL, CONTROL_FILE, TABLESPACE_MAP};
@@ -209,7 +210,10 @@ fn in_use(oid: u32, location: &Path) -> Error {
         format!("tablespace {oid} would be created in \"{shown}\", which another cluster uses"),
     )
     .with_hint(format!(
-        "Add --tablespace-mapping={shown}=NEW, --tablespace-mapping-all=DIR or --blind-restore to the options of wal-fetch in restore_command. {AGAIN}"
+        "Add {}, {} or {} to the options of wal-fetch in restore_command. {AGAIN}",
+        Word::TablespaceMapping.of(format!("{shown}=NEW")),
+        Word::TablespaceMappingAll.of("DIR"),
+        Word::BlindRestore
     ))
 }
 

@@ -1,3 +1,4 @@
+use crate::config::Face;
 use std::os::unix::fs::symlink;
 
 use super::*;
@@ -90,7 +91,10 @@ fn a_directory_of_another_cluster_is_not_handed_over() {
     assert_eq!(error.kind(), ErrorKind::Unsafe);
     assert!(error.message().contains("used"), "{error}");
     assert!(error.detail().unwrap().contains("000000010000000000000005"), "{error:?}");
-    assert!(error.hint().unwrap().contains("--tablespace-mapping"), "{error:?}");
+    assert!(
+        Face::Program.speak(error.hint().unwrap()).contains("--tablespace-mapping"),
+        "{error:?}"
+    );
     for (unusable, used, absent) in [
         (UnusablePlace::InPlace, Some(PathBuf::new()), Some(PathBuf::new())),
         (UnusablePlace::Use, None, None),

@@ -1,6 +1,7 @@
 //! What a failure means for the caller, and how to mend it.
 
 use super::{Answer, Failure, Place};
+use crate::config::{Setting, Word};
 use crate::error::ErrorKind;
 
 /// What a failure means.
@@ -35,23 +36,35 @@ pub(super) fn verdict(failure: &Failure, place: &Place) -> Verdict {
         ),
         Failure::TooSlow(_) => Verdict::hinted(
             ErrorKind::Unavailable,
-            "Check that the server is not overloaded, and that no firewall drops the connection; \
-             \"wal_e.s3_timeout\" says how long to wait.",
+            format!(
+                "Check that the server is not overloaded, and that no firewall drops the \
+                 connection; {} says how long to wait.",
+                Setting::S3Timeout
+            ),
         ),
         Failure::Certificate(_) => Verdict::hinted(
             ErrorKind::Config,
-            "Set \"wal_e.s3_ca_file\" to the PEM file of the authority that signed it, and check \
-             that the endpoint's host name is in the certificate.",
+            format!(
+                "Set {} to the PEM file of the authority that signed it, and check that the \
+                 endpoint's host name is in the certificate.",
+                Setting::S3CaFile
+            ),
         ),
         Failure::NoCredentials(_) => Verdict::hinted(
             ErrorKind::Denied,
-            "Put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into the directory of \
-             \"wal_e.env_dir\", or give this machine a role.",
+            format!(
+                "Put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into the directory of {}, or give \
+                 this machine a role.",
+                Setting::EnvDir
+            ),
         ),
         Failure::CredentialsFailed(_) => Verdict::hinted(
             ErrorKind::Unavailable,
-            "Keys were looked for in the AWS default chain, because none are in the directory of \
-             \"wal_e.env_dir\": mend the source that failed, or put them there.",
+            format!(
+                "Keys were looked for in the AWS default chain, because none are in the directory \
+                 of {}: mend the source that failed, or put them there.",
+                Setting::EnvDir
+            ),
         ),
         // Whatever is wrong with the directory is told by the error itself.
         Failure::EnvDir(error) => {
@@ -167,8 +180,10 @@ fn of_answer(answer: &Answer, place: &Place) -> Verdict {
 fn busy() -> Verdict {
     Verdict::hinted(
         ErrorKind::Throttled,
-        "The server is overloaded or limits its clients: if this goes on, lower \
-         \"wal_e.backup_concurrency\" and \"wal_e.wal_upload_concurrency\".",
+        format!(
+            "The server is overloaded or limits its clients: if this goes on, lower {}.",
+            Word::Concurrency
+        ),
     )
 }
 
@@ -176,10 +191,12 @@ fn busy() -> Verdict {
 fn elsewhere(answer: &Answer, place: &Place) -> Verdict {
     let named = answer.bucket_region.as_deref().or_else(|| expected_region(answer));
     let hint = match named {
-        Some(region) => format!("Set \"wal_e.s3_region\" to \"{region}\"."),
+        Some(region) => format!("Set {} to \"{region}\".", Setting::S3Region),
         None => format!(
-            "The bucket \"{}\" is not in region \"{}\": set \"wal_e.s3_region\" to its region.",
-            place.bucket, place.region
+            "The bucket \"{}\" is not in region \"{}\": set {} to its region.",
+            place.bucket,
+            place.region,
+            Setting::S3Region
         ),
     };
     Verdict::hinted(ErrorKind::Config, hint)

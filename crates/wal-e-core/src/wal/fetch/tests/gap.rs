@@ -1,6 +1,7 @@
 //! What a fetch takes for the end of the WAL, and what not.
 
 use super::*;
+use crate::config::Face;
 use crate::store::faulty::{Fault, When};
 
 #[tokio::test]
@@ -47,7 +48,7 @@ async fn a_segment_at_the_end_of_a_timeline_that_was_left_later_is_a_gap() {
         assert!(error.message().contains(&format!("\"{name}\" is missing")), "{error}");
         let detail = error.detail().unwrap();
         assert!(detail.contains("00000002.history") && detail.contains("0/A6001234"), "{detail}");
-        assert!(error.hint().unwrap().contains("--end-at-gap"));
+        assert!(Face::Program.speak(error.hint().unwrap()).contains("--end-at-gap"));
     }
     // Behind the place where it was left there is no more of it.
     for name in ["0000000100000000000000A7", "0000000300000000000000A1"] {
@@ -152,7 +153,7 @@ async fn a_history_that_cannot_be_read_is_not_taken_for_the_end_of_the_wal() {
         assert_eq!(error.kind(), kind, "{ending}: {error:?}");
         let text = format!("{error} {}", error.detail().unwrap());
         assert!(text.contains("00000002.history") && text.contains(SEGMENT), "{error:?}");
-        assert!(error.hint().unwrap().contains("--end-at-gap"), "{error:?}");
+        assert!(Face::Program.speak(error.hint().unwrap()).contains("--end-at-gap"), "{error:?}");
         fixture.store.delete(&key(ending)).await.unwrap();
     }
     // Another object of the same file is as good.
@@ -191,7 +192,7 @@ async fn the_segment_in_which_a_timeline_was_left_is_missed_if_the_newer_one_s_i
     assert!(error.message().contains(&format!("\"{left_in}\" is missing")), "{error}");
     let detail = error.detail().unwrap();
     assert!(detail.contains("0/A6001234") && detail.contains("\"0000000200000000000000A6\""));
-    let hint = error.hint().unwrap();
+    let hint = Face::Program.speak(error.hint().unwrap());
     assert!(hint.contains("--end-at-gap") && hint.contains("to '2'"), "{hint}");
 
     // A timeline that left the newer one in the same segment has it as well.
@@ -247,7 +248,7 @@ async fn the_first_segment_of_a_timeline_is_not_replaced_by_an_ancestor_s() {
         let Some(ancestor) = ancestor else { continue };
         assert!(error.message().contains(&format!("would leave timeline {timeline}")), "{error}");
         assert!(error.detail().unwrap().contains(&name_on(*ancestor)), "{error:?}");
-        let hint = error.hint().unwrap();
+        let hint = Face::Program.speak(error.hint().unwrap());
         for words in ["pg_switch_wal()", "--end-at-gap", &format!("to '{ancestor}'")] {
             assert!(hint.contains(words), "{hint}");
         }

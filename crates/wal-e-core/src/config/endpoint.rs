@@ -3,7 +3,7 @@
 
 use std::str::FromStr;
 
-use wal_e_core::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// Where the server is, and how it wants the bucket to be named.
 #[derive(Debug, Clone, PartialEq, Eq)]

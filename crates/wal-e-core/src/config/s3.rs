@@ -1,0 +1,250 @@
+//! What S3 needs to know.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Endpoint, Setting, Variables};
+use crate::error::Result;
+
+/// A secret: printed as `***` wherever it is printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(value: impl Into<String>) -> Self {
+        Secret(value.into())
+    }
+
+    /// The secret itself, for the one place that signs with it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A pair of keys, and where they were found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticCredentials {
+    /// `AWS_ACCESS_KEY_ID`.
+    pub access_key_id: String,
+    /// `AWS_SECRET_ACCESS_KEY`.
+    pub secret_access_key: Secret,
+    /// `AWS_SESSION_TOKEN`.
+    pub session_token: Option<Secret>,
+    /// Where they came from, for error messages: `env_dir "/etc/wal-e.d/env"`.
+    pub source: String,
+}
+
+/// Where the keys for S3 come from, when it is not the AWS default chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// Keys that stay as they are.
+    Given(StaticCredentials),
+    /// An envdir directory, read again while the store is open, so that work of
+    /// hours outlives a session token.
+    EnvDir(PathBuf),
+}
+
+/// [`S3Config::timeout`] where none is given.
+pub const DEFAULT_S3_TIMEOUT: Duration = match Setting::S3Timeout.number().default {
+    Some(seconds) => Duration::from_secs(seconds.unsigned_abs()),
+    None => panic!("the timeout has a default"),
+};
+
+/// What an S3 client is built from. `None` means the SDK's default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Config {
+    /// The bucket.
+    pub bucket: String,
+    /// The path inside the bucket, without slashes at its ends; may be empty.
+    pub path: String,
+    /// `https://host:port` of a server that is not AWS.
+    pub endpoint: Option<String>,
+    /// Region; with a custom endpoint and none given, `us-east-1`.
+    pub region: Option<String>,
+    /// Bucket in the path instead of the host name; with a custom endpoint the default.
+    pub force_path_style: Option<bool>,
+    /// PEM file of the authorities that may sign the server's certificate.
+    pub ca_file: Option<PathBuf>,
+    /// `x-amz-storage-class`.
+    pub storage_class: Option<String>,
+    /// `AES256`, `aws:kms`, ...
+    pub sse: Option<String>,
+    /// Key for `aws:kms`.
+    pub sse_kms_key_id: Option<String>,
+    /// `None` means the AWS default chain.
+    pub credentials: Option<Credentials>,
+    /// How long a request may stand still before it counts as failed; `None`
+    /// means [`DEFAULT_S3_TIMEOUT`]. An answer may take twice as long, and the
+    /// end of an upload in parts ten times.
+    pub timeout: Option<Duration>,
+}
+
+impl S3Config {
+    /// A bucket, and nothing said of how to reach it.
+    pub fn new(bucket: impl Into<String>, path: impl Into<String>) -> Self {
+        S3Config {
+            bucket: bucket.into(),
+            path: path.into(),
+            endpoint: None,
+            region: None,
+            force_path_style: None,
+            ca_file: None,
+            storage_class: None,
+            sse: None,
+            sse_kms_key_id: None,
+            credentials: None,
+            timeout: None,
+        }
+    }
+
+    /// A bucket with what was given for it and, where nothing was, with what variables say.
+    /// A server and the program read the same directory of variables in this one way. Keys
+    /// in it are only looked for: the store reads them itself, and again when they change.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Config`] for a variable that counts and has no meaning.
+    pub fn resolve(
+        bucket: impl Into<String>,
+        path: impl Into<String>,
+        given: S3Given,
+        variables: &Variables,
+    ) -> Result<Self> {
+        let text = |given: Option<String>, setting| {
+            given.or_else(|| variables.find(setting).map(|found| found.value))
+        };
+        let endpoint = match (given.endpoint, variables.find(Setting::S3Endpoint)) {
+            (Some(endpoint), _) => Some(endpoint),
+            (None, found) => found.map(|found| found.value.parse::<Endpoint>()).transpose()?,
+        };
+        let force_path_style = match (given.force_path_style, Setting::S3ForcePathStyle) {
+            (Some(force), _) => Some(force),
+            (None, setting) => variables.find(setting).map(|found| found.boolean()).transpose()?,
+        };
+        let timeout = match (given.timeout, Setting::S3Timeout) {
+            (Some(timeout), _) => Some(timeout),
+            (None, setting) => {
+                variables.find(setting).map(|found| found.seconds(setting)).transpose()?
+            }
+        };
+        let ca_file = variables.find(Setting::S3CaFile).map(|found| PathBuf::from(found.value));
+        Ok(S3Config {
+            bucket: bucket.into(),
+            path: path.into(),
+            force_path_style: force_path_style
+                .or_else(|| endpoint.as_ref().and_then(|endpoint| endpoint.force_path_style)),
+            endpoint: endpoint.map(|endpoint| endpoint.url),
+            region: text(given.region, Setting::S3Region),
+            ca_file: given.ca_file.or(ca_file),
+            storage_class: text(given.storage_class, Setting::S3StorageClass),
+            sse: text(given.sse, Setting::S3Sse),
+            sse_kms_key_id: text(given.sse_kms_key_id, Setting::S3SseKmsKeyId),
+            credentials: given.credentials.or_else(|| variables.env_dir_with_keys()),
+            timeout,
+        })
+    }
+}
+
+/// What is said of S3 where it counts most: by a server's settings, or on the command line.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct S3Given {
+    /// A server that is not AWS.
+    pub endpoint: Option<Endpoint>,
+    /// [`S3Config::region`].
+    pub region: Option<String>,
+    /// [`S3Config::force_path_style`].
+    pub force_path_style: Option<bool>,
+    /// [`S3Config::ca_file`].
+    pub ca_file: Option<PathBuf>,
+    /// [`S3Config::storage_class`].
+    pub storage_class: Option<String>,
+    /// [`S3Config::sse`].
+    pub sse: Option<String>,
+    /// [`S3Config::sse_kms_key_id`].
+    pub sse_kms_key_id: Option<String>,
+    /// [`S3Config::credentials`].
+    pub credentials: Option<Credentials>,
+    /// [`S3Config::timeout`].
+    pub timeout: Option<Duration>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EnvDir;
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let config = S3Config {
+            credentials: Some(Credentials::Given(StaticCredentials {
+                access_key_id: "AKID".into(),
+                secret_access_key: Secret::new("hunter2"),
+                session_token: Some(Secret::new("hunter3")),
+                source: "test".into(),
+            })),
+            ..S3Config::new("bucket", "")
+        };
+        let printed = format!("{config:?}");
+        assert!(printed.contains("AKID") && !printed.contains("hunter"), "{printed}");
+    }
+
+    #[test]
+    fn an_env_dir_is_named_as_the_source_of_keys_only_when_it_has_some() {
+        let directory = tempfile::tempdir().unwrap();
+        let resolve = || {
+            let variables = EnvDir::read(directory.path()).unwrap().into();
+            S3Config::resolve("bucket", "", S3Given::default(), &variables).unwrap()
+        };
+        std::fs::write(directory.path().join("AWS_REGION"), "eu-west-1").unwrap();
+        let config = resolve();
+        assert_eq!(config.credentials, None);
+        assert_eq!(config.region.as_deref(), Some("eu-west-1"));
+
+        for (name, value) in [("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "hunter2")] {
+            std::fs::write(directory.path().join(name), value).unwrap();
+        }
+        let from_directory = Some(Credentials::EnvDir(directory.path().to_owned()));
+        assert_eq!(resolve().credentials, from_directory);
+    }
+
+    #[test]
+    fn what_is_given_counts_before_variables_and_leaves_them_unread() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, value) in [
+            ("AWS_REGION", "eu-west-1"),
+            ("S3_ENDPOINT", "ftp://x"),
+            ("AWS_S3_FORCE_PATH_STYLE", "perhaps"),
+            ("S3_TIMEOUT", "soon"),
+            ("S3_CA_CERT_FILE", "/variable.pem"),
+        ] {
+            std::fs::write(directory.path().join(name), value).unwrap();
+        }
+        let variables = EnvDir::read(directory.path()).unwrap().into();
+        let endpoint = Endpoint { url: "http://h".to_owned(), force_path_style: None };
+        let given = S3Given {
+            endpoint: Some(endpoint),
+            region: Some("given-1".to_owned()),
+            force_path_style: Some(false),
+            ca_file: Some("/given.pem".into()),
+            timeout: Some(Duration::from_secs(7)),
+            ..S3Given::default()
+        };
+        let config = S3Config::resolve("bucket", "path", given, &variables).unwrap();
+        let expected = S3Config {
+            endpoint: Some("http://h".to_owned()),
+            region: Some("given-1".to_owned()),
+            force_path_style: Some(false),
+            ca_file: Some("/given.pem".into()),
+            timeout: Some(Duration::from_secs(7)),
+            ..S3Config::new("bucket", "path")
+        };
+        assert_eq!(config, expected);
+    }
+}

@@ -1,0 +1,94 @@
+//! How much is done at a time, and what is said of it.
+
+use super::{Description, Flag, Number, TEXT_OF_SERVER, Unit, Value};
+
+/// How many at a time; a server has less to spare than a program that is asked for more.
+const fn at_a_time(high: i64, default: i64) -> Value {
+    Value::Number(Number { unit: Unit::One, low: 1, high, default: Some(default) })
+}
+
+/// Enough for 80 segments a second at 100 ms from the store.
+pub(super) const WAL_UPLOAD_CONCURRENCY: Description = Description {
+    name: "wal_upload_concurrency",
+    purpose: "WAL files that are uploaded at the same time",
+    note: "With 1, no file is sent before the server asks for it.",
+    remarks: "While one answer is awaited, the files that wait after it are sent. Memory: up to \
+              17 MB for each, and for one more for each processor; segments larger than 16 MB take \
+              24 MB, and as many are sent as there are processors. The option has the short form \
+              `-p`.",
+    value: at_a_time(64, 8),
+    option: Some(Flag {
+        name: "pool-size",
+        placeholder: "N",
+        form: "those that wait after PATH are sent along, so that the next calls have little to do. With 1, PATH alone",
+        commands: &["wal-push"],
+        value: Some(at_a_time(256, 8)),
+    }),
+    ..TEXT_OF_SERVER
+};
+
+/// A line for each file, as WAL-E had it: the first thing to look for when something is missing.
+pub(super) const LOG_ARCHIVED_FILES: Description = Description {
+    name: "log_archived_files",
+    purpose: "Whether the server log has a line for each WAL file that was archived",
+    note: "With its size, its size in the archive, and how long it took.",
+    value: Value::Switch { default: true },
+    ..TEXT_OF_SERVER
+};
+
+/// Each partition holds a few parts in memory: 4 keeps a network busy and stays under 100 MB.
+pub(super) const BACKUP_CONCURRENCY: Description = Description {
+    name: "backup_concurrency",
+    purpose: "Tar partitions that a base backup uploads, or a verification reads, at the same time",
+    remarks: "A verification reads WAL segments in the same number. The option has the short form \
+              `-p`; `backup-fetch` has it too, for the tar partitions that a restore reads.",
+    value: at_a_time(64, 4),
+    option: Some(Flag {
+        name: "pool-size",
+        placeholder: "N",
+        form: "",
+        commands: &["backup-push", "backup-verify"],
+        value: Some(at_a_time(256, 4)),
+    }),
+    ..TEXT_OF_SERVER
+};
+
+/// For the whole backup, however many partitions share it.
+pub(super) const BACKUP_READ_RATE_LIMIT: Description = Description {
+    name: "backup_read_rate_limit",
+    purpose: "How fast a base backup reads data files, for each second",
+    note: "For all tar partitions together. Zero means no limit.",
+    remarks: "The option counts bytes, as WAL-E's did; without it there is no limit.",
+    value: Value::Number(Number {
+        unit: Unit::Kilobytes,
+        low: 0,
+        high: i32::MAX as i64,
+        default: Some(0),
+    }),
+    option: Some(Flag {
+        name: "cluster-read-rate-limit",
+        placeholder: "BYTES",
+        form: "at most this many bytes, all partitions together",
+        commands: &["backup-push"],
+        value: Some(Value::Number(Number {
+            unit: Unit::Bytes,
+            low: 1,
+            high: i64::MAX,
+            default: None,
+        })),
+    }),
+    ..TEXT_OF_SERVER
+};
+
+/// As WAL-G and WAL-E have it: large enough that a TB is a thousand objects.
+pub(super) const TAR_SIZE_THRESHOLD: Description = Description {
+    name: "tar_size_threshold",
+    purpose: "Size past which a tar partition of a base backup closes",
+    value: Value::Number(Number {
+        unit: Unit::Megabytes,
+        low: 1,
+        high: 1024 * 1024,
+        default: Some(1024),
+    }),
+    ..TEXT_OF_SERVER
+};

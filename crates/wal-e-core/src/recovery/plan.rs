@@ -291,9 +291,7 @@ impl<'a> Planner<'a> {
                 "What follows the target cannot be read: {why}. A server that reads ahead would stop there: it needs recovery_prefetch = off."
             ));
         }
-        let mut plan = describe(branch, reach, scan, self.request.target.clone());
-        plan.must_not_read_ahead = read_ahead != ReadAhead::Sound;
-        Ok(Ok(plan))
+        Ok(Ok(describe(branch, reach, scan, read_ahead, self.request.target.clone())))
     }
 
     /// A segment that is only there as `.partial` is not replayed.
@@ -335,6 +333,7 @@ fn describe(
     branch: Branch,
     reach: Reach,
     scan: Scan,
+    read_ahead: ReadAhead,
     target: Option<RecoveryTarget>,
 ) -> RestorePlan {
     let last = reach.last_index.min(branch.chain.len().saturating_sub(1));
@@ -370,7 +369,7 @@ fn describe(
         wal_segments_read: scan.segments,
         raised_settings: scan.settings,
         new_tablespaces: scan.tablespaces,
-        must_not_read_ahead: false,
+        must_not_read_ahead: read_ahead != ReadAhead::Sound,
         notes: reach.notes.into_iter().chain(scan.notes).collect(),
     }
 }

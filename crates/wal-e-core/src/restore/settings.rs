@@ -253,7 +253,7 @@ mod tests {
     use crate::notice;
     use crate::postgres::{Lsn, TimelineId};
 
-    fn config(target: Option<RecoveryTarget>) -> RecoveryConfig {
+    pub(super) fn config(target: Option<RecoveryTarget>) -> RecoveryConfig {
         RecoveryConfig {
             restore_command: "x".to_owned(),
             target,

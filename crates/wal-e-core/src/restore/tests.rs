@@ -35,6 +35,23 @@ const LABEL: &str = "START WAL LOCATION: 0/200028 (file 000000010000000000000002
 const NAME: &str = "base_000000010000000000000002";
 
 /// A directory tree in the shape of a cluster, and a store that already has the
+/// Fetches `name` into `directory`, one tar at a time, and sets nothing up.
+fn plain_request(name: &str, directory: PathBuf) -> FetchRequest {
+    FetchRequest {
+        name: name.to_owned(),
+        directory,
+        concurrency: 1,
+        tablespaces: TablespacePlaces::default(),
+        created: Vec::new(),
+        unusable: UnusablePlace::default(),
+        wal_directory: None,
+        recovery: None,
+        archive_mode: ArchiveMode::Preserve,
+        ignores_free_space: false,
+        resume: false,
+    }
+}
+
 /// WAL of the backup.
 struct Fixture {
     dir: tempfile::TempDir,
@@ -178,20 +195,13 @@ impl Fixture {
     async fn fetch_into(&self, name: &str, space: &str, resume: bool) -> Result<Fetched> {
         let (notices, _queue) = notice::channel();
         let request = FetchRequest {
-            name: name.to_owned(),
-            directory: self.dir.path().join("restored"),
             concurrency: 3,
             tablespaces: TablespacePlaces::Mapped {
                 pairs: vec![(self.dir.path().join("space"), self.dir.path().join(space))],
                 below: None,
             },
-            created: Vec::new(),
-            unusable: UnusablePlace::default(),
-            wal_directory: None,
-            recovery: None,
-            archive_mode: ArchiveMode::Preserve,
-            ignores_free_space: false,
             resume,
+            ..plain_request(name, self.dir.path().join("restored"))
         };
         let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());
         fetch(store, request, Arc::default(), notices, self.cancel.clone()).await

@@ -7,7 +7,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::sample::{self, CLUSTER};
 use super::{FetchOptions, PushOptions, PushOutcome, Pushed, Pusher};
-use crate::catalogue::KeyEnding;
 use crate::codec::{Compression, Encoding};
 use crate::error::{ErrorKind, Result};
 use crate::layout;
@@ -61,16 +60,7 @@ fn options() -> PushOptions {
 
 /// The size of the file that was fetched.
 async fn fetch(store: Arc<dyn ObjectStore>, name: &WalFileName, destination: &Path) -> Result<u64> {
-    let options = FetchOptions {
-        system_identifier: Some(CLUSTER),
-        likely: KeyEnding::default(),
-        segment_size: None,
-        gap_patience: None,
-        is_final: true,
-        guard: None,
-        notices: notice::channel().0,
-        cancel: CancellationToken::new(),
-    };
+    let options = FetchOptions { is_final: true, ..FetchOptions::only_checks(Some(CLUSTER)) };
     Ok(super::fetch(&*store, name, destination, &options).await?.bytes)
 }
 

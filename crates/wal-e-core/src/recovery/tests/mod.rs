@@ -123,6 +123,11 @@ impl Fixture {
 
     /// The plan of a standby from AUTO.
     pub(super) async fn standby(&self) -> RestorePlan {
+        self.reached(self.plan_standby().await)
+    }
+
+    /// The answer to a standby from AUTO.
+    pub(super) async fn plan_standby(&self) -> Result<Outcome> {
         let (notices, _queue) = notice::channel();
         let request = PlanRequest {
             backup: BackupChoice::Auto,
@@ -132,7 +137,7 @@ impl Fixture {
             read_end: true,
             read_wal: ReadWal::All,
         };
-        self.reached(plan(Arc::new(self.store.clone()), &request, notices).await)
+        plan(Arc::new(self.store.clone()), &request, notices).await
     }
 
     #[track_caller]

@@ -73,17 +73,7 @@ async fn a_timeline_that_went_on_beside_the_newest_is_shown_and_has_to_be_named(
         assert!(lines[3].starts_with("2         1       "), "{detail}");
         assert!(lines[3].contains("2026-11-23 12:20:00+00"), "{detail}");
     }
-    let (notices, _queue) = crate::notice::channel();
-    let request = PlanRequest {
-        backup: BackupChoice::Auto,
-        target: None,
-        timeline: None,
-        standby: true,
-        read_end: true,
-        read_wal: ReadWal::All,
-    };
-    let standby = plan(std::sync::Arc::new(fixture.store.clone()), &request, notices).await;
-    assert_eq!(fixture.refused(standby).timelines.len(), 2);
+    assert_eq!(fixture.refused(fixture.plan_standby().await).timelines.len(), 2);
 
     let first = fixture.reached(fixture.plan("AUTO", None, number(1)).await);
     assert_eq!((first.backup.name, first.reached_time), (after.clone(), Some(minute(50))));

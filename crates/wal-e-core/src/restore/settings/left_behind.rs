@@ -169,7 +169,7 @@ fn place(data_directory: &Path, setting: &Setting) -> String {
 mod tests {
     use super::*;
     use crate::notice;
-    use crate::postgres::RequiredSettings;
+    use crate::restore::settings::tests::config;
 
     fn told(conf: &str, recovery: Option<&RecoveryConfig>) -> Vec<notice::Notice> {
         let dir = tempfile::tempdir().unwrap();
@@ -187,17 +187,7 @@ mod tests {
             warned[0].message,
             "settings in the backup decide how a recovery goes: recovery_target_time in \"postgresql.conf\", line 3"
         );
-        let recovery = RecoveryConfig {
-            restore_command: "x".to_owned(),
-            target: None,
-            target_action: None,
-            target_timeline: None,
-            standby: false,
-            primary_conninfo: None,
-            must_not_read_ahead: false,
-            required_settings: RequiredSettings::default(),
-        };
-        let logged = told(conf, Some(&recovery));
+        let logged = told(conf, Some(&config(None)));
         assert_eq!((logged.len(), logged[0].level), (1, Level::Log));
         assert!(told("recovery_target_time = ''\nport = 1\n", None).is_empty());
     }

@@ -19,7 +19,6 @@ use crate::postgres::{BLOCK_SIZE, Lsn};
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ObjectStore, PutMode};
-use crate::wal::UnusablePlace;
 
 const WAL_E: &str = "base_00000001000000000000000A_00000040";
 const FULL: &str = "base_000000010000000000000002";
@@ -118,19 +117,7 @@ impl Fixture {
         resume: bool,
     ) -> (Result<Fetched>, Vec<Notice>) {
         let (notices, queue) = notice::channel();
-        let request = FetchRequest {
-            name: name.to_owned(),
-            directory: self.data(),
-            concurrency: 1,
-            tablespaces,
-            created: Vec::new(),
-            unusable: UnusablePlace::default(),
-            wal_directory: None,
-            recovery: None,
-            archive_mode: ArchiveMode::Preserve,
-            ignores_free_space: false,
-            resume,
-        };
+        let request = FetchRequest { tablespaces, resume, ..plain_request(name, self.data()) };
         let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());
         let cancel = CancellationToken::new();
         let result = fetch(store, request, Arc::default(), notices, cancel).await;

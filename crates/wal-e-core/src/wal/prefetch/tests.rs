@@ -2,8 +2,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio_util::sync::CancellationToken;
-
 use super::super::fetch::FetchOptions;
 use super::super::sample::{CLUSTER, SEGMENT_BYTES, segment};
 use super::*;
@@ -41,16 +39,7 @@ impl Fixture {
     fn new() -> Self {
         let wal = tempfile::tempdir().unwrap();
         let directory = PrefetchDirectory::new(wal.path(), "s3://b/p");
-        let options = FetchOptions {
-            system_identifier: Some(CLUSTER),
-            likely: KeyEnding::default(),
-            segment_size: None,
-            gap_patience: None,
-            is_final: true,
-            guard: None,
-            notices: crate::notice::channel().0,
-            cancel: CancellationToken::new(),
-        };
+        let options = FetchOptions { is_final: true, ..FetchOptions::only_checks(Some(CLUSTER)) };
         Fixture { wal, store: FaultyStore::new(MemoryStore::new()), directory, options }
     }
 

@@ -56,7 +56,7 @@ pub struct Archived {
     pub complete_at: Option<SystemTime>,
 }
 
-/// How far the archive is behind the server.
+/// How far the archive lags the server.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lag {
     /// Bytes of WAL that are not in the archive yet.

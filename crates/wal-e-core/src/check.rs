@@ -28,7 +28,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(10);
 /// S3 refuses requests whose time differs by 15 minutes.
 const TOLERATED_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
 
-/// More than a packet, less than anybody pays for.
+/// More than a packet, and too little to cost anything.
 const TEST_OBJECT_BYTES: usize = 4096;
 
 /// One thing that can be wrong.
@@ -41,7 +41,7 @@ pub struct Check {
     pub ok: Option<bool>,
     /// What was found.
     pub detail: String,
-    /// How to mend it.
+    /// How to fix it.
     pub hint: Option<String>,
 }
 
@@ -51,7 +51,7 @@ impl Check {
         Check { name, ok: Some(true), detail: detail.into(), hint: None }
     }
 
-    /// It is not, and `hint` is the mend.
+    /// It is not, and `hint` says how to fix it.
     pub fn failed(name: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
         Check { name, ok: Some(false), detail: detail.into(), hint: Some(hint.into()) }
     }
@@ -67,8 +67,8 @@ impl Check {
     }
 }
 
-/// The checks of a prefix, in the order in which they are told. The last two
-/// are asked of `s3://` prefixes only.
+/// The checks of a prefix, in the order in which they are reported. The last two
+/// are made for `s3://` prefixes only.
 const CHECKS: [&str; 11] = [
     PREFIX,
     READABLE,
@@ -107,7 +107,7 @@ pub fn without_prefix(error: &Error) -> Vec<Check> {
 }
 
 /// Checks the prefix of `config` as the place where `claimant` archives. Ends
-/// within a few times [`STEP_LIMIT`] whatever the store does.
+/// within a few times [`STEP_LIMIT`], even if the store hangs.
 pub async fn prefix(config: &StoreConfig, claimant: &Claimant, notices: Notices) -> Vec<Check> {
     let open = store::open(config, retry::Patience::none(), notices);
     let opened = within(STEP_LIMIT, open).await;
@@ -140,7 +140,7 @@ async fn open_prefix(
         rows.push(credentials(store, read.as_ref().err()));
     }
     let hint = "Allow this server to read objects below the prefix.";
-    let readable = rows.told(READABLE, read, hint);
+    let readable = rows.reported(READABLE, read, hint);
     if readable.is_some() {
         rows.push(Check::passed(READABLE, "objects below the prefix can be read"));
     }
@@ -161,7 +161,7 @@ async fn open_prefix(
     } else if owned(&mut rows, store, claimant).await {
         written(&mut rows, store, remote).await;
     } else {
-        rows.skip_writing(remote, "it is not sure that the prefix is this cluster's");
+        rows.skip_writing(remote, "it is not certain that the prefix is this cluster's");
     }
     rows.in_order()
 }
@@ -194,11 +194,11 @@ impl Rows {
             return None;
         }
         let result = within(self.limit, work).await;
-        self.told(name, result, hint)
+        self.reported(name, result, hint)
     }
 
     /// The value of a step that succeeded; else a row.
-    fn told<T>(&mut self, name: &'static str, result: Result<T>, hint: &str) -> Option<T> {
+    fn reported<T>(&mut self, name: &'static str, result: Result<T>, hint: &str) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(error) => {
@@ -289,7 +289,7 @@ async fn base_backups(rows: &mut Rows, store: &dyn ObjectStore) {
     });
 }
 
-/// Whether the prefix is this cluster's or nobody's.
+/// Whether the prefix is this cluster's or no cluster's.
 async fn owned(rows: &mut Rows, store: &dyn ObjectStore, claimant: &Claimant) -> bool {
     let hint = "Allow this server to read and list the objects below the prefix.";
     let Some(owner) = rows.step(OWNER, owner::inspect(store, claimant), hint).await else {
@@ -300,7 +300,7 @@ async fn owned(rows: &mut Rows, store: &dyn ObjectStore, claimant: &Claimant) ->
         match owner {
             Some(owner) => format!("this cluster, with {owner}"),
             None => format!(
-                "nobody yet; the first WAL file or base backup claims it for system identifier {}",
+                "no cluster yet; the first WAL file or base backup claims it for system identifier {}",
                 claimant.system_identifier
             ),
         },
@@ -402,7 +402,7 @@ async fn clock_skew(
 }
 
 /// Without the right to delete, archiving goes on, and backups are safe even
-/// from whoever takes over the server: a matter of choice.
+/// from an intruder on the server: a matter of choice.
 async fn deleted(rows: &mut Rows, store: &dyn ObjectStore, key: &ObjectKey) {
     let delete = async {
         match store.delete(key).await {
@@ -424,7 +424,7 @@ async fn deleted(rows: &mut Rows, store: &dyn ObjectStore, key: &ObjectKey) {
                 denied.message_and_detail()
             ),
             hint: Some(
-                "Archiving and backups do not need it; removing old ones does, from wherever that is done."
+                "Archiving and backups do not need it; removing old ones does, on the host that does it."
                     .to_owned(),
             ),
         }),

@@ -1,10 +1,10 @@
 //! The one error type, in the shape of PostgreSQL's reports.
 //!
-//! Rules, for whoever adds an error:
+//! Rules for a new error:
 //!
 //! * The message follows PostgreSQL's error style guide: lower case, no final
 //!   stop, "could not ...", names in double quotes. It names the object.
-//! * The detail and the hint are whole sentences. The hint says how to mend it.
+//! * The detail and the hint are whole sentences. The hint says how to fix it.
 //! * Context is attached where it is known and never wrapped in a second,
 //!   generic error.
 //! * The kind says what the caller can *do*, not where the error came from.
@@ -20,13 +20,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The thing asked for is not there.
+    /// What was asked for does not exist.
     NotFound,
     /// Something different is there already; it was left as it was.
     Conflict,
     /// The store refused the credentials, or they could not be had.
     Denied,
-    /// The store did not answer, or said that it cannot now. Trying again may help.
+    /// The store did not answer, or said that it cannot do so now. Trying again may help.
     Unavailable,
     /// The store asks for fewer requests: wait, and send less.
     Throttled,
@@ -93,7 +93,7 @@ impl Error {
         self
     }
 
-    /// Adds a hint: whole sentences that say how to mend it.
+    /// Adds a hint: whole sentences that say how to fix it.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -108,8 +108,8 @@ impl Error {
         self
     }
 
-    /// Marks the refusal of keys that were good before: somebody has replaced them, and may
-    /// be about to say by which.
+    /// Marks the refusal of keys that were good before: they have been replaced, and the new
+    /// ones may be about to come.
     #[must_use]
     pub fn that_needs_new_keys(mut self) -> Self {
         self.needs_new_keys = true;
@@ -126,17 +126,17 @@ impl Error {
         &self.message
     }
 
-    /// Facts behind the message.
+    /// The facts that led to the message.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
     }
 
-    /// How to mend it.
+    /// How to fix it.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// Both in one line, for a list of findings.
+    /// Message and detail in one line, for a list of findings.
     pub fn message_and_detail(&self) -> String {
         match &self.detail {
             Some(detail) => format!("{}: {detail}", self.message),
@@ -149,21 +149,21 @@ impl Error {
         self.may_pass || matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Throttled)
     }
 
-    /// Of the reading of an object: whether its bytes are wrong, or were replaced meanwhile.
-    /// Another reading may be sound, and so may another object of the same file.
+    /// After reading an object: whether its bytes are wrong, or were replaced meanwhile.
+    /// Another read may succeed, and so may another object of the same file.
     pub fn is_damage(&self) -> bool {
         matches!(self.kind, ErrorKind::Corrupt | ErrorKind::Conflict)
     }
 
-    /// Of the reading of an object: whether it is there and of no use, and what does not need
-    /// it can go on. It is damaged, encrypted, in a storage class that cannot be read from, or
-    /// its own permissions keep it from being read.
+    /// After reading an object: whether it exists but is of no use, while work that does not
+    /// need it can go on. It is damaged, encrypted, in a storage class that cannot be read
+    /// from, or its own permissions keep it from being read.
     pub fn is_unusable_object(&self) -> bool {
         let is_kept = matches!(self.kind, ErrorKind::Config | ErrorKind::Denied);
         self.is_damage() || is_kept && !self.is_transient()
     }
 
-    /// As [`is_unusable_object`](Self::is_unusable_object), or it is not there at all.
+    /// As [`is_unusable_object`](Self::is_unusable_object), or it does not exist.
     pub fn is_of_one_object(&self) -> bool {
         self.is_unusable_object() || self.kind == ErrorKind::NotFound
     }
@@ -257,7 +257,7 @@ mod tests {
             let says = [error.is_damage(), error.is_unusable_object(), error.is_of_one_object()];
             assert_eq!(says, expected, "{kind:?}");
         }
-        // Keys that have expired say nothing of the object.
+        // Keys that have expired say nothing about the object.
         let expired = Error::new(ErrorKind::Denied, "expired").that_may_pass();
         assert!(!expired.is_of_one_object());
     }

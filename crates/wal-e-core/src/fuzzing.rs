@@ -1,8 +1,8 @@
-//! What is done with bytes that somebody else may have written: a function for
-//! each parser, to be called with anything.
+//! What is done with bytes that others may have written: a function for each
+//! parser, to be called with anything.
 //!
-//! None may panic, run away with memory or time, or write outside of where it
-//! should; and what a parser accepts, it has to mean. `fuzz/` calls these
+//! None may panic, use memory or time without bound, or write outside of where it
+//! should; and what a parser accepts must make sense. `fuzz/` calls these
 //! functions with bytes that a fuzzer makes up (`make fuzz`), the unit test
 //! below with those that are kept in `fuzz/corpus/`.
 
@@ -58,7 +58,7 @@ pub fn json(bytes: &[u8]) {
 /// up, so the same is tried with the right one.
 pub fn backup_manifest(bytes: &[u8]) {
     let mut bytes = bytes.to_vec();
-    BackupManifest::mend_checksum(&mut bytes);
+    BackupManifest::fix_checksum(&mut bytes);
     let Ok(manifest) = BackupManifest::parse(&bytes) else { return };
     let mut written = Vec::new();
     manifest.write(&mut written).expect("a vector takes everything");
@@ -66,7 +66,7 @@ pub fn backup_manifest(bytes: &[u8]) {
     assert_eq!(again.as_ref(), Ok(&manifest));
 }
 
-/// Keys, and what their names tell.
+/// Keys, and what their names say.
 pub fn names(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(name) = text.parse::<WalFileName>() {
@@ -152,7 +152,7 @@ pub fn backup_label(bytes: &[u8]) {
 }
 
 /// `pg_control`. Its CRC hides the rest from bytes that are made up, so the same is
-/// tried with the right one, behind as many bytes as the first two say.
+/// tried with the right one, after as many bytes as the first two say.
 pub fn control_file(bytes: &[u8]) {
     let _ = ControlFile::parse(bytes);
     let Some((length, content)) = bytes.split_first_chunk::<2>() else { return };

@@ -12,7 +12,7 @@ use crate::postgres::{SegmentSize, TimelineId, WalFileName, WalSegment};
 const WAL: &str = "wal_005";
 /// Where base backups lie.
 const BASE_BACKUPS: &str = "basebackups_005";
-/// Where wal_e keeps what it needs to know of the prefix itself.
+/// Where wal_e keeps what it needs to know about the prefix itself.
 const OWN: &str = "wal_e";
 /// What the tars of a backup are called, before their extension.
 const TAR: &str = ".tar";
@@ -20,7 +20,7 @@ const TAR: &str = ".tar";
 const PG_CONTROL: &str = "pg_control";
 /// The tar that holds `backup_label` and `tablespace_map`.
 const BACKUP_LABEL: &str = "backup_label";
-/// What a sentinel's name ends with, after the backup's name.
+/// The suffix of a sentinel's name, after the backup's name.
 const SENTINEL: &str = "_backup_stop_sentinel.json";
 
 /// The name of an object below the prefix: no slash at either end, no empty,
@@ -60,7 +60,7 @@ pub fn owner() -> ObjectKey {
 }
 
 /// An object that is written and removed again to see whether the store works.
-/// `random` tells it from those of others.
+/// `random` keeps it apart from those of others.
 pub fn check_object(random: u64) -> ObjectKey {
     ObjectKey(format!("{OWN}/check/{random:016x}"))
 }
@@ -80,8 +80,8 @@ pub fn encoding_of_mark(key: &ObjectKey) -> Option<Encoding> {
     Encoding::from_name(key.0.strip_prefix(OWN)?.strip_prefix("/wal_encodings/")?)
 }
 
-/// The WAL file that a listed key holds, and how it is encoded; `None` for what
-/// is no WAL file.
+/// The WAL file that a listed key holds, and how it is encoded; `None` for a key that
+/// is not a WAL file's.
 pub fn wal_file_of(key: &ObjectKey) -> Option<(WalFileName, StoredEncoding)> {
     let file = key.0.strip_prefix(WAL)?.strip_prefix('/')?;
     if let Ok(name) = file.parse() {
@@ -108,12 +108,12 @@ pub fn wal_file(name: &WalFileName, encoding: Encoding) -> ObjectKey {
 }
 
 /// The beginning of the keys of a WAL file in all encodings; keys of other files
-/// may begin so too (`.partial`, `.00000028.backup`, WAL-G's `_delta`).
+/// may begin the same way (`.partial`, `.00000028.backup`, WAL-G's `_delta`).
 pub fn wal_file_beginning(name: &WalFileName) -> String {
     format!("{WAL}/{name}")
 }
 
-/// The keys of a WAL file in all encodings that there may be.
+/// The keys of a WAL file in all possible encodings.
 pub fn wal_file_keys(name: &WalFileName) -> Vec<ObjectKey> {
     StoredEncoding::suffixes().map(|suffix| ObjectKey(format!("{WAL}/{name}{suffix}"))).collect()
 }
@@ -156,8 +156,8 @@ pub fn backup_directory(backup: &str) -> String {
     format!("{BASE_BACKUPS}/{backup}/")
 }
 
-/// The beginning of the keys of a backup, from one of them; `None` for what is no
-/// backup's, and for sentinels.
+/// The beginning of the keys of a backup, from one of them; `None` for a key that belongs
+/// to no backup, and for sentinels.
 pub fn backup_directory_of(key: &ObjectKey) -> Option<String> {
     let (backup, _) = key.0.strip_prefix(BASE_BACKUPS)?.strip_prefix('/')?.split_once('/')?;
     Some(backup_directory(backup))
@@ -214,8 +214,8 @@ pub enum TarKind {
     BackupLabel,
 }
 
-/// What the key of a tar tells: what is in it, and how it is encoded. `None` for
-/// an object that is no tar.
+/// What the key of a tar says: what is in it, and how it is encoded. `None` for
+/// an object that is not a tar.
 pub fn tar_of(key: &ObjectKey) -> Option<(TarKind, StoredEncoding)> {
     let (_, file_name) = key.0.rsplit_once('/')?;
     let (name, suffix) = file_name.split_once(TAR)?;
@@ -258,7 +258,7 @@ pub fn start_segment_of_backup(name: &str) -> Option<WalFileName> {
     name.strip_prefix("base_")?.get(..24)?.parse().ok()
 }
 
-/// The WAL segment in which the backup begins that a delta of this name builds on:
+/// The WAL segment in which the base of a delta of this name begins:
 /// `base_<24 hex digits>_D_<24 hex digits>`. `None` for a full backup.
 pub fn parent_segment(name: &str) -> Option<WalFileName> {
     name.split_once("_D_")?.1.get(..24)?.parse().ok()

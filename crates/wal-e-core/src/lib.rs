@@ -11,7 +11,7 @@
 //! * [`error`], [`notice`], [`config`]: what went wrong, what is worth saying,
 //!   and the settings, as plain values.
 //! * [`postgres`]: names and files that PostgreSQL made; pure parsing.
-//! * [`layout`]: every object key; [`sentinel`]: the JSON beside a backup.
+//! * [`layout`]: every object key; [`sentinel`]: the JSON objects of a backup.
 //! * [`owner`]: which cluster a prefix belongs to.
 //! * [`store`]: where objects live: `s3://`, `file://`, memory.
 //! * [`codec`]: how bytes are compressed; [`transfer`]: between blocking streams and stores.

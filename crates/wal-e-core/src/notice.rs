@@ -1,7 +1,7 @@
 //! What is worth saying while work goes on.
 //!
-//! The core has no logger. Whoever starts a piece of work hands in a
-//! [`Notices`] and empties the other end where speaking is allowed: the
+//! The core has no logger. The caller that starts a piece of work hands in a
+//! [`Notices`] and empties the other end where it may print or log: the
 //! extension on its main thread, the program on standard error. A full queue
 //! never blocks the work: the notice is counted as dropped.
 
@@ -15,11 +15,11 @@ const QUEUE_LENGTH: usize = 256;
 /// How loud a [`Notice`] is, in PostgreSQL's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// Only for whoever looks for it.
+    /// Only for those who look for it.
     Debug,
     /// Of interest to the administrator.
     Log,
-    /// Needs a person.
+    /// Needs the attention of a person.
     Warning,
 }
 
@@ -30,7 +30,7 @@ pub struct Notice {
     pub level: Level,
     /// Message in PostgreSQL's style: lower case, no final stop.
     pub message: String,
-    /// A whole sentence that says how to mend it.
+    /// A whole sentence that says how to fix it.
     pub hint: Option<String>,
 }
 
@@ -41,7 +41,7 @@ pub struct Notices {
     dropped: Arc<AtomicU64>,
 }
 
-/// The receiving end, for one thread that may speak.
+/// The receiving end, for the one thread that may print or log.
 #[derive(Debug)]
 pub struct NoticeQueue {
     receiver: Receiver<Notice>,
@@ -56,7 +56,7 @@ pub fn channel() -> (Notices, NoticeQueue) {
 }
 
 impl Notices {
-    /// Queues a notice, or counts it as dropped when nobody keeps up.
+    /// Queues a notice, or counts it as dropped when the queue is full.
     pub fn send(&self, level: Level, message: impl Into<String>, hint: Option<String>) {
         let notice = Notice { level, message: message.into(), hint };
         if self.sender.try_send(notice).is_err() {
@@ -64,7 +64,7 @@ impl Notices {
         }
     }
 
-    /// Something that needs a person.
+    /// Something that needs the attention of a person.
     pub fn warning(&self, message: impl Into<String>) {
         self.send(Level::Warning, message, None);
     }
@@ -74,7 +74,7 @@ impl Notices {
         self.send(Level::Log, message, None);
     }
 
-    /// Something only for whoever looks for it.
+    /// Something only for those who look for it.
     pub fn debug(&self, message: impl Into<String>) {
         self.send(Level::Debug, message, None);
     }

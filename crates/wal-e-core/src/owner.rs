@@ -1,17 +1,17 @@
 //! One cluster, one prefix.
 //!
-//! The object `wal_e/owner.json` says which cluster a prefix belongs to. Whoever
-//! is about to write claims the prefix first, with [`claim`]; another cluster is
+//! The object `wal_e/owner.json` says which cluster a prefix belongs to. A cluster
+//! that is about to write claims the prefix first, with [`claim`]; another cluster is
 //! refused before it has written anything. Copies of a cluster (standbys, and
-//! whatever was restored from its backups) share its system identifier and its
-//! prefix: they are told apart by their timelines, and by the rule that no
+//! clusters restored from its backups) share its system identifier and its
+//! prefix: they are kept apart by their timelines, and by the rule that no
 //! object is replaced by a different one.
 //!
 //! A cluster remembers which prefixes it has claimed ([`KnownPrefixes`]): one that
 //! does not say any more whose it is has been lost, and is not claimed again.
 //!
-//! Beside it lies in which encodings WAL was ever stored, so that a change
-//! of the setting does not let the same file be stored twice under two names:
+//! Next to it stands in which encodings WAL was ever stored, so that after a change
+//! of the setting the same file is not stored twice under two names:
 //! [`register_wal_encoding`].
 
 use std::fmt;
@@ -35,7 +35,7 @@ mod known_prefixes;
 
 pub use known_prefixes::KnownPrefixes;
 
-/// The object is small; what is larger is not one.
+/// The object is small; a larger one is damaged.
 const LARGEST_OWNER_BYTES: u64 = 64 * 1024;
 
 const HINT: &str = "Give this cluster a prefix of its own. A cluster that initdb or pg_upgrade made is another cluster, also when it replaces an old one.";
@@ -59,7 +59,7 @@ impl Claimant {
         system_identifier: SystemIdentifier,
         data_directory: impl Into<String>,
     ) -> Self {
-        // Empty when the kernel does not tell: it is for people only.
+        // Empty when the kernel does not say: it is for people only.
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let hostname = hostname.trim().to_owned();
         Claimant {
@@ -101,7 +101,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Who the prefix belongs to; `None` when nobody has claimed it yet.
+/// Who the prefix belongs to; `None` when no cluster has claimed it yet.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] when the object that says so is damaged; those of the store.
@@ -113,20 +113,20 @@ pub async fn read(store: &dyn ObjectStore) -> Result<Option<Owner>> {
     };
     sentinel::parse(&store.url(key.as_str()), &found).map(Some).map_err(|damaged| {
         damaged.with_hint(
-            "It says which cluster the prefix belongs to. Keep a copy of it and remove it, and \"wal_e.known_prefixes\" in the data directory with it; the next cluster that writes to the prefix will claim it.",
+            "It says which cluster the prefix belongs to. Keep a copy of it, and then remove it and \"wal_e.known_prefixes\" in the data directory. The next cluster that writes to the prefix will claim it.",
         )
     })
 }
 
 /// Makes sure that the prefix belongs to `claimant`, and claims it when it
-/// belongs to nobody. Nothing is written to the prefix of another cluster.
+/// belongs to no cluster. Nothing is written to the prefix of another cluster.
 ///
-/// A prefix that nobody has claimed may hold base backups of another tool or of
-/// an earlier version: the newest that tells its cluster decides.
+/// A prefix that no cluster has claimed may hold base backups of another tool or of
+/// an earlier version: the newest that names its cluster decides.
 ///
 /// # Errors
 /// * [`ErrorKind::Conflict`]: it belongs to another cluster, which is named.
-/// * [`ErrorKind::Corrupt`]: the object that tells the owner is damaged.
+/// * [`ErrorKind::Corrupt`]: the object that names the owner is damaged.
 /// * [`ErrorKind::Config`]: `claimant` had claimed it before, and it does not say so any more.
 /// * Those of the store.
 pub async fn claim(store: &dyn ObjectStore, claimant: &Claimant, notices: &Notices) -> Result<()> {
@@ -138,8 +138,8 @@ pub async fn claim(store: &dyn ObjectStore, claimant: &Claimant, notices: &Notic
     Ok(())
 }
 
-/// That it cannot be remembered is no reason to leave WAL where it is: a full disk
-/// may be waiting for it to be archived.
+/// That it cannot be remembered is no reason to stop archiving: the disk may be full
+/// because WAL waits to be archived.
 fn remember(store: &dyn ObjectStore, claimant: &Claimant, notices: &Notices) {
     let Some(known) = &claimant.known_prefixes else { return };
     match known.add(&place_of(store)) {
@@ -162,7 +162,7 @@ async fn claim_unowned(store: &dyn ObjectStore, claimant: &Claimant) -> Result<(
     };
     let json = Bytes::from(sentinel::to_json(&owner));
     let key = layout::owner();
-    // Read back whatever the outcome: another cluster may have been quicker, or
+    // Read back after any outcome: another cluster may have been quicker, or
     // the store may not honour create-only.
     let (PutOutcome::Stored | PutOutcome::AlreadyExists) =
         store.put(&key, json, PutMode::CreateOnly, &Attributes::default()).await?;
@@ -177,7 +177,7 @@ async fn claim_unowned(store: &dyn ObjectStore, claimant: &Claimant) -> Result<(
 }
 
 /// What [`claim`] looks at before it writes: the owner, when the prefix belongs
-/// to `claimant`; `None` when it belongs to nobody and `claimant` may claim it.
+/// to `claimant`; `None` when it belongs to no cluster and `claimant` may claim it.
 ///
 /// # Errors
 /// Those of [`claim`].
@@ -202,7 +202,7 @@ fn refuse_lost(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
         return Ok(());
     };
     let note = known.path().display();
-    let (perhaps, mend) = match prefix.starts_with("file:") {
+    let (perhaps, action) = match prefix.starts_with("file:") {
         true => (
             " The mount point of a disk that is not mounted looks like that.",
             "Mount the disk, or bring back",
@@ -217,7 +217,7 @@ fn refuse_lost(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
         "This cluster claimed the prefix before, as \"{note}\" says.{perhaps}"
     ))
     .with_hint(format!(
-        "{mend} what was below the prefix. If the archive was removed on purpose, remove \"{note}\": the next WAL file or base backup then begins a new one."
+        "{action} what was below the prefix. If the archive was removed on purpose, remove \"{note}\": the next WAL file or base backup then begins a new one."
     )))
 }
 
@@ -238,7 +238,7 @@ fn compare(store: &dyn ObjectStore, owner: &Owner, claimant: &Claimant) -> Resul
     Err(foreign(store, claimant, format!("It belongs to the cluster with {owner}.",)))
 }
 
-/// Looks at the newest base backup that tells its cluster.
+/// Looks at the newest base backup that names its cluster.
 async fn refuse_foreign_backups(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
     let Some(backup) = catalogue::newest_identified(store).await? else { return Ok(()) };
     match backup.system_identifier {
@@ -296,7 +296,7 @@ pub async fn register_wal_encoding(
     mut registered: Vec<Encoding>,
 ) -> Result<Vec<Encoding>> {
     if !registered.contains(&encoding) {
-        // Ours last: whoever is interrupted before looks again.
+        // Ours last: a writer that is interrupted before that looks again.
         for found in stored_encodings(store).await? {
             if found != encoding && !registered.contains(&found) {
                 put_encoding(store, found).await?;

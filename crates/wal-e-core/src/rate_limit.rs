@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 /// How much may be used at once after a pause.
 const BURST: Duration = Duration::from_millis(100);
 
-/// How long a thread sleeps at most before it looks whether it should stop.
+/// The longest that a thread sleeps before it checks whether it should stop.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
-/// Hands out bytes at a steady rate to all who share it, whoever asks.
+/// Hands out bytes at a steady rate to all threads that share it.
 #[derive(Debug)]
 pub struct RateLimit {
     bytes_per_second: u64,

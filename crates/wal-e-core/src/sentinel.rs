@@ -1,4 +1,4 @@
-//! The JSON objects beside a backup's tars, in WAL-G's form
+//! The JSON objects that go with a backup's tars, in WAL-G's form
 //! (`docs/repository-format.md`).
 //!
 //! The **sentinel** makes a backup exist. `metadata.json` repeats what matters

@@ -21,7 +21,7 @@ pub struct ArchivedObject {
 }
 
 impl ArchivedObject {
-    /// Asks for the object `key`, which is encoded so. Must be called on a tokio runtime.
+    /// Asks for the object `key`, which has this encoding. Must be called on a tokio runtime.
     ///
     /// # Errors
     /// Those of the store.
@@ -33,7 +33,7 @@ impl ArchivedObject {
         Self::open_until(store, key, encoding, &CancellationToken::new()).await
     }
 
-    /// [`ArchivedObject::open`], until it is cancelled: so is then what is read.
+    /// [`ArchivedObject::open`] until `cancel` is set, which also ends a read.
     pub async fn open_until(
         store: &dyn ObjectStore,
         key: &ObjectKey,
@@ -72,7 +72,7 @@ impl ArchivedObject {
         ArchivedObject { url, encoding, content_xxh128: None, stored: Box::new(stored) }
     }
 
-    /// Tells `count` how many stored bytes have come, again and again.
+    /// Reports to `count` how many stored bytes have come, again and again.
     #[must_use]
     pub fn counted(self, count: impl Fn(u64) + Send + 'static) -> Self {
         ArchivedObject { stored: Box::new(Counted::new(self.stored, count)), ..self }
@@ -92,7 +92,7 @@ impl ArchivedObject {
     /// ([`ErrorKind::Corrupt`] inside the `io::Error`); only the end proves a checksum.
     ///
     /// # Errors
-    /// Of an object that cannot be decoded, as when it is read.
+    /// Those of an object that cannot be decoded, as when it is read.
     pub fn content(self) -> io::Result<Decompressor<Box<dyn Read + Send>>> {
         Decompressor::new(self.stored, self.encoding)
     }
@@ -100,8 +100,8 @@ impl ArchivedObject {
     /// The first `limit` bytes of its content. Must be called on a tokio runtime.
     ///
     /// # Errors
-    /// Those of the store, and of an object that is damaged or cannot be decoded, with its
-    /// name.
+    /// Those of the store, and of an object that is damaged or cannot be decoded; they name
+    /// it.
     pub async fn read_at_most(self, limit: u64) -> Result<Vec<u8>> {
         blocking("reading an archived object", move || {
             let url = self.url.clone();

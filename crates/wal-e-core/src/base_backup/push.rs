@@ -7,7 +7,7 @@
 //!
 //! The order of the objects is a promise: tar partitions, `pg_control`, (stop),
 //! label and tablespace map, the WAL in the archive, metadata and manifest, and
-//! last the sentinel. Whatever fails before it leaves no backup, only garbage under the
+//! last the sentinel. A failure before it leaves no backup, only garbage under the
 //! backup's name.
 //!
 //! Of that WAL it is proved that it is this server's own: a copy of a cluster that archives to
@@ -52,7 +52,7 @@ use crate::tasks::blocking;
 use crate::transfer::{UploadNote, Uploaded};
 pub use open_uploads::Taker;
 
-/// What mends an archive to which two servers with one history write.
+/// What to do about an archive to which two servers with one history write.
 const OWN_PREFIX: &str = "Give this server a prefix of its own; or, if it should go on where the archive ends, restore it from the archive.";
 
 /// How a base backup is taken.
@@ -239,9 +239,10 @@ impl BackupPush {
     /// this server's, and last the sentinel. Returns the backup's name.
     ///
     /// # Errors
-    /// Those of the store, [`ErrorKind::Conflict`] for WAL that is not this server's, and [`ErrorKind::Cancelled`]: there is no sentinel then.
+    /// Those of the store, [`ErrorKind::Conflict`] for WAL that is not this server's, and
+    /// [`ErrorKind::Cancelled`]: there is no sentinel then.
     pub async fn finish(mut self, stop: BackupStop) -> Result<String> {
-        // From here on transactions are behind the backup, however long its WAL takes.
+        // From here on transactions are after the backup, however long its WAL takes.
         let stopped = OffsetDateTime::now_utc();
         self.progress.set_phase(Phase::WaitingForWal);
         // One that was dropped since the server wrote its map is in no listing, but the

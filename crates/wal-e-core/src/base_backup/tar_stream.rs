@@ -108,7 +108,7 @@ impl<W: Write> TarStream<W> {
 
     /// Adds a file of the running cluster with the size it has now: what it
     /// grows is cut off, what it shrinks is padded with zeros, and replay of WAL
-    /// mends both. Returns `None`, and adds nothing, when it is no longer there.
+    /// repairs both. Returns `None`, and adds nothing, when it is no longer there.
     pub fn file(
         &mut self,
         data_directory: &Path,
@@ -167,7 +167,7 @@ impl<W: Write> TarStream<W> {
         content: impl Read,
     ) -> Result<()> {
         // USTAR, and PAX records for what it has no room for: both are read by
-        // every tar. Owners are not kept: a restore belongs to whoever makes it.
+        // every tar. Owners are not kept: a restore belongs to the user that makes it.
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
         header.set_mode(mode);
@@ -401,7 +401,7 @@ mod tests {
         assert!(members(&stream.finish().unwrap()).is_empty());
     }
 
-    /// A file of `size` bytes of `1`, of which `ClusterFile` is told another size.
+    /// A file of `size` bytes of `1`, for which `ClusterFile` has another size.
     fn read_as(actual: usize, claimed: u64) -> Vec<u8> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");

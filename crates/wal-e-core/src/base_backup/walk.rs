@@ -189,7 +189,7 @@ fn is_socket(metadata: &std::fs::Metadata) -> bool {
     std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type())
 }
 
-/// Whether a cluster without this directory cannot live.
+/// Whether a cluster cannot run without this directory.
 fn is_indispensable(path: &str) -> bool {
     let top = path.split('/').next().unwrap_or(path);
     ["base", "global", "pg_commit_ts", "pg_logical", "pg_multixact", "pg_twophase", "pg_xact"]

@@ -54,7 +54,7 @@ pub struct BackupInfo {
     pub hostname: Option<String>,
     /// Data directory that it was taken of.
     pub data_directory: Option<String>,
-    /// Why its sentinel cannot be read, without which it cannot be restored; what is told
+    /// Why its sentinel cannot be read, without which it cannot be restored; what is known
     /// of it then comes from its name and from `metadata.json`.
     pub unreadable: Option<Error>,
     /// Why `metadata.json` cannot be read. It is not needed to restore; that the backup is
@@ -122,7 +122,7 @@ pub async fn list(store: &dyn ObjectStore, notices: &Notices) -> Result<Vec<Back
         }
         if let Some(error) = &backup.metadata_unreadable {
             notices.warning(format!(
-                "metadata.json of base backup \"{}\" is not used, so that it may be permanent without being listed as such: {error}",
+                "metadata.json of base backup \"{}\" is ignored, so the backup may be permanent although it is not listed as such: {error}",
                 backup.name
             ));
         }
@@ -136,7 +136,7 @@ pub async fn list(store: &dyn ObjectStore, notices: &Notices) -> Result<Vec<Back
 ///
 /// # Errors
 /// Those of the store, and why the one that is wanted cannot be read: an older one is
-/// never taken in the place of `LATEST`.
+/// never taken instead of `LATEST`.
 pub(crate) async fn list_sound(
     store: &dyn ObjectStore,
     wanted: &str,
@@ -219,7 +219,7 @@ async fn describe_all(store: &dyn ObjectStore) -> Result<Vec<BackupInfo>> {
     let denied = |backup: &BackupInfo| backup.unreadable.as_ref().filter(is_denied).cloned();
     let mut refusals: Vec<Error> = backups.iter().filter_map(denied).collect();
     match refusals.pop() {
-        // It is not the objects that are wrong when none can be read.
+        // When none can be read, the fault is not in the objects.
         Some(error) if refusals.len() + 1 == backups.len() => Err(error),
         _ => Ok(backups),
     }
@@ -252,7 +252,7 @@ pub(crate) async fn resolve(store: &dyn ObjectStore, name: &str) -> Result<Strin
             Word::BackupList
         )),
         None => error.with_hint(
-            "Check that the prefix is the one that the cluster archives to. A backup is there once it is complete.",
+            "Check that the prefix is the one that the cluster archives to. A base backup is listed once it is complete.",
         ),
     })
 }
@@ -267,14 +267,14 @@ pub(crate) fn named<'a>(sentinels: &'a [StoredSentinel], name: &str) -> Option<&
 }
 
 /// Names of the complete base backups and when their sentinels were stored,
-/// oldest first. One listing, whatever their number.
+/// oldest first. One listing, for any number of them.
 pub(crate) async fn stored(store: &dyn ObjectStore) -> Result<Vec<(String, OffsetDateTime)>> {
     let sentinels = sentinels(store).await?.into_iter();
     Ok(sentinels.map(|sentinel| (sentinel.name, sentinel.object.last_modified)).collect())
 }
 
-/// The newest base backup that tells which cluster it was taken of; damaged
-/// sentinels are passed over. `None` when no backup tells.
+/// The newest base backup that says which cluster it was taken of; damaged
+/// sentinels are passed over. `None` when no backup says so.
 pub(crate) async fn newest_identified(store: &dyn ObjectStore) -> Result<Option<BackupInfo>> {
     for sentinel in sentinels(store).await?.into_iter().rev() {
         let Some(backup) = describe(store, sentinel).await? else { continue };

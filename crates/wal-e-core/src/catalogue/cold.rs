@@ -39,7 +39,7 @@ pub(crate) async fn refuse(
     }
     let refusals: Vec<(ObjectInfo, Option<Error>)> = stream::iter(perhaps_cold)
         .map(async |object| match store::refusal_to_read(store, &object.key).await {
-            // It is told when it is read.
+            // It is reported when it is read.
             Err(error) if !error.is_transient() => Ok((object, None)),
             result => Ok::<_, Error>((object, result?)),
         })
@@ -74,8 +74,8 @@ fn may_be_cold(object: &ObjectInfo) -> bool {
     object.is_in_cold_storage() || object.storage_class.as_deref() == Some(INTELLIGENT_TIERING)
 }
 
-/// The backup `tip` and those that it builds on, as far as their names tell: the sentinel
-/// that says it may be what cannot be read.
+/// The backup `tip` and those that it builds on, as far as their names show: the sentinel
+/// that would say it may be what cannot be read.
 fn chain_by_names<'a>(sentinels: &'a [StoredSentinel], tip: &str) -> Vec<&'a StoredSentinel> {
     let mut chain: Vec<&StoredSentinel> = backups::named(sentinels, tip).into_iter().collect();
     while let Some(segment) = chain.last().and_then(|last| layout::parent_segment(&last.name)) {

@@ -1,4 +1,4 @@
-//! One WAL file among the keys of the archive, whatever its encoding.
+//! One WAL file among the keys of the archive, in any encoding.
 
 use std::cmp::Ordering;
 
@@ -156,8 +156,8 @@ fn order(file: &WalFileName, name: &WalFileName) -> Option<Ordering> {
     file.as_str().get(..24).filter(|_| comparable).map(|segment| segment.cmp(name.as_str()))
 }
 
-/// What follows the names of an archive's WAL files in their keys. Most archives
-/// have one for all, so that whoever knows it finds a file with one request.
+/// The suffix of the keys of an archive's WAL files. Most archives have one for all,
+/// and with it a file is found with one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyEnding {
     text: String,
@@ -172,7 +172,7 @@ impl Default for KeyEnding {
 }
 
 impl KeyEnding {
-    /// The ending `text`: empty, a dot (as WAL-G once wrote), or a dot and an
+    /// The suffix `text`: empty, a dot (as WAL-G once wrote), or a dot and an
     /// extension. `None` when it stands for nothing that can be read.
     pub fn new(text: &str) -> Option<Self> {
         match StoredEncoding::from_suffix(text)? {
@@ -183,17 +183,17 @@ impl KeyEnding {
         }
     }
 
-    /// The ending of a key of the WAL file `name`.
+    /// The suffix of a key of the WAL file `name`.
     pub(crate) fn of(key: &ObjectKey, name: &WalFileName) -> Option<Self> {
         Self::new(key.as_str().strip_prefix(&layout::wal_file_beginning(name))?)
     }
 
-    /// The ending as it stands in keys.
+    /// The suffix as it stands in keys.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The key of the WAL file `name` with this ending.
+    /// The key of the WAL file `name` with this suffix.
     pub(crate) fn locate(&self, name: &WalFileName) -> Option<(ObjectKey, Encoding)> {
         let key = format!("{}{}", layout::wal_file_beginning(name), self.text);
         Some((ObjectKey::from_listing(&key)?, self.encoding))
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn later_segments_of_the_timeline_are_told_from_other_files() {
+    async fn later_segments_of_the_timeline_are_distinguished_from_other_files() {
         let before = "wal_005/0000000100000000000000A0.lz4";
         for (other, later) in [
             ("wal_005/0000000100000000000000A2.zst", Some("0000000100000000000000A2")),

@@ -27,13 +27,13 @@ const NEXT_TIMELINES: u32 = 16;
 /// How many segments before the file are asked for.
 const EARLIER_SEGMENTS: u64 = 16;
 
-/// What a look at single names tells.
+/// What a look at single names shows.
 pub(crate) enum Nearby {
-    /// As a listing would have told.
+    /// What a listing would have shown.
     Seen(Surroundings),
-    /// There is a later segment far away: a listing tells the next one.
+    /// There is a later segment far away: a listing shows the next one.
     FarAhead,
-    /// Nothing comes after the file, as far as this was looked for.
+    /// Nothing comes after the file, as far as was looked.
     Nothing(Surroundings),
 }
 

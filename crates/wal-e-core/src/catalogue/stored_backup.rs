@@ -102,7 +102,7 @@ impl StoredBackup {
     }
 
     /// Bytes of all its files, as it says itself; `None` when it does not say. Of tars
-    /// that WAL-G copied from an older backup its `UncompressedSize` does not tell.
+    /// that WAL-G copied from an older backup its `UncompressedSize` says nothing.
     pub(crate) fn file_bytes(&self) -> Option<u64> {
         let copies = self.partitions.iter().any(|tar| is_copied(&tar.object));
         let packed = self.sentinel.uncompressed_size.filter(|_| !copies);
@@ -156,7 +156,7 @@ fn tar_of(store: &dyn ObjectStore, key: &ObjectKey) -> Result<(TarKind, Encoding
     let Some((kind, encoding)) = layout::tar_of(key) else {
         return Err(Error::new(
             ErrorKind::Config,
-            format!("object \"{url}\" is among the tars of a base backup and is none"),
+            format!("object \"{url}\" is stored with the tars of a base backup but is not a tar"),
         )
         .with_hint("Move it elsewhere: only tars belong there."));
     };
@@ -203,7 +203,7 @@ fn missing(store: &dyn ObjectStore, backup: &str, keys: &[ObjectKey]) -> Error {
 /// Empty when the backup was made without one: then all that is stored is taken.
 ///
 /// A backup of WAL-G 2 or this program that should have one and does not is
-/// refused, though WAL-G restores it: nobody would notice files that are missing.
+/// refused, although WAL-G restores it: missing files would go unnoticed.
 async fn read_files_metadata(
     store: &dyn ObjectStore,
     backup: &str,

@@ -2,7 +2,7 @@
 //!
 //! WAL-G gives a backup the name of one that was killed when both begin in the same
 //! segment, as on a standby, and leaves the tars of that one in their place. It also
-//! says in `TarFileSets` which tar has which file, which tells the two apart.
+//! says in `TarFileSets` which tar has which file, which distinguishes the two.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use crate::postgres::data_directory::{BACKUP_LABEL, CONTROL_FILE, TABLESPACE_MAP
 use crate::sentinel::FilesMetadata;
 use crate::store::ObjectInfo;
 
-/// The objects in the place of a backup's tars.
+/// The objects below a backup's tars.
 #[derive(Debug, Default)]
 pub(crate) struct TarSet {
     /// What is to be read.
@@ -35,7 +35,7 @@ pub(crate) fn lost<'a>(list: &'a FilesMetadata, objects: &[ObjectInfo]) -> Vec<&
     listed.map(|(tar, _)| tar.as_str()).filter(|tar| !found.contains(tar)).collect()
 }
 
-/// Tells a backup's own tars from others. All are its own where its list of files does
+/// Separates a backup's own tars from others. All are its own where its list of files does
 /// not say where each file is.
 pub(crate) fn tell_apart(objects: Vec<ObjectInfo>, list: &FilesMetadata) -> TarSet {
     if !says_where_each_file_is(list) {
@@ -69,7 +69,7 @@ pub(crate) fn tell_apart(objects: Vec<ObjectInfo>, list: &FilesMetadata) -> TarS
 
 impl TarSet {
     /// Of tars that hold the same and are not listed, takes the one of this encoding; all
-    /// of them when that does not tell; none when another tar has it.
+    /// of them when the encoding does not decide; none when another tar has it.
     fn add(
         &mut self,
         tars: Vec<(StoredEncoding, ObjectInfo)>,
@@ -77,9 +77,9 @@ impl TarSet {
         encoding: Option<StoredEncoding>,
     ) {
         let is_of = |found: &StoredEncoding| Some(*found) == encoding;
-        let tells = tars.len() > 1 && tars.iter().filter(|(found, _)| is_of(found)).count() == 1;
+        let decides = tars.len() > 1 && tars.iter().filter(|(found, _)| is_of(found)).count() == 1;
         for (found, object) in tars {
-            match is_elsewhere || (tells && !is_of(&found)) {
+            match is_elsewhere || (decides && !is_of(&found)) {
                 true => self.left_over.push(object),
                 false => self.own.push(object),
             }

@@ -45,7 +45,7 @@ async fn with_backup() -> MemoryStore {
     store
 }
 
-/// Every row that does not pass says how to mend it, or why it was not made.
+/// Every row that does not pass says how to fix it, or why it was not made.
 fn assert_sound(rows: &[Check]) {
     for row in rows {
         match row.ok {

@@ -1,4 +1,4 @@
-//! The first bytes of an object, which tell whether it is what its name says.
+//! The first bytes of an object, which show whether it is what its name says.
 
 use std::io::{self, ErrorKind::Interrupted, Read};
 
@@ -20,7 +20,7 @@ const SKIPPABLE: [u8; 3] = [0x2A, 0x4D, 0x18];
 
 const ARMOUR: &[u8] = b"-----BEGIN PGP MESSAGE-----";
 
-/// How to go on with what is encrypted.
+/// What to do with an encrypted object.
 pub(super) const DECRYPT: &str = "Decrypt it with the program that wrote it, WAL-G or WAL-E with its key, or with gpg, and store what comes out in its place.";
 
 pub(super) const PERHAPS_ENCRYPTED: &str = "It may be encrypted: neither WAL-G nor WAL-E says so in the name, and libsodium leaves no mark in the object. Then decrypt it with the program that wrote it.";
@@ -71,8 +71,8 @@ impl<R: Read> Beginning<R> {
         self.bytes
     }
 
-    /// Why what could not be decoded could not be, if its beginning tells: for
-    /// encodings that may begin with anything.
+    /// Why the object could not be decoded, if its first bytes show it: for encodings
+    /// that may begin with anything.
     pub(super) fn explanation(&self) -> Option<Error> {
         is_openpgp(&self.head[..self.length]).then(encrypted)
     }
@@ -171,8 +171,8 @@ fn begins_as_lzma(head: &[u8]) -> bool {
     }
 }
 
-/// Whether it begins as an encrypted message does (RFC 9580, sections 4.2 and 5.1,
-/// 5.3): with a packet that holds a session key, which says its version.
+/// Whether it begins like an encrypted message (RFC 9580, sections 4.2 and 5.1,
+/// 5.3): with a packet that holds a session key, and its version.
 fn is_openpgp(head: &[u8]) -> bool {
     if head.starts_with(ARMOUR) {
         return true;

@@ -14,7 +14,7 @@ pub(super) type BrotliReader<R> = SingleStream<R, BrotliDecoder>;
 impl<R: io::Read> BrotliReader<R> {
     /// Reads `input`.
     pub(super) fn brotli(input: Beginning<R>) -> Self {
-        // Strict: windows up to 16 MiB, as RFC 7932 has them, and not of 1 GiB.
+        // Strict: windows up to 16 MiB, as in RFC 7932, and not of 1 GiB.
         let state = BrotliState::new_strict(
             StandardAlloc::default(),
             StandardAlloc::default(),
@@ -26,7 +26,7 @@ impl<R: io::Read> BrotliReader<R> {
 
 pub(super) struct BrotliDecoder {
     state: Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>,
-    /// The decoder counts for itself, but wants to be told where to.
+    /// The decoder counts for itself, but wants a place to keep the count.
     produced: usize,
 }
 

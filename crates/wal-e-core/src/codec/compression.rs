@@ -95,10 +95,9 @@ impl fmt::Display for Compression {
 
 /// Compresses what is written, and passes it on.
 ///
-/// Only [`finish`](Compressor::finish) makes the object complete: whoever
-/// receives the bytes must not take their end for success, for dropping the
-/// compressor may look the same from below. Once the inner writer has failed, so does
-/// everything after it.
+/// Only [`finish`](Compressor::finish) makes the object complete: the receiver of the
+/// bytes must not take their end for success, because dropping the compressor may look
+/// the same to it. Once the inner writer has failed, so does everything after it.
 pub struct Compressor<W: Write>(Writer<W>);
 
 enum Writer<W: Write> {

@@ -1,4 +1,4 @@
-//! The encodings of stored bytes, and what names tell of them.
+//! The encodings of stored bytes, and what names say about them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -41,7 +41,7 @@ impl Encoding {
     /// Those that are written, too.
     pub const WRITABLE: [Encoding; 3] = [Encoding::Lz4, Encoding::Zstd, Encoding::None];
 
-    /// What the name of an object ends with, after a dot; `None` when nothing
+    /// The suffix of an object's name, without its dot; `None` when nothing
     /// is added to the name.
     pub fn extension(self) -> Option<&'static str> {
         match self {
@@ -73,7 +73,7 @@ impl Encoding {
     }
 
     /// The encoding that an extension, without its dot, stands for. The empty one
-    /// is `None`: WAL-G used to leave the dot behind uncompressed names.
+    /// is `None`: WAL-G used to leave the dot at the end of uncompressed names.
     pub fn from_extension(extension: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|encoding| encoding.extension().unwrap_or_default() == extension)
     }
@@ -120,7 +120,7 @@ pub(super) fn not_written(method: &str) -> Error {
         .with_hint(METHODS)
 }
 
-/// The encoding that the name of a stored object tells.
+/// The encoding that the name of a stored object says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoredEncoding {
     /// One that can be read.
@@ -129,8 +129,7 @@ pub enum StoredEncoding {
     Foreign(&'static str),
 }
 
-/// What is encrypted and says so by its name; most of what WAL-G and WAL-E encrypt
-/// does not.
+/// The suffixes of encrypted objects; most of what WAL-G and WAL-E encrypt has none.
 const ENCRYPTED: &str = "gpg";
 
 impl StoredEncoding {
@@ -142,9 +141,9 @@ impl StoredEncoding {
         plain.flat_map(|suffix| [format!("{suffix}.{ENCRYPTED}"), suffix])
     }
 
-    /// What follows a name tells: nothing, a dot, or a dot and an extension that
-    /// stands for an encoding. `None` for anything else: then the name is longer,
-    /// and another one.
+    /// From the suffix of a name: nothing, a dot, or a dot and an extension that
+    /// stands for an encoding. `None` for anything else: then it is a part of a longer
+    /// name.
     pub fn from_suffix(suffix: &str) -> Option<Self> {
         if suffix.is_empty() {
             return Some(StoredEncoding::Readable(Encoding::None));
@@ -173,10 +172,10 @@ impl StoredEncoding {
             StoredEncoding::Foreign(extension) => Err(Error::new(
                 ErrorKind::Config,
                 format!(
-                    "object \"{url}\" cannot be read: its name ends with \".{extension}\", as those of encrypted objects do"
+                    "object \"{url}\" cannot be read: its name has the suffix \".{extension}\" of encrypted objects"
                 ),
             )
-            .with_hint("Decrypt it with the program that wrote it, or with gpg, and store what comes out under the name without that ending.")),
+            .with_hint("Decrypt it with the program that wrote it, or with gpg, and store the result under the name without that suffix.")),
         }
     }
 }

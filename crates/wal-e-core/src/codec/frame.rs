@@ -1,7 +1,7 @@
 //! The outline of LZ4 frames, followed as their bytes pass.
 //!
 //! The decoder reports a damaged block or checksum, but takes the end of its
-//! input for the end of the data wherever it comes. A truncated object must
+//! input for the end of the data, wherever that is. A truncated object must
 //! never look like a short file, so [`FrameReader`] follows headers, block
 //! lengths and end marks and says whether the input may end here.
 //!
@@ -159,7 +159,7 @@ impl<R: Read> FrameReader<R> {
 }
 
 impl Field {
-    /// Itself, or the end of the frame when there is nothing to skip.
+    /// This, or the end of the frame when there is nothing to skip.
     fn or_end<R: Read>(self, reader: &mut FrameReader<R>) -> Field {
         if self == Field::Opaque(0, After::Frame) { reader.end_frame() } else { self }
     }

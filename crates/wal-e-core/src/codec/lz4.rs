@@ -72,8 +72,8 @@ impl<R: Read> Lz4Reader<R> {
         let result = self.decompressor.read(buffer);
         let frames = self.decompressor.get_ref().get_ref();
         match result {
-            // The decoder takes the end of its input for the end of the data, and where
-            // it does not, it has no words for it.
+            // The decoder takes the end of its input for the end of the data, or fails
+            // without saying that the input ended.
             Ok(0) if !frames.is_complete() => Err(frames.truncated().into()),
             Err(_) if frames.is_truncated() => Err(frames.truncated().into()),
             result => result.map_err(|error| as_corrupt("LZ4 frame", error)),

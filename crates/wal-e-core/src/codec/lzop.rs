@@ -136,7 +136,7 @@ impl<R: Read> LzopReader<R> {
             return Err(damaged(STREAM, "its data passed a filter, which is not supported"));
         }
         if flags & FLAG_EXTRA_FIELD != 0 {
-            // No lzop writes one.
+            // No version of lzop writes one.
             return Err(damaged(STREAM, "its header has an extra field, which is not supported"));
         }
         Ok(flags)
@@ -194,7 +194,7 @@ impl<R: Read> LzopReader<R> {
         Ok(true)
     }
 
-    /// Takes memory only for what is there, whatever the length says.
+    /// Takes memory only for bytes that are there: the length may be wrong.
     fn read_stored(&mut self, length: u32) -> io::Result<()> {
         self.stored.clear();
         let read = (&mut self.input).take(length.into()).read_to_end(&mut self.stored)?;

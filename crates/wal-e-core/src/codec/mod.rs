@@ -2,17 +2,16 @@
 //! or as they are; and, in what WAL-G and WAL-E wrote, as `lzop`, `.lzma`, brotli
 //! or gzip have it.
 //!
-//! [`Compressor`] writes as a [`Compression`] says; [`Decompressor`] reads what
-//! an [`Encoding`] says, which an object tells by the extension of its name.
+//! [`Compressor`] writes as a [`Compression`] says; [`Decompressor`] reads as an
+//! [`Encoding`] says, which is the extension of an object's name.
 //! LZ4, zstd and gzip end with a checksum of their content, and `lzop` has one in
-//! each block unless it was told to leave it out. `.lzma` and brotli have none:
-//! damage may go unnoticed there as long as something can be decoded, as it may
-//! in bytes that are stored as they are. There only what is known otherwise can
-//! tell: the attributes, header and size of a WAL file, the structure and the
-//! sums of a tar.
+//! each block, unless it was run without. `.lzma` and brotli have none: damage may go
+//! unnoticed there as long as something can be decoded, as it may in bytes that are
+//! stored as they are. There only what is known from elsewhere shows it: the
+//! attributes, header and size of a WAL file, the structure and the sums of a tar.
 //!
-//! An object that is encrypted is not decrypted here, but said to be so where its
-//! first bytes tell.
+//! An encrypted object is not decrypted here, but reported as encrypted where its
+//! first bytes show it.
 
 mod beginning;
 mod brotli;

@@ -1,4 +1,4 @@
-//! Encodings that have one stream an object and no checksum.
+//! Encodings that have one stream for each object and no checksum.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -72,7 +72,7 @@ impl<R: Read, D: StreamDecoder> SingleStream<R, D> {
         Err(self.explained(damaged(D::WHAT, "other bytes follow its end")))
     }
 
-    /// What begins as something else does is that, and not damaged.
+    /// An object that begins like another format is in that format, and not damaged.
     fn explained(&self, error: io::Error) -> io::Error {
         self.input.get_ref().explanation().map_or(error, io::Error::from)
     }

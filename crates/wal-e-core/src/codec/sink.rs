@@ -7,7 +7,7 @@ use crate::error::Error;
 /// Remembers the first error of the inner writer, and writes nothing after it.
 ///
 /// Compressors write out of turn (buffered, or when they are dropped) and some
-/// forget what went wrong then; after a gap, whatever follows is worth nothing.
+/// forget what went wrong then; what follows a gap is worth nothing.
 #[derive(Debug)]
 pub(super) struct FirstError<W> {
     inner: W,

@@ -254,7 +254,7 @@ fn an_error_of_the_sink_is_never_swallowed() {
         for room in [0, 1, 10, 100_000, 999_990] {
             let sink = FailsOnce { room, failed: false };
             let mut writer = Compressor::new(sink, compression).unwrap();
-            // Whoever goes on after an error still learns of it in the end.
+            // A caller that goes on after an error still learns of it in the end.
             let failed =
                 data.chunks(50_000).filter(|piece| writer.write_all(piece).is_err()).count();
             let end = writer.finish();

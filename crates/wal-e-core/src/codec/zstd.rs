@@ -25,7 +25,7 @@ const WRITTEN_WINDOW_LOG: u32 = 23;
 const FIRST_LARGE: i32 = 20;
 
 /// Tables that find matches, in 4-byte entries: 64 and 32 MiB. The same levels
-/// would take up to 640 MiB for each stream, whatever the window is.
+/// would take up to 640 MiB for each stream, with any window.
 const CHAIN_LOG: u32 = 24;
 const HASH_LOG: u32 = 23;
 

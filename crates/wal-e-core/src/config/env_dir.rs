@@ -1,4 +1,4 @@
-//! An envdir directory: one file a variable, as daemontools' `envdir` reads it.
+//! An envdir directory: one file for each variable, as daemontools' `envdir` reads it.
 //!
 //! The name of the file is the variable, its first line the value; spaces and
 //! tabs at the end are removed, a NUL stands for a newline, and an empty file
@@ -43,7 +43,7 @@ impl EnvDir {
             let entry = entry.map_err(|e| unreadable(path, &e))?;
             let file = entry.path();
             let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
-            // Kubernetes mounts secrets with "..data" links beside the files.
+            // Kubernetes mounts secrets with "..data" links next to the files.
             if name.starts_with('.') || name.contains('=') {
                 continue;
             }

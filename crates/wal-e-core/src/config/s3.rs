@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Endpoint, Setting, Variables};
 use crate::error::Result;
 
-/// A secret: printed as `***` wherever it is printed.
+/// A secret: always printed as `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -81,9 +81,9 @@ pub struct S3Config {
     pub sse_kms_key_id: Option<String>,
     /// `None` means the AWS default chain.
     pub credentials: Option<Credentials>,
-    /// How long a request may stand still before it counts as failed; `None`
+    /// How long a request may stall before it counts as failed; `None`
     /// means [`DEFAULT_S3_TIMEOUT`]. An answer may take twice as long, and the
-    /// end of an upload in parts ten times.
+    /// completion of a multipart upload ten times.
     pub timeout: Option<Duration>,
 }
 

@@ -26,7 +26,7 @@ pub enum Face {
 
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident = $mark:literal, $server:literal, $program:literal;)*) => {
-        /// What is no setting and has a name in each face all the same.
+        /// Something that is not a setting and still has a name of its own in each face.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Word {
             $($(#[$doc])* $name,)*
@@ -96,7 +96,7 @@ impl fmt::Display for Setting {
 }
 
 impl Face {
-    /// `text` with this face's words in the place of marks.
+    /// `text` with this face's words instead of the marks.
     pub fn speak(self, text: &str) -> String {
         let mut spoken = String::with_capacity(text.len());
         let mut rest = text;
@@ -110,7 +110,7 @@ impl Face {
         spoken
     }
 
-    /// The word for what stands between two marks; what is none of ours stays as it is.
+    /// The word for what stands between two marks; what is not one of ours stays as it is.
     fn word_at(self, mark: &str) -> String {
         let (name, value) = match mark.split_once(VALUE) {
             Some((name, value)) => (name, Some(value)),

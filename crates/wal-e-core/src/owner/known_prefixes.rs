@@ -1,9 +1,9 @@
 //! Which prefixes a cluster has claimed, remembered in its data directory.
 //!
-//! The archive alone cannot tell an empty place from a lost one: a disk that was
+//! The archive alone cannot show whether a place is empty or lost: a disk that was
 //! not mounted after a reboot leaves its mount point, empty, and what is archived
 //! there is gone when the disk is back. So a cluster remembers where it has seen
-//! its `owner.json`, and does not begin there anew by itself.
+//! its `owner.json`, and does not start again there by itself.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -22,8 +22,8 @@ pub struct KnownPrefixes {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Note {
-    /// Of the note itself. A copy of the data directory has another one: what the
-    /// original has claimed is no reason to refuse an empty place to a copy, which
+    /// The inode of the note itself. A copy of the data directory has another one: what
+    /// the original has claimed is no reason to refuse an empty place to a copy, which
     /// may be on another machine.
     inode: u64,
     prefixes: Vec<String>,

@@ -104,7 +104,7 @@ async fn another_prefix_and_another_cluster_s_memory_are_no_reason_to_refuse() {
     std::fs::remove_dir_all(one.path().join("wal_e")).unwrap();
     let standby = claimant(1, "b").remembering(other.path());
     claim(&FileStore::new(one.path()).unwrap(), &standby).await.unwrap();
-    // Where nothing can be remembered, nothing is refused, and somebody is told.
+    // Where nothing can be remembered, nothing is refused, and a notice says so.
     let (notices, queue) = notice::channel();
     let nowhere = claimant(1, "c").remembering(Path::new("/nonexistent"));
     super::claim(&FileStore::new(two.path()).unwrap(), &nowhere, &notices).await.unwrap();

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// The directory of the marks, inside that of the WAL files.
 const DIRECTORY: &str = "archive_status";
 
-/// What the name of a mark ends with.
+/// The suffix of a mark's name.
 const READY: &str = ".ready";
 
 /// Files that wait to be archived.

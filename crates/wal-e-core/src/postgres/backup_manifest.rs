@@ -148,13 +148,13 @@ impl BackupManifest {
         Ok(BackupManifest {
             system_identifier: raw.system_identifier.map(SystemIdentifier),
             files: raw.files,
-            wal_ranges: wal_ranges.ok_or_else(|| damaged("a WAL range is no range".to_owned()))?,
+            wal_ranges: wal_ranges.ok_or_else(|| damaged("a WAL range is malformed".to_owned()))?,
         })
     }
 
     /// Makes the checksum at the end of `bytes` fit what is before it.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub fn mend_checksum(bytes: &mut Vec<u8>) {
+    pub fn fix_checksum(bytes: &mut Vec<u8>) {
         if let Some(covered) = covered_by_checksum(bytes).map(<[u8]>::len) {
             let sum = hex(&Sha256::digest(&bytes[..covered]));
             bytes.truncate(covered);
@@ -167,7 +167,7 @@ impl BackupManifest {
         self.files.iter().find(|file| file.path == path.as_bytes())
     }
 
-    /// Puts `file` in the place of what is listed at `path`; `None` takes it out.
+    /// Replaces what is listed at `path` by `file`; `None` takes it out.
     pub fn replace(&mut self, path: &str, file: Option<ManifestFile>) {
         self.files.retain(|listed| listed.path != path.as_bytes());
         self.files.extend(file);

@@ -23,7 +23,7 @@ const LARGEST_FILE_BYTES: u64 = 4 << 20;
 /// `CONF_FILE_MAX_DEPTH`.
 const MAX_DEPTH: usize = 10;
 
-/// How many files are read at most: hostile ones could include one another for ever.
+/// How many files are read at most: hostile ones could include one another without end.
 const MAX_FILES: usize = 1000;
 
 /// One setting, in one place.
@@ -54,8 +54,8 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// Reads the settings of a data directory, and of what its files include, wherever
-    /// that lies.
+    /// Reads the settings of a data directory and of all files that they include, inside of
+    /// the directory or not.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Io`] when a file of the data directory itself cannot be read.

@@ -1,12 +1,12 @@
-//! `global/pg_control`, as far as it tells what it is and whether it is sound.
+//! `global/pg_control`, as far as it says what it is and whether it is sound.
 //!
 //! `src/include/catalog/pg_control.h`, `ControlFileData`. The struct differs
 //! between versions, but its beginning does not, its last field is the CRC-32C of
 //! all before it, and the sizes of blocks and segments follow a number that is
 //! always the same. Numbers are in the byte order of the machine.
 //!
-//! A file that ends with its own CRC has the same CRC-32C whatever else is in it:
-//! a backup manifest does not tell one sound control file from another.
+//! A file that ends with its own CRC always has the same CRC-32C, with any content:
+//! a backup manifest cannot show that one sound control file was replaced by another.
 
 use super::{Lsn, RequiredSettings, SegmentSize, SystemIdentifier};
 use crate::error::{Error, ErrorKind, Result};
@@ -24,7 +24,7 @@ const SMALLEST_STRUCT_BYTES: usize = 128;
 /// Where `catalog_version_no` is, after identifier and `pg_control_version`.
 const CATALOG_VERSION: usize = 12;
 
-/// Where `checkPoint` is, behind identifier, versions, state and time.
+/// Where `checkPoint` is, after identifier, versions, state and time.
 const CHECKPOINT: usize = 32;
 
 /// Where `checkPointCopy.redo` is.

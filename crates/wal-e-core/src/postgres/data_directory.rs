@@ -1,4 +1,4 @@
-//! What of a data directory belongs into a base backup.
+//! What of a data directory belongs in a base backup.
 //!
 //! The rules are those of PostgreSQL's own base backups (PostgreSQL 15,
 //! `src/backend/backup/basebackup.c`, `excludeDirContents`, `excludeFiles` and
@@ -42,7 +42,7 @@ const EXCLUDED_FILES: [&str; 11] = [
 /// The control file.
 pub const CONTROL_FILE: &str = "global/pg_control";
 
-/// What tells a server that starts from a base backup where replay begins.
+/// Says where replay begins to a server that starts from a base backup.
 pub const BACKUP_LABEL: &str = "backup_label";
 
 /// Where the tablespaces of a base backup are.
@@ -63,7 +63,7 @@ pub const RECOVERY_SIGNAL: &str = "recovery.signal";
 /// What makes a server a standby when it starts.
 pub const STANDBY_SIGNAL: &str = "standby.signal";
 
-/// The permissions of a server's files: those of its data directory tell whether the
+/// The permissions of a server's files: those of its data directory show whether the
 /// group may read them (PostgreSQL 15, `file_perm.c`, `SetDataDirectoryCreatePerm`).
 pub fn file_mode(data_directory_mode: u32) -> u32 {
     match data_directory_mode & 0o750 {
@@ -80,7 +80,7 @@ pub fn is_emptied(directory: &str) -> bool {
     EMPTIED_DIRECTORIES.contains(&directory)
 }
 
-/// Whether a file or directory is left out altogether, as far as its own name tells.
+/// Whether a file or directory is left out altogether because of its own name.
 pub fn is_excluded(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     // pg_control goes into a tar of its own.

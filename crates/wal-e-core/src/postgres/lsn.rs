@@ -1,5 +1,5 @@
-//! Positions in the write-ahead log, and the numbers that tell clusters and
-//! timelines apart.
+//! Positions in the write-ahead log, and the numbers that identify clusters and
+//! timelines.
 
 use std::fmt;
 use std::str::FromStr;

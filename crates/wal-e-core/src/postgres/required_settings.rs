@@ -1,8 +1,8 @@
 //! The settings that must not be lower on a server that recovers than they were on the one
 //! that wrote the WAL.
 //!
-//! A server with lower ones ends or, with hot standby, pauses for ever, whatever the target
-//! action is: PostgreSQL 15, `src/backend/access/transam/xlogrecovery.c`,
+//! A server with lower ones shuts down or, with hot standby, pauses without end, with any
+//! target action: PostgreSQL 15, `src/backend/access/transam/xlogrecovery.c`,
 //! `RecoveryRequiresIntParameter`. The values are in the control file and, when they
 //! change, in a record of the WAL (`XLOG_PARAMETER_CHANGE`).
 

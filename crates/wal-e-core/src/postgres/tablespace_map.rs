@@ -1,7 +1,7 @@
 //! `tablespace_map`: which link in `pg_tblspc` leads where. The server makes the
 //! links anew from it when a restored cluster starts.
 //!
-//! One line a tablespace: its OID, a space, its path with backslash, newline
+//! One line for each tablespace: its OID, a space, its path with backslash, newline
 //! and carriage return escaped by a backslash (PostgreSQL 15,
 //! `src/backend/access/transam/xlog.c`, `do_pg_backup_start`, and
 //! `xlogrecovery.c`, `read_tablespace_map`).

@@ -4,8 +4,8 @@
 //! PostgreSQL 15 to 18, `src/include/commands/tablespace.h` (`xl_tblspc_create_rec`) and
 //! `src/backend/commands/tablespace.c` (`tblspc_redo`, `create_tablespace_directories`).
 //! Replay of a record whose directory is empty makes `pg_tblspc/OID` a directory, and
-//! leaves what is there already, also a link: this is how a tablespace is kept away
-//! from the directory that the record names, whatever its length.
+//! leaves what is there already, even a link: this is how a tablespace is kept away
+//! from the directory that the record names, without a change of the record's length.
 
 use std::ffi::OsStr;
 use std::ops::Range;
@@ -56,8 +56,8 @@ impl TablespaceRecord {
         Some(TablespaceRecord { bytes, oid, path })
     }
 
-    /// Whether a record whose first bytes these are can be one of these: so far as they
-    /// tell.
+    /// Whether a record that begins with these bytes can be one of these, as far as they
+    /// show.
     pub fn may_begin_with(bytes: &[u8]) -> bool {
         let whole = bytes.first_chunk::<HEADER_BYTES>().map(RecordHeader::parse);
         whole.is_none_or(|header| {

@@ -119,7 +119,7 @@ impl TimelineHistory {
             .collect()
     }
 
-    /// The history of an ancestor, as far as this one tells it; its own for itself.
+    /// The history of an ancestor, as far as this one has it; its own for itself.
     pub fn of_ancestor(&self, ancestor: TimelineId) -> Option<TimelineHistory> {
         if ancestor == self.timeline {
             return Some(self.clone());
@@ -153,7 +153,7 @@ impl TimelineHistory {
         left_later.map_or(self.timeline, |(timeline, _)| *timeline)
     }
 
-    /// The part of the log that `timeline` contributes; `None` when it is no ancestor.
+    /// The part of the log that `timeline` contributes; `None` when it is not an ancestor.
     pub fn range_of(&self, timeline: TimelineId) -> Option<TimelineRange> {
         self.ranges().into_iter().find(|range| range.timeline == timeline)
     }

@@ -20,7 +20,7 @@ const MAGIC_HIGH_BYTES: [u8; 2] = [0xD0, 0xD1];
 /// The header of a segment's first page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WalPageHeader {
-    /// `xlp_magic`: tells WAL, and the version that wrote it.
+    /// `xlp_magic`: marks WAL, and says which version wrote it.
     pub magic: u16,
     /// `xlp_info`: flags.
     pub flags: u16,

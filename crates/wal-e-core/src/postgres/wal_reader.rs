@@ -28,7 +28,7 @@ const ALIGNMENT: u64 = 8;
 /// Why there is no further record, as the server would see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WalEnd {
-    /// Where the record that is none begins, or the page.
+    /// Where the invalid record or page begins.
     pub lsn: Lsn,
     /// What is there instead; fits after a colon.
     pub reason: String,
@@ -41,10 +41,10 @@ pub struct WalEnd {
 pub struct WalReader {
     segment_size: SegmentSize,
     page_bytes: u64,
-    /// Of the next byte.
+    /// The LSN of the next byte.
     position: Lsn,
     magic: u16,
-    /// Of the page before.
+    /// The timeline of the page before.
     timeline: TimelineId,
     /// The cluster whose WAL it is; that of the first segment, if it was not said.
     system_identifier: Option<SystemIdentifier>,
@@ -136,7 +136,7 @@ impl WalReader {
     }
 
     /// Whether a record has begun that goes on in the next segment and that may
-    /// be one of those that [`RecordKind`] tells apart.
+    /// be one of those that [`RecordKind`] names.
     pub fn waits_for_record_that_matters(&self) -> bool {
         match &self.state {
             State::Record(partial) => partial.parsed.is_none_or(|header| header.matters()),
@@ -260,7 +260,7 @@ impl WalReader {
         let invalid = |reason: String| WalEnd { lsn: page, reason };
         let magic = half(header, 0);
         if !WalPageHeader::is_magic(magic) {
-            return Err(invalid(format!("a page begins with 0x{magic:04X}, which is no WAL")));
+            return Err(invalid(format!("a page begins with 0x{magic:04X}, which is not WAL")));
         }
         let mut address = [0; 8];
         address.copy_from_slice(&header[8..16]);

@@ -150,7 +150,7 @@ pub enum RecordKind {
     /// The end of a transaction, also of a prepared one: a commit or an abort.
     /// PostgreSQL stops at either for a target time or transaction.
     TransactionEnd {
-        /// The transaction; `None` when a record of more than 16 MB does not tell.
+        /// The transaction; `None` when it is not in the first 16 MB of a record.
         xid: Option<u32>,
         /// When, by the server's clock.
         time: OffsetDateTime,
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_of_a_timeline_tells_its_time() {
+    fn the_beginning_of_a_timeline_has_its_time() {
         let mut data = vec![DATA_SHORT, 16];
         data.extend(noon());
         data.extend(words(&[2, 1]));

@@ -125,7 +125,7 @@ pub(crate) fn lsn_of_wal_e(segment: &str, offset: &str) -> Option<Lsn> {
     (offset < size.bytes()).then_some(Lsn(start.checked_add(offset)?))
 }
 
-/// A specification is an object in which the OIDs are keys beside those of its own.
+/// A specification is an object in which the OIDs are keys next to those of its own.
 impl<'de> Deserialize<'de> for TablespaceSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut members = BTreeMap::<String, serde_json::Value>::deserialize(deserializer)?;
@@ -139,7 +139,7 @@ impl<'de> Deserialize<'de> for TablespaceSpec {
             Some(oids) => serde_json::from_value(oids).map_err(parse_failed)?,
             None => Vec::new(),
         };
-        // One that is listed and has no place is told when its files are restored.
+        // One that is listed and has no place is reported when its files are restored.
         let mut places = BTreeMap::new();
         for (oid, place) in members {
             if oid.parse::<u32>().is_err() {

@@ -85,7 +85,7 @@ async fn read_rest(mut reader: ObjectReader) -> Result<Bytes> {
     Ok(content.freeze())
 }
 
-/// The object's content from `offset`; checks that its size is told rightly.
+/// The object's content from `offset`; checks that its size is reported correctly.
 async fn read(store: &dyn ObjectStore, key: &ObjectKey, offset: u64) -> Bytes {
     let reader = store
         .get(key, offset, None)
@@ -266,7 +266,7 @@ pub async fn what_is_missing_is_not_found(store: &dyn ObjectStore) {
         assert!(error.message().contains(&store.url(key.as_str())), "{error:?}");
         assert_eq!(head(store, &key).await, None);
     }
-    // The "directory" of an object is no object.
+    // The "directory" of an object is not an object.
     let outcome = put(store, &key("missing/dir/object"), Bytes::new(), PutMode::Replace).await;
     assert_eq!(outcome, PutOutcome::Stored);
     let directory = key("missing/dir");
@@ -338,7 +338,7 @@ pub async fn multipart_create_only_leaves_what_is_there(store: &dyn ObjectStore)
     assert_eq!(put(store, &key, first.clone(), PutMode::CreateOnly).await, PutOutcome::Stored);
     assert_eq!(upload.complete().await.expect("complete"), PutOutcome::AlreadyExists);
     assert_eq!(read(store, &key, 0).await, first);
-    upload.abort().await.expect("an abort after the end is no error");
+    upload.abort().await.expect("an abort after the end succeeds");
     assert_eq!(read(store, &key, 0).await, first);
 }
 
@@ -366,7 +366,7 @@ pub async fn an_upload_is_invisible_until_it_is_complete(store: &dyn ObjectStore
     assert_eq!(names(store, &request).await, [key.to_string()]);
 }
 
-/// After an abort there is no object, and aborting again is no error.
+/// After an abort there is no object, and aborting again succeeds.
 pub async fn an_aborted_upload_leaves_nothing(store: &dyn ObjectStore) {
     let key = key("multipart_aborted/object");
     let upload = upload_parts(store, &key, PutMode::CreateOnly, &noise(100, 10), &[1]).await;
@@ -378,7 +378,7 @@ pub async fn an_aborted_upload_leaves_nothing(store: &dyn ObjectStore) {
     assert_eq!(head(store, &key).await, None);
 }
 
-/// Of one directory only, and by whoever knows that nobody works on them.
+/// Of one directory only, and by a caller that knows that they are not in use.
 pub async fn uploads_of_a_killed_process_can_be_ended(store: &dyn ObjectStore) {
     let (dead, alive) = (key("killed/a/object"), key("killed/ab/object"));
     let body = noise(100, 11);
@@ -475,7 +475,7 @@ pub async fn listings_go_on_past_a_page(store: &dyn ObjectStore) {
     assert_eq!(names(store, &request).await, expected[11..]);
 }
 
-/// A removed object is gone; removing what is not there is no error.
+/// A removed object is gone; removing what is not there succeeds.
 pub async fn delete_removes(store: &dyn ObjectStore) {
     let (gone, stays) = (key("delete/gone"), key("delete/stays"));
     for key in [&gone, &stays] {

@@ -129,7 +129,7 @@ impl Plan {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a call and tells its fault.
+    /// Counts a call and returns its fault.
     fn next(&self, operation: Operation) -> Option<Fault> {
         let mut state = self.lock();
         let calls = state.calls.entry(operation).or_default();

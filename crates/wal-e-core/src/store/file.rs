@@ -1,6 +1,6 @@
 //! Objects as files below a directory that exists already.
 //!
-//! An upload writes a temporary file beside its target, syncs it, gives it its
+//! An upload writes a temporary file next to its target, syncs it, gives it its
 //! name with `link` (which cannot replace) or `rename`, and syncs the
 //! directory. So an object is either whole and durable, or not there.
 //!
@@ -66,7 +66,7 @@ impl FileStore {
     /// disk that is not mounted must not be filled.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when it is not there or no directory.
+    /// [`ErrorKind::Config`] when it does not exist or is not a directory.
     pub async fn open(directory: &Path) -> Result<FileStore> {
         let directory = directory.to_owned();
         blocking(move || FileStore::new(&directory)).await
@@ -231,7 +231,7 @@ impl Root {
     }
 
     /// Makes the names in an object's directory durable. This matters also when
-    /// the object was there before: whoever made it may have been killed before
+    /// the object was there before: the process that made it may have been killed before
     /// its name was durable, and our caller will rely on it. For the same reason
     /// what is required is looked for again: the disk may have gone since.
     fn make_durable(&self, key: &ObjectKey, directory: &Path) -> Result<()> {
@@ -281,8 +281,8 @@ impl Root {
     }
 }
 
-/// Whether no file of that name is there; a file in the place of a directory
-/// on the way means that too.
+/// Whether there is no file of that name; also when a directory on the way to it is
+/// a file.
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

@@ -96,7 +96,7 @@ impl MemoryStore {
         }
     }
 
-    /// From now on everything can be read, whatever its storage class.
+    /// From now on everything can be read, in any storage class.
     pub fn restore_from_cold_storage(&self) {
         self.lock().restored = true;
     }

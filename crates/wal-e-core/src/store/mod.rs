@@ -44,14 +44,14 @@ pub enum PutOutcome {
     AlreadyExists,
 }
 
-/// What is kept with an object beside its bytes. A store that has no place for
+/// What is kept with an object besides its bytes. A store that has no place for
 /// it (files) keeps none, and [`ObjectInfo::attributes`] is empty there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Attributes {
     /// Checksum of the content before compression: XXH3, 128 bits, 32 hex digits.
     pub content_xxh128: Option<String>,
-    /// Tells one upload from another, so that a writer whose answer was lost
-    /// knows its own object again. Set by [`retry::RetryingStore`].
+    /// Identifies the upload, so that a writer whose answer was lost
+    /// recognizes its own object. Set by [`retry::RetryingStore`].
     pub upload_id: Option<String>,
 }
 
@@ -166,8 +166,8 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         attributes: &Attributes,
     ) -> Result<PutOutcome>;
 
-    /// Begins an upload in parts, for objects too large to hold in memory.
-    /// Whoever begins it must `complete` or `abort` it.
+    /// Begins a multipart upload, for objects too large to hold in memory.
+    /// The caller must `complete` or `abort` it.
     async fn begin_multipart(
         &self,
         key: &ObjectKey,
@@ -239,11 +239,11 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// A page of a listing; `page` is the `next` of the page before.
     async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage>;
 
-    /// Removes an object; one that is not there is no error.
+    /// Removes an object; one that does not exist is not an error.
     async fn delete(&self, key: &ObjectKey) -> Result<()>;
 
-    /// A number that grows as long as the bytes of uploads move, for whoever
-    /// has to tell a slow store from one that hangs. Zero where it is not known.
+    /// A number that grows as long as the bytes of uploads move, for a caller that
+    /// has to know whether a store is slow or hangs. Zero where it is not known.
     fn activity(&self) -> u64 {
         0
     }
@@ -253,19 +253,19 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// costs no request.
     fn require(&self, _key: &ObjectKey) {}
 
-    /// The server that it is on, where the URLs of objects do not tell.
+    /// The server that it is on, where the URLs of objects do not name it.
     fn server(&self) -> Option<&str> {
         None
     }
 
-    /// Ends the uploads in parts that were begun for keys below `directory` (a
+    /// Ends the multipart uploads that were begun for keys below `directory` (a
     /// key's beginning that ends with `/`) and neither completed nor aborted:
-    /// those of a process that was killed. Whoever calls it knows that nobody
-    /// works on them.
+    /// those of a process that was killed. The caller must know that no process
+    /// uses them.
     async fn abort_uploads(&self, directory: &str) -> Result<()>;
 
-    /// Ends the one upload in parts that [`MultipartUpload::id`] tells, whoever began it. One
-    /// that has ended is no error.
+    /// Ends the one multipart upload with this [`MultipartUpload::id`], of this process or
+    /// another. One that has ended is not an error.
     async fn abort_upload(&self, key: &ObjectKey, id: &str) -> Result<()>;
 
     /// Whether of several writers with [`PutMode::CreateOnly`] exactly one
@@ -281,7 +281,7 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     }
 }
 
-/// An upload in parts that has begun.
+/// A multipart upload that has begun.
 #[async_trait]
 pub trait MultipartUpload: fmt::Debug + Send + Sync {
     /// What the store knows it by, so that another process can end it; `None` where
@@ -299,7 +299,7 @@ pub trait MultipartUpload: fmt::Debug + Send + Sync {
     async fn complete(&self) -> Result<PutOutcome>;
 
     /// Ends the upload without an object and frees what the parts occupied. One
-    /// that has ended already is no error. No part may still be under way.
+    /// that has ended already is not an error. No part may still be under way.
     async fn abort(&self) -> Result<()>;
 }
 

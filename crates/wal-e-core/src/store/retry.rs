@@ -2,7 +2,7 @@
 //!
 //! [`RetryingStore`] wraps a store whose every call is one attempt. An attempt
 //! that failed may have done its work all the same: the answer was lost. So
-//! each upload carries a random number of its own, and whoever finds the object
+//! each upload carries a random number of its own, and one that finds the object
 //! there already looks at that number before it says so. This is done after a
 //! first attempt, too: a proxy on the way may have repeated the request by itself.
 //!
@@ -241,7 +241,7 @@ impl<S: ObjectStore> RetryingUpload<S> {
         }
         match self.mode {
             PutMode::CreateOnly => {
-                // Should it be open all the same, nobody else would end it.
+                // If it is open after all, nothing else would end it.
                 self.abort().await?;
                 Ok(PutOutcome::AlreadyExists)
             }

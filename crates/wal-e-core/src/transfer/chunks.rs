@@ -24,7 +24,7 @@ pub(super) fn channel(ahead: usize) -> (Sender, Chunks) {
     (sender, Chunks { receiver })
 }
 
-/// Receives a body until it ends or nobody waits for it.
+/// Receives a body until it ends or no one waits for it.
 pub(super) async fn pump(mut body: Box<dyn ObjectBody>, sender: Sender) {
     loop {
         let chunk = tokio::select! {

@@ -1,8 +1,8 @@
-//! Streams that tell how far they are read.
+//! Streams that count how far they are read.
 
 use std::io::{self, Read};
 
-/// A stream that tells `count` how many bytes each read gave.
+/// A stream that reports to `count` how many bytes each read gave.
 #[derive(Debug)]
 pub struct Counted<R, C> {
     inner: R,

@@ -30,8 +30,8 @@ const CLEAN_UP_TIME: Duration = Duration::from_secs(5);
 /// take no others, so that this is left only where the object would not fit.
 const EQUAL_PARTS: u64 = 8_000;
 
-/// After those, the size of the parts doubles so often: an object may have fifty times
-/// the size that was foreseen, or two terabytes.
+/// After those, the size doubles with each further 200 parts: an object may have fifty
+/// times the size that was foreseen, or two terabytes.
 const DOUBLE_EVERY: u64 = 200;
 
 /// The size of the part of this number, counted from 1, where the first has `first_bytes`.
@@ -52,7 +52,7 @@ pub struct Upload {
     /// Size of the buffers, and of the parts of an object that is larger than one. Of one
     /// that turns out much larger than was foreseen, later parts are larger.
     pub part_size_bytes: usize,
-    /// Where to note that it is open, once it is sent in parts.
+    /// Where to note that it is open, once it is a multipart upload.
     pub note: Option<Arc<UploadNote>>,
     /// Ends the upload and leaves nothing of it.
     pub cancel: CancellationToken,
@@ -138,7 +138,7 @@ where
     });
 
     let consumed = consume(&*store, &upload, &mut parts, empty).await;
-    // Whatever the producer still wants to send has nowhere to go.
+    // What the producer still wants to send has nowhere to go.
     parts.close();
     drop(parts);
     let produced = joined("an upload", producer.await);
@@ -148,7 +148,7 @@ where
             received.discard().await;
             return Err(produced.err().unwrap_or_else(Error::cancelled));
         }
-        // The producer only failed because nobody took its parts any more.
+        // The producer only failed because its parts were no longer taken.
         (_, Err(error)) => return Err(error),
     };
     if upload.cancel.is_cancelled() {
@@ -369,7 +369,7 @@ impl Write for PartWriter {
                 empty.clear();
                 self.parts += 1;
                 self.part_size_bytes = part_size_bytes(self.first_part_bytes, self.parts);
-                // Memory that is not written to is not used: the size is no waste.
+                // Memory that is not written to is not used: the size wastes nothing.
                 empty.reserve(self.part_size_bytes);
                 self.filling.insert(empty)
             }

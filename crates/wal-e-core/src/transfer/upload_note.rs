@@ -1,13 +1,13 @@
-//! The note of the uploads in parts that a process has open.
+//! The note of the multipart uploads that a process has open.
 //!
-//! A process that is killed cannot end its uploads in parts, which a store keeps, and
+//! A process that is killed cannot end its multipart uploads, which a store keeps, and
 //! charges for, without showing them. So each is noted in a file before its first part
 //! is sent, by the number that the store gave it, and the next process that takes the
-//! note ends what is left: exactly those, which also credentials can do that may not
-//! list uploads. The note is locked while its process lives.
+//! note ends exactly those that are left; this needs no right to list uploads. The
+//! note is locked while its process lives.
 //!
 //! A data directory may be copied with the note in it, and what the note says is then
-//! for the original to end. Device and inode do not tell the two apart: device numbers
+//! for the original to end. Device and inode do not distinguish the two: device numbers
 //! change when a machine starts again, inodes are used again. The note says
 //! of itself in its first line
 //!
@@ -29,10 +29,10 @@ use crate::error::{Error, Result};
 use crate::layout::ObjectKey;
 use crate::postgres::ServerStart;
 
-/// More is not kept: what cannot be ended for so long will not be ended here.
+/// More entries are not kept: what could not be ended for so long will not be ended here.
 const MOST_ENTRIES: usize = 1000;
 
-/// More is not read.
+/// More bytes are not read.
 const LARGEST_NOTE_BYTES: u64 = 1024 * 1024;
 
 /// What was begun and may be open.
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_does_not_grow_for_ever() {
+    fn a_note_does_not_grow_without_end() {
         let directory = tempfile::tempdir().unwrap();
         let note = claim(&directory.path().join("note"), SERVER);
         for number in 0..MOST_ENTRIES + 5 {

@@ -1,4 +1,4 @@
-//! What is stored beside the tars: metadata, lists of files, manifest, sentinel.
+//! What is stored next to the tars: metadata, lists of files, manifest, sentinel.
 
 use std::io::{self, Write};
 use std::sync::Arc;

@@ -50,7 +50,7 @@ impl BackupPush {
         }
     }
 
-    /// The first segment from `first` on that the archive lacks, in whatever encoding;
+    /// The first segment from `first` on that the archive lacks in every encoding;
     /// one after `last` when it has all of them. It lists them, which is one request for
     /// a thousand segments.
     async fn first_missing(&self, first: WalSegment, last: SegmentNumber) -> Result<SegmentNumber> {
@@ -90,7 +90,7 @@ impl BackupPush {
                 break;
             }
         }
-        // A backup that only another program could replay is none of ours.
+        // A backup of ours must not need another program for its replay.
         foreign.map_or(Ok(expected), Err)
     }
 }

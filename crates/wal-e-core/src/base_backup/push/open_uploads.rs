@@ -1,5 +1,5 @@
-//! Uploads in parts that nobody goes on with: those of backups that were killed, and
-//! what this one may have left open itself.
+//! Multipart uploads that no process continues: those of backups that were killed, and
+//! those that this one may have left open itself.
 //!
 //! A backup keeps an [`UploadNote`] in the data directory while it runs. The next one
 //! ends each upload in it by its number. Beyond those there may be some that began and
@@ -54,7 +54,7 @@ pub(super) async fn claim(
     // is full wants a backup more than others.
     let unable = |error: &Error| {
         notices.log(format!(
-            "{error}; should this backup be killed, the next one does not clean up after it"
+            "{error}; if this backup is killed, the next one does not clean up after it"
         ));
     };
     let server = running_server(&start.data_directory);
@@ -70,7 +70,7 @@ pub(super) async fn claim(
     if let Err(error) = note.add(Open::Below(layout::backup_directory(name))) {
         unable(&error);
     }
-    // Its lock keeps other backups away, whatever it says.
+    // Its lock keeps other backups away, even when the entry could not be written.
     Ok(Some(Arc::new(note)))
 }
 
@@ -108,7 +108,7 @@ async fn end_left(
             Err(error) if is_refused_listing(open, &error) => note.remove(open),
             Err(error) => {
                 notices.warning(format!(
-                    "uploads of a base backup that was killed may be left: {error}"
+                    "multipart uploads of a base backup that was killed may remain: {error}"
                 ));
                 // The others would take as long to fail.
                 if error.is_transient() {
@@ -164,7 +164,7 @@ impl BackupPush {
             Ok(Err(error)) if is_refused_listing(&own, &error) => {
                 note.remove(&own);
                 self.notices.log(format!(
-                    "{error}; should the answer to the begin of an upload in parts be lost, the upload stays until the bucket's rules for its life end it"
+                    "{error}; if the answer to the start of a multipart upload is lost, the upload stays until the bucket's lifecycle rules end it"
                 ));
             }
             Ok(Err(_)) | Err(_) => {}

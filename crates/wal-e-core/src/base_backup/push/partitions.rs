@@ -70,7 +70,7 @@ impl BackupPush {
     }
 }
 
-/// What one tar partition shall hold.
+/// What one tar partition is to hold.
 struct PartitionPlan {
     number: u32,
     compression: Compression,

@@ -38,8 +38,8 @@ impl BackupPush {
             .expect_cluster(Some(self.start.system_identifier));
         let archived = ArchivedWal::new(Arc::clone(&self.store), size, self.notices.clone());
         let mut progress = ReadingProgress::new(&self.notices, count);
-        let mut told = |read| progress.tell(read);
-        let following = archived.follow(segments, reader, visitor, &mut told);
+        let mut report = |read| progress.tell(read);
+        let following = archived.follow(segments, reader, visitor, &mut report);
         let followed = or_cancelled(&self.cancel, following).await?;
         let Proof { own, pg_wal, other, .. } = followed.visitor;
         if let Some(segment) = other {

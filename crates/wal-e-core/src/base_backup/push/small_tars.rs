@@ -96,7 +96,7 @@ impl BackupPush {
     }
 
     /// The server replaces `pg_control` in place, so a read may see half of a change;
-    /// its CRC does not fit then.
+    /// its CRC does not match then.
     async fn read_control_file(&self) -> Result<Vec<u8>> {
         let path = self.start.data_directory.join(CONTROL_FILE);
         let mut attempts = CONTROL_FILE_ATTEMPTS;
@@ -109,10 +109,10 @@ impl BackupPush {
                 Err(error) => {
                     return Err(error
                         .with_detail(format!(
-                            "It is in \"{}\".",
+                            "It is in \"{}\". The server could not be started again with it.",
                             self.start.data_directory.display()
                         ))
-                        .with_hint("The server could not be started again with it."));
+                        .with_hint("Find out what damaged it before you stop the server."));
                 }
                 Ok(_) => return Ok(content),
             }

@@ -1,4 +1,4 @@
-//! What the objects beside a backup's tars say of it, as far as they can be read.
+//! What the JSON objects of a backup say about it, as far as they can be read.
 
 use crate::catalogue::BackupInfo;
 use crate::error::{ErrorKind, Result};
@@ -56,7 +56,7 @@ pub(crate) async fn read_sentinel(store: &dyn ObjectStore, backup: &str) -> Resu
 /// What is known of a backup. `None` when it was deleted since it was listed.
 ///
 /// # Errors
-/// Those of the store that say nothing of the two objects.
+/// Those of the store that are not about one of the two objects.
 pub(super) async fn describe(
     store: &dyn ObjectStore,
     listed: StoredSentinel,
@@ -100,7 +100,7 @@ async fn read_metadata(store: &dyn ObjectStore, backup: &str) -> Result<Metadata
     sentinel::parse(&store.url(key.as_str()), &read(store, &key).await?)
 }
 
-/// What a sentinel that cannot be read says as well as these.
+/// What the name and `metadata.json` say in a sentinel's place.
 fn like(metadata: Option<&Metadata>) -> Sentinel {
     let Some(metadata) = metadata else { return Sentinel::default() };
     Sentinel {

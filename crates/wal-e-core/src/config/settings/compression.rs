@@ -17,7 +17,7 @@ pub(super) const COMPRESSION: Description = Description {
               takes for each object about 6 MB of memory at level 3, 60 MB at level 12 and about \
               100 MB from level 19 on; reading takes 8 MB at most. What is stored with `none` has \
               no checksum of its own: WAL in S3 is still compared with the checksum that is kept \
-              beside it, but the tars of a base backup only by `wale_backup_verify()` or, when \
+              next to it, but the tars of a base backup only by `wale_backup_verify()` or, when \
               restored, by `pg_verifybackup`. Choose it where the storage compresses by itself.",
     value: Value::Choice { words: &["lz4", "zstd", "none"], default: "lz4" },
     option: Some(Flag {

@@ -15,7 +15,7 @@ use super::NAMESPACES;
 
 macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident => $describe:path,)*) => {
-        /// A setting, whatever it is called where it is set.
+        /// A setting, by identity: each face has its own name for it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Setting {
             $($(#[$doc])* $name,)*
@@ -60,7 +60,7 @@ settings! {
     S3Sse => s3::S3_SSE,
     /// The key of that encryption.
     S3SseKmsKeyId => s3::S3_SSE_KMS_KEY_ID,
-    /// How long a request may stand still.
+    /// How long a request may stall.
     S3Timeout => s3::S3_TIMEOUT,
     /// How new objects are compressed.
     Compression => compression::COMPRESSION,
@@ -189,7 +189,7 @@ pub struct Flag {
     pub placeholder: &'static str,
     /// Ends the help, after the purpose and a colon, or empty.
     pub form: &'static str,
-    /// The commands that have it; all, when there is none.
+    /// The commands that have it; empty for all.
     pub commands: &'static [&'static str],
     /// What may be said, where it is not the same as in the server.
     pub value: Option<Value>,
@@ -238,7 +238,7 @@ impl Setting {
     /// The number that the server's setting is.
     ///
     /// # Panics
-    /// When it is no number: while the program is built, where it is used in a constant.
+    /// When it is not a number: while the program is built, where it is used in a constant.
     pub const fn number(self) -> Number {
         as_number(self.describe().value)
     }
@@ -278,7 +278,7 @@ impl Setting {
 const fn as_number(value: Value) -> Number {
     match value {
         Value::Number(number) => number,
-        _ => panic!("this setting is no number"),
+        _ => panic!("this setting is not a number"),
     }
 }
 

@@ -90,12 +90,12 @@ pub(super) const S3_SSE_KMS_KEY_ID: Description = Description {
     ..TEXT_OF_SERVER
 };
 
-/// Long enough for a slow line, short enough that a request which stands still is tried
-/// again before it is missed.
+/// Long enough for a slow line, short enough that a request that stalls is tried
+/// again before anyone misses it.
 pub(super) const S3_TIMEOUT: Description = Description {
     name: "s3_timeout",
-    purpose: "How long an S3 request may stand still before it counts as failed",
-    note: "An answer may take twice as long, and the end of an upload in parts ten times.",
+    purpose: "How long an S3 request may stall before it counts as failed",
+    note: "An answer may take twice as long, and the completion of a multipart upload ten times.",
     remarks: "In the server the default counts as not set: a variable in `wal_e.env_dir` is used \
               then.",
     value: Value::Number(Number { unit: Unit::Seconds, low: 1, high: 3600, default: Some(30) }),

@@ -20,7 +20,7 @@ pub(super) const WAL_UPLOAD_CONCURRENCY: Description = Description {
     option: Some(Flag {
         name: "pool-size",
         placeholder: "N",
-        form: "those that wait after PATH are sent along, so that the next calls have little to do. With 1, PATH alone",
+        form: "files that wait after PATH are sent with it, so that the next calls have little to do. With 1, only PATH",
         commands: &["wal-push"],
         value: Some(at_a_time(256, 8)),
     }),

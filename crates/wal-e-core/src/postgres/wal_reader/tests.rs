@@ -185,7 +185,7 @@ fn damage_ends_the_log_where_it_is() {
         assert!(records.len() < whole.len() && whole.starts_with(&records), "{at}");
         assert!(end.lsn.0 <= start_of(5).0 + at as u64, "{at}: {end:?}");
     }
-    // A stale segment of the same size in the place of the right one.
+    // A stale segment of the same size instead of the right one.
     let mut stale = bytes.clone();
     stale.copy_within(0..1 << 20, 1 << 20);
     let (_, reader) = read(start_of(5), &stale, 4096);

@@ -19,7 +19,7 @@ pub(super) fn list(
 ) -> Result<ListPage> {
     let after = page.max(request.start_after.clone()).unwrap_or_default();
     let mut walk = Walk { request, after, page_size, found: ListPage::default() };
-    // Whatever the prefix names whole need not be searched for.
+    // What the prefix names whole need not be searched for.
     let start = match request.prefix.rsplit_once('/') {
         Some((directory, _)) => match ObjectKey::from_listing(directory) {
             Some(directory) => format!("{directory}/"),
@@ -46,7 +46,7 @@ pub(super) fn has_file(root: &Root, directory: &str) -> Result<bool> {
         let entry = entry.map_err(|error| Error::file("read directory", &path, &error))?;
         let is_own =
             entry.file_name().as_encoded_bytes().starts_with(temporary::NAME_PREFIX.as_bytes());
-        // A link that leads nowhere is none.
+        // A link that leads nowhere is not an object.
         if !is_own && entry.path().is_file() {
             return Ok(true);
         }
@@ -86,7 +86,7 @@ impl Walk<'_> {
         for entry in entries {
             let entry = entry.map_err(|error| Error::file("read directory", &path, &error))?;
             let name = entry.file_name();
-            // Our own names are ASCII: what is no text is no object of ours.
+            // Our own names are ASCII: a name that is not text is not an object of ours.
             let Some(name) = name.to_str() else { continue };
             if name.starts_with(temporary::NAME_PREFIX) {
                 continue;

@@ -108,7 +108,7 @@ impl Drop for TemporaryFile {
     }
 }
 
-/// Removes the temporary files in `directory` that nobody has written to for
+/// Removes the temporary files in `directory` that were not written to for
 /// longer than `limit`. This is tidying up: a failure is left for the next time.
 pub(super) fn remove_older_than(directory: &Path, limit: Duration) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };

@@ -1,4 +1,4 @@
-//! An upload in parts: each is written at its place in one temporary file.
+//! A multipart upload: each part is written at its place in one temporary file.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -2,7 +2,7 @@
 //!
 //! There is no bound until the store asks for fewer requests. Then it is half of
 //! what was under way, and it grows again by one each time that so many requests
-//! have succeeded, until nobody has to wait for a place: the sawtooth by which
+//! have succeeded, until no request has to wait for a place: the sawtooth by which
 //! TCP shares a line, so that several servers find their share of one store.
 
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use crate::notice::Notices;
 /// The answers to requests that were sent together come together, and count once.
 const LOWER_EVERY: Duration = Duration::from_secs(1);
 
-/// That the store asks for fewer requests is said at most so often.
+/// That the store asks for fewer requests is logged at most this often.
 const SPEAK_EVERY: Duration = Duration::from_secs(60);
 
 /// Hands out places to the requests of one store, first come, first served.
@@ -170,7 +170,7 @@ impl Bound {
         self.most_asked = self.most_asked.max(requests);
     }
 
-    /// Lowers the limit and tells it, unless that was done a moment ago.
+    /// Lowers the limit and returns it, unless that was done a moment ago.
     fn throttled(&mut self, in_flight: usize, asked: usize, now: Instant) -> Option<usize> {
         if self.lowered.is_some_and(|lowered| now.duration_since(lowered) < LOWER_EVERY) {
             return None;

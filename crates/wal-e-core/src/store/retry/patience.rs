@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Notices;
 
-/// That something is tried again is said at most so often.
+/// That something is tried again is logged at most this often.
 const SPEAK_EVERY: Duration = Duration::from_secs(60);
 
 /// The bound of the first wait after [`ErrorKind::Throttled`], where it would be
@@ -15,7 +15,7 @@ const SPEAK_EVERY: Duration = Duration::from_secs(60);
 const FIRST_DELAY_WHEN_THROTTLED: Duration = Duration::from_secs(1);
 
 /// How long new keys are waited for at first, where those that there are have
-/// expired. Somebody may be waiting, and this needs a person more often than not.
+/// expired. A user may be waiting, and this needs a person more often than not.
 /// Once the store has answered it is a rotation that lags, an outage like any other.
 const RENEWAL_TIME: Duration = Duration::from_secs(20);
 
@@ -36,7 +36,7 @@ pub struct Patience {
 
 impl Patience {
     /// For the archiver: short, because the server itself tries again, and a
-    /// failure should be told soon.
+    /// failure should be reported soon.
     pub fn archiver() -> Self {
         Patience::giving_up_after(Duration::from_secs(20))
     }
@@ -46,7 +46,7 @@ impl Patience {
         Patience::giving_up_after(Duration::from_secs(600))
     }
 
-    /// For a command that somebody waits for.
+    /// For a command that a user waits for.
     pub fn command() -> Self {
         Patience::giving_up_after(Duration::from_secs(120))
     }

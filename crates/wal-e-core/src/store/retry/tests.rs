@@ -133,7 +133,7 @@ async fn patience_ends() {
     assert_eq!(put(&store, "a", "x").await.unwrap(), PutOutcome::Stored);
 }
 
-/// An upload of one part, with the store that fails as told.
+/// An upload of one part, with the store that fails as planned.
 async fn upload(faulty: &Faulty, mode: PutMode) -> (Result<PutOutcome>, RetryingStore<Faulty>) {
     let (store, _queue) = retrying(faulty, PATIENT);
     let upload = store.begin_multipart(&key("m"), mode, &Attributes::default()).await.unwrap();

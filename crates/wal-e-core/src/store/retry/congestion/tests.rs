@@ -13,7 +13,7 @@ use crate::store::{Attributes, MultipartUpload, ObjectStore, PutMode, PutOutcome
 
 use ErrorKind::Throttled;
 
-/// Nothing here takes longer, unless something waits for ever.
+/// Nothing here takes longer, unless something waits without end.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long the store of these tests takes for a request.
@@ -45,7 +45,7 @@ async fn put(store: &dyn ObjectStore, name: &str) -> Result<PutOutcome> {
 async fn put_together(store: &dyn ObjectStore, round: usize, count: usize) {
     let names: Vec<String> = (0..count).map(|n| format!("{round}-{n}")).collect();
     let puts = join_all(names.iter().map(|name| put(store, name)));
-    for outcome in tokio::time::timeout(DEADLINE, puts).await.expect("uploads wait for ever") {
+    for outcome in tokio::time::timeout(DEADLINE, puts).await.expect("uploads wait without end") {
         assert_eq!(outcome.unwrap(), PutOutcome::Stored);
     }
 }

@@ -1,4 +1,4 @@
-//! What a failure means for the caller, and how to mend it.
+//! What a failure means for the caller, and how to fix it.
 
 use super::{Answer, Failure, Place};
 use crate::config::{Setting, Word};
@@ -62,7 +62,7 @@ pub(super) fn verdict(failure: &Failure, place: &Place) -> Verdict {
             ErrorKind::Unavailable,
             format!(
                 "Keys were looked for in the AWS default chain, because none are in the directory \
-                 of {}: mend the source that failed, or put them there.",
+                 of {}: fix the source that failed, or put them there.",
                 Setting::EnvDir
             ),
         ),
@@ -155,8 +155,8 @@ fn of_answer(answer: &Answer, place: &Place) -> Verdict {
             400 if answer.code.is_none() => Verdict::hinted(
                 Denied,
                 format!(
-                    "Mostly this is a session token that has expired: check the credentials in \
-                     {source}."
+                    "This usually means that the session token has expired: check the credentials \
+                     in {source}."
                 ),
             ),
             // Only S3 itself can say that an object is not there: a proxy's page

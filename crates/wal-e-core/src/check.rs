@@ -6,30 +6,28 @@
 //! uploads. Each step has a limit of time, and a store that does not answer is
 //! not asked again.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use time::OffsetDateTime;
 
 use crate::catalogue;
 use crate::config::{Setting, StoreConfig};
-use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{self, ObjectKey};
+use crate::error::{Error, ErrorKind};
+use crate::layout;
 use crate::notice::Notices;
 use crate::owner::{self, Claimant};
 use crate::sentinel::format_time;
-use crate::store::{self, Attributes, ListRequest, ObjectStore, PutMode, PutOutcome, retry};
+use crate::store::{self, ListRequest, ObjectStore, retry};
+
+mod rows;
+mod writing;
+
+use rows::{Rows, within};
+use writing::written;
 
 /// How long one step may take.
 const STEP_LIMIT: Duration = Duration::from_secs(10);
-
-/// S3 refuses requests whose time differs by 15 minutes.
-const TOLERATED_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
-
-/// More than a packet, and too little to cost anything.
-const TEST_OBJECT_BYTES: usize = 4096;
 
 /// One thing that can be wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,79 +164,6 @@ async fn open_prefix(
     rows.in_order()
 }
 
-/// Rows so far, and why the store is not asked any more.
-struct Rows {
-    rows: Vec<Check>,
-    silent: Option<&'static str>,
-    limit: Duration,
-}
-
-impl Rows {
-    fn new(url: &str, limit: Duration) -> Self {
-        Rows { rows: vec![Check::passed(PREFIX, url)], silent: None, limit }
-    }
-
-    fn push(&mut self, row: Check) {
-        self.rows.push(row);
-    }
-
-    /// Does a step unless the store has stopped answering. A failure becomes a row.
-    async fn step<T>(
-        &mut self,
-        name: &'static str,
-        work: impl Future<Output = Result<T>>,
-        hint: &str,
-    ) -> Option<T> {
-        if let Some(reason) = self.silent {
-            self.push(Check::not_checked(name, reason));
-            return None;
-        }
-        let result = within(self.limit, work).await;
-        self.reported(name, result, hint)
-    }
-
-    /// The value of a step that succeeded; else a row.
-    fn reported<T>(&mut self, name: &'static str, result: Result<T>, hint: &str) -> Option<T> {
-        match result {
-            Ok(value) => Some(value),
-            Err(error) => {
-                if error.is_transient() {
-                    self.silent = Some("the store does not answer as it should");
-                }
-                self.push(Check::of_error(name, &error, hint));
-                None
-            }
-        }
-    }
-
-    fn skip(&mut self, names: &[&'static str], reason: &str) {
-        let reason = self.silent.unwrap_or(reason);
-        self.rows.extend(names.iter().map(|name| Check::not_checked(name, reason)));
-    }
-
-    fn skip_writing(&mut self, remote: bool, reason: &str) {
-        self.skip(&[WRITABLE, CREATE_ONLY, CHECKSUM, DELETABLE], reason);
-        if remote {
-            self.skip(&[CLOCK_SKEW], reason);
-        }
-    }
-
-    fn in_order(mut self) -> Vec<Check> {
-        self.rows.sort_by_key(|row| CHECKS.iter().position(|name| *name == row.name));
-        self.rows
-    }
-}
-
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-        Err(Error::new(
-            ErrorKind::Unavailable,
-            format!("the store did not answer within {} seconds", limit.as_secs()),
-        )
-        .with_hint("Check that the store is up, and the network or the mount on the way to it."))
-    })
-}
-
 /// Where the keys came from, and whether the server takes them.
 fn credentials(store: &dyn ObjectStore, error: Option<&Error>) -> Check {
     let source = store.credentials_source();
@@ -306,129 +231,6 @@ async fn owned(rows: &mut Rows, store: &dyn ObjectStore, claimant: &Claimant) ->
         },
     ));
     true
-}
-
-/// Writes a small object, reads it back and removes it.
-async fn written(rows: &mut Rows, store: &dyn ObjectStore, remote: bool) {
-    let key = layout::check_object(fastrand::u64(..));
-    let mut content = vec![0; TEST_OBJECT_BYTES];
-    fastrand::fill(&mut content);
-    let content = Bytes::from(content);
-    let before = OffsetDateTime::now_utc();
-    let attributes = Attributes::default();
-    let put = store.put(&key, content.clone(), PutMode::Replace, &attributes);
-    let hint = "Allow this server to write objects below the prefix.";
-    let Some(PutOutcome::Stored | PutOutcome::AlreadyExists) = rows.step(WRITABLE, put, hint).await
-    else {
-        rows.skip(&[CREATE_ONLY, CHECKSUM, DELETABLE], "the prefix cannot be written");
-        if remote {
-            rows.skip(&[CLOCK_SKEW], "the prefix cannot be written");
-        }
-        return;
-    };
-    let after = OffsetDateTime::now_utc();
-    rows.push(Check::passed(WRITABLE, "objects below the prefix can be written"));
-
-    let hint = "Allow this server to write objects below the prefix.";
-    let atomic = rows.step(CREATE_ONLY, store.create_only_is_atomic(), hint).await;
-    match atomic {
-        Some(true) => rows.push(Check::passed(
-            CREATE_ONLY,
-            "the store refuses to replace an object when it is asked to",
-        )),
-        Some(false) => rows.push(Check::failed(
-            CREATE_ONLY,
-            "the store replaces objects although it is asked not to, so wal_e looks before it writes",
-            "Let only one server write to this prefix, or use a store that honours If-None-Match.",
-        )),
-        None => {}
-    }
-
-    let hint = "Do not trust this store: what it returns is not what was stored.";
-    if let Some(came_back) = rows.step(CHECKSUM, read_back(store, &key, &content), hint).await {
-        rows.push(Check::passed(CHECKSUM, came_back));
-    }
-    if remote {
-        clock_skew(rows, store, &key, before, after).await;
-    }
-    deleted(rows, store, &key).await;
-}
-
-async fn read_back(store: &dyn ObjectStore, key: &ObjectKey, content: &Bytes) -> Result<String> {
-    let found = store.get(key, 0, None).await?.into_bytes(content.len() as u64 * 2).await?;
-    if found == *content {
-        return Ok(format!("{} bytes came back as they were stored", content.len()));
-    }
-    Err(Error::new(
-        ErrorKind::Corrupt,
-        format!("object \"{}\" is not what was stored a moment ago", store.url(key.as_str())),
-    ))
-}
-
-async fn clock_skew(
-    rows: &mut Rows,
-    store: &dyn ObjectStore,
-    key: &ObjectKey,
-    before: OffsetDateTime,
-    after: OffsetDateTime,
-) {
-    let hint = "Allow this server to read objects below the prefix.";
-    let Some(found) = rows.step(CLOCK_SKEW, store.head(key), hint).await else { return };
-    let Some(info) = found else {
-        rows.push(Check::not_checked(CLOCK_SKEW, "the object just written is not there any more"));
-        return;
-    };
-    let skew = if info.last_modified > after {
-        info.last_modified - after
-    } else if info.last_modified < before {
-        before - info.last_modified
-    } else {
-        time::Duration::ZERO
-    };
-    let seconds = skew.whole_seconds();
-    rows.push(if skew <= TOLERATED_CLOCK_SKEW {
-        Check::passed(
-            CLOCK_SKEW,
-            format!("the clocks of this host and of the store differ by at most {} s", seconds + 1),
-        )
-    } else {
-        let direction = if info.last_modified > after { "behind" } else { "ahead of" };
-        Check::failed(
-            CLOCK_SKEW,
-            format!("the clock of this host is {seconds} s {direction} the store's"),
-            "Set the clock by NTP: S3 refuses requests when it is off by 15 minutes.",
-        )
-    });
-}
-
-/// Without the right to delete, archiving goes on, and backups are safe even
-/// from an intruder on the server: a matter of choice.
-async fn deleted(rows: &mut Rows, store: &dyn ObjectStore, key: &ObjectKey) {
-    let delete = async {
-        match store.delete(key).await {
-            Err(error) if error.kind() == ErrorKind::Denied => Ok(Err(error)),
-            result => result.map(Ok),
-        }
-    };
-    let hint = "Allow this server to delete objects below the prefix.";
-    match rows.step(DELETABLE, delete, hint).await {
-        None => {}
-        Some(Ok(())) => {
-            rows.push(Check::passed(DELETABLE, "objects below the prefix can be deleted"));
-        }
-        Some(Err(denied)) => rows.push(Check {
-            name: DELETABLE,
-            ok: None,
-            detail: format!(
-                "deletion is not allowed, and the object of this check stays: {}",
-                denied.message_and_detail()
-            ),
-            hint: Some(
-                "Archiving and backups do not need it; removing old ones does, on the host that does it."
-                    .to_owned(),
-            ),
-        }),
-    }
 }
 
 #[cfg(test)]

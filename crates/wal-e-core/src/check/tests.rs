@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::writing::clock_skew;
 use super::*;
 use crate::config::FileConfig;
 use crate::notice;
@@ -8,6 +9,7 @@ use crate::postgres::SystemIdentifier;
 use crate::sentinel::{self, Sentinel};
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
+use crate::store::{Attributes, PutMode};
 
 const NO_ATTRIBUTES: Attributes = Attributes { content_xxh128: None, upload_id: None };
 const LIMIT: Duration = Duration::from_millis(200);
@@ -187,7 +189,8 @@ async fn a_clock_that_differs_by_more_than_a_minute_is_told() {
         let mut rows = Rows::new("memory:", LIMIT);
         let local = OffsetDateTime::now_utc() + time::Duration::seconds(offset_seconds);
         clock_skew(&mut rows, &store, &key, local, local).await;
-        let row = rows.rows.last().unwrap();
+        let rows = rows.in_order();
+        let row = rows.last().unwrap();
         assert_eq!((row.name, row.ok), (CLOCK_SKEW, Some(ok)), "{row:?}");
         assert!(row.detail.contains(words), "{row:?}");
     }

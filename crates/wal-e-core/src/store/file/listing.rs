@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Root, is_missing, object_info, temporary};
+use super::root::{Root, is_missing, object_info};
+use super::temporary;
 use crate::error::{Error, Result};
 use crate::layout::ObjectKey;
 use crate::store::{ListPage, ListRequest};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use super::Root;
+use super::root::Root;
 use crate::error::Result;
 use crate::layout::ObjectKey;
 use crate::store::{PutMode, PutOutcome};

@@ -1,4 +1,7 @@
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use super::*;
 use crate::store::{conformance, list_all};

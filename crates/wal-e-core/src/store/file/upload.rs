@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::blocking;
+use super::root::Root;
 use super::temporary::TemporaryFile;
-use super::{Root, blocking};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::store::{MultipartUpload, PutMode, PutOutcome};

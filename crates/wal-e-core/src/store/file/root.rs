@@ -1,0 +1,278 @@
+//! The directory of a store: how objects become files in it, durably.
+
+use std::collections::HashSet;
+use std::fs::{DirBuilder, File, Metadata};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use time::OffsetDateTime;
+
+use super::temporary::{self, TemporaryFile};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::ObjectKey;
+use crate::store::{Attributes, ObjectInfo, PutMode, PutOutcome};
+
+/// The directory of a store, shared with the work on blocking threads.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) path: PathBuf,
+    /// Device and inode of the directories whose own names are known to be durable.
+    durable: Mutex<HashSet<(u64, u64)>>,
+    /// Counts the pieces that were written.
+    pub(super) activity: AtomicU64,
+    /// Without this object nothing is stored.
+    pub(super) required: OnceLock<ObjectKey>,
+}
+
+impl Root {
+    /// The directory at `path`, which must exist.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when it does not exist or is not a directory.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let root = Root {
+            path: path.to_owned(),
+            durable: Mutex::default(),
+            activity: AtomicU64::new(0),
+            required: OnceLock::new(),
+        };
+        root.check()?;
+        Ok(root)
+    }
+
+    /// Whether the directory is there.
+    pub(super) fn check(&self) -> Result<()> {
+        let directory = self.path.display();
+        let missing = |message: String| {
+            Error::new(ErrorKind::Config, message).with_hint(format!(
+                "Create the directory, owned by the user that archives, for example with \
+                 \"install -d -m 700 -o postgres {directory}\", or mount the disk it is on."
+            ))
+        };
+        match std::fs::metadata(&self.path) {
+            Ok(metadata) if metadata.is_dir() => Ok(()),
+            Ok(_) => Err(missing(format!("prefix \"file://{directory}\" is not a directory"))),
+            Err(error) if is_missing(&error) => {
+                Err(missing(format!("directory \"{directory}\" does not exist")))
+            }
+            Err(error) => Err(Error::file("open directory", &self.path, &error)),
+        }
+    }
+
+    /// Whether this is still the directory that was meant. One whose disk is not
+    /// mounted any more is there, and empty.
+    fn check_required(&self) -> Result<()> {
+        self.check()?;
+        let Some(key) = self.required.get() else { return Ok(()) };
+        match std::fs::metadata(self.file(key)) {
+            Ok(_) => Ok(()),
+            Err(error) if is_missing(&error) => Err(Error::new(
+                ErrorKind::Config,
+                format!("object \"{}\" has gone, and nothing is stored without it", self.url(key.as_str())),
+            )
+            .with_detail("It was there when the prefix was opened. The mount point of a disk that is not mounted looks like that.")
+            .with_hint("Mount the disk, or bring back what was below the prefix.")),
+            Err(error) => Err(self.refused("look for", key, &self.file(key), &error)),
+        }
+    }
+
+    pub(super) fn url(&self, key: &str) -> String {
+        format!("file://{}/{key}", self.path.display())
+    }
+
+    /// The file of an object.
+    pub(super) fn file(&self, key: &ObjectKey) -> PathBuf {
+        self.path.join(key.as_str())
+    }
+
+    /// The directory of an object's file.
+    pub(super) fn directory(&self, key: &ObjectKey) -> PathBuf {
+        match key.as_str().rsplit_once('/') {
+            Some((directory, _)) => self.path.join(directory),
+            None => self.path.clone(),
+        }
+    }
+
+    /// Makes the directory of an object with all above it but the root, and
+    /// makes their names durable. The first time it also clears the directory
+    /// of what killed uploads left there.
+    fn prepare_directory(&self, key: &ObjectKey) -> Result<PathBuf> {
+        self.check_required()?;
+        let target = self.directory(key);
+        let mut made = false;
+        let mut chain = vec![self.path.clone()];
+        let components = key.as_str().split('/');
+        let count = components.clone().count();
+        for component in components.take(count - 1) {
+            let directory = chain.last().expect("begins with the root").join(component);
+            chain.push(directory);
+        }
+        for directory in &chain[1..] {
+            match DirBuilder::new().mode(0o700).create(directory) {
+                Ok(()) => made = true,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(self.refused("put", key, directory, &error)),
+            }
+        }
+        let identity = std::fs::metadata(&target)
+            .map(|metadata| (metadata.dev(), metadata.ino()))
+            .map_err(|error| self.refused("put", key, &target, &error))?;
+        if made || !self.durable().contains(&identity) {
+            // Another process may have made them and not yet synced: a name is
+            // durable only once its directory is.
+            for directory in &chain {
+                sync_directory(directory)
+                    .map_err(|error| self.refused("put", key, directory, &error))?;
+            }
+            temporary::remove_older_than(&target, temporary::STALE_AFTER);
+            self.durable().insert(identity);
+        }
+        Ok(target)
+    }
+
+    fn durable(&self) -> std::sync::MutexGuard<'_, HashSet<(u64, u64)>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The error for `could not VERB object`, caused by `path`.
+    pub(super) fn refused(
+        &self,
+        verb: &str,
+        key: &ObjectKey,
+        path: &Path,
+        source: &io::Error,
+    ) -> Error {
+        let message = format!("could not {verb} object \"{}\"", self.url(key.as_str()));
+        let error = Error::io(&message, source);
+        match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::new(
+                ErrorKind::Denied,
+                error.message(),
+            )
+            .with_detail(format!("The operating system refused \"{}\".", path.display()))
+            .with_hint(format!(
+                "The directory \"{}\" and all below it must be readable and writable for the \
+                         user that runs this process.",
+                self.path.display()
+            )),
+            _ if error.kind() == ErrorKind::DiskFull => {
+                error.with_hint(format!("Free space on the disk of \"{}\".", self.path.display()))
+            }
+            io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+                error.with_detail(format!("The file is \"{}\".", path.display()))
+            }
+            // The store failed, not the file that was to go there: a disk or a
+            // server of files may work again.
+            _ => Error::new(ErrorKind::Unavailable, error.message())
+                .with_detail(format!("The file is \"{}\".", path.display())),
+        }
+    }
+
+    pub(super) fn write_object(
+        &self,
+        key: &ObjectKey,
+        body: &[u8],
+        mode: PutMode,
+    ) -> Result<PutOutcome> {
+        let directory = self.prepare_directory(key)?;
+        if mode == PutMode::CreateOnly && self.file(key).is_file() {
+            // Only saves the writing: the link below is what decides.
+            self.make_durable(key, &directory)?;
+            return Ok(PutOutcome::AlreadyExists);
+        }
+        let temporary = self.create_temporary_in(key, &directory)?;
+        temporary.write_at(self, key, 0, body)?;
+        temporary.publish(self, key, mode)
+    }
+
+    pub(super) fn create_temporary(&self, key: &ObjectKey) -> Result<TemporaryFile> {
+        let directory = self.prepare_directory(key)?;
+        self.create_temporary_in(key, &directory)
+    }
+
+    fn create_temporary_in(&self, key: &ObjectKey, directory: &Path) -> Result<TemporaryFile> {
+        TemporaryFile::create(directory)
+            .map_err(|error| self.refused("put", key, directory, &error))
+    }
+
+    /// Makes the names in an object's directory durable. This matters also when
+    /// the object was there before: the process that made it may have been killed before
+    /// its name was durable, and our caller will rely on it. For the same reason
+    /// what is required is looked for again: the disk may have gone since.
+    pub(super) fn make_durable(&self, key: &ObjectKey, directory: &Path) -> Result<()> {
+        sync_directory(directory).map_err(|error| self.refused("put", key, directory, &error))?;
+        self.check_required()
+    }
+
+    /// An object's file; `None` when it, or the root, is not there.
+    pub(super) fn examine(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
+        let path = self.file(key);
+        match std::fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.is_file().then(|| object_info(key.clone(), &metadata))),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(self.refused("look for", key, &path, &error)),
+        }
+    }
+
+    /// Opens an object's file.
+    pub(super) fn open_object(
+        &self,
+        key: &ObjectKey,
+        if_match: Option<&str>,
+    ) -> Result<(File, ObjectInfo)> {
+        let path = self.file(key);
+        let not_found = || {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("object \"{}\" does not exist", self.url(key.as_str())),
+            )
+        };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if is_missing(&error) => {
+                self.check()?;
+                return Err(not_found());
+            }
+            Err(error) => return Err(self.refused("get", key, &path, &error)),
+        };
+        let metadata = file.metadata().map_err(|error| self.refused("get", key, &path, &error))?;
+        if !metadata.is_file() {
+            return Err(not_found());
+        }
+        let info = object_info(key.clone(), &metadata);
+        if if_match.is_some() && if_match != info.etag.as_deref() {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("object \"{}\" has changed", self.url(key.as_str())),
+            ));
+        }
+        Ok((file, info))
+    }
+}
+
+/// Whether there is no file of that name; also when a directory on the way to it is
+/// a file.
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+pub(super) fn object_info(key: ObjectKey, metadata: &Metadata) -> ObjectInfo {
+    let nanoseconds =
+        i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    ObjectInfo {
+        key,
+        size_bytes: metadata.len(),
+        last_modified: OffsetDateTime::from_unix_timestamp_nanos(nanoseconds)
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH),
+        etag: Some(format!("{:x}-{nanoseconds:x}-{:x}", metadata.ino(), metadata.len())),
+        storage_class: None,
+        attributes: Attributes::default(),
+    }
+}

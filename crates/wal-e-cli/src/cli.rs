@@ -5,8 +5,6 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::exit_code;
-
 mod backup_commands;
 mod conninfo;
 mod environment;
@@ -22,9 +20,12 @@ pub use store_options::{CompressionOptions, StoreOptions};
 pub use tablespace_options::InUse;
 pub use wal_commands::{WalFetch, WalPrefetch, WalPush};
 
+/// The table of exit codes, as `--help` shows it.
+pub const EXIT_CODES: &str = include_str!("cli/exit_codes.txt");
+
 /// Continuous archiving, base backups and point-in-time recovery for PostgreSQL.
 #[derive(Debug, Parser)]
-#[command(name = "wal-e", version, after_help = exit_code::TABLE, after_long_help = long_help_end())]
+#[command(name = "wal-e", version, after_help = EXIT_CODES, after_long_help = long_help_end())]
 pub struct Cli {
     #[command(flatten)]
     pub store: StoreOptions,
@@ -39,7 +40,7 @@ pub struct Cli {
 
 /// Shown at the end of `--help`.
 fn long_help_end() -> String {
-    format!("{}\n{}", environment::help(), exit_code::TABLE)
+    format!("{}\n{}", environment::help(), EXIT_CODES)
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,7 +5,6 @@ use wal_e_core::config::{Setting, Variable, Variables, ZSTD_LEVEL};
 use wal_e_core::{Error, Result};
 
 use crate::cli::CompressionOptions;
-use crate::settings::Settings;
 
 /// What the environment and `--env-dir` say. It is not judged before something is
 /// to be compressed: a restore does not depend on it.
@@ -34,8 +33,7 @@ impl CompressionOptions {
     /// # Errors
     /// [`wal_e_core::ErrorKind::Config`] for a method that is not supported and a level
     /// that it does not have.
-    pub fn resolve(&self, settings: &Settings) -> Result<Compression> {
-        let variables = &settings.compression;
+    pub fn resolve(&self, variables: &CompressionVariables) -> Result<Compression> {
         let encoding = match (&self.compression, &variables.method) {
             (Some(method), _) => {
                 method.parse::<Encoding>().map_err(|error| named(error, "--compression"))?
@@ -83,7 +81,7 @@ mod tests {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let environment = variables.iter().map(owned).collect::<BTreeMap<_, _>>();
         let settings = Settings::resolve(&cli.store, Place::Environment(environment))?;
-        push.compression.resolve(&settings)
+        push.compression.resolve(&settings.compression)
     }
 
     fn compression(encoding: Encoding, level: i32) -> Compression {

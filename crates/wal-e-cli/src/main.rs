@@ -59,7 +59,7 @@ fn run(cli: &Cli) -> u8 {
             }
             code
         }
-        Ok(Err(Failure::Signal(signal))) => exit_code::of_signal(signal),
+        Ok(Err(Failure::Signal(signal))) => signal.exit_code(),
         Err(_) => exit_code::of_error(&cli.command, ErrorKind::Bug),
     }
 }

@@ -279,5 +279,4 @@ fn credentials(
 }
 
 #[cfg(test)]
-#[path = "settings_tests.rs"]
 mod tests;

@@ -29,7 +29,7 @@ pub fn run(
     settings: &Settings,
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
-    let compression = arguments.compression.resolve(settings)?;
+    let compression = arguments.compression.resolve(&settings.compression)?;
     run_large(async {
         let interrupt = Interrupt::listen(report)?;
         let opened = interrupt.or_cancelled(open(settings, report)).await;

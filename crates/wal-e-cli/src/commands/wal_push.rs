@@ -39,7 +39,7 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
     let claimant = claimant(path);
     let archiving = Archiving {
         wal_directory: wal_directory.to_owned(),
-        compression: arguments.compression.resolve(settings)?,
+        compression: arguments.compression.resolve(&settings.compression)?,
         uploads: usize::from(arguments.pool_size),
         standby: false,
     };

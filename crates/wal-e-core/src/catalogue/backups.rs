@@ -6,6 +6,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use time::OffsetDateTime;
 
 use super::cold;
+use super::sentinels::{named, sentinels};
 use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
@@ -16,7 +17,7 @@ use crate::store::ObjectStore;
 mod reading;
 
 use reading::describe;
-pub(crate) use reading::{StoredSentinel, read_sentinel, sentinels};
+pub(crate) use reading::read_sentinel;
 
 /// Sentinels that are read at the same time.
 const READ_AT_ONCE: usize = 8;
@@ -255,15 +256,6 @@ pub(crate) async fn resolve(store: &dyn ObjectStore, name: &str) -> Result<Strin
             "Check that the prefix is the one that the cluster archives to. A backup is there once it is complete.",
         ),
     })
-}
-
-/// The sentinel of the backup `name`, or of `LATEST`; they are in the order of
-/// [`sentinels`].
-pub(crate) fn named<'a>(sentinels: &'a [StoredSentinel], name: &str) -> Option<&'a StoredSentinel> {
-    match name {
-        "LATEST" => sentinels.last(),
-        _ => sentinels.iter().find(|sentinel| sentinel.name == name),
-    }
 }
 
 /// Names of the complete base backups and when their sentinels were stored,

@@ -17,6 +17,7 @@
 mod beginning;
 mod brotli;
 mod compression;
+mod damage;
 mod decompressor;
 mod encoding;
 mod frame;

@@ -1,44 +1,15 @@
 //! What the objects beside a backup's tars say of it, as far as they can be read.
 
 use crate::catalogue::BackupInfo;
+use crate::catalogue::sentinels::StoredSentinel;
 use crate::error::{ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
-use crate::postgres::TimelineId;
 use crate::sentinel::{self, Metadata, Sentinel};
-use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
+use crate::store::ObjectStore;
 
 /// Sentinels and metadata are small, but WAL-G 1 kept the list of files in the
 /// sentinel: of the largest clusters, a gigabyte.
 const LARGEST_JSON_BYTES: u64 = 1024 * 1024 * 1024;
-
-/// A sentinel in a listing.
-#[derive(Debug, Clone)]
-pub(crate) struct StoredSentinel {
-    /// The backup's name.
-    pub(crate) name: String,
-    /// From the name.
-    pub(crate) timeline: TimelineId,
-    /// The object.
-    pub(crate) object: ObjectInfo,
-}
-
-/// The sentinels of all backups, in the order in which they were stored.
-pub(crate) async fn sentinels(store: &dyn ObjectStore) -> Result<Vec<StoredSentinel>> {
-    let request =
-        ListRequest { prefix: layout::base_backups(), shallow: true, ..ListRequest::default() };
-    let mut sentinels: Vec<StoredSentinel> = list_all(store, &request)
-        .await?
-        .into_iter()
-        .filter_map(|object| {
-            let name = layout::backup_of_sentinel(&object.key)?.to_owned();
-            let timeline = layout::timeline_of_backup(&name)?;
-            Some(StoredSentinel { name, timeline, object })
-        })
-        .collect();
-    sentinels
-        .sort_by(|a, b| (a.object.last_modified, &a.name).cmp(&(b.object.last_modified, &b.name)));
-    Ok(sentinels)
-}
 
 /// Reads the sentinel of a backup.
 pub(crate) async fn read_sentinel(store: &dyn ObjectStore, backup: &str) -> Result<Sentinel> {

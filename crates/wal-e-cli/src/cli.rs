@@ -1,4 +1,4 @@
-//! The command line: what may be said, and nothing about how it is done.
+//! The command line: which commands and options there are, and nothing about what they do.
 //!
 //! The options of WAL-E 1.1 keep their names and meaning. A secret has no
 //! option: it would be visible to every user of the machine.
@@ -59,9 +59,9 @@ pub enum Command {
     RestorePlan(RestorePlan),
     /// Archive one WAL file: archive_command = 'wal-e ... wal-push %p'
     WalPush(WalPush),
-    /// Get one WAL file: restore_command = 'wal-e ... wal-fetch "%f" "%p"'
+    /// Fetch one WAL file: restore_command = 'wal-e ... wal-fetch "%f" "%p"'
     WalFetch(WalFetch),
-    /// Fetch the WAL after SEGMENT ahead of a server that recovers; started by wal-fetch
+    /// Fetch the WAL after SEGMENT ahead of a server in recovery; started by wal-fetch
     #[command(hide = true)]
     WalPrefetch(WalPrefetch),
     /// Print the version

@@ -1,4 +1,4 @@
-//! How `backup-push` and `wal-push` compress: from flags, environment and `--env-dir`.
+//! How `backup-push` and `wal-push` compress: by options, environment and `--env-dir`.
 
 use wal_e_core::codec::{Compression, Encoding};
 use wal_e_core::config::{Setting, Variable, Variables, ZSTD_LEVEL};
@@ -6,8 +6,8 @@ use wal_e_core::{Error, Result};
 
 use crate::cli::CompressionOptions;
 
-/// What the environment and `--env-dir` say. It is not judged before something is
-/// to be compressed: a restore does not depend on it.
+/// What the environment and `--env-dir` say. It is not checked before something has to
+/// be compressed: a restore does not depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompressionVariables {
     method: Option<Variable>,
@@ -28,7 +28,7 @@ impl CompressionVariables {
 }
 
 impl CompressionOptions {
-    /// The compression that is meant.
+    /// The compression to use.
     ///
     /// # Errors
     /// [`wal_e_core::ErrorKind::Config`] for a method that is not supported and a level
@@ -72,6 +72,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
+    use crate::settings::Settings;
     use wal_e_core::config::Place;
 
     fn resolved(flags: &str, variables: &[(&str, &str)]) -> Result<Compression> {

@@ -7,9 +7,9 @@
 //! never look like "it is not there", except to a standby, which asks again.
 //!
 //! A standby that is being promoted does not ask again: 75 is the end of the WAL to
-//! it. Nothing that is seen from here tells that it is (`standby.signal` is there until
+//! it. This program cannot see that it is (`standby.signal` is there until
 //! the end), and a code above 125 would stop each standby whose archive does not answer
-//! for a moment. Whoever promotes has to see that the archive answers.
+//! for a moment. Before a promotion, make sure that the archive answers.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub const NOT_FOUND: u8 = 74;
 /// `wal-fetch` could not find out, and a standby may ask again; not one that is being
 /// promoted.
 pub const UNDECIDED_STANDBY: u8 = 75;
-/// `wal-fetch` could not find out, or must not hand the segment over, and recovery must
+/// `wal-fetch` could not find out, or must not give the segment to the server, and recovery must
 /// not go on.
 pub const UNDECIDED_RECOVERY: u8 = 200;
 

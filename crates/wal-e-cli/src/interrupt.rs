@@ -1,5 +1,4 @@
-//! Ctrl-C, SIGTERM and SIGHUP while something is under way that must not be
-//! left half-done.
+//! Ctrl-C, SIGTERM and SIGHUP during work that must not be left half-done.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -110,7 +109,7 @@ impl Interrupt {
 pub enum Failure {
     /// It did not work.
     Error(Error),
-    /// It was told to stop, and has cleaned up.
+    /// It was stopped by a signal, and has cleaned up.
     Signal(Interrupted),
 }
 

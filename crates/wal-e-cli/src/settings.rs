@@ -2,7 +2,7 @@
 //!
 //! Each setting is taken from the command line, else from the environment, else
 //! from `--env-dir`. Keys count only as a pair from one place; only `-k` takes
-//! its secret from wherever it is, because it has no other way.
+//! its secret from any place, because no option may hold a secret.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ pub enum CredentialPlace {
     NotNeeded,
 }
 
-/// All that says where objects are.
+/// Where objects are, and how to reach them.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// For the core.
@@ -48,7 +48,7 @@ impl Settings {
     /// Reads `--env-dir` and puts everything together.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when there is no prefix or two, or a setting cannot be meant.
+    /// [`ErrorKind::Config`] when there is no prefix, or more than one, or a setting is invalid.
     pub fn resolve(options: &StoreOptions, environment: Place) -> Result<Self> {
         let mut places = vec![environment];
         let mut arguments = Arguments::default();

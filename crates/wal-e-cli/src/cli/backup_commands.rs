@@ -32,7 +32,7 @@ pub struct BackupPush {
     )]
     pub cluster_read_rate_limit: Option<u64>,
 
-    /// Label of the backup, as it stands in backup_label
+    /// Label of the backup, as in backup_label
     #[arg(long, value_name = "TEXT", default_value = "wal_e", value_parser = one_line)]
     pub label: String,
 
@@ -50,7 +50,7 @@ pub struct BackupPush {
 
 #[derive(Debug, Args)]
 pub struct BackupFetch {
-    /// Directory to restore into; made when it is not there
+    /// Directory to restore into; created if it does not exist
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
 
@@ -71,40 +71,40 @@ pub struct BackupFetch {
 
     /// Restore the tablespaces where FILE says, a JSON object like the "Spec" of a
     /// sentinel: {"tablespaces": ["16384"], "16384": {"loc": "/new/place"}}; those
-    /// that it does not name go where they were. With SOURCE, all of them do
+    /// that it does not name go where they were. With SOURCE, all do
     #[arg(
         long, value_name = "FILE|SOURCE",
         conflicts_with_all = ["tablespace_mapping", "tablespace_mapping_all", "blind_restore"]
     )]
     pub restore_spec: Option<String>,
 
-    /// Have pg_wal lead to DIRECTORY: empty, or made when it is not there
+    /// Make pg_wal a link to DIRECTORY, which is empty or does not exist yet
     #[arg(long, value_name = "DIRECTORY", value_parser = tablespace_options::absolute)]
     pub waldir: Option<PathBuf>,
 
     /// Go on with a restore that was interrupted, given the same options: only what
-    /// is missing or damaged is fetched, and what is not of the backup is removed.
-    /// LATEST and AUTO mean the backup that was begun
+    /// is missing or damaged is fetched, and what does not belong to the backup is
+    /// removed. LATEST and AUTO mean the backup whose restore was begun
     #[arg(long)]
     pub resume: bool,
 
-    /// Print an event a line, as JSON objects: "progress" each second, and at the
-    /// end "done" or "error"
+    /// Print events as JSON objects, one on each line: "progress" every second, and
+    /// "done" or "error" at the end
     #[arg(long)]
     pub json: bool,
 
     /// Whether the restored cluster archives once it is opened: off, or preserve what its
-    /// configuration says. If not given, off when WAL was archived in the last six hours
+    /// configuration says. Default: off if WAL was archived in the last six hours
     #[arg(long, value_name = "off|preserve", value_parser = archive_mode)]
     pub archive_mode: Option<ArchiveMode>,
 
-    /// Begin although there seems to be too little free space, as where the file system
+    /// Begin even if there seems to be too little free space, for a file system that
     /// compresses
     #[arg(long)]
     pub ignore_free_space: bool,
 
     /// Directory of the PostgreSQL programs that will run the restored cluster, to compare
-    /// their version with the backup's. If not given, that of wal-e, or else PATH
+    /// their version with the backup's. Default: the directory of wal-e, then PATH
     #[arg(long, value_name = "BINDIR")]
     pub pg_bindir: Option<PathBuf>,
 
@@ -114,7 +114,7 @@ pub struct BackupFetch {
 
 #[derive(Debug, Args)]
 pub struct BackupList {
-    /// LATEST, or the beginning of the names to list
+    /// LATEST, or how the names to list begin
     #[arg(value_name = "QUERY")]
     pub query: Option<String>,
 

@@ -1,5 +1,5 @@
-//! Options of every command: where backups and WAL are kept. And of those that store something:
-//! how it is compressed.
+//! Where backups and WAL are kept: options of every command. How they are compressed:
+//! options of the commands that store something.
 
 use std::path::PathBuf;
 
@@ -87,7 +87,7 @@ pub struct StoreOptions {
     pub s3_timeout: Option<u64>,
 }
 
-/// How what is stored is compressed. Objects that are read say it by their names.
+/// How new objects are compressed. The name of an object that is read says how it is.
 #[derive(Debug, Clone, Default, Args)]
 pub struct CompressionOptions {
     #[arg(

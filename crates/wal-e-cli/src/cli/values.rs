@@ -16,7 +16,7 @@ pub fn depth() -> RangedI64ValueParser<u16> {
     clap::value_parser!(u16).range(0..=256)
 }
 
-/// What stands for the value of a setting's option in the help.
+/// The placeholder for the value of a setting's option in the help.
 pub fn placeholder(setting: Setting) -> &'static str {
     setting.describe().option.map_or("", |flag| flag.placeholder)
 }
@@ -30,7 +30,7 @@ where
     RangedI64ValueParser::new().range(low..=high)
 }
 
-/// The number that counts when none is given.
+/// The default of a setting's option.
 pub fn default_number(setting: Setting) -> u16 {
     let default = setting.number_of_option().default;
     default.and_then(|number| u16::try_from(number).ok()).unwrap_or(1)

@@ -37,13 +37,13 @@ pub struct WalFetch {
     #[arg(value_name = "DEST")]
     pub destination: PathBuf,
 
-    /// WAL segments to fetch ahead, into pg_wal/.wal-e/prefetch, when a server
-    /// that recovers runs this. With 0, none
+    /// WAL segments to fetch ahead, into pg_wal/.wal-e/prefetch, when a server in
+    /// recovery runs this. 0 turns it off
     #[arg(short = 'p', long, value_name = "N", default_value_t = 8, value_parser = depth())]
     pub prefetch: u16,
 
-    /// Take a segment that is missing for the end of the WAL also where the
-    /// log went on behind it. Recovery ends there, without what came after
+    /// Take a missing segment for the end of the WAL, even if there is WAL after it.
+    /// Recovery then ends there, without what came after
     #[arg(long)]
     pub end_at_gap: bool,
 
@@ -57,7 +57,7 @@ pub struct WalPrefetch {
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
 
-    /// The last WAL segment that the server has got
+    /// The last WAL segment that the server has
     #[arg(value_name = "SEGMENT")]
     pub segment: String,
 

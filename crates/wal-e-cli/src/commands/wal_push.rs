@@ -1,5 +1,4 @@
-//! `wal-e wal-push PATH`: one WAL file into the archive, and those behind it on
-//! the way.
+//! `wal-e wal-push PATH`: archives one WAL file, and sends ahead those that come after it.
 
 use std::fs::File;
 use std::io::Read;
@@ -67,7 +66,7 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
     })?
 }
 
-/// Text that tells an archive from others, also from one of the same name on
+/// Text that distinguishes an archive from all others, even from one of the same name on
 /// another server or on a disk that was mounted later.
 pub(super) fn identity(store: &StoreConfig) -> String {
     let prefix = store.prefix();
@@ -85,7 +84,7 @@ pub(super) fn identity(store: &StoreConfig) -> String {
     }
 }
 
-/// The name under which a file is archived is its own.
+/// The name of the WAL file at `path`, under which it is archived.
 fn wal_file_name(path: &Path) -> Result<WalFileName> {
     match path.file_name().and_then(|name| name.to_str()) {
         Some(name) => name.parse(),
@@ -104,8 +103,8 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// The cluster that the file belongs to: the data directory around it tells,
-/// else the file itself. `None` when neither does.
+/// The cluster that the file belongs to, from the data directory around it, or else from
+/// the file itself. `None` when neither says.
 fn claimant(path: &Path) -> Option<Claimant> {
     let wal_directory = std::path::absolute(directory_of(path)).ok()?;
     let data_directory = wal_directory.parent()?;

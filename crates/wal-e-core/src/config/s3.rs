@@ -132,7 +132,7 @@ pub struct S3Given {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::EnvDir;
+    use crate::config::{EnvDir, Secret, StaticCredentials};
 
     #[test]
     fn a_secret_is_never_printed() {

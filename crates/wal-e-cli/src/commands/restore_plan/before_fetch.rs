@@ -15,7 +15,7 @@ use crate::commands::Opened;
 use crate::commands::archiving::{self, Archiving};
 use crate::report::Report;
 
-/// What a restore goes by.
+/// What a restore is done by.
 pub struct Planned {
     /// The name of the base backup.
     pub backup: String,
@@ -23,7 +23,7 @@ pub struct Planned {
     pub timeline: Option<TargetTimeline>,
     /// The tablespaces that recovery creates.
     pub tablespaces: Vec<CreatedTablespace>,
-    /// What speaks against a restore that is not refused.
+    /// Why it is doubtful that a restore of files alone can be recovered.
     pub doubt: Option<String>,
     /// Whether the restored cluster archives.
     pub archiving: Archiving,
@@ -31,12 +31,13 @@ pub struct Planned {
     pub required_settings: RequiredSettings,
     /// Whether the server must not read WAL ahead of its replay.
     pub must_not_read_ahead: bool,
-    /// `server_version_num` of the base backup, if it tells.
+    /// `server_version_num` of the base backup, if it is known.
     pub pg_version: Option<u32>,
 }
 
-/// What is to be fetched where `name` is asked for, once it is known that the target can
-/// be reached from it. Without recovery options, `set_up` is false and nothing is refused.
+/// Plans the restore of backup `name`: which backup to fetch, once it is known that the
+/// target can be reached from it. Without recovery options, `set_up` is false and nothing
+/// is refused.
 pub async fn before_fetch(
     opened: &Opened,
     name: &str,
@@ -102,14 +103,13 @@ fn created(plan: &RestorePlan) -> Vec<CreatedTablespace> {
     plan.new_tablespaces.iter().map(created).collect()
 }
 
-/// The timeline that the server is told to follow. With a target it is the one that was
-/// planned: until the server starts, somebody may promote another copy, and the target
-/// need not lie on that newer timeline. Without one the end of the archive is the end of
-/// the newest timeline of that time, and a standby follows whoever is promoted; unless the
-/// newest timeline is another cluster's.
+/// The timeline for `recovery_target_timeline`. With a target it is the one that was
+/// planned: before the server starts, another copy may be promoted, and the target need
+/// not lie on that newer timeline. Without a target PostgreSQL chooses the newest timeline,
+/// which a standby must follow, too; unless that one is another cluster's.
 ///
-/// The base backup's own timeline is `current`: of every number but 1, PostgreSQL wants to
-/// see the history file, which is needed for nothing else then.
+/// The base backup's own timeline is `current`: for every number but 1, PostgreSQL wants
+/// the history file, which is needed for nothing else then.
 pub(super) fn timeline_to_follow(
     plan: &RestorePlan,
     request: &PlanRequest,
@@ -125,8 +125,8 @@ pub(super) fn timeline_to_follow(
     })
 }
 
-/// What speaks against a restore of files alone: they can be had without any WAL, and
-/// whether they are there the restore itself finds out.
+/// Why it is doubtful that files alone can be recovered. They can be restored without any
+/// WAL, and the restore itself finds out whether they exist.
 pub(super) fn doubt(outcome: Result<Outcome>) -> Result<Option<String>> {
     let doubt = match outcome {
         Ok(Outcome::Reachable(_)) => return Ok(None),
@@ -135,7 +135,7 @@ pub(super) fn doubt(outcome: Result<Outcome>) -> Result<Option<String>> {
             ErrorKind::Cancelled => return Err(error),
             ErrorKind::NotFound => return Ok(None),
             _ => format!(
-                "whether its WAL is there could not be found out: {}",
+                "could not find out whether its WAL is there: {}",
                 error.message_and_detail()
             ),
         },

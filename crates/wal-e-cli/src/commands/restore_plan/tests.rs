@@ -3,6 +3,7 @@ use time::macros::datetime;
 use wal_e_core::catalogue::BackupInfo;
 use wal_e_core::postgres::{Lsn, TimelineId, TimelineRange};
 use wal_e_core::recovery::{NewTablespace, RecoveryTarget, TargetTimeline};
+use wal_e_core::restore::ArchiveMode;
 use wal_e_core::{Error, ErrorKind};
 
 use super::before_fetch::{doubt, timeline_to_follow};
@@ -138,7 +139,7 @@ fn files_alone_are_restored_whatever_is_wrong_with_the_wal() {
     ] {
         assert_eq!(
             failed(kind).unwrap().unwrap(),
-            "whether its WAL is there could not be found out: no: It is so"
+            "could not find out whether its WAL is there: no: It is so"
         );
     }
     assert_eq!(failed(ErrorKind::NotFound).unwrap(), None);

@@ -5,6 +5,7 @@
 //! its secret from any place, because no option may hold a secret.
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -79,6 +80,24 @@ impl Settings {
         };
         let compression = CompressionVariables::find(&variables);
         Ok(Settings { store, credentials, compression, arguments: arguments.0 })
+    }
+
+    /// Text that distinguishes the archive from all others, even from one of the same name
+    /// on another server or on a disk that was mounted later.
+    pub fn archive_identity(&self) -> String {
+        let prefix = self.store.prefix();
+        match &self.store {
+            StoreConfig::S3(S3Config { endpoint, region, .. }) => format!(
+                "{prefix} {} {}",
+                endpoint.as_deref().unwrap_or("aws"),
+                region.as_deref().unwrap_or_default()
+            ),
+            StoreConfig::File(FileConfig { directory }) => {
+                let metadata = std::fs::metadata(directory).ok();
+                let (device, inode) = metadata.map_or((0, 0), |found| (found.dev(), found.ino()));
+                format!("{prefix} {device} {inode}")
+            }
+        }
     }
 }
 

@@ -22,7 +22,6 @@ use wal_e_core::wal::{
 use wal_e_core::{Error, ErrorKind, Result, notice};
 
 use super::run_small;
-use super::wal_push::identity;
 use crate::cli::WalFetch;
 use crate::exit_code::{is_beside, is_beside_standby_signal};
 use crate::interrupt::{Failure, Interrupt};
@@ -43,7 +42,7 @@ pub fn run(arguments: &WalFetch, settings: &Settings, report: &Arc<Report>) -> R
     let system_identifier = recovering_server::system_identifier(destination);
     let wal_directory = std::path::absolute(destination).ok();
     let wal_directory = wal_directory.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
-    let directory = PrefetchDirectory::new(wal_directory, &identity(&settings.store));
+    let directory = PrefetchDirectory::new(wal_directory, &settings.archive_identity());
     let (notices, queue) = notice::channel();
     let guard = guard(arguments, &name, notices.clone());
     let ahead = Ahead::of(arguments, &name, settings, wal_directory, &directory);

@@ -2,12 +2,10 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wal_e_core::config::{FileConfig, S3Config, StoreConfig};
 use wal_e_core::owner::Claimant;
 use wal_e_core::postgres::{SystemIdentifier, WalFileName, WalPageHeader};
 use wal_e_core::wal::{self, Archiving, ConfirmedFiles};
@@ -30,7 +28,7 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
     let path = &arguments.path;
     let name = wal_file_name(path)?;
     let wal_directory = directory_of(path);
-    let confirmed = ConfirmedFiles::new(wal_directory, identity(&settings.store));
+    let confirmed = ConfirmedFiles::new(wal_directory, settings.archive_identity());
     if confirmed.take(&name) {
         report.log(&format!("archived WAL file \"{name}\": an earlier call sent it ahead"));
         return Ok(());
@@ -64,24 +62,6 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
         let pushed = report.attend(&opened.queue, || None, pushing).await;
         pushed.map_err(|error| interrupt.failure(error))
     })?
-}
-
-/// Text that distinguishes an archive from all others, even from one of the same name on
-/// another server or on a disk that was mounted later.
-pub(super) fn identity(store: &StoreConfig) -> String {
-    let prefix = store.prefix();
-    match store {
-        StoreConfig::S3(S3Config { endpoint, region, .. }) => format!(
-            "{prefix} {} {}",
-            endpoint.as_deref().unwrap_or("aws"),
-            region.as_deref().unwrap_or_default()
-        ),
-        StoreConfig::File(FileConfig { directory }) => {
-            let metadata = std::fs::metadata(directory).ok();
-            let (device, inode) = metadata.map_or((0, 0), |found| (found.dev(), found.ino()));
-            format!("{prefix} {device} {inode}")
-        }
-    }
 }
 
 /// The name of the WAL file at `path`, under which it is archived.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::sentinels::{StoredSentinel, named, sentinels};
+use super::backup_info::{StoredSentinel, named, sentinels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::store::{self, ListRequest, ObjectInfo, ObjectStore, list_all};

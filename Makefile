@@ -145,7 +145,7 @@ lint: ## clippy without warnings, for PostgreSQL 15 and 18
 	    --no-default-features --features wal_e/pg18 -- -D warnings
 
 .PHONY: guards
-guards: ## who may use what: pgrx, unsafe, object keys
+guards: ## what may use what: rooms, cycles, pgrx, unsafe, object keys
 	@$(CARGO) build --release --locked --bin wal-e
 	CARGO=$(CARGO) scripts/check-guards $(PROGRAM)
 

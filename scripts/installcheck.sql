@@ -17,7 +17,7 @@ BEGIN
         format('version %s is installed, these files are of %s', installed, current_setting('installcheck.version'));
 END $$;
 
-\echo functions: as documented, and for nobody but superusers until granted
+\echo functions: as documented, and for superusers alone until granted
 DO $$
 DECLARE
     difference text;

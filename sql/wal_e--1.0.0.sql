@@ -114,7 +114,7 @@ AS 'MODULE_PATHNAME', 'wale_check_wrapper'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 18;
 
 COMMENT ON FUNCTION wale_check() IS
-'everything that can be wrong with a set-up, each with its mend; ok is null for what could not be checked or is a matter of choice';
+'everything that can be wrong with a set-up, each with the way to fix it; ok is null for what could not be checked or is a matter of choice';
 
 CREATE FUNCTION wale_restore_plan(
     target_time timestamptz DEFAULT NULL,
@@ -140,7 +140,7 @@ AS 'MODULE_PATHNAME', 'wale_restore_plan_wrapper'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1;
 
 COMMENT ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text, text) IS
-'one row: which base backup and which WAL a restore to the target would need; or the reason why it is impossible, and the nearest targets that are not';
+'one row: which base backup and which WAL a restore to the target would need; or why it is impossible, and the nearest targets that can be reached';
 
 -- Who may call them is a matter of GRANT.
 REVOKE EXECUTE ON FUNCTION wale_backup_push(text, boolean, boolean, boolean) FROM PUBLIC;
@@ -152,6 +152,6 @@ REVOKE EXECUTE ON FUNCTION wale_stat_archiver() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_check() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text, text) FROM PUBLIC;
 
--- A view calls its functions with the rights of whoever reads it.
+-- A view calls its functions with the rights of its reader.
 GRANT EXECUTE ON FUNCTION wale_stat_archiver() TO pg_monitor;
 GRANT SELECT ON wale_stat_archiver TO pg_monitor;

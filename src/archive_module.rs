@@ -1,6 +1,6 @@
 //! WAL archiving, in the archiver process.
 //!
-//! The callbacks of [`crate::pg::archive_abi`] end up here. The threads, the
+//! The callbacks of [`crate::pg::archive_abi`] lead here. The threads, the
 //! store and its connections are made at the first file and live as long as
 //! the archiver; when a setting has changed, the next file gets a new store.
 
@@ -41,9 +41,9 @@ thread_local! {
     static ARCHIVER: RefCell<Archiver> = RefCell::new(Archiver::new());
 }
 
-/// Whether files can be archived at all; else why not. PostgreSQL asks before
-/// each file, and leaves the file alone without counting a failure. The reason
-/// is logged here unless the server says it.
+/// Whether files can be archived at all, and if not, why. PostgreSQL asks before each
+/// file; if not, it leaves the file alone without counting a failure. The reason is
+/// logged here unless the server logs it.
 ///
 /// # Errors
 /// No prefix, or a malformed one.
@@ -66,10 +66,10 @@ pub fn archive_file(name: &str) -> bool {
     ARCHIVER.with_borrow_mut(|archiver| archiver.archive(name))
 }
 
-/// Counts a file whose [`archive_file`] ended in an ERROR or a panic, which is in
-/// the log already.
+/// Counts a file whose [`archive_file`] ended in an ERROR or a panic, which was logged
+/// already.
 pub fn note_inner_failure(name: &str) {
-    let message = "an error inside of wal_e, which is in the server log";
+    let message = "an internal error of wal_e, which is in the server log";
     let failure = Failure::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message);
     archiver_stats::note_failed(name, &failure);
 }
@@ -204,7 +204,7 @@ impl Archiver {
         self.connection.as_ref().map_or(0, |open| open.pipeline.in_flight())
     }
 
-    /// Runs `work` while looking around for a request to stop.
+    /// Runs `work`, and meanwhile looks for a request to stop.
     fn run<T: Send + 'static>(
         &mut self,
         work: impl Future<Output = wal_e_core::Result<T>> + Send + 'static,
@@ -253,6 +253,6 @@ impl Archiver {
 fn given_up() -> Failure {
     Failure::new(
         PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN,
-        "archiving was given up because the archiver was told to end",
+        "archiving was given up because the archiver has to end",
     )
 }

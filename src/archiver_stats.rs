@@ -1,9 +1,8 @@
 //! What the archiver has done since the server was started, as its processes
-//! share it. The archiver writes, everybody reads. It survives the end of the
+//! share it. The archiver writes, all others read. It survives the end of the
 //! archiver, but not of the server.
 //!
-//! Without preloading there is no shared memory, and the functions that write
-//! do nothing.
+//! If the library was not preloaded, the functions that write do nothing.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -65,7 +64,7 @@ impl Default for Stats {
     }
 }
 
-/// Counts a file that PostgreSQL was told is archived: when it was complete (the
+/// Counts a file that was reported to PostgreSQL as archived: when it was complete (the
 /// modification time of its mark), where it ends when it is a segment, how
 /// large it is and how much of it was sent to the store.
 pub fn note_archived(
@@ -84,7 +83,7 @@ pub fn note_archived(
         stats.throughput.add(SystemTime::now(), bytes_read);
         stats.last_archived_file = name;
         stats.last_archived_time = now;
-        // A file that was handed over late is no step back.
+        // A file that was handed over late does not set this back.
         if let Some(end_lsn) = end_lsn.filter(|end_lsn| end_lsn.0 > stats.last_archived_lsn) {
             stats.last_archived_lsn = end_lsn.0;
             stats.last_segment_complete_at = finished_at;
@@ -116,7 +115,7 @@ fn update(change: impl FnOnce(&mut Stats)) {
     }
 }
 
-/// The statistics as seen by whoever looks at them.
+/// The statistics as they are shown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
     /// Files archived.
@@ -177,7 +176,7 @@ pub fn queue() -> Result<ReadyQueue> {
     Ok(ReadyQueue::read(Path::new(PG_WAL), segment_size())?)
 }
 
-/// How far the archive is behind; `None` when this server does not archive, or
+/// How far the archive lags; `None` when this server does not archive, or
 /// has no position in the WAL yet.
 pub fn lag(archived: Archived, queue: &ReadyQueue) -> Option<Lag> {
     let archives = match server::setting(c"archive_mode").as_str() {

@@ -13,9 +13,9 @@ pub struct Failure {
     pub code: PgSqlErrorCode,
     /// Primary message.
     pub message: String,
-    /// Facts behind it: whole sentences.
+    /// Facts about it: whole sentences.
     pub detail: Option<String>,
-    /// How to mend it: whole sentences.
+    /// What to do: whole sentences.
     pub hint: Option<String>,
     /// Whether the same may succeed later with nothing changed.
     pub passes: bool,
@@ -44,7 +44,7 @@ impl Failure {
         self
     }
 
-    /// Whether the work was stopped because somebody asked for it.
+    /// Whether the work was stopped on request.
     pub fn is_canceled(&self) -> bool {
         self.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
     }

@@ -51,7 +51,7 @@ const fn default(setting: Setting) -> i32 {
     }
 }
 
-/// PostgreSQL's settings are of 32 bits.
+/// PostgreSQL's settings have 32 bits.
 const fn as_int(number: i64) -> i32 {
     assert!(i32::MIN as i64 <= number && number <= i32::MAX as i64);
     number as i32
@@ -161,12 +161,12 @@ fn unit(unit: Unit) -> GucFlags {
     }
 }
 
-/// Whether a value of `wal_e.prefix` can be parsed; empty can.
+/// Whether a value of `wal_e.prefix` can be parsed, or is empty.
 pub fn check_prefix(value: &str) -> Result<()> {
     if value.is_empty() { Ok(()) } else { value.parse::<Prefix>().map(|_| ()) }
 }
 
-/// Whether a value of `wal_e.s3_endpoint` is a URL; empty will do.
+/// Whether a value of `wal_e.s3_endpoint` is a URL, or empty.
 pub fn check_endpoint(value: &str) -> Result<()> {
     let host = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
     if value.is_empty() || host.is_some_and(|host| !host.is_empty() && !host.starts_with('/')) {
@@ -185,7 +185,7 @@ fn get(setting: &Text) -> Option<String> {
 /// The prefix that is configured now.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] when there is none, or it cannot be parsed.
+/// [`ErrorKind::Config`] when it is not set, or cannot be parsed.
 pub fn prefix() -> Result<Prefix> {
     match get(&PREFIX) {
         Some(value) => value.parse(),

@@ -2,8 +2,7 @@
 //!
 //! The work runs on threads of its own, which are started after the fork and
 //! with all signals blocked, and which never call PostgreSQL. The main thread
-//! waits, and looks around in between: for requests to stop, for notices to
-//! log. Nothing is ever run on the main thread itself, so that every thread
+//! waits, and in between looks for requests to stop and for notices to log. Nothing is ever run on the main thread itself, so that every thread
 //! that the work starts is started by one with its signals blocked.
 
 use std::future::Future;
@@ -42,7 +41,7 @@ impl Runtime {
     /// Starts the threads.
     ///
     /// # Errors
-    /// When the operating system gives no more of them.
+    /// When the operating system cannot start them.
     pub fn start() -> Result<Self> {
         let built = signals::with_all_blocked(|| {
             tokio::runtime::Builder::new_multi_thread()
@@ -75,7 +74,7 @@ impl Runtime {
         let task = tokio.spawn(work);
         let abort = AbortOnDrop(task.abort_handle());
         tokio.spawn(async move {
-            // Nobody listens when the work was abandoned.
+            // When the work was abandoned, nothing listens any more.
             let _ = sender.send(task.await);
         });
         loop {

@@ -79,7 +79,7 @@ impl SharedFailure {
     }
 }
 
-/// Microseconds since 1970; 0 is no time.
+/// Microseconds since 1970; 0 means that there is no time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SharedTime(i64);
 

@@ -1,4 +1,4 @@
-//! An archive for one test: a prefix, the place behind it, and a look at what
+//! An archive for one test: a prefix, the place that it names, and a look at what
 //! is stored there that does not go through wal_e.
 
 use std::fs;
@@ -167,7 +167,7 @@ impl Archive {
         }
     }
 
-    /// Puts an object in place, replacing what is there, behind the back of wal_e.
+    /// Puts an object in place, replacing what is there, without wal_e.
     pub fn replace_object(&self, name: &str, bytes: Vec<u8>) {
         match &self.place {
             Place::File { directory } => {
@@ -186,7 +186,7 @@ impl Archive {
         }
     }
 
-    /// Removes an object behind the back of wal_e.
+    /// Removes an object, without wal_e.
     pub fn remove_object(&self, name: &str) {
         match &self.place {
             Place::File { directory } => {
@@ -279,7 +279,7 @@ impl Archive {
         serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{object}: {error}"))
     }
 
-    /// What uploads left behind that neither ended nor were given up: open
+    /// What is left of uploads that neither ended nor were given up: open
     /// multipart uploads of a bucket, files that are not named as objects are in
     /// a directory.
     pub fn unfinished_uploads(&self) -> Vec<String> {

@@ -235,7 +235,7 @@ fn staging_path() -> PathBuf {
 }
 
 extern "C" fn remove_staging() {
-    // The process is about to end: nobody is left to hear of a failure, and the
+    // The process is about to end: a failure could not be reported any more, and the
     // next test process tries again.
     let _ = fs::remove_dir_all(staging_path());
 }

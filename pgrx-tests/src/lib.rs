@@ -6,10 +6,10 @@
 //!   of what can be done with it.
 //! * [`s3_server`], [`fault_proxy`], [`moto`]: S3, where things go wrong on demand.
 //! * [`disk_full`]: a disk without space, on demand.
-//! * [`archive`]: a prefix and the place behind it, seen without wal_e;
+//! * [`archive`]: a prefix and the place that it names, seen without wal_e;
 //!   [`wal_comparison`] with what a server has.
 //! * [`foreign_archive`]: archives as WAL-G and WAL-E write them.
-//! * [`made_backup`]: base backups that nobody should have written.
+//! * [`made_backup`]: base backups that should never have been written.
 //! * [`wal_e`], [`restore`]: the program, and clusters made with it.
 //! * [`torture`]: random histories, and whether what wal_e says of them is true.
 //! * [`process`], [`random`], [`scratch`], [`wait`]: children with a deadline,

@@ -106,7 +106,7 @@ fn start(executable: &Path) -> Result<Moto> {
 fn request(address: SocketAddr, method_and_path: &str) -> io::Result<u16> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    // moto tells services apart by the scope of the signature, which it does not check.
+    // moto distinguishes services by the scope of the signature, which it does not check.
     write!(
         stream,
         "{method_and_path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n\
@@ -125,7 +125,7 @@ fn executable() -> Result<PathBuf> {
         let path = PathBuf::from(path);
         ensure!(
             path.is_file(),
-            "WALE_TEST_MOTO_SERVER names \"{}\", which is no file",
+            "WALE_TEST_MOTO_SERVER names \"{}\", which is not a file",
             path.display()
         );
         return Ok(path);

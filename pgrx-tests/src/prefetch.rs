@@ -34,7 +34,7 @@ impl Cluster {
         });
     }
 
-    /// Waits until nobody fetches ahead any more and nothing is left of it.
+    /// Waits until no process fetches ahead any more and nothing is left of it.
     #[track_caller]
     pub fn wait_for_end_of_prefetch(&self) {
         let own = self.data_directory().join("pg_wal/.wal-e");

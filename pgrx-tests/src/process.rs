@@ -16,7 +16,7 @@ pub const COMMAND_DEADLINE: Duration = Duration::from_secs(180);
 /// The operating system user that servers and programs of the tests run as.
 ///
 /// PostgreSQL refuses to run as root. When the tests run as root it is
-/// `postgres` or else `nobody`; otherwise it is whoever runs the tests.
+/// `postgres` or else `nobody`; otherwise it is the user who runs the tests.
 #[derive(Debug)]
 pub struct ServerUser {
     ids: Option<(u32, u32)>,
@@ -183,7 +183,7 @@ pub fn wait_for_end(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     }
 }
 
-/// Sends `signal` to the process `pid`. A process that has ended is no error:
+/// Sends `signal` to the process `pid`. It is not an error when the process has ended:
 /// the tests kill at random moments.
 pub fn send_signal(pid: i32, signal: i32) {
     // SAFETY: kill takes plain integers; `pid` is positive, so that exactly one

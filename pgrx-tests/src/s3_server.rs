@@ -3,7 +3,7 @@
 //! It speaks S3 over a real socket and keeps objects in memory. It is strict
 //! where real servers are: signatures (Signature Version 4), checksums that
 //! were sent, the order, etags and sizes of parts, and create-only writes of
-//! which exactly one wins. What other servers do differently is behind
+//! which exactly one wins. What other servers do differently is controlled by
 //! switches, and what goes wrong on the way is the business of
 //! [`crate::fault_proxy`].
 

@@ -11,7 +11,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 ///
-/// When there is none after `limit`; `what` says in the message what was
+/// When there is no value after `limit`; `what` says in the message what was
 /// waited for.
 #[track_caller]
 pub fn wait_until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {

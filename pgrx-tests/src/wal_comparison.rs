@@ -60,14 +60,15 @@ impl Cluster {
 ///
 /// # Panics
 ///
-/// When they are on different timelines, or are no names of segments.
+/// When they are on different timelines, or are not names of segments.
 #[track_caller]
 pub fn segments_between(first: &str, last: &str, segment_bytes: u64) -> Vec<String> {
     let per_log_file = 0x1_0000_0000 / segment_bytes;
     let parse = |name: &str| {
         let digits = |range| {
-            let digits = name.get(range).unwrap_or_else(|| panic!("\"{name}\" is no segment"));
-            u64::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("\"{name}\" is no segment"))
+            let digits = name.get(range).unwrap_or_else(|| panic!("\"{name}\" is not a segment"));
+            u64::from_str_radix(digits, 16)
+                .unwrap_or_else(|_| panic!("\"{name}\" is not a segment"))
         };
         (digits(0..8), digits(8..16) * per_log_file + digits(16..24))
     };

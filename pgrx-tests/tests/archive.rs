@@ -108,7 +108,7 @@ fn archiving_the_same_file_again_succeeds() {
         let stored = archive.wal_object(&segment);
         assert!(stored.is_some());
 
-        // What a crash between the upload and the server's own note leaves behind.
+        // What a crash between the upload and the server's own note leaves.
         let status = cluster.data_directory().join("pg_wal/archive_status");
         let before = cluster.archiver_count("archived_count");
         std::fs::rename(

@@ -165,7 +165,11 @@ fn wale_backup_cancel_ends_the_backup() {
     assert_eq!(cluster.query_one("SELECT wale_backup_cancel()"), "t");
     assert_eq!(session.failure().sqlstate, "57014");
     wait_for("the end of the worker", || !is_running(worker));
-    assert_eq!(cluster.query_one("SELECT wale_backup_cancel()"), "f", "there is none to cancel");
+    assert_eq!(
+        cluster.query_one("SELECT wale_backup_cancel()"),
+        "f",
+        "no backup runs that could be canceled"
+    );
     assert_nothing_left(&archive, &cluster);
 }
 
@@ -266,7 +270,7 @@ fn a_damaged_page_is_reported_and_recorded_and_the_backup_goes_on() {
     }
 }
 
-/// Changes bytes in the middle of a page, behind its header.
+/// Changes bytes in the middle of a page, after its header.
 fn damage_page(path: &std::path::Path, block: u64) {
     let mut file =
         fs::OpenOptions::new().read(true).write(true).open(path).expect("the file opens");

@@ -80,14 +80,14 @@ impl Verified {
         assert!(finished.stdout.contains("is damaged"), "{finished}");
     }
 
-    /// Damages an object, looks whether it is named, and mends it.
+    /// Damages an object, checks that it is named, and repairs it.
     #[track_caller]
     fn assert_damage_found(&self, check: &str, object: &str, damage: impl FnOnce(&Archive, &str)) {
         self.assert_found_at(object, check, object, damage);
     }
 
     /// Damages `object`, looks whether `named` is told to be other than it should
-    /// be, and mends the object.
+    /// be, and repairs the object.
     #[track_caller]
     fn assert_found_at(
         &self,

@@ -44,7 +44,7 @@ struct Row {
     hint: Option<String>,
 }
 
-/// The rows of `wale_check()` by name. Each that fails has to say how to mend it.
+/// The rows of `wale_check()` by name. Each that fails has to say how to fix it.
 #[track_caller]
 fn check(cluster: &Cluster) -> BTreeMap<String, Row> {
     let answer = cluster

@@ -69,7 +69,7 @@ fn damage_of_any_object_of_a_backup_is_harmless_or_reported() {
     damage_objects("lz4");
 }
 
-/// Nothing but the manifest tells when a file of such a tar has changed.
+/// Only the manifest shows when a file of such a tar has changed.
 #[test]
 fn damage_of_any_object_that_is_not_compressed_is_harmless_or_reported() {
     damage_objects("none");
@@ -152,7 +152,7 @@ fn damage_of_any_wal_file_is_harmless_or_reported() {
             } else {
                 let said = finished.failure(200);
                 assert!(said.contains(&object), "the object is not named in:\n{said}");
-                assert!(!destination.exists(), "{object}: something was left behind");
+                assert!(!destination.exists(), "{object}: something was left");
             }
         }
         archive.replace_object(&object, bytes);

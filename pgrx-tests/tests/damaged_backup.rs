@@ -32,7 +32,7 @@ fn tar_of(archive: &Archive, backup: &str, path: &str) -> String {
     found.unwrap_or_else(|| panic!("no tar has {path}")).0.clone()
 }
 
-/// What an event tells of a damaged object.
+/// What an event says of a damaged object.
 #[track_caller]
 fn damage_of<'a>(event: &'a Value, name: &str) -> &'a Value {
     let is_of = |object: &&Value| object["object"].as_str().is_some_and(|url| url.ends_with(name));
@@ -74,7 +74,7 @@ fn a_restore_names_all_damage_and_fetches_only_that_once_it_is_mended() {
     assert!(!restore.target().join("global/pg_control").exists(), "it could be started");
     assert!(note(&restore).exists(), "what is sound stays");
 
-    // One is mended, and programs are told of the others.
+    // One is repaired, and programs are told about the others.
     let [part, others @ ..] = &sound;
     archive.replace_object(&damaged[0], part.clone());
     let again = wal_e_e2e::process::run(restore.command(&archive).args(["--resume", "--json"]));

@@ -11,7 +11,7 @@ use wal_e_e2e::process::ServerUser;
 use wal_e_e2e::restore::Restore;
 use wal_e_e2e::wal_e::run_wal_e;
 
-/// WAL-E leaves the files of configuration out: whoever restores has them elsewhere.
+/// WAL-E leaves the files of configuration out: users have them elsewhere.
 const CONFIGURATION: [&str; 3] = ["postgresql.conf", "pg_hba.conf", "pg_ident.conf"];
 
 fn bring_configuration(source: &Cluster, data: &Path) {

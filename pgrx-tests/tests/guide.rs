@@ -73,7 +73,7 @@ fn shows(finished: &Finished, expected: &str) -> bool {
     essence(expected).iter().all(|line| lines.contains(line))
 }
 
-/// Somebody who reads a page and does what it says, on a cluster that archives nothing yet.
+/// A reader who does what a page says, on a cluster that archives nothing yet.
 struct Reader {
     cluster: Cluster,
     archive: Archive,

@@ -78,7 +78,7 @@ fn members_that_lead_out_of_the_target_are_refused() {
     for (what, name) in [
         ("a parent", "../canary"),
         ("a parent further in", "/base/../../canary"),
-        ("a parent behind a tablespace", "/pg_tblspc/16384/../../../canary"),
+        ("a parent below a tablespace", "/pg_tblspc/16384/../../../canary"),
     ] {
         let archive = Archive::file();
         let backup = MadeBackup::new(&archive);
@@ -153,7 +153,7 @@ fn sizes_that_lie_are_refused() {
             let size = Member { size: "00000100000", ..huge(b'0') };
             Tar::new().header(&size).content(b"short").cut()
         }),
-        ("a size that is no number", {
+        ("a size that is not a number", {
             let size = Member { size: "not a number", ..huge(b'0') };
             Tar::new().header(&size).finish()
         }),

@@ -89,7 +89,7 @@ fn recovery_of_18_reaches_a_time_an_lsn_and_a_restore_point() {
     recovery_reaches_each_kind_of_target(PgVersion::V18, Archive::file());
 }
 
-/// Between the plan and the start of the server, somebody recovers another copy to an
+/// Between the plan and the start of the server, a user recovers another copy to an
 /// earlier moment and opens it: the newest timeline does not have the target any more.
 fn a_target_is_reached_though_a_newer_timeline_left_before_it(version: PgVersion) {
     let archive = Archive::file();

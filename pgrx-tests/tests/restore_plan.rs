@@ -12,7 +12,7 @@ use wal_e_e2e::restore::{Restore, restore_command};
 use wal_e_e2e::wait::wait_for;
 use wal_e_e2e::wal_e::{run_wal_e, wal_e};
 
-/// A cluster with two backups, and moments before, between and behind them. At each,
+/// A cluster with two backups, and moments before, between and after them. At each,
 /// the rows of the table `moments` tell what a recovery to it must know.
 struct Life {
     cluster: Cluster,
@@ -28,7 +28,7 @@ struct Life {
     four: String,
 }
 
-const RESTORE_POINT: &str = "behind one";
+const RESTORE_POINT: &str = "after one";
 
 fn live(version: PgVersion) -> Life {
     let archive = Archive::file();
@@ -49,7 +49,7 @@ fn live(version: PgVersion) -> Life {
     add("three");
     let three = now();
     let segment_of_three = cluster.archive_current_wal();
-    add("behind three");
+    add("after three");
     cluster.archive_current_wal();
     let second = cluster.backup_push();
     add("four");
@@ -95,7 +95,7 @@ fn plans_come_true(version: PgVersion) {
             "--recovery-target-time",
             &life.four,
             second,
-            &["one", "two", "three", "behind three", "four"],
+            &["one", "two", "three", "after three", "four"],
         ),
     ] {
         let plan = plan_as_json(archive, &[option, target]);
@@ -132,7 +132,7 @@ fn plans_come_true(version: PgVersion) {
     let two = "SELECT * FROM wale_restore_plan(now(), '0/1')";
     assert_eq!(life.cluster.failure_of(two).sqlstate, "22023");
 
-    // Before all backups, and behind the end.
+    // Before all backups, and past the end.
     for (time, word) in
         [(life.before_all.as_str(), first.as_str()), ("2100-01-01 00:00Z", "end of the archive")]
     {
@@ -173,7 +173,7 @@ fn a_hole_is_refused(version: PgVersion, life: Life) {
     assert_eq!(plan["reachable"], false);
     assert!(plan["nearest"][0]["lsn"].is_string(), "{plan}");
 
-    // Before and behind it, all is well.
+    // Before and after it, all is well.
     let to = |time: &str| {
         moments(Restore::auto(version).option("--recovery-target-time", time), archive)
     };
@@ -258,7 +258,7 @@ fn two_switches_are_crossed(version: PgVersion) {
     assert_eq!((&plan["timeline"], &plan["backup_name"]), (&Value::from(3), &Value::from(backup)));
     assert_eq!(timelines[1]["begin_lsn"], timelines[0]["end_lsn"]);
 
-    // A time of what was left is no time of the newest timeline.
+    // A time of what was left is not a time of the newest timeline.
     let refused = to(&left).run(&archive).failure(1);
     assert!(refused.contains("--recovery-target-timeline 1"), "{refused}");
     let on_old = to(&left).option("--recovery-target-timeline", "1");

@@ -112,7 +112,7 @@ fn settings_left_behind_do_not_change_the_recovery(version: PgVersion) {
     to_end.start();
     to_end.wait_for_end_of_recovery();
     assert_eq!(moments(&to_end), ["one", "two"]);
-    assert!(!ran.exists(), "a command that was left behind ran");
+    assert!(!ran.exists(), "a command of an earlier restore ran");
     original.stop(StopMode::Fast);
 }
 

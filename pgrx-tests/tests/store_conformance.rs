@@ -77,7 +77,7 @@ fn server() -> (S3Server, S3Config) {
     (server, config)
 }
 
-/// A server with the bucket, a proxy in front of it, and a store behind both.
+/// A server with the bucket, a proxy in front of it, and a store that reaches the server through it.
 async fn through_proxy() -> (S3Server, FaultProxy, Arc<dyn ObjectStore>) {
     let (server, config) = server();
     let (proxy, store) = proxied(&server, config).await;
@@ -378,11 +378,11 @@ async fn a_lost_answer_to_an_upload_is_found_out() {
     assert_eq!(create(store.as_ref(), "key", noise(1_000_000)).await, Ok(PutOutcome::Stored));
     assert_eq!(server.object(BUCKET, &full("key")).unwrap(), noise(1_000_000));
 
-    // Somebody else's object stays somebody else's, lost answers or not.
-    server.put_object(BUCKET, &full("taken"), "by somebody else");
+    // An object of another writer stays its own, lost answers or not.
+    server.put_object(BUCKET, &full("taken"), "by another writer");
     proxy.next(1, &format!("PUT /{BUCKET}/{}", full("taken")), Fault::HangUpAfterCommit);
     assert_eq!(create(store.as_ref(), "taken", noise(100)).await, Ok(PutOutcome::AlreadyExists));
-    assert_eq!(server.object(BUCKET, &full("taken")).unwrap(), b"by somebody else");
+    assert_eq!(server.object(BUCKET, &full("taken")).unwrap(), b"by another writer");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use wal_e_e2e::wait::wait_for;
 /// The server's own message at the end of a recovery that finds such a file.
 const IN_THE_WAY: &str = "could not create file \"base/";
 
-/// A cluster with an unlogged table whose index takes as long as somebody holds the
+/// A cluster with an unlogged table whose index takes as long as a session holds the
 /// advisory lock 1.
 fn cluster_with_a_slow_index(version: PgVersion, archive: &Archive) -> Cluster {
     let cluster = Cluster::build(version)

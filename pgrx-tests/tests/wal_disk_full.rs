@@ -98,7 +98,7 @@ fn assert_is_full(disk: &DiskOfWal, cluster: &Cluster) {
         assert!(refused.stderr.contains("No space left"), "{refused}");
     }
     shell("rm archive_status/new").success();
-    // The oldest one, so that nobody else writes to it.
+    // The oldest one, so that nothing else writes to it.
     let kept = segments(cluster).remove(0);
     let dd = "dd if=\"$PWD/$0\" of=\"$PWD/$0\" bs=8192 count=1 conv=notrunc";
     run(disk.command("sh").args(["-c", dd, &kept]).current_dir(&pg_wal)).success();

@@ -1,4 +1,4 @@
-//! What `wal-fetch` gives to a server that recovers, and what it tells it when
+//! What `wal-fetch` gives to a server in recovery, and what it answers when
 //! there is nothing to give: never the end of the WAL where it is not.
 
 use std::fs;
@@ -87,7 +87,7 @@ fn a_segment_that_is_missing_in_the_middle_does_not_end_recovery() {
     with_target.configure("recovery_target_lsn = '0/FF000000'");
     assert_recovery_stops(&mut with_target, &reason);
 
-    // Whoever wants the database as it was before it says so.
+    // An option gives the database as it was before the gap.
     let command = restore_command(&archive).replace("wal-fetch", "wal-fetch --end-at-gap");
     cluster.configure(&format!("restore_command = '{command}'"));
     cluster.start();

@@ -158,7 +158,7 @@ fn a_killed_helper_is_replaced_and_nothing_stays() {
     for _ in 0..3 {
         cluster.wait_for_prefetched_segment();
         let helpers = cluster.prefetch_helpers();
-        assert!(!helpers.is_empty(), "it was killed by nobody");
+        assert!(!helpers.is_empty(), "it ended by itself");
         for pid in helpers {
             send_signal(pid, libc::SIGKILL);
             wait_for("the end of a killed helper", || !is_running(pid));
@@ -217,7 +217,7 @@ fn a_standby_waits_at_the_end_of_the_archive_and_goes_on() {
     let missed = || requests(&archive).values().map(|counts| counts.1).sum::<usize>();
     let (before, began) = (missed(), Instant::now());
     wait_for("some polls", || missed() >= before + 8);
-    // The server itself asks for two files at a time: nobody else asks as well.
+    // The server itself asks for two files at a time: nothing else asks as well.
     let most = 2 * (began.elapsed().as_millis() / 300 + 2) as usize;
     assert!(missed() - before <= most, "{} requests, not {most}", missed() - before);
 

@@ -1,5 +1,5 @@
 //! Several writers on one prefix: the archive keeps one consistent history, and
-//! whoever does not fit into it is told why.
+//! a cluster that does not fit into it gets the reason.
 
 use std::collections::BTreeMap;
 

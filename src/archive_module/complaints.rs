@@ -1,5 +1,5 @@
-//! Failures to archive, without filling the log: PostgreSQL tries a failed file
-//! again every second, and after three times every minute.
+//! Logs failures to archive without filling the log: PostgreSQL tries a failed file
+//! again every second, and after three attempts every minute.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::server_log;
 /// How long the same cause is not repeated.
 const QUIET_TIME: Duration = Duration::from_secs(60);
 
-/// What was complained of last.
+/// What was logged last.
 #[derive(Debug, Default)]
 pub struct Complaints {
     last: Option<(Cause, Instant)>,
@@ -30,9 +30,9 @@ impl Complaints {
     /// Logs that `file` could not be archived, unless the same cause was logged
     /// within [`QUIET_TIME`].
     pub fn warn(&mut self, file: &str, failure: &Failure) {
-        // Without a file, none was tried.
+        // Without a file, nothing was tried.
         self.failures += u64::from(!file.is_empty());
-        // What is wrong with a file is told of each of them; what is wrong with the
+        // What is wrong with a file is logged for each file. What is wrong with the
         // store has other words around it each time: how often it was tried, the
         // id of a request.
         let of_file = matches!(

@@ -1,4 +1,4 @@
-//! Failures that trying again does not mend: a wrong key, a missing bucket, a
+//! Failures that trying again does not fix: a wrong key, a missing bucket, a
 //! prefix of another cluster. The store is asked again when the configuration
 //! or the keys have changed, and once a minute.
 

@@ -24,7 +24,7 @@ const BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
 /// How many files the log line names.
 const NAMED_FILES: usize = 3;
 
-/// Counts the time since the archiver was told to stop.
+/// Counts the time since the archiver was asked to stop.
 #[derive(Debug, Default)]
 pub struct StopWatch {
     /// When the request was seen, or something moved after it.
@@ -87,7 +87,7 @@ impl StopWatch {
         } else {
             "the postmaster has died"
         };
-        // A directory that cannot be read is no reason to say nothing.
+        // Even if the directory cannot be read, the line has to be logged.
         let files = archive_status::ready_files(Path::new(WAL_DIRECTORY), usize::MAX)
             .unwrap_or_default()
             .files;

@@ -14,12 +14,12 @@ use crate::runtime::TICK;
 /// How long a canceled caller waits for the worker to clean up.
 const CLEANUP_TIME: Duration = Duration::from_secs(10);
 
-/// Has a job done in a worker, and waits until `look`, which sees it on its way and
-/// when it is done, has a result. `waits` says whether `look` waits for the end. When
-/// the caller is canceled, so is the work.
+/// Has a job done in a worker, and waits until `look` has a result; it is called with
+/// the state of the job again and again. `waits` says whether `look` waits for the end.
+/// When the caller is canceled, so is the work.
 ///
 /// # Errors
-/// When such work is running already, or there is no place for a worker; what the work
+/// When such work is running already, or no worker can be started; what the work
 /// failed with; what `look` returns; the request to stop, in PostgreSQL's words.
 pub fn run<J: Job, T>(
     request: &J::Request,
@@ -60,7 +60,7 @@ pub fn run<J: Job, T>(
     }
 }
 
-/// What has become of work that was told to stop.
+/// The outcome of a request to stop the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     /// There was no work to stop.
@@ -73,7 +73,7 @@ pub enum Stop {
     StillActive,
 }
 
-/// Stops the work that runs, whoever asked for it, and waits until it has cleaned up.
+/// Stops the work that runs, no matter which session started it, and waits until it has cleaned up.
 ///
 /// # Errors
 /// A request to stop the caller.

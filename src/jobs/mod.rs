@@ -21,7 +21,7 @@ use crate::error::{Failure, Result};
 use crate::pg::shared_memory::{InSharedMemory, SharedMemory};
 use slot::{Slot, Tenant, View};
 
-/// Every job there is.
+/// All jobs.
 static JOBS: &[Registered] =
     &[Registered::new::<backup::Backup>(), Registered::new::<verification::Verification>()];
 
@@ -43,21 +43,21 @@ pub trait Job: Sized + 'static {
     /// The slot, which is a static of the job's own.
     fn slot() -> &'static SharedMemory<Slot<Self>>;
 
-    /// What a caller is told while another one's work runs.
+    /// The error for a caller while the work of another one runs.
     fn already_running(running: &View<Self>) -> Failure;
 
     /// The work, on the main thread of the worker.
     ///
     /// # Errors
-    /// What the caller is told.
+    /// Those that the caller gets.
     fn run(request: &Self::Request, tenant: Tenant<Self>) -> Result<Self::Outcome>;
 }
 
-/// What a job is called where people see it.
+/// The names of a job in messages and in `pg_stat_activity`.
 #[derive(Debug, Clone, Copy)]
 pub struct Words {
-    /// Name and type of the worker's process, as `pg_stat_activity` shows them. Each
-    /// job has another one: it is what the worker finds its job by.
+    /// Name and type of the worker's process, as `pg_stat_activity` shows them. It is
+    /// different for each job: a worker finds its job by it.
     pub process: &'static str,
     /// What the process does, as `pg_stat_activity` shows it.
     pub activity: &'static CStr,
@@ -65,7 +65,7 @@ pub struct Words {
     pub purpose: &'static str,
     /// "the background worker of ... ended without a result"
     pub short: &'static str,
-    /// The message when somebody has stopped it.
+    /// The message when it was stopped on request.
     pub canceled: &'static str,
     /// What the message of a failure begins with in the server log.
     pub failed: &'static str,
@@ -98,7 +98,7 @@ pub fn work(process: &str, generation: u64) {
     }
 }
 
-/// The work was stopped because somebody asked for it.
+/// The work was stopped on request.
 fn canceled<J: Job>() -> Failure {
     Failure::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, J::WORDS.canceled)
 }

@@ -4,8 +4,8 @@
 //! it; the worker **attaches**, keeps the progress up to date, and **ends** it
 //! with the outcome when its process ends, after PostgreSQL has ended backup
 //! mode. A caller that waits therefore never sees an outcome while the server is
-//! still in backup mode. A process that dies without a word (`kill -9`) makes
-//! the postmaster start anew, with an empty slot. When the processes of a slot are
+//! still in backup mode. A process that is killed (`kill -9`) makes the
+//! postmaster restart all others, with an empty slot. When the processes of a slot are
 //! gone, another caller may take it.
 
 use std::marker::PhantomData;

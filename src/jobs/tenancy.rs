@@ -1,4 +1,4 @@
-//! Who works on what a slot of shared memory stands for, and who waits for it.
+//! Which process does the work of a slot in shared memory, and which one waits for it.
 
 use crate::pg::{interrupts, server, signals};
 
@@ -6,7 +6,7 @@ use crate::pg::{interrupts, server, signals};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
-    /// There has been none since the server was started.
+    /// No work since the server was started.
     Idle,
     /// It is meant to begin, or is at work.
     Active,
@@ -81,7 +81,7 @@ impl Tenancy {
         (self.worker_pid != 0).then_some(self.worker_pid)
     }
 
-    /// The process to name when somebody asks what goes on.
+    /// The process to name to a caller that asks what goes on.
     pub fn pid(&self) -> i32 {
         self.worker_pid().unwrap_or(self.requester_pid)
     }
@@ -109,8 +109,8 @@ impl Tenancy {
         Attached::Welcome
     }
 
-    /// Whether the work of `generation` is to stop: because somebody asked for it,
-    /// or went away while it should wait, or because another tenant has moved in.
+    /// Whether the work of `generation` is to stop: because a caller asked for that,
+    /// or went away although it should wait, or because another tenant has moved in.
     pub fn is_unwanted(&self, generation: u64) -> bool {
         self.generation != generation
             || self.cancel_requested
@@ -131,7 +131,7 @@ impl Tenancy {
     }
 
     /// Asks the work of `generation`, or whichever is under way, to stop. Returns its
-    /// generation, or `None` when there is none. Only under the slot's lock: the
+    /// generation, or `None` when no work runs. Only under the slot's lock: the
     /// worker takes it before it ends, so that the pid is still its own.
     pub fn request_cancel(&mut self, generation: Option<u64>) -> Option<u64> {
         if !self.is_occupied() || generation.is_some_and(|wanted| wanted != self.generation) {

@@ -12,7 +12,7 @@ use crate::pg::interrupts;
 use crate::runtime::{Runtime, Watch};
 use crate::server_log;
 
-/// Looks around for requests to stop, and hands on what the core has to say.
+/// Looks for requests to stop, and logs the notices of the core.
 pub struct Watcher<J: Job, P> {
     tenant: Tenant<J>,
     /// Puts into the slot how far the work is.
@@ -42,7 +42,7 @@ impl<J: Job, P: FnMut()> Watcher<J, P> {
         }
     }
 
-    /// Where the core says what it has to say.
+    /// Where the core puts its notices.
     pub fn notices(&self) -> Notices {
         self.notices.clone()
     }

@@ -21,13 +21,13 @@ thread_local! {
 /// Asks the postmaster for a worker for this generation of the job's slot.
 ///
 /// # Errors
-/// `configuration_limit_exceeded` when all places for workers are taken.
+/// `configuration_limit_exceeded` when no more background workers can be started.
 pub fn start<J: Job>(generation: u64) -> Result<DynamicBackgroundWorker> {
     BackgroundWorkerBuilder::new(J::WORDS.process)
         .set_type(J::WORDS.process)
         .set_library("wal_e")
         .set_function(worker_process::MAIN)
-        // Without it there is no place for it among the processes of the server.
+        // A worker without it has no entry among the processes of the server.
         .enable_spi_access()
         .set_start_time(BgWorkerStartTime::ConsistentState)
         .set_restart_time(None)
@@ -66,8 +66,8 @@ pub fn work<J: Job>(generation: u64) {
     publish_at_exit(move || tenant.end(&outcome));
 }
 
-/// Writes the outcome into the slot, where a caller that waits finds it. When the
-/// process ends.
+/// Writes the outcome into the slot, where a caller that waits finds it. Called when
+/// the process ends.
 pub fn publish_outcome() {
     if let Some(publish) = AT_EXIT.take() {
         publish();
@@ -81,7 +81,7 @@ fn publish_at_exit(publish: impl FnOnce() + 'static) {
     }
 }
 
-/// A request to stop reads the same wherever it was noticed.
+/// The message about a request to stop is the same wherever it was noticed.
 fn in_one_wording<J: Job>(failure: Failure) -> Failure {
     match failure.is_canceled() {
         true => Failure { detail: failure.detail, ..canceled::<J>() },

@@ -12,14 +12,14 @@ use std::ptr::null;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
-/// How loud a line is.
+/// The severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// Only for whoever looks for it.
+    /// For debugging.
     Debug,
     /// For the administrator; not sent to a client.
     Log,
-    /// Needs a person.
+    /// Something that has to be looked at.
     Warning,
 }
 

@@ -14,7 +14,7 @@ use wal_e_core::postgres::{Lsn, SegmentSize, SystemIdentifier, TimelineId};
 pub struct ServerFacts {
     /// The timeline that WAL is written to.
     pub timeline: TimelineId,
-    /// Size of the WAL segments; `None` when it is none that PostgreSQL allows.
+    /// Size of the WAL segments; `None` when PostgreSQL does not allow it.
     pub segment_size: Option<SegmentSize>,
     /// The cluster's system identifier.
     pub system_identifier: SystemIdentifier,
@@ -41,7 +41,7 @@ pub fn facts() -> ServerFacts {
     }
 }
 
-/// Size of the WAL segments; `None` when it is none that PostgreSQL allows.
+/// Size of the WAL segments; `None` when PostgreSQL does not allow it.
 pub fn segment_size() -> Option<SegmentSize> {
     // SAFETY: a variable that is set before the first child is forked.
     let bytes = unsafe { pg_sys::wal_segment_size };

@@ -61,7 +61,7 @@ pub fn install_worker_handlers() {
     }
 }
 
-/// Set once this archiver has been told to stop.
+/// Set once this archiver was asked to stop.
 static ARCHIVER_STOP: AtomicBool = AtomicBool::new(false);
 
 /// A handler that was there before ours, as the address that sigaction gave.
@@ -79,7 +79,7 @@ impl FormerHandler {
 static FORMER_SIGUSR2: FormerHandler = FormerHandler::none();
 static FORMER_SIGTERM: FormerHandler = FormerHandler::none();
 
-/// Notices from now on when this archiver is told to stop.
+/// From now on, notices a request that this archiver stop.
 ///
 /// The postmaster does so with SIGUSR2 after the shutdown checkpoint
 /// (src/backend/postmaster/pgarch.c). The archiver then archives what is left
@@ -94,13 +94,13 @@ pub fn watch_archiver_stop() {
     chain(libc::SIGTERM, &FORMER_SIGTERM);
 }
 
-/// Whether this archiver was told to stop.
+/// Whether this archiver was asked to stop.
 pub fn archiver_stop_requested() -> bool {
     ARCHIVER_STOP.load(Ordering::Relaxed)
 }
 
-/// Tells the archiver not to try any file again, as SIGTERM would; once it has
-/// been told to stop it then ends at once.
+/// Has the archiver try no file again, as SIGTERM would. If it was asked to stop, it
+/// then ends at once.
 pub fn end_archiving() {
     // SAFETY: a volatile sig_atomic_t of this process (src/include/postmaster/interrupt.h),
     // which its SIGTERM handler sets in the same way.

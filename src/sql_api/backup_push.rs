@@ -99,14 +99,14 @@ fn wale_backup_cancel() -> Result<bool, ErrorReport> {
         Stop::Stopped => Ok(true),
         Stop::StillActive => Err(Failure::new(
             PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
-            "the base backup was told to stop, but has not ended yet",
+            "the base backup was asked to stop, but has not ended yet",
         )
         .with_hint("Watch it with wale_backup_progress().")
         .into()),
     }
 }
 
-/// Everything that would let the backup fail later, or never become complete.
+/// Everything that would make the backup fail later, or never become complete.
 fn check_requirements(label: &str) -> Result<()> {
     require_preloading()?;
     gucs::store_config()?;
@@ -162,7 +162,7 @@ fn push(request: &Request, wait: bool) -> Result<String> {
     })
 }
 
-/// The worker's warnings go to the server log; the caller is told of them.
+/// The worker's warnings go to the server log; this one goes to the caller as well.
 fn warn_of_corrupt_pages(corrupt_pages: u64) {
     if corrupt_pages > 0 {
         server_log::warn(

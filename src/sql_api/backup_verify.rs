@@ -24,7 +24,7 @@ fn wale_backup_verify(
     >,
     ErrorReport,
 > {
-    // Not STRICT: no row must not look like no failure.
+    // Not STRICT: an empty result would look like success.
     let Some(name) = backup_name else {
         return Err(Failure::new(
             PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,

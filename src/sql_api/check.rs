@@ -14,7 +14,7 @@ use crate::pg::{server, shared_memory};
 /// An archiver that works takes a file within seconds.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Everything that can be wrong with a set-up, each with its mend.
+/// Everything that can be wrong with a set-up, each with the way to fix it.
 #[pg_extern]
 #[allow(clippy::type_complexity)]
 fn wale_check() -> Result<
@@ -75,7 +75,7 @@ fn archive_library() -> Check {
         ("wal_e" | "$libdir/wal_e", "" | "(disabled)") => Check::passed(NAME, library),
         ("wal_e" | "$libdir/wal_e", _) => Check::failed(
             NAME,
-            "\"archive_command\" is set beside \"archive_library\", which PostgreSQL 16 and later refuse",
+            "\"archive_command\" is set as well as \"archive_library\", which PostgreSQL 16 and later refuse",
             "Set \"archive_command\" to '' and reload the configuration.",
         ),
         ("", command) if command.contains("wal-e") => Check::passed(
@@ -191,7 +191,7 @@ fn lag() -> Check {
         Some((name, waited)) if waited > LONGEST_WAIT => Check::failed(
             NAME,
             format!("{waits}; \"{name}\" has waited for {} s", waited.as_secs()),
-            "If the archiver fails, mend that first. If it does not, it is too slow for this server: see bytes_per_second of wale_stat_archiver.",
+            "If the archiver fails, fix that first. If it does not, it is too slow for this server: see bytes_per_second of wale_stat_archiver.",
         ),
         _ => Check::passed(NAME, waits),
     }

@@ -17,8 +17,8 @@ use crate::pg::{interrupts, shared_memory};
 use crate::runtime::{Runtime, Watch};
 use crate::server_log;
 
-/// Runs `work` of the core on threads of this backend, which meanwhile logs what it
-/// has to say and can be canceled.
+/// Runs `work` of the core on threads of this backend, which meanwhile logs the notices
+/// of the core and can be canceled.
 fn run<T, F>(work: impl FnOnce(Notices) -> F) -> Result<T>
 where
     F: Future<Output = wal_e_core::Result<T>> + Send + 'static,

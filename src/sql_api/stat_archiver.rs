@@ -1,4 +1,4 @@
-//! `wale_stat_archiver()`, behind the view of that name.
+//! `wale_stat_archiver()`, which the view of that name calls.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

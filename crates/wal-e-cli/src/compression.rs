@@ -1,14 +1,13 @@
-//! How `backup-push` and `wal-push` compress: from flags, environment and `--env-dir`.
+//! How `backup-push` and `wal-push` compress: by options, environment and `--env-dir`.
 
 use wal_e_core::codec::{Compression, Encoding};
 use wal_e_core::config::{Setting, Variable, Variables, ZSTD_LEVEL};
 use wal_e_core::{Error, Result};
 
 use crate::cli::CompressionOptions;
-use crate::settings::Settings;
 
-/// What the environment and `--env-dir` say. It is not judged before something is
-/// to be compressed: a restore does not depend on it.
+/// What the environment and `--env-dir` say. It is not checked before something has to
+/// be compressed: a restore does not depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompressionVariables {
     method: Option<Variable>,
@@ -29,13 +28,12 @@ impl CompressionVariables {
 }
 
 impl CompressionOptions {
-    /// The compression that is meant.
+    /// The compression to use.
     ///
     /// # Errors
     /// [`wal_e_core::ErrorKind::Config`] for a method that is not supported and a level
     /// that it does not have.
-    pub fn resolve(&self, settings: &Settings) -> Result<Compression> {
-        let variables = &settings.compression;
+    pub fn resolve(&self, variables: &CompressionVariables) -> Result<Compression> {
         let encoding = match (&self.compression, &variables.method) {
             (Some(method), _) => {
                 method.parse::<Encoding>().map_err(|error| named(error, "--compression"))?
@@ -74,6 +72,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
+    use crate::settings::Settings;
     use wal_e_core::config::Place;
 
     fn resolved(flags: &str, variables: &[(&str, &str)]) -> Result<Compression> {
@@ -83,7 +82,7 @@ mod tests {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let environment = variables.iter().map(owned).collect::<BTreeMap<_, _>>();
         let settings = Settings::resolve(&cli.store, Place::Environment(environment))?;
-        push.compression.resolve(&settings)
+        push.compression.resolve(&settings.compression)
     }
 
     fn compression(encoding: Encoding, level: i32) -> Compression {

@@ -7,9 +7,9 @@
 //! never look like "it is not there", except to a standby, which asks again.
 //!
 //! A standby that is being promoted does not ask again: 75 is the end of the WAL to
-//! it. Nothing that is seen from here tells that it is (`standby.signal` is there until
+//! it. This program cannot see that it is (`standby.signal` is there until
 //! the end), and a code above 125 would stop each standby whose archive does not answer
-//! for a moment. Whoever promotes has to see that the archive answers.
+//! for a moment. Before a promotion, make sure that the archive answers.
 
 use std::path::Path;
 
@@ -17,7 +17,6 @@ use wal_e_core::ErrorKind;
 use wal_e_core::postgres::data_directory::STANDBY_SIGNAL;
 
 use crate::cli::Command;
-use crate::interrupt::Interrupted;
 
 /// Done.
 pub const SUCCESS: u8 = 0;
@@ -28,12 +27,9 @@ pub const NOT_FOUND: u8 = 74;
 /// `wal-fetch` could not find out, and a standby may ask again; not one that is being
 /// promoted.
 pub const UNDECIDED_STANDBY: u8 = 75;
-/// `wal-fetch` could not find out, or must not hand the segment over, and recovery must
+/// `wal-fetch` could not find out, or must not give the segment to the server, and recovery must
 /// not go on.
 pub const UNDECIDED_RECOVERY: u8 = 200;
-
-/// The table of codes as `--help` shows it.
-pub const TABLE: &str = include_str!("exit_code_table.txt");
 
 /// The code for a command that failed.
 pub fn of_error(command: &Command, kind: ErrorKind) -> u8 {
@@ -48,11 +44,6 @@ pub fn of_error(command: &Command, kind: ErrorKind) -> u8 {
         (Command::WalFetch(fetch), _) => undecided(Some(&fetch.destination)),
         _ => FAILURE,
     }
-}
-
-/// The code for a command that was ended by a signal: what a shell reports for it.
-pub fn of_signal(signal: Interrupted) -> u8 {
-    128 + signal.number()
 }
 
 /// The code for a `wal-fetch` that does not know whether the archive has the file.
@@ -82,7 +73,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::Cli;
+    use crate::cli::{Cli, EXIT_CODES};
 
     fn command(arguments: &[&str]) -> Command {
         Cli::try_parse_from(["wal-e"].iter().chain(arguments)).unwrap().command
@@ -137,7 +128,7 @@ mod tests {
     fn the_table_names_every_code() {
         for code in [SUCCESS, FAILURE, NOT_FOUND, UNDECIDED_STANDBY, UNDECIDED_RECOVERY] {
             let listed =
-                TABLE.lines().any(|line| line.trim_start().starts_with(&format!("{code} ")));
+                EXIT_CODES.lines().any(|line| line.trim_start().starts_with(&format!("{code} ")));
             assert!(listed, "{code}");
         }
     }

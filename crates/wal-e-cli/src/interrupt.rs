@@ -1,5 +1,4 @@
-//! Ctrl-C, SIGTERM and SIGHUP while something is under way that must not be
-//! left half-done.
+//! Ctrl-C, SIGTERM and SIGHUP during work that must not be left half-done.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -22,6 +21,11 @@ pub enum Interrupted {
 }
 
 impl Interrupted {
+    /// The exit code of a command that it ended: what a shell reports for it.
+    pub fn exit_code(self) -> u8 {
+        128 + self.number()
+    }
+
     /// The signal's number on Linux.
     pub fn number(self) -> u8 {
         match self {
@@ -58,7 +62,7 @@ impl Interrupt {
                 };
                 if this.received.set(received).is_err() {
                     report.warning("ended before everything was cleaned up");
-                    std::process::exit(i32::from(crate::exit_code::of_signal(received)));
+                    std::process::exit(i32::from(received.exit_code()));
                 }
                 report.log("canceling and cleaning up; a second signal ends this at once");
                 this.cancel.cancel();
@@ -105,7 +109,7 @@ impl Interrupt {
 pub enum Failure {
     /// It did not work.
     Error(Error),
-    /// It was told to stop, and has cleaned up.
+    /// It was stopped by a signal, and has cleaned up.
     Signal(Interrupted),
 }
 

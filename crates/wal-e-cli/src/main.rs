@@ -51,7 +51,7 @@ fn run(cli: &Cli) -> u8 {
             let code = exit_code::of_error(&cli.command, error.kind());
             match &cli.command {
                 // Every recovery asks for files that are not there: the end of the
-                // WAL, the history of timelines to come. That is no error.
+                // WAL, the history of timelines to come. That is not an error.
                 Command::WalFetch(fetch) if code == exit_code::NOT_FOUND => {
                     report.log(&format!("\"{}\" is not in the archive", fetch.name));
                 }
@@ -59,7 +59,7 @@ fn run(cli: &Cli) -> u8 {
             }
             code
         }
-        Ok(Err(Failure::Signal(signal))) => exit_code::of_signal(signal),
+        Ok(Err(Failure::Signal(signal))) => signal.exit_code(),
         Err(_) => exit_code::of_error(&cli.command, ErrorKind::Bug),
     }
 }
@@ -74,7 +74,7 @@ fn refused(arguments: &[OsString], error: &clap::Error) -> u8 {
 }
 
 /// Whether an argument is one that a `restore_command` has, so that a typo in
-/// one is not taken for "the archive does not have it".
+/// it is not taken for "the archive does not have it".
 fn is_of_restore_command(argument: &OsString) -> bool {
     let path = Path::new(argument);
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();

@@ -27,8 +27,8 @@ pub fn data_directories(destination: &Path) -> impl Iterator<Item = PathBuf> {
     of_destination.into_iter().chain([PathBuf::from(".")])
 }
 
-/// The cluster that recovers, as its control file says; `None` when there is none
-/// that can be read.
+/// The cluster that recovers, as its control file says; `None` when no control file
+/// can be read.
 pub fn system_identifier(destination: &Path) -> Option<SystemIdentifier> {
     let mut found =
         data_directories(destination).map(|directory| read_system_identifier(&directory));
@@ -36,7 +36,7 @@ pub fn system_identifier(destination: &Path) -> Option<SystemIdentifier> {
 }
 
 /// The size of WAL segments of the cluster that recovers, as its control file says;
-/// `None` when there is none that can be read.
+/// `None` when no control file can be read.
 pub fn segment_size(destination: &Path) -> Option<SegmentSize> {
     let of = |directory: PathBuf| {
         let path = directory.join("global/pg_control");
@@ -49,7 +49,7 @@ pub fn segment_size(destination: &Path) -> Option<SegmentSize> {
     data_directories(destination).find_map(of)
 }
 
-/// A process, told from a later one of the same number.
+/// A process, distinguished from a later one with the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerProcess {
     pid: u32,
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(system_identifier(&destination), Some(SystemIdentifier(8)));
         fs::write(&control, [0; 512]).unwrap();
         assert_eq!(system_identifier(&destination), None);
-        // Without a sound control file nothing is assumed.
+        // Without a valid control file nothing is assumed.
         for content in [vec![0; 8192], vec![0; 100_000]] {
             fs::write(&control, content).unwrap();
             assert_eq!(segment_size(&destination), None);

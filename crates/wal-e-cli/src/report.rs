@@ -13,7 +13,7 @@ use wal_e_core::{Error, Result};
 /// How often notices are printed and the line of progress is drawn again.
 const TICK: Duration = Duration::from_millis(250);
 
-/// How often progress is said where there is no terminal to draw it on.
+/// How often progress is logged where there is no terminal to draw it on.
 const PROGRESS_LINE_EVERY: Duration = Duration::from_secs(30);
 
 /// How often progress is printed for programs.
@@ -22,7 +22,7 @@ const EVENT_EVERY: Duration = Duration::from_secs(1);
 /// A line of progress that wrapped could not be erased; terminals have at least 80 columns.
 const PROGRESS_COLUMNS: usize = 79;
 
-/// Speaks on standard error, in the program's words. What cannot be written there is lost without harm.
+/// Writes to standard error, in the program's words. If that fails, nothing else does.
 #[derive(Debug)]
 pub struct Report {
     terse: bool,
@@ -43,7 +43,7 @@ impl Report {
         self.print(&describe(error));
     }
 
-    /// Something that needs a person.
+    /// Something that has to be looked at.
     pub fn warning(&self, message: &str) {
         self.print(&format!("wal-e: warning: {message}\n"));
     }
@@ -62,8 +62,8 @@ impl Report {
         }
     }
 
-    /// Runs `work` and meanwhile prints what it has to say and how far it is.
-    /// `progress` may have nothing to tell yet.
+    /// Runs `work`, and meanwhile prints its notices and how far it is.
+    /// `progress` may have nothing to show yet.
     pub async fn attend<T>(
         &self,
         notices: &NoticeQueue,
@@ -95,14 +95,14 @@ impl Report {
     ) -> T {
         let show = || {
             if let Some(event) = progress() {
-                // A reader that went away is told by the result that it does not get.
+                // If the reader went away, it does not matter here: printing the result fails.
                 let _ = print_result(&event);
             }
         };
         self.attend_every(EVENT_EVERY, notices, show, work).await
     }
 
-    /// Runs `work`; once in each `period` prints what it has to say, and calls `show`.
+    /// Runs `work`, and in each `period` once prints its notices and calls `show`.
     async fn attend_every<T>(
         &self,
         period: Duration,
@@ -189,12 +189,13 @@ fn describe_notice(notice: &Notice, terse: bool) -> Option<String> {
     Some(text)
 }
 
-/// What the core says, in the words of the program: all that is printed comes through here.
+/// A text of the core in the words of the program; all that is printed comes through here.
 fn in_words(text: &str) -> String {
     Face::Program.speak(text)
 }
 
-/// Writes a result to standard output, in the program's words. A reader that went away (`| head`) is no error.
+/// Writes a result to standard output, in the program's words. It is not an error when the
+/// reader went away (`| head`).
 pub fn print_result(text: &str) -> Result<()> {
     let text = in_words(text);
     let mut stdout = std::io::stdout().lock();
@@ -236,7 +237,7 @@ mod tests {
             let said_of = in_words(&text);
             assert!(said_of.ends_with(said), "{said_of}");
         }
-        // JSON carries the marks through, so that a line of it is spoken like any other.
+        // JSON carries the marks through, so that a line of it is put into words like any other.
         let line = serde_json::json!({ "hint": error.hint() }).to_string();
         let spoken: serde_json::Value = serde_json::from_str(&in_words(&line)).unwrap();
         assert_eq!(spoken["hint"], "Set --s3-region or look at wal-e backup-list.");

@@ -1,4 +1,4 @@
-//! The `restore_command` that leads a restored server to its WAL.
+//! The `restore_command` by which a restored server gets its WAL.
 
 use std::path::Path;
 
@@ -31,12 +31,12 @@ fn command(program: &Path, arguments: &[String], options: &[String]) -> Result<S
     Ok(command)
 }
 
-/// An option of `wal-fetch` where a target is set. PostgreSQL asks for segments
-/// ahead of what it replays, so also for one that lies behind the target and is
-/// missing; and it does not open a database that has not reached its target.
+/// An option of `wal-fetch` where a target is set. PostgreSQL asks for segments ahead of
+/// what it replays, so perhaps for a missing one past the target; and it does not open a
+/// database that has not reached its target.
 pub const WITH_TARGET: &str = "--end-at-gap";
 
-/// One word for the shell, whatever is in it.
+/// `text` quoted as one word for the shell.
 pub fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=+,@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

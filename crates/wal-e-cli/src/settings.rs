@@ -2,9 +2,10 @@
 //!
 //! Each setting is taken from the command line, else from the environment, else
 //! from `--env-dir`. Keys count only as a pair from one place; only `-k` takes
-//! its secret from wherever it is, because it has no other way.
+//! its secret from any place, because no option may hold a secret.
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub enum CredentialPlace {
     NotNeeded,
 }
 
-/// All that says where objects are.
+/// Where objects are, and how to reach them.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// For the core.
@@ -48,7 +49,7 @@ impl Settings {
     /// Reads `--env-dir` and puts everything together.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when there is no prefix or two, or a setting cannot be meant.
+    /// [`ErrorKind::Config`] when there is no prefix, or more than one, or a setting is invalid.
     pub fn resolve(options: &StoreOptions, environment: Place) -> Result<Self> {
         let mut places = vec![environment];
         let mut arguments = Arguments::default();
@@ -79,6 +80,24 @@ impl Settings {
         };
         let compression = CompressionVariables::find(&variables);
         Ok(Settings { store, credentials, compression, arguments: arguments.0 })
+    }
+
+    /// Text that distinguishes the archive from all others, even from one of the same name
+    /// on another server or on a disk that was mounted later.
+    pub fn archive_identity(&self) -> String {
+        let prefix = self.store.prefix();
+        match &self.store {
+            StoreConfig::S3(S3Config { endpoint, region, .. }) => format!(
+                "{prefix} {} {}",
+                endpoint.as_deref().unwrap_or("aws"),
+                region.as_deref().unwrap_or_default()
+            ),
+            StoreConfig::File(FileConfig { directory }) => {
+                let metadata = std::fs::metadata(directory).ok();
+                let (device, inode) = metadata.map_or((0, 0), |found| (found.dev(), found.ino()));
+                format!("{prefix} {device} {inode}")
+            }
+        }
     }
 }
 
@@ -279,5 +298,4 @@ fn credentials(
 }
 
 #[cfg(test)]
-#[path = "settings_tests.rs"]
 mod tests;

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+mod credentials;
 mod endpoint;
 mod env_dir;
 mod prefix;
@@ -11,10 +12,11 @@ mod settings;
 mod variables;
 mod words;
 
+pub use credentials::{Credentials, Secret, StaticCredentials};
 pub use endpoint::Endpoint;
 pub use env_dir::{EnvDir, NAMESPACES};
 pub use prefix::Prefix;
-pub use s3::{Credentials, DEFAULT_S3_TIMEOUT, S3Config, S3Given, Secret, StaticCredentials};
+pub use s3::{DEFAULT_S3_TIMEOUT, S3Config, S3Given};
 pub use settings::{Context, Description, Flag, Guc, Number, Setting, Unit, Value, ZSTD_LEVEL};
 pub use variables::{Place, Variable, Variables};
 pub use words::{Face, Word};

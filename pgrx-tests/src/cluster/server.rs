@@ -186,7 +186,7 @@ impl Cluster {
     #[track_caller]
     pub fn kill_process(&self, pid: i32) {
         send_signal(pid, libc::SIGKILL);
-        // Once it is reaped the postmaster knows of the crash, and lets nobody
+        // Once it is reaped the postmaster knows of the crash, and lets no session
         // in before it is through with it.
         let entry = PathBuf::from(format!("/proc/{pid}"));
         wait_for("the end of a killed process", || !entry.exists());

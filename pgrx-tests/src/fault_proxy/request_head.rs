@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Longer heads are no request of a test.
+/// Tests send no longer heads.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// The head of a request.
@@ -53,7 +53,8 @@ fn parse(bytes: Vec<u8>) -> io::Result<RequestHead> {
         let value = value.trim();
         match name.to_ascii_lowercase().as_str() {
             "content-length" => {
-                body_bytes = value.parse().map_err(|_| invalid("a content-length is no number"))?;
+                body_bytes =
+                    value.parse().map_err(|_| invalid("a content-length is not a number"))?;
             }
             "transfer-encoding" => {
                 return Err(invalid("a request has no content-length: teach the proxy chunks"));

@@ -21,7 +21,7 @@ pub enum Codec {
     Lzop,
     /// Not at all.
     None,
-    /// Not at all, with the dot that WAL-G left behind the name until 2026.
+    /// Not at all, with the dot that WAL-G left at the end of the name until 2026.
     NoneWithDot,
 }
 

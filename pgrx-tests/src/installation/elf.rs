@@ -1,4 +1,4 @@
-//! Mends an executable that the tool which packed it has left unusable.
+//! Repairs an executable that the tool which packed it has left unusable.
 //!
 //! The dynamic section of a program has to be writable: the loader puts an address
 //! into it. In the wheel that the tests take PostgreSQL 18 from, `pg_verifybackup`

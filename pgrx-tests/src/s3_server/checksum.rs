@@ -15,7 +15,7 @@ pub(super) struct Declared {
 }
 
 impl Declared {
-    /// Adds what was sent behind the body, for bodies in `aws-chunked` encoding.
+    /// Adds what was sent after the body, for bodies in `aws-chunked` encoding.
     pub(super) fn add_trailers(&mut self, trailers: Option<&TrailingHeaders>) {
         let Some(headers) = trailers.and_then(TrailingHeaders::take) else { return };
         let take = |field: &mut Option<String>, name: &str| {
@@ -106,7 +106,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes behind hex digits; `None` when they are none.
+/// The bytes that hex digits stand for; `None` when they are not hex digits.
 pub(super) fn unhex(digits: &str) -> Option<Vec<u8>> {
     if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return None;

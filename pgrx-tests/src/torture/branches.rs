@@ -56,7 +56,7 @@ pub fn may_ask(model: &Model, truth: &Truth) -> bool {
     let timelines = truth.timelines();
     timelines.iter().any(|older| {
         timelines.iter().filter(|newer| *newer > older).any(|newer| {
-            // One that begins with a checkpoint tells when only to the second.
+            // One that begins with a checkpoint has whole seconds only.
             parting(model, truth, *older, *newer).is_some_and(|parting| {
                 let second = parting.born.0 - parting.born.0.rem_euclid(1_000_000);
                 lived_on(model, truth, *older, parting.at, second)

@@ -25,7 +25,7 @@ const LEFT_SETTINGS: [&str; 5] = [
 ];
 
 /// Which kinds of harm a history may have in it. Not all in all of them: what is found
-/// would hide behind what is found everywhere.
+/// would be hidden by what is found everywhere.
 #[derive(Debug)]
 pub struct Temper {
     standbys: bool,
@@ -60,7 +60,7 @@ pub fn live(world: &mut World, random: &mut Rng) {
     world.write(0, 10, None);
     world.back_up(0, 0);
     let mut done = 0;
-    // What is not possible just now is no operation.
+    // What is not possible just now is not chosen.
     for _ in 0..length * 20 {
         let late = done * 3 > length * 2;
         done += u32::from(operate(world, random, &temper, late));

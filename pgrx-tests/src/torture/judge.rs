@@ -175,7 +175,7 @@ fn judge_possible(
     match (&outcome, &ended) {
         (Outcome::Reaches(expected), Ended::Open(rows)) if rows == expected => {}
         (Outcome::Fails(_), Ended::Otherwise(why)) if harmed(world, name) => {
-            // The content of tars is no matter of a plan; but the restore must have seen it.
+            // A plan does not read the content of tars; but the restore must have seen it.
             world.note(format!("    (fails: {why})"));
         }
         (Outcome::Reaches(_), Ended::Otherwise(why)) if harmed(world, name) => {
@@ -232,7 +232,7 @@ fn judge_refused(
     let ended = world.restore_by_hand(request, &backup, truth);
     match (&outcome, &ended) {
         (Outcome::Reaches(expected), Ended::Open(rows)) if expected == rows => {
-            // A damaged history file is no absent one, which a server cannot know.
+            // A damaged history file is not an absent one, which a server cannot know.
             if !world.harmed.iter().any(|object| object.contains(".history")) {
                 world.breach(format!(
                     "{request}: refused, but a server reaches it from {} with {rows:?}\n{why}",

@@ -151,7 +151,7 @@ impl World {
         }
         let own = self.model.branches[self.nodes[index].branch].timeline;
         if self.model.branches.iter().any(|branch| branch.timeline > own) {
-            // The newest timeline of the archive is none of its primary's.
+            // The newest timeline of the archive is not one of its primary's.
             cluster.configure("recovery_target_timeline = 'current'");
         }
         let (branch, of) = (self.nodes[index].branch, self.nodes[index].name);

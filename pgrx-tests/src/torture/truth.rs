@@ -35,7 +35,7 @@ pub struct Truth {
     scratch: Scratch,
     directory: PathBuf,
     segments: BTreeSet<(u32, u64)>,
-    /// Segments that the archive has, but nobody can read.
+    /// Segments that the archive has, but that cannot be read.
     damaged: BTreeSet<(u32, u64)>,
     histories: BTreeMap<u32, Vec<Range>>,
     replays: RefCell<HashMap<(Lsn, u32), Rc<Replay>>>,

@@ -51,7 +51,7 @@ pub fn records(directory: &Path, start: Lsn, end: Lsn) -> Vec<Record> {
     ]));
     let records: Vec<Record> = finished.stdout.lines().filter_map(record).collect();
     match records.first() {
-        // It looks for the next record when there is none at this place; one at the
+        // It looks for the next record when there is no record at this place; one at the
         // beginning of a page comes after the page's header.
         Some(first) if first.lsn.0 <= start.0 + 40 => records,
         _ => Vec::new(),

@@ -1,10 +1,10 @@
-//! Connection strings of libpq, as far as they must not hold a secret.
+//! Connection strings of libpq, which must not hold a secret.
 
 /// Keywords whose values are secrets.
 const SECRETS: [&str; 2] = ["password", "sslpassword"];
 
-/// A connection string for `primary_conninfo`. Everybody can read a command line, so one
-/// with a password is refused.
+/// A connection string for `primary_conninfo`. Every user of the machine can read a
+/// command line, so one with a password is refused.
 ///
 /// PostgreSQL 15, `src/interfaces/libpq/fe-connect.c`, `conninfo_parse` and
 /// `conninfo_uri_parse_options`.

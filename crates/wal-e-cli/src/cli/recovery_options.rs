@@ -32,8 +32,8 @@ pub struct TargetOptions {
     #[arg(long, value_name = "immediate", group = "target", value_parser = ["immediate"])]
     pub recovery_target: Option<String>,
 
-    /// Whether what is at the time, LSN or transaction is still replayed: true if not
-    /// given. With false, recovery ends just before it
+    /// Whether to replay what is exactly at the time, LSN or transaction: true by
+    /// default. With false, recovery ends just before it
     #[arg(
         long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set,
         value_parser = boolean, hide_default_value = true, requires = "target",
@@ -45,7 +45,8 @@ pub struct TargetOptions {
     #[arg(long, value_name = "TIMELINE", value_parser = timeline)]
     pub recovery_target_timeline: Option<TargetTimeline>,
 
-    /// How much of the WAL to read beforehand, for damage, tablespaces and settings: all, none or a number of segments [default: 1024]
+    /// How much WAL to read beforehand, to look for damage, tablespaces and settings: all,
+    /// none or a number of segments [default: 1024]
     #[arg(long, value_name = "SEGMENTS", value_parser = read_wal)]
     pub read_wal: Option<ReadWal>,
 }
@@ -77,12 +78,12 @@ pub struct RecoveryOptions {
     #[arg(long, value_name = "ACTION", requires = "target", value_parser = ["pause", "promote", "shutdown"])]
     pub recovery_target_action: Option<String>,
 
-    /// Make a standby, which goes on for as long as there is WAL
+    /// Make a standby, which replays WAL until it is promoted
     #[arg(long, conflicts_with_all = ["target", "recovery_target_action"])]
     pub standby: bool,
 
-    /// The primary from which the standby streams WAL, too: 'host=... user=...'. No
-    /// password: it belongs into the password file of the server's user
+    /// The primary from which the standby also streams WAL: 'host=... user=...'. Put a
+    /// password into the password file of the server's user instead
     #[arg(long, value_name = "CONNINFO", requires = "standby", value_parser = conninfo::without_password)]
     pub primary_conninfo: Option<String>,
 }

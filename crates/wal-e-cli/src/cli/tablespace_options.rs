@@ -8,8 +8,8 @@ use wal_e_core::{Error, ErrorKind, Result};
 
 #[derive(Debug, Clone, Default, Args)]
 pub struct TablespaceOptions {
-    /// Put the tablespace of directory OLD into directory NEW, also one that was
-    /// created after the base backup
+    /// Put the tablespace of directory OLD into directory NEW, even if it was created
+    /// after the base backup
     #[arg(
         short = 'T', long, value_name = "OLD=NEW", value_parser = tablespace_mapping
     )]
@@ -21,15 +21,15 @@ pub struct TablespaceOptions {
     pub tablespace_mapping_all: Option<PathBuf>,
 
     /// Put the tablespaces into the data directory, as directories in pg_tblspc
-    /// instead of links; backup-fetch sets allow_in_place_tablespaces, as the server
-    /// stops at them without
+    /// instead of links; backup-fetch also sets allow_in_place_tablespaces, without
+    /// which the server stops at them
     #[arg(long, conflicts_with_all = ["tablespace_mapping", "tablespace_mapping_all"])]
     pub blind_restore: bool,
 
-    /// What to do with a tablespace that was created after the base backup, goes where
-    /// it was, and whose directory is not there or in use: refuse (the default),
-    /// in-place (put it into the data directory), use (let the server write into it,
-    /// over what another cluster may have there)
+    /// What to do with a tablespace that was created after the base backup and is not
+    /// mapped, if its directory does not exist or is in use: refuse (the default),
+    /// in-place (put it into the data directory), use (let the server write into the
+    /// directory, over what another cluster may have there)
     #[arg(long, value_name = "WHAT")]
     pub tablespaces_in_use: Option<InUse>,
 }

@@ -3,8 +3,8 @@
 use time::{Duration, OffsetDateTime};
 use wal_e_core::restore::ArchiveMode;
 
-/// WAL that was archived since shows that the server of the prefix may be alive. One that
-/// writes next to nothing archives seldom.
+/// WAL that was archived within this time shows that the server of the prefix may be alive.
+/// A server that writes next to nothing archives seldom.
 const MAY_BE_ALIVE: Duration = Duration::hours(6);
 
 /// What was decided.

@@ -1,5 +1,5 @@
-//! `wal-e backup-fetch DIR NAME|LATEST`: a base backup out of the archive, and
-//! how to go on from there.
+//! `wal-e backup-fetch DIR NAME|LATEST`: restores a base backup, and says what to do
+//! next.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,8 +115,8 @@ fn restore(
     })?)
 }
 
-/// The backup to restore. While a restore was interrupted a newer backup may have come,
-/// which is not the one to go on with.
+/// The backup to restore. Since a restore was interrupted, a newer backup may have been
+/// taken, which is not the one to go on with.
 fn wanted_name(arguments: &cli::BackupFetch, directory: &Path, report: &Report) -> Result<String> {
     if arguments.resume
         && matches!(arguments.name.as_str(), "LATEST" | "AUTO")
@@ -135,7 +135,7 @@ fn wal_fetch_options(arguments: &cli::BackupFetch) -> Result<Vec<String>> {
     if arguments.recovery.target.target().is_some() {
         words.push(restore_command::WITH_TARGET.to_owned());
         // All that is replayed up to the target was looked at. What else creates a tablespace
-        // is in the same segment after it, and is no reason to refuse that.
+        // is in the same segment after the target, and must not make wal-fetch refuse it.
         tablespaces.tablespaces_in_use.get_or_insert(cli::InUse::InPlace);
     }
     words.extend(tablespaces.words()?);
@@ -159,7 +159,7 @@ fn tablespace_places(arguments: &cli::BackupFetch) -> Result<TablespacePlaces> {
     }
 }
 
-/// Recovery is set up as soon as anything is said about it; AUTO says that it is wanted.
+/// Recovery is set up when any of its options is given, or AUTO.
 fn recovery_config(arguments: &cli::BackupFetch, restore_command: &str) -> Option<RecoveryConfig> {
     let options = &arguments.recovery;
     let target = options.target.target();
@@ -228,7 +228,7 @@ fn next_steps(
     text
 }
 
-/// What to know of the time after recovery.
+/// What to know about the time after recovery.
 fn after_recovery(planned: &Planned, set_up: bool, standby: bool) -> String {
     let mut text = String::new();
     if let Some(version) = planned.pg_version {
@@ -246,11 +246,11 @@ fn after_recovery(planned: &Planned, set_up: bool, standby: bool) -> String {
     text.push_str(&format!("\n  archiving is {}", planned.archiving.describe()));
     text.push_str(match (planned.archiving.mode, standby) {
         (ArchiveMode::Off, false) => {
-            "\n  to have it archive, give it a prefix of its own, or see that the old server \
+            "\n  to have it archive, give it a prefix of its own, or make sure that the old server \
              archives no more; then ALTER SYSTEM SET archive_mode = on, and restart"
         }
         (ArchiveMode::Off, true) => {
-            "\n  if the standby shall take over one day, ALTER SYSTEM SET archive_mode = on, and \
+            "\n  if the standby is to take over one day, ALTER SYSTEM SET archive_mode = on, and \
              restart; it archives nothing before it is promoted"
         }
         (ArchiveMode::Preserve, _) => {
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(place("--restore-spec SOURCE").unwrap(), TablespacePlaces::default());
         assert_eq!(place("--blind-restore").unwrap(), TablespacePlaces::InPlace);
         let given = format!("--restore-spec {}", file.path().display());
-        assert!(place(&given).is_err(), "an empty file is no specification");
+        assert!(place(&given).is_err(), "an empty file is not a specification");
         std::fs::write(file.path(), r#"{"tablespaces": ["5"], "5": {"loc": "/x"}}"#).unwrap();
         let expected = std::collections::BTreeMap::from([(5, PathBuf::from("/x"))]);
         assert_eq!(place(&given).unwrap(), TablespacePlaces::Given(expected));

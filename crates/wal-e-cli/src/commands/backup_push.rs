@@ -29,7 +29,7 @@ pub fn run(
     settings: &Settings,
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
-    let compression = arguments.compression.resolve(settings)?;
+    let compression = arguments.compression.resolve(&settings.compression)?;
     run_large(async {
         let interrupt = Interrupt::listen(report)?;
         let opened = interrupt.or_cancelled(open(settings, report)).await;
@@ -102,8 +102,8 @@ async fn push_in_session(
     backup.finish(stop).await
 }
 
-/// Files that were read after the session had gone are of no use: the core is
-/// told to stop, and cleans up before this returns.
+/// Files that are read after the session has gone are of no use. So the core is
+/// stopped, and cleans up before this returns.
 async fn push_files(
     backup: &mut BackupPush,
     session: &Session,

@@ -117,7 +117,7 @@ mod tests {
 
     fn verified() -> Verified {
         let findings = vec![
-            finding("manifest", None, "not checked: there is none"),
+            finding("manifest", None, "not checked: the backup has no manifest"),
             finding("tars", Some(true), "2 tars"),
             finding("wal", Some(false), "object \"file:///a/x\" is damaged"),
         ];
@@ -128,7 +128,7 @@ mod tests {
     fn failures_have_a_line_each_and_then_comes_a_summary() {
         assert_eq!(
             text(&verified()),
-            "unknown: manifest: not checked: there is none\n\
+            "unknown: manifest: not checked: the backup has no manifest\n\
              failed: wal: object \"file:///a/x\" is damaged\n\
              base backup base_1 is damaged; checks passed: 1, failures: 1 (2 tars)\n"
         );

@@ -42,7 +42,7 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
     }
 }
 
-/// The store, and the end where it says what is worth saying.
+/// The store, and the queue of its notices.
 pub(super) struct Opened {
     store: Arc<dyn ObjectStore>,
     notices: Notices,
@@ -72,7 +72,7 @@ fn run_on<T>(mut builder: tokio::runtime::Builder, work: impl Future<Output = T>
         .build()
         .map_err(|source| Error::io("could not start threads", &source))?;
     let output = runtime.block_on(work);
-    // A blocking read that hangs (a dead network mount) must not keep the process.
+    // A read that hangs (on a dead network mount) must not keep the process from ending.
     runtime.shutdown_background();
     Ok(output)
 }

@@ -1,5 +1,5 @@
-//! `wal-e wal-fetch NAME DEST`: one WAL file out of the archive, or out of what was
-//! fetched ahead.
+//! `wal-e wal-fetch NAME DEST`: fetches one WAL file from the archive, or takes the one that
+//! was fetched ahead.
 
 use std::fs::File;
 use std::io::Read;
@@ -22,7 +22,6 @@ use wal_e_core::wal::{
 use wal_e_core::{Error, ErrorKind, Result, notice};
 
 use super::run_small;
-use super::wal_push::identity;
 use crate::cli::WalFetch;
 use crate::exit_code::{is_beside, is_beside_standby_signal};
 use crate::interrupt::{Failure, Interrupt};
@@ -33,7 +32,7 @@ use crate::settings::Settings;
 /// The name under which a server wants each segment that it replays.
 const NAME_FOR_SERVER: &str = "RECOVERYXLOG";
 
-/// How long a segment may be missing although the log went on behind it. Archiving
+/// How long a segment may be missing although there is WAL after it. Archiving
 /// sends several at a time, and one of them may be tried again.
 const GAP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -43,7 +42,7 @@ pub fn run(arguments: &WalFetch, settings: &Settings, report: &Arc<Report>) -> R
     let system_identifier = recovering_server::system_identifier(destination);
     let wal_directory = std::path::absolute(destination).ok();
     let wal_directory = wal_directory.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
-    let directory = PrefetchDirectory::new(wal_directory, &identity(&settings.store));
+    let directory = PrefetchDirectory::new(wal_directory, &settings.archive_identity());
     let (notices, queue) = notice::channel();
     let guard = guard(arguments, &name, notices.clone());
     let ahead = Ahead::of(arguments, &name, settings, wal_directory, &directory);
@@ -65,8 +64,8 @@ pub fn run(arguments: &WalFetch, settings: &Settings, report: &Arc<Report>) -> R
             Taken::Absent => {}
         }
     }
-    // The server looks into pg_wal for what the archive does not have, where somebody may
-    // have put what the lost server had not archived: then there is no gap.
+    // The server looks into pg_wal for what the archive does not have. What the lost server
+    // had not archived may have been put there by hand; then there is no gap.
     let is_local = lies_in(wal_directory, &name, system_identifier);
     let gap_matters = !arguments.end_at_gap && !is_local;
     let position = directory.position();
@@ -128,7 +127,7 @@ fn guard(arguments: &WalFetch, name: &WalFileName, notices: Notices) -> Option<T
     Some(TablespaceGuard::new(&directory, arguments.tablespaces.new_tablespaces(), notices))
 }
 
-/// Gets the file from the archive.
+/// Fetches the file from the archive.
 fn fetch(
     arguments: &WalFetch,
     name: &WalFileName,
@@ -161,7 +160,7 @@ fn fetch(
 }
 
 /// Whether `directory` holds the segment `name` of this cluster. The name alone does not
-/// tell: a server gives old files the names of segments to come.
+/// say: a server gives old files the names of segments to come.
 fn lies_in(
     directory: &Path,
     name: &WalFileName,
@@ -183,7 +182,7 @@ fn is_final(destination: &Path) -> bool {
     is_beside(Some(destination), RECOVERY_SIGNAL) && !is_beside_standby_signal(Some(destination))
 }
 
-/// A standby asks again, and may have a primary to get its WAL from meanwhile.
+/// A standby asks again, and may stream the WAL from a primary meanwhile.
 fn patience(destination: &Path) -> Patience {
     if is_beside_standby_signal(Some(destination)) {
         Patience::archiver()

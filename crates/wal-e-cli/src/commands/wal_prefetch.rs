@@ -15,7 +15,6 @@ use wal_e_core::wal::{self, FetchOptions, Position, PrefetchDirectory};
 use wal_e_core::{Error, Result, notice};
 
 use super::run_small;
-use super::wal_push::identity;
 use crate::cli::WalPrefetch;
 use crate::interrupt::Interrupt;
 use crate::recovering_server::{self, ServerProcess};
@@ -33,7 +32,7 @@ pub fn run(arguments: &WalPrefetch, settings: &Settings, report: &Arc<Report>) -
         Some(pid) => ServerProcess::of(pid),
         None => None,
     };
-    let directory = PrefetchDirectory::new(&wal_directory, &identity(&settings.store));
+    let directory = PrefetchDirectory::new(&wal_directory, &settings.archive_identity());
     if directory.position().is_none() {
         directory.note(&Position {
             segment,

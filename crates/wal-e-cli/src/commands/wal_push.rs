@@ -1,14 +1,11 @@
-//! `wal-e wal-push PATH`: one WAL file into the archive, and those behind it on
-//! the way.
+//! `wal-e wal-push PATH`: archives one WAL file, and sends ahead those that come after it.
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wal_e_core::config::{FileConfig, S3Config, StoreConfig};
 use wal_e_core::owner::Claimant;
 use wal_e_core::postgres::{SystemIdentifier, WalFileName, WalPageHeader};
 use wal_e_core::wal::{self, Archiving, ConfirmedFiles};
@@ -31,7 +28,7 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
     let path = &arguments.path;
     let name = wal_file_name(path)?;
     let wal_directory = directory_of(path);
-    let confirmed = ConfirmedFiles::new(wal_directory, identity(&settings.store));
+    let confirmed = ConfirmedFiles::new(wal_directory, settings.archive_identity());
     if confirmed.take(&name) {
         report.log(&format!("archived WAL file \"{name}\": an earlier call sent it ahead"));
         return Ok(());
@@ -39,7 +36,7 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
     let claimant = claimant(path);
     let archiving = Archiving {
         wal_directory: wal_directory.to_owned(),
-        compression: arguments.compression.resolve(settings)?,
+        compression: arguments.compression.resolve(&settings.compression)?,
         uploads: usize::from(arguments.pool_size),
         standby: false,
     };
@@ -67,25 +64,7 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
     })?
 }
 
-/// Text that tells an archive from others, also from one of the same name on
-/// another server or on a disk that was mounted later.
-pub(super) fn identity(store: &StoreConfig) -> String {
-    let prefix = store.prefix();
-    match store {
-        StoreConfig::S3(S3Config { endpoint, region, .. }) => format!(
-            "{prefix} {} {}",
-            endpoint.as_deref().unwrap_or("aws"),
-            region.as_deref().unwrap_or_default()
-        ),
-        StoreConfig::File(FileConfig { directory }) => {
-            let metadata = std::fs::metadata(directory).ok();
-            let (device, inode) = metadata.map_or((0, 0), |found| (found.dev(), found.ino()));
-            format!("{prefix} {device} {inode}")
-        }
-    }
-}
-
-/// The name under which a file is archived is its own.
+/// The name of the WAL file at `path`, under which it is archived.
 fn wal_file_name(path: &Path) -> Result<WalFileName> {
     match path.file_name().and_then(|name| name.to_str()) {
         Some(name) => name.parse(),
@@ -104,8 +83,8 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// The cluster that the file belongs to: the data directory around it tells,
-/// else the file itself. `None` when neither does.
+/// The cluster that the file belongs to, from the data directory around it, or else from
+/// the file itself. `None` when neither says.
 fn claimant(path: &Path) -> Option<Claimant> {
     let wal_directory = std::path::absolute(directory_of(path)).ok()?;
     let data_directory = wal_directory.parent()?;

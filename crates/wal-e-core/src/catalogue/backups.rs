@@ -1,110 +1,18 @@
 //! Which base backups a prefix holds.
 
-use std::fmt;
-
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use time::OffsetDateTime;
 
+use super::backup_info::{BackupInfo, BackupKind, describe, named, sentinels};
 use super::cold;
 use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
-use crate::postgres::{Lsn, SystemIdentifier, TimelineId};
 use crate::store::ObjectStore;
-
-mod reading;
-
-use reading::describe;
-pub(crate) use reading::{StoredSentinel, read_sentinel, sentinels};
 
 /// Sentinels that are read at the same time.
 const READ_AT_ONCE: usize = 8;
-
-/// A base backup as listed: one that has its sentinel.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BackupInfo {
-    /// `base_` and the start segment.
-    pub name: String,
-    /// When its sentinel was stored.
-    pub stored_at: OffsetDateTime,
-    /// The backup that this one is a delta of; `None` for a full backup.
-    pub delta_from: Option<String>,
-    /// When `pg_backup_start` was called.
-    pub start_time: Option<OffsetDateTime>,
-    /// When `pg_backup_stop` had returned: what is in the backup is older.
-    pub finish_time: Option<OffsetDateTime>,
-    /// From the name.
-    pub timeline: TimelineId,
-    /// Where replay begins.
-    pub start_lsn: Option<Lsn>,
-    /// Where the backup is consistent.
-    pub stop_lsn: Option<Lsn>,
-    /// `server_version_num`.
-    pub pg_version: Option<u32>,
-    /// The cluster that it was taken of.
-    pub system_identifier: Option<SystemIdentifier>,
-    /// Bytes of the files.
-    pub uncompressed_bytes: Option<u64>,
-    /// Bytes of the tar partitions as stored.
-    pub compressed_bytes: Option<u64>,
-    /// Whether deletion must leave it.
-    pub permanent: bool,
-    /// Host that it was taken on.
-    pub hostname: Option<String>,
-    /// Data directory that it was taken of.
-    pub data_directory: Option<String>,
-    /// Why its sentinel cannot be read, without which it cannot be restored; what is known
-    /// of it then comes from its name and from `metadata.json`.
-    pub unreadable: Option<Error>,
-    /// Why `metadata.json` cannot be read. It is not needed to restore; that the backup is
-    /// permanent may stand there alone.
-    pub metadata_unreadable: Option<Error>,
-}
-
-/// What a base backup is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BackupKind {
-    /// It has all files.
-    Full,
-    /// It has what changed since another one.
-    Delta,
-    /// Its sentinel cannot be read.
-    Damaged,
-}
-
-impl BackupKind {
-    /// The word for it in every list.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            BackupKind::Full => "full",
-            BackupKind::Delta => "delta",
-            BackupKind::Damaged => "damaged",
-        }
-    }
-}
-
-impl fmt::Display for BackupKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl BackupInfo {
-    /// What it is.
-    pub fn kind(&self) -> BackupKind {
-        match (&self.unreadable, &self.delta_from) {
-            (Some(_), _) => BackupKind::Damaged,
-            (None, Some(_)) => BackupKind::Delta,
-            (None, None) => BackupKind::Full,
-        }
-    }
-
-    /// What of its sentinel or `metadata.json` cannot be read, and why.
-    pub fn damage(&self) -> Option<&str> {
-        self.unreadable.as_ref().or(self.metadata_unreadable.as_ref()).map(Error::message)
-    }
-}
 
 /// All base backups of the prefix, oldest first. Those whose sentinel or metadata cannot be
 /// read are among them, each with a warning.
@@ -255,15 +163,6 @@ pub(crate) async fn resolve(store: &dyn ObjectStore, name: &str) -> Result<Strin
             "Check that the prefix is the one that the cluster archives to. A base backup is listed once it is complete.",
         ),
     })
-}
-
-/// The sentinel of the backup `name`, or of `LATEST`; they are in the order of
-/// [`sentinels`].
-pub(crate) fn named<'a>(sentinels: &'a [StoredSentinel], name: &str) -> Option<&'a StoredSentinel> {
-    match name {
-        "LATEST" => sentinels.last(),
-        _ => sentinels.iter().find(|sentinel| sentinel.name == name),
-    }
 }
 
 /// Names of the complete base backups and when their sentinels were stored,

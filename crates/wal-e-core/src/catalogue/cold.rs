@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::backups::{self, StoredSentinel};
+use super::backup_info::{StoredSentinel, named, sentinels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::store::{self, ListRequest, ObjectInfo, ObjectStore, list_all};
@@ -27,8 +27,8 @@ pub(crate) async fn refuse(
     name: &str,
     on_disk: &HashSet<ObjectKey>,
 ) -> Result<()> {
-    let sentinels = backups::sentinels(store).await?;
-    let Some(StoredSentinel { name, .. }) = backups::named(&sentinels, name) else { return Ok(()) };
+    let sentinels = sentinels(store).await?;
+    let Some(StoredSentinel { name, .. }) = named(&sentinels, name) else { return Ok(()) };
     let mut perhaps_cold = Vec::new();
     for StoredSentinel { name, object, .. } in chain_by_names(&sentinels, name) {
         let prefix = layout::backup_directory(name);
@@ -77,7 +77,7 @@ fn may_be_cold(object: &ObjectInfo) -> bool {
 /// The backup `tip` and those that it builds on, as far as their names show: the sentinel
 /// that would say it may be what cannot be read.
 fn chain_by_names<'a>(sentinels: &'a [StoredSentinel], tip: &str) -> Vec<&'a StoredSentinel> {
-    let mut chain: Vec<&StoredSentinel> = backups::named(sentinels, tip).into_iter().collect();
+    let mut chain: Vec<&StoredSentinel> = named(sentinels, tip).into_iter().collect();
     while let Some(segment) = chain.last().and_then(|last| layout::parent_segment(&last.name)) {
         let mut parents = sentinels.iter().filter(|sentinel| {
             layout::start_segment_of_backup(&sentinel.name).as_ref() == Some(&segment)

@@ -1,6 +1,7 @@
 //! What the store has of one base backup: its sentinel, its list of files, its tars.
 
-use super::backups::{read_sentinel, refusal_of, resolve};
+use super::backup_info::read_sentinel;
+use super::backups::{refusal_of, resolve};
 use super::tar_set::{self, TarSet, file_name, is_copied};
 use crate::codec::Encoding;
 use crate::config::Word;

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read};
 use flate2::bufread::MultiGzDecoder;
 
 use super::beginning::Beginning;
-use super::decompressor::{as_corrupt, truncated};
+use super::damage::{as_corrupt, truncated};
 
 /// What errors call it.
 const STREAM: &str = "gzip stream";

@@ -11,7 +11,7 @@ use lzzzz::lz4f::{
 };
 
 use super::beginning::Beginning;
-use super::decompressor::as_corrupt;
+use super::damage::as_corrupt;
 use super::frame::FrameReader;
 use super::sink::FirstError;
 

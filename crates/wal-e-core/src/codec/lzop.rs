@@ -14,7 +14,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use flate2::Crc;
 
 use super::beginning::{Beginning, LZOP};
-use super::decompressor::{damaged, truncated};
+use super::damage::{damaged, truncated};
 
 /// What errors call it.
 const STREAM: &str = "lzop stream";

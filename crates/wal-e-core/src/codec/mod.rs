@@ -16,6 +16,7 @@
 mod beginning;
 mod brotli;
 mod compression;
+mod damage;
 mod decompressor;
 mod encoding;
 mod frame;

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 
 use super::beginning::Beginning;
-use super::decompressor::{damaged, truncated};
+use super::damage::{damaged, truncated};
 use crate::error::Result;
 
 /// Compressed bytes on their way in.

@@ -9,7 +9,7 @@ use std::io::{self, BufReader, Read, Write};
 use zstd::stream::{raw, zio};
 
 use super::beginning::Beginning;
-use super::decompressor::{as_corrupt, truncated};
+use super::damage::{as_corrupt, truncated};
 use super::sink::FirstError;
 
 /// What errors call it.

@@ -1,56 +1,10 @@
 //! What S3 needs to know.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Endpoint, Setting, Variables};
+use super::{Credentials, Endpoint, Setting, Variables};
 use crate::error::Result;
-
-/// A secret: always printed as `***`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(value: impl Into<String>) -> Self {
-        Secret(value.into())
-    }
-
-    /// The secret itself, for the one place that signs with it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// A pair of keys, and where they were found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StaticCredentials {
-    /// `AWS_ACCESS_KEY_ID`.
-    pub access_key_id: String,
-    /// `AWS_SECRET_ACCESS_KEY`.
-    pub secret_access_key: Secret,
-    /// `AWS_SESSION_TOKEN`.
-    pub session_token: Option<Secret>,
-    /// Where they came from, for error messages: `env_dir "/etc/wal-e.d/env"`.
-    pub source: String,
-}
-
-/// Where the keys for S3 come from, when it is not the AWS default chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Credentials {
-    /// Keys that stay as they are.
-    Given(StaticCredentials),
-    /// An envdir directory, read again while the store is open, so that work of
-    /// hours outlives a session token.
-    EnvDir(PathBuf),
-}
 
 /// [`S3Config::timeout`] where none is given.
 pub const DEFAULT_S3_TIMEOUT: Duration = match Setting::S3Timeout.number().default {
@@ -178,7 +132,7 @@ pub struct S3Given {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::EnvDir;
+    use crate::config::{EnvDir, Secret, StaticCredentials};
 
     #[test]
     fn a_secret_is_never_printed() {

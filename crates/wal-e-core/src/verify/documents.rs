@@ -2,7 +2,7 @@
 
 use super::keeps_others_readable;
 use super::report::{self, Report};
-use crate::catalogue::backups::read_sentinel;
+use crate::catalogue::backup_info::read_sentinel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::postgres::BackupManifest;

@@ -11,8 +11,9 @@
 
 use std::fmt;
 
+use crate::catalogue::around::{Surroundings, look_around};
 use crate::catalogue::history;
-use crate::catalogue::locate::{Surroundings, locate, look_around};
+use crate::catalogue::locate::locate;
 use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;

@@ -65,7 +65,7 @@ impl Backlog {
         cluster.reload();
     }
 
-    /// Has exactly this backlog wait again. Nobody may be archiving now.
+    /// Has exactly this backlog wait again. Nothing may be archiving now.
     pub fn restore(&self, cluster: &Cluster) {
         let status = cluster.data_directory().join("pg_wal/archive_status");
         let mark = |name: &str, from: &str, to: &str| {

@@ -4,7 +4,7 @@
 //! (against `cp`, pgBackRest, and the CPU time of bare `lz4`), a base backup is
 //! taken, and it is restored (against pgBackRest), archived WAL is replayed (against
 //! `cp`). Prints tables and judges
-//! nothing: two cores of somebody's machine prove nothing by themselves.
+//! nothing: two cores of one machine prove nothing by themselves.
 //! `wal-e-bench --help` lists the options.
 #![allow(clippy::print_stdout, reason = "the tables are what this program is for")]
 
@@ -40,7 +40,7 @@ pub const PROCESSES: u32 = 4;
 /// WAL segments at a time, for those who archive several.
 pub const WAL_PROCESSES: u32 = 8;
 
-/// Somebody who archives WAL.
+/// A product that archives WAL.
 pub trait Archiver {
     /// As the table names it.
     fn name(&self) -> String;
@@ -57,7 +57,7 @@ pub trait Archiver {
     fn stored_wal_bytes(&self) -> u64;
 }
 
-/// Somebody who also takes base backups.
+/// A product that also takes base backups.
 pub trait BackupTool: Archiver {
     /// Takes a base backup; returns when it is complete.
     fn back_up(&self, cluster: &Cluster);
@@ -146,7 +146,7 @@ fn main() {
             bench.backlog_table.add_yardstick(cost, &bench.backlog, stored);
         }
         let mut entries = entries(&options);
-        // Whoever is first has the colder caches: turn the order round.
+        // The first has the colder caches: turn the order round.
         if round % 2 == 0 {
             entries.reverse();
         }

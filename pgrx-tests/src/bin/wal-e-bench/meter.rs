@@ -68,7 +68,7 @@ pub fn measure(watched: Watched, task: impl FnOnce()) -> Cost {
     Cost { wall, cpu, memory }
 }
 
-/// The number after `label` in a file of `/proc`; 0 when there is none.
+/// The number after `label` in a file of `/proc`; 0 when it is not there.
 pub fn field_of(path: &str, label: &str) -> u64 {
     fs::read_to_string(path)
         .ok()

@@ -58,7 +58,7 @@ impl Archiver for WalE {
             format!("wal_e.backup_concurrency = {PROCESSES}"),
             format!("wal_e.wal_upload_concurrency = {WAL_PROCESSES}"),
         ];
-        // That of the round before is gone; an archive in S3 names its own behind this.
+        // That of the round before is gone; an archive in S3 adds its own after this.
         lines.push("wal_e.env_dir = ''".to_owned());
         lines.extend(self.archive.settings());
         if let Some(endpoint) = &self.endpoint {

@@ -12,17 +12,17 @@ use wal_e_core::restore::{DamagedObject, FetchProgress, Fetched};
 use crate::interrupt::Failure;
 use crate::table::{percentage, size};
 
-/// The rate is that of about the last so long.
+/// The rate is measured over about this time.
 const WINDOW: Duration = Duration::from_secs(20);
 
-/// A rate over less says nothing.
+/// Over less than this, no rate is shown.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// How far a restore is, and how fast it comes on.
+/// How far a restore is, and how fast it goes.
 #[derive(Debug)]
 pub struct Pace {
     progress: Arc<FetchProgress>,
-    /// When how much had come, oldest first.
+    /// How many bytes there were at which time, oldest first.
     samples: Mutex<VecDeque<(Instant, u64)>>,
 }
 
@@ -49,11 +49,11 @@ impl Pace {
         Pace { progress, samples: Mutex::default() }
     }
 
-    /// `None` until it is known how much has to come.
+    /// `None` until it is known how much has to be fetched.
     fn standing(&self, now: Instant) -> Option<Standing> {
         let total = self.progress.bytes_total.load(Relaxed);
         let fetched = self.progress.bytes_fetched.load(Relaxed);
-        // What was there before did not come now.
+        // What was on disk before was not fetched now.
         let come = fetched.saturating_sub(self.progress.bytes_resumed.load(Relaxed));
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         samples.push_back((now, come));
@@ -108,7 +108,7 @@ fn event(standing: &Standing) -> Event<'static> {
     }
 }
 
-/// What a program that runs backup-fetch is told. Bytes of progress are those of
+/// The events for a program that runs backup-fetch. Bytes of progress are those of
 /// stored objects, those at the end are of files.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]

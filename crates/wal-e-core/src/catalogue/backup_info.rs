@@ -1,15 +1,104 @@
-//! What the JSON objects of a backup say about it, as far as they can be read.
+//! What is known of each base backup: its sentinel in a listing, and what that and
+//! `metadata.json` say, as far as they can be read.
 
-use crate::catalogue::BackupInfo;
-use crate::error::{ErrorKind, Result};
+use std::fmt;
+
+use time::OffsetDateTime;
+
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
-use crate::postgres::TimelineId;
+use crate::postgres::{Lsn, SystemIdentifier, TimelineId};
 use crate::sentinel::{self, Metadata, Sentinel};
 use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
 
 /// Sentinels and metadata are small, but WAL-G 1 kept the list of files in the
 /// sentinel: of the largest clusters, a gigabyte.
 const LARGEST_JSON_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// A base backup as listed: one that has its sentinel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackupInfo {
+    /// `base_` and the start segment.
+    pub name: String,
+    /// When its sentinel was stored.
+    pub stored_at: OffsetDateTime,
+    /// The backup that this one is a delta of; `None` for a full backup.
+    pub delta_from: Option<String>,
+    /// When `pg_backup_start` was called.
+    pub start_time: Option<OffsetDateTime>,
+    /// When `pg_backup_stop` had returned: what is in the backup is older.
+    pub finish_time: Option<OffsetDateTime>,
+    /// From the name.
+    pub timeline: TimelineId,
+    /// Where replay begins.
+    pub start_lsn: Option<Lsn>,
+    /// Where the backup is consistent.
+    pub stop_lsn: Option<Lsn>,
+    /// `server_version_num`.
+    pub pg_version: Option<u32>,
+    /// The cluster that it was taken of.
+    pub system_identifier: Option<SystemIdentifier>,
+    /// Bytes of the files.
+    pub uncompressed_bytes: Option<u64>,
+    /// Bytes of the tar partitions as stored.
+    pub compressed_bytes: Option<u64>,
+    /// Whether deletion must leave it.
+    pub permanent: bool,
+    /// Host that it was taken on.
+    pub hostname: Option<String>,
+    /// Data directory that it was taken of.
+    pub data_directory: Option<String>,
+    /// Why its sentinel cannot be read, without which it cannot be restored; what is told
+    /// of it then comes from its name and from `metadata.json`.
+    pub unreadable: Option<Error>,
+    /// Why `metadata.json` cannot be read. It is not needed to restore; that the backup is
+    /// permanent may stand there alone.
+    pub metadata_unreadable: Option<Error>,
+}
+
+/// What a base backup is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackupKind {
+    /// It has all files.
+    Full,
+    /// It has what changed since another one.
+    Delta,
+    /// Its sentinel cannot be read.
+    Damaged,
+}
+
+impl BackupKind {
+    /// The word for it in every list.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BackupKind::Full => "full",
+            BackupKind::Delta => "delta",
+            BackupKind::Damaged => "damaged",
+        }
+    }
+}
+
+impl fmt::Display for BackupKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl BackupInfo {
+    /// What it is.
+    pub fn kind(&self) -> BackupKind {
+        match (&self.unreadable, &self.delta_from) {
+            (Some(_), _) => BackupKind::Damaged,
+            (None, Some(_)) => BackupKind::Delta,
+            (None, None) => BackupKind::Full,
+        }
+    }
+
+    /// What of its sentinel or `metadata.json` cannot be read, and why.
+    pub fn damage(&self) -> Option<&str> {
+        self.unreadable.as_ref().or(self.metadata_unreadable.as_ref()).map(Error::message)
+    }
+}
 
 /// A sentinel in a listing.
 #[derive(Debug, Clone)]
@@ -38,6 +127,15 @@ pub(crate) async fn sentinels(store: &dyn ObjectStore) -> Result<Vec<StoredSenti
     sentinels
         .sort_by(|a, b| (a.object.last_modified, &a.name).cmp(&(b.object.last_modified, &b.name)));
     Ok(sentinels)
+}
+
+/// The sentinel of the backup `name`, or of `LATEST`; they are in the order of
+/// [`sentinels`].
+pub(crate) fn named<'a>(sentinels: &'a [StoredSentinel], name: &str) -> Option<&'a StoredSentinel> {
+    match name {
+        "LATEST" => sentinels.last(),
+        _ => sentinels.iter().find(|sentinel| sentinel.name == name),
+    }
 }
 
 /// Reads the sentinel of a backup.

@@ -6,7 +6,8 @@
 //! after it, and the histories of the next timelines. What lies further off, and is not
 //! met by chance, only a listing shows.
 
-use super::locate::{Surroundings, locate, locate_all};
+use super::Surroundings;
+use crate::catalogue::locate::{locate, locate_all};
 use crate::error::Result;
 use crate::layout;
 use crate::postgres::{
@@ -27,9 +28,9 @@ const NEXT_TIMELINES: u32 = 16;
 /// How many segments before the file are asked for.
 const EARLIER_SEGMENTS: u64 = 16;
 
-/// What a look at single names shows.
-pub(crate) enum Nearby {
-    /// What a listing would have shown.
+/// What a look at single names tells.
+pub(super) enum Nearby {
+    /// As a listing would have told.
     Seen(Surroundings),
     /// There is a later segment far away: a listing shows the next one.
     FarAhead,
@@ -39,7 +40,7 @@ pub(crate) enum Nearby {
 
 /// Looks for a WAL file in every encoding, and around it. `size` is that of the cluster's
 /// segments, where it is known.
-pub(crate) async fn look_nearby(
+pub(super) async fn look_nearby(
     store: &dyn ObjectStore,
     name: &WalFileName,
     size: Option<SegmentSize>,
@@ -134,7 +135,7 @@ impl Place<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::locate::look_around;
+    use crate::catalogue::around::look_around;
     use crate::layout::ObjectKey;
     use crate::store::faulty::{FaultyStore, Operation};
     use crate::store::memory::MemoryStore;

@@ -1,4 +1,4 @@
-//! WAL and base backups belong together: those of a copy that has gone another way are told
+//! WAL and base backups belong together: those of a copy that has gone another way are distinguished
 //! from the original's, and a plan has read what a server will replay.
 
 use std::path::Path;

@@ -2,6 +2,7 @@ use super::*;
 use crate::catalogue::stored_backup::StoredBackup;
 use crate::layout::ObjectKey;
 use crate::notice;
+use crate::postgres::Lsn;
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, PutMode};

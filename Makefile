@@ -21,7 +21,7 @@ TOOLS   := $(TARGET)/tools
 # Asked of pg_config only by the targets that use it: `make help`, `make test`
 # and `make demo` have to work where no server is installed yet.
 PG_CONFIG_GIVEN = $(or $(shell command -v $(PG_CONFIG) 2>/dev/null),$(error "$(PG_CONFIG)" is not there. Install PostgreSQL with its server headers ("scripts/install-deps build" does), or say PG_CONFIG=/path/to/pg_config))
-# Debian's /usr/bin/pg_config stands for the one beside the server. pgrx makes
+# Debian's /usr/bin/pg_config stands for the one next to the server. pgrx makes
 # its bindings again when the path changes, so it is always told that one.
 PG_CONFIG_PATH = $(or $(wildcard $(shell $(PG_CONFIG_GIVEN) --bindir)/pg_config),$(PG_CONFIG_GIVEN))
 PG_MAJOR       = $(shell $(PG_CONFIG_PATH) --version | sed -nE 's/^PostgreSQL ([0-9]+).*/\1/p')

@@ -50,7 +50,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 # PostgreSQL finds its files by a path relative to its own executable. So a copy
-# of its programs, beside links to everything else, is an installation of its own.
+# of its programs, together with links to everything else, is an installation of its own.
 stage() {
     local from to=$work/installation file
     for from in "$(pg --pkglibdir)" "$(pg --sharedir)" "$(pg --sharedir)/extension"; do

@@ -2,8 +2,9 @@
 //!
 //! The work runs on threads of its own, which are started after the fork and
 //! with all signals blocked, and which never call PostgreSQL. The main thread
-//! waits, and in between looks for requests to stop and for notices to log. Nothing is ever run on the main thread itself, so that every thread
-//! that the work starts is started by one with its signals blocked.
+//! waits, and in between looks for requests to stop and for notices to log.
+//! Nothing is ever run on the main thread itself, so that every thread that the
+//! work starts is started by one with its signals blocked.
 
 use std::future::Future;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};

@@ -261,7 +261,7 @@ impl S3Server {
         });
     }
 
-    /// Makes a copy of an object that can be read for a while. Listings do not tell.
+    /// Makes a copy of an object that can be read for a while. Listings do not show it.
     pub fn restore_object(&self, bucket: &str, key: &str) {
         self.change(bucket, key, |object| object.is_restored = true);
     }

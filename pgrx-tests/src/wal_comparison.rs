@@ -51,7 +51,7 @@ impl Cluster {
             .lines()
             .find_map(|line| line.strip_prefix("Bytes per WAL segment:")?.trim().parse().ok())
             .unwrap_or_else(|| {
-                panic!("pg_controldata does not tell it for {}", self.data_directory().display())
+                panic!("pg_controldata does not show it for {}", self.data_directory().display())
             })
     }
 }

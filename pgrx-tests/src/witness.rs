@@ -1,4 +1,4 @@
-//! Whether a server went on undisturbed while something went wrong beside it.
+//! Whether a server went on undisturbed while something else went wrong.
 
 use postgres::Client;
 

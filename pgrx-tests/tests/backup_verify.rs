@@ -1,5 +1,5 @@
 //! A base backup is read back, from SQL and by the program: a sound one passes,
-//! and of a damaged one each damage is told with the object that has it.
+//! and of a damaged one each damage is reported with the object that has it.
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ impl Verified {
         self.assert_found_at(object, check, object, damage);
     }
 
-    /// Damages `object`, looks whether `named` is told to be other than it should
+    /// Damages `object`, checks that `named` is reported to be other than it should
     /// be, and repairs the object.
     #[track_caller]
     fn assert_found_at(

@@ -24,7 +24,7 @@ fn values(cluster: &Cluster) -> String {
     cluster.query_one("SELECT string_agg(x::text, ' ' ORDER BY x) FROM t")
 }
 
-/// The values in what is restored with these options, beside all others.
+/// The values in what is restored with these options, in addition to all others.
 #[track_caller]
 fn restored(archive: &Archive, options: &[(&str, &str)]) -> String {
     let restore = Restore::auto(PgVersion::V15);

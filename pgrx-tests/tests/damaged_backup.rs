@@ -121,7 +121,7 @@ fn what_is_in_cold_storage_is_named_before_the_first_byte() {
         }
         assert!(!restore.target().exists(), "something was written");
     }
-    // A copy that can be read for some days is as good as any object; listings do not tell.
+    // A copy that can be read for some days is as good as any object; listings do not show it.
     archive.restore_object(&cold[0]);
     archive.restore_object(&cold[1]);
     let restore = Restore::latest(PgVersion::V15);

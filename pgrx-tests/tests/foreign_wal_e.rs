@@ -66,7 +66,7 @@ fn a_cluster_without_tablespaces_comes_back() {
     restored.assert_restored(&source.fingerprint());
 }
 
-/// What a restore refuses does not pass: only their numbers tell of all tars.
+/// What a restore refuses does not pass: only their numbers show which tars there were.
 #[test]
 fn a_gap_in_the_numbers_of_the_tars_is_found() {
     let source = Source::start(PgVersion::V15);

@@ -251,7 +251,7 @@ fn wal_of_several_codecs_in_one_archive_is_replayed() {
         source.cluster.execute("UPDATE changing SET md5 = md5 || '+' WHERE i % 7 = 0");
         source.archive_wal(&archive, codec);
     }
-    // What WAL-G writes beside WAL: for its own deltas, and about each segment.
+    // What WAL-G writes besides WAL: for its own deltas, and about each segment.
     for name in ["000000010000000000000000_delta.lz4", "000000010000000000000003.json"] {
         archive.replace_object(&format!("wal_005/{name}"), b"no WAL".to_vec());
     }

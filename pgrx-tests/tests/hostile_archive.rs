@@ -18,7 +18,7 @@ const MEMORY_BYTES: u64 = 2 << 30;
 /// Refusing takes no time; the limit is for a machine that is busy.
 const SOON: Duration = Duration::from_secs(60);
 
-/// `wal-e backup-fetch` into a directory beside which there is a canary.
+/// `wal-e backup-fetch` into a directory with a canary next to it.
 struct Attempt {
     scratch: Scratch,
     finished: Finished,

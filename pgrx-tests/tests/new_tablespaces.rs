@@ -134,7 +134,7 @@ fn a_server_does_not_get_the_wal_that_would_have_it_use_another_s_directory() {
     }
     assert!(copy.log().contains("--tablespace-mapping-all"), "{}", copy.log_tail());
     live.is_whole();
-    // Also beside standby.signal, where a code below 126 could end in a promotion.
+    // Also next to standby.signal, where a code below 126 could end in a promotion.
     let segment = "000000010000000000000001";
     let created = |name: &String| {
         let wal = live.archive.wal_file(name);

@@ -1,5 +1,5 @@
-//! WAL and base backups belong together: those of a copy that has gone another way are told
-//! from the original's, and a plan has read what a server will replay.
+//! WAL and base backups belong together: those of a copy that has gone another way are
+//! distinguished from the original's, and a plan has read what a server will replay.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The program beside a server that does not load the extension.
+//! The program with a server that does not load the extension.
 
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::{Cluster, StopMode};
@@ -141,7 +141,7 @@ fn wal_push_sends_ahead_and_answers_the_next_calls_without_the_store() {
         assert!(cluster.wal_file(name) == Some(archive.wal_file(name)), "{name}");
         push(&archive, name);
     }
-    assert_eq!(archive.proxy().requests().len(), requests, "the notes told");
+    assert_eq!(archive.proxy().requests().len(), requests, "the notes gave the answer");
 
     // A note says nothing of another server, though bucket and path are the same.
     let elsewhere = Archive::s3();

@@ -13,7 +13,7 @@ use wal_e_e2e::wait::wait_for;
 use wal_e_e2e::wal_e::{run_wal_e, wal_e};
 
 /// A cluster with two backups, and moments before, between and after them. At each,
-/// the rows of the table `moments` tell what a recovery to it must know.
+/// the rows of the table `moments` are what a recovery to it must have.
 struct Life {
     cluster: Cluster,
     archive: Archive,
@@ -204,7 +204,7 @@ fn plans_of_18_come_true() {
     plans_come_true(PgVersion::V18);
 }
 
-/// Timelines that begin with a checkpoint tell when only to the second: what was written
+/// Timelines that begin with a checkpoint have whole seconds only: what was written
 /// in the same second on the timeline that they left may be later.
 fn wait_for_the_next_second(cluster: &Cluster) {
     let second = || cluster.query_one("SELECT date_trunc('second', clock_timestamp())");

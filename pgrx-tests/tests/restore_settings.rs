@@ -1,4 +1,4 @@
-//! What a restored cluster is told makes exactly the planned recovery happen, whatever the
+//! The settings of a restored cluster make exactly the planned recovery happen, whatever the
 //! configuration in the backup says, and does no harm to the original.
 
 use std::fs;

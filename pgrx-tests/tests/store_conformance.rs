@@ -153,12 +153,12 @@ fn assert_tells(error: &Error, kind: ErrorKind, needles: &[&str]) {
     let shown = shown(error);
     assert_eq!(error.kind(), kind, "{shown}");
     for needle in needles {
-        assert!(shown.contains(needle), "\"{needle}\" is not told in:\n{shown}");
+        assert!(shown.contains(needle), "\"{needle}\" is not in:\n{shown}");
     }
     let hint = error.hint().unwrap_or("");
     assert!(hint.len() > 20 && hint.ends_with('.'), "no hint in:\n{shown}");
     for secret in [S3Server::start().secret_key(), WRONG_SECRET] {
-        assert!(!format!("{error:?}{shown}").contains(secret), "a secret is told in:\n{shown}");
+        assert!(!format!("{error:?}{shown}").contains(secret), "a secret is in:\n{shown}");
     }
 }
 

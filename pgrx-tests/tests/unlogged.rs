@@ -78,7 +78,7 @@ fn an_unlogged_index_that_is_built_during_a_backup_does_not_end_recovery() {
     }
 }
 
-/// What is being built when the backup ends cannot be told from a logged index. The
+/// What is being built when the backup ends cannot be distinguished from a logged index. The
 /// server stops where it would end recovery, and ends it when it is started again.
 #[test]
 fn an_unlogged_index_that_outlives_the_backup_costs_a_second_start() {

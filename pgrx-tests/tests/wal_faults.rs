@@ -14,7 +14,7 @@ use wal_e_e2e::wait::wait_for;
 use wal_e_e2e::witness::Witness;
 use wal_e_e2e::workload::Workload;
 
-/// Transactions a second beside the faults.
+/// Transactions a second during the faults.
 const RATE: u32 = 100;
 
 /// What the request line of the begin of an upload in parts contains.

@@ -49,7 +49,7 @@ fn smart_and_fast_stops_are_prompt_while_the_store_fails_and_say_what_is_left() 
         let tells = |line: &str| line.contains("archiver gave up") && line.contains("stopping");
         assert_eq!(log.lines().filter(|line| tells(line)).count(), 1, "{log}");
         assert!(log.contains(&oldest), "the oldest file must be named:\n{log}");
-        assert!(log.contains(&format!("({})", left.len())), "{} must be told:\n{log}", left.len());
+        assert!(log.contains(&format!("({})", left.len())), "{} must be named:\n{log}", left.len());
 
         archive.proxy().set(Fault::None);
         cluster.start();

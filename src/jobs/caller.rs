@@ -73,7 +73,8 @@ pub enum Stop {
     StillActive,
 }
 
-/// Stops the work that runs, no matter which session started it, and waits until it has cleaned up.
+/// Stops the work that runs, no matter which session asked for it, and waits until it has
+/// cleaned up.
 ///
 /// # Errors
 /// A request to stop the caller.

@@ -5,7 +5,7 @@
 //! with the outcome when its process ends, after PostgreSQL has ended backup
 //! mode. A caller that waits therefore never sees an outcome while the server is
 //! still in backup mode. A process that is killed (`kill -9`) makes the
-//! postmaster restart all others, with an empty slot. When the processes of a slot are
+//! postmaster restart all others, and the slot is empty then. When the processes of a slot are
 //! gone, another caller may take it.
 
 use std::marker::PhantomData;

@@ -22,7 +22,7 @@ const EVENT_EVERY: Duration = Duration::from_secs(1);
 /// A line of progress that wrapped could not be erased; terminals have at least 80 columns.
 const PROGRESS_COLUMNS: usize = 79;
 
-/// Writes to standard error, in the program's words. If that fails, nothing else does.
+/// Writes to standard error, in the program's words. A failure to write is ignored.
 #[derive(Debug)]
 pub struct Report {
     terse: bool,

@@ -17,7 +17,7 @@ pub fn major(version_number: u32) -> String {
 }
 
 /// What speaks against running a cluster of this version with the programs that are found:
-/// in `directory`, or else beside this program, or else on PATH. `None` when they fit, or
+/// in `directory`, or else next to this program, or else on PATH. `None` when they fit, or
 /// when there are none.
 ///
 /// # Errors

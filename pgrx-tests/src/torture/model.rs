@@ -8,7 +8,7 @@ use wal_e_core::postgres::Lsn;
 /// The rows of the table `moments`, each of them a number.
 pub type Rows = BTreeSet<u32>;
 
-/// A transaction as the WAL names it. The time tells apart those of several
+/// A transaction as the WAL names it. The time distinguishes those of several
 /// branches that have the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Transaction {

@@ -45,7 +45,7 @@ pub fn predict(
     request: &Request,
 ) -> Outcome {
     let own = model.branches[backup.branch].timeline;
-    // A server that is told a number wants the file, that of its own timeline included.
+    // A server that is given a number wants the file, that of its own timeline included.
     let is_told = matches!(request.timeline, Timeline::Number(_));
     if (timeline != own || is_told) && timeline != 1 && !truth.has_history(timeline) {
         return Outcome::Fails(format!("timeline {timeline} does not exist"));

@@ -114,7 +114,7 @@ pub struct BackupFetch {
 
 #[derive(Debug, Args)]
 pub struct BackupList {
-    /// LATEST, or how the names to list begin
+    /// LATEST, or the beginning of the names to list
     #[arg(value_name = "QUERY")]
     pub query: Option<String>,
 

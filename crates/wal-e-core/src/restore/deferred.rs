@@ -4,7 +4,7 @@
 //! when no file is written any more, so that none is written through one.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,9 +15,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Notices;
 use crate::postgres::data_directory::CONTROL_FILE;
 use crate::postgres::{ControlFile, RequiredSettings};
-
-/// PostgreSQL's control file has 8 kB.
-const LARGEST_CONTROL_BYTES: u64 = 64 * 1024;
 
 /// Where it is written before it gets its name.
 const NEW_CONTROL_FILE: &str = "global/pg_control.wal-e-new";
@@ -39,23 +36,6 @@ struct Control {
     content: Vec<u8>,
     /// It has a tar of its own, which counts more than a copy among the others.
     is_own: bool,
-}
-
-/// Reads the control file out of its tar.
-///
-/// # Errors
-/// [`ErrorKind::Corrupt`] when it is too large.
-pub(super) fn read_control(member: &mut impl Read) -> Result<Vec<u8>> {
-    let mut content = Vec::new();
-    let mut limited = member.take(LARGEST_CONTROL_BYTES + 1);
-    limited.read_to_end(&mut content).map_err(Error::from_tar)?;
-    if content.len() as u64 > LARGEST_CONTROL_BYTES {
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            format!("tar member \"{CONTROL_FILE}\" is too large for a control file"),
-        ));
-    }
-    Ok(content)
 }
 
 impl Deferred {

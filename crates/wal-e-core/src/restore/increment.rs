@@ -57,7 +57,7 @@ pub(super) fn apply(
 ///
 /// # Errors
 /// As [`apply`].
-pub(crate) fn check(content: &mut impl Read, member_bytes: u64) -> Result<()> {
+pub(super) fn check(content: &mut impl Read, member_bytes: u64) -> Result<()> {
     Head::read(content, member_bytes).map(drop)
 }
 

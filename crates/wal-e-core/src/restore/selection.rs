@@ -18,6 +18,18 @@ pub(crate) enum Take {
     Pages,
 }
 
+impl Take {
+    /// What is stored of a listed file; `None` when an older backup has it. In a full backup
+    /// the marks of a delta have no meaning, as with WAL-G.
+    pub(crate) fn of(file: &FileMetadata, is_delta: bool) -> Option<Take> {
+        match (is_delta, file.is_skipped, file.is_incremented) {
+            (false, ..) | (true, false, false) => Some(Take::Whole),
+            (true, true, _) => None,
+            (true, false, true) => Some(Take::Pages),
+        }
+    }
+}
+
 /// Which files of one backup of a chain are taken, and whether they came.
 #[derive(Debug)]
 pub(crate) struct Selection {
@@ -55,8 +67,8 @@ impl Selection {
             return Ok(Selection::everything());
         }
         let files = list.files.iter().map(|(name, file)| {
-            let take = how(file, is_delta);
-            Ok((normalized(name)?, Wanted { take, came: AtomicBool::new(false) }))
+            let take = Take::of(file, is_delta);
+            Ok((listed_path(name)?, Wanted { take, came: AtomicBool::new(false) }))
         });
         let files = Some(files.collect::<Result<_>>()?);
         Ok(Selection { files, is_tip: true, lacks_a_tar: AtomicBool::new(false) })
@@ -75,13 +87,13 @@ impl Selection {
     ) -> Result<Selection> {
         let mut listed = HashMap::new();
         for (name, file) in &list.files {
-            listed.insert(normalized(name)?, file);
+            listed.insert(listed_path(name)?, file);
         }
         let mut files = HashMap::new();
         let own = self.files.iter().flatten();
         for (name, _) in own.filter(|(_, wanted)| wanted.take != Some(Take::Whole)) {
             let take = match listed.get(name) {
-                Some(file) => how(file, is_delta),
+                Some(file) => Take::of(file, is_delta),
                 // Without a list, its tars will tell.
                 None if listed.is_empty() && !is_delta => Some(Take::Whole),
                 None => {
@@ -167,17 +179,11 @@ impl Selection {
     }
 }
 
-/// In a full backup the marks of a delta have no meaning, as with WAL-G.
-fn how(file: &FileMetadata, is_delta: bool) -> Option<Take> {
-    match (is_delta, file.is_skipped, file.is_incremented) {
-        (false, ..) | (true, false, false) => Some(Take::Whole),
-        (true, true, _) => None,
-        (true, false, true) => Some(Take::Pages),
-    }
-}
-
-/// The path below the data directory, as text.
-fn normalized(name: &str) -> Result<String> {
+/// The path below the data directory that a name in a list of files means, as text.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] for a name that leads out of the data directory.
+pub(crate) fn listed_path(name: &str) -> Result<String> {
     let path = member::relative_path(Path::new(name))?;
     // It came from text.
     Ok(path.to_string_lossy().into_owned())

@@ -7,10 +7,11 @@ use std::sync::atomic::AtomicU64;
 use super::Tar;
 use super::cluster_files::{ClusterFiles, KeptFile};
 use super::report::{self, Report, examples};
-use super::tar_content::{Expected, TarContent, is_kept, listed_path};
+use super::tar_content::{Expected, TarContent, is_kept};
 use crate::layout::TarKind;
 use crate::postgres::data_directory::CONTROL_FILE;
 use crate::postgres::{BackupManifest, ManifestFile};
+use crate::restore::selection::{self, Take};
 use crate::sentinel::{FilesMetadata, Sentinel};
 
 /// What is held of the names of all tars of a backup, in bytes: a hostile tar shall not
@@ -67,20 +68,19 @@ struct ReadTar {
 }
 
 impl Lists {
-    /// In a full backup the marks of a delta have no meaning.
     fn new(lists: FilesMetadata, is_delta: bool) -> Self {
         let (mut stored, mut skipped) = (HashSet::new(), HashSet::new());
         let mut increments = HashSet::new();
         for (name, file) in lists.files {
             let path = listed_path(&name);
-            if is_delta && file.is_skipped {
-                skipped.insert(path);
-                continue;
-            }
-            if is_delta && file.is_incremented {
+            let take = Take::of(&file, is_delta);
+            if take == Some(Take::Pages) {
                 increments.insert(path.clone());
             }
-            stored.insert(path);
+            match take {
+                Some(_) => stored.insert(path),
+                None => skipped.insert(path),
+            };
         }
         let sets = lists.tar_file_sets.into_iter();
         let paths = |names: Vec<String>| names.iter().map(|name| listed_path(name)).collect();
@@ -135,6 +135,7 @@ impl Inventory {
             // One more is enough to tell that there are too many.
             most_files: names.map_or(usize::MAX, |names| names.len().saturating_add(1)),
             increments: lists.map(|lists| Arc::clone(&lists.increments)).unwrap_or_default(),
+            has_manifest: self.manifest.is_some(),
             names: Arc::clone(&self.names),
         }
     }
@@ -150,14 +151,6 @@ impl Inventory {
             report.failed(report::TARS, &tar.url, what);
         }
         self.links = self.links.saturating_add(content.links);
-        // This program stores none.
-        if let (Some(link), true) = (&content.first_link, self.manifest.is_some()) {
-            let what = match content.links {
-                1 => format!("tar member \"{link}\" is a symbolic link"),
-                links => format!("{links} members are symbolic links, the first \"{link}\""),
-            };
-            report.failed(report::TARS, &tar.url, what);
-        }
         self.compare_with_list(tar, &content, report);
         self.compare_with_manifest(tar, &content, report);
         self.look_for_duplicates(tar, &content, report);
@@ -262,7 +255,7 @@ impl Inventory {
     ) -> ClusterFiles {
         let (tars, files) = (self.tars.len(), self.found.len());
         report.passed(report::TARS, format!("{tars} tars, {files} files, {} bytes", self.bytes));
-        if self.links > 0 && self.manifest.is_none() {
+        if self.links > 0 {
             let fate = if self.is_wal_e { "makes" } else { "leaves out" };
             let what = format!("{} symbolic links, which a restore {fate}", self.links);
             report.noted(report::TARS, what);
@@ -337,6 +330,12 @@ impl Inventory {
         tell(lost.collect(), url, "it lists files that no readable tar has:");
         tell(unlisted, url, "it has no entry for files of its tars:");
     }
+}
+
+/// The path below the data directory that a name in a list of files means; the
+/// name itself if it leads out of it, as no tar may have it then.
+fn listed_path(name: &str) -> String {
+    selection::listed_path(name).unwrap_or_else(|_| name.to_owned())
 }
 
 /// Whether this is `pg_control` among other files where it has a tar of its own.

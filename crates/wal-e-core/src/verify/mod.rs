@@ -2,8 +2,8 @@
 //! restored. Nothing is written, and one damaged object does not keep the others
 //! from being read.
 //!
-//! Looked at are: the JSON objects and whether they agree (`documents`); each tar
-//! to the end of its frame, its form and its members (`tar_content`); all files
+//! Looked at are: the JSON objects and whether they agree (`documents`); each tar, which
+//! the restore's own code unpacks into nothing (`tar_content`); all files
 //! against the lists that the backup has of them (`inventory`); `pg_control`,
 //! label and tablespace map (`cluster_files`); and the WAL from start to stop, from
 //! record to record (`needed_wal`). Of a delta, the backups that it builds on, too. What passes is at

@@ -9,7 +9,7 @@ use crate::archived::ArchivedObject;
 use crate::catalogue::stored_backup::Tar;
 use crate::error::Result;
 use crate::restore::chain::Level;
-use crate::restore::unpack::{Broken, Purpose, Unpacked, unpack};
+use crate::restore::unpack::{Broken, Purpose, Unpacked, onto_disk};
 use crate::tasks::blocking;
 
 impl Restore {
@@ -62,21 +62,20 @@ impl Restore {
         tar: &Tar,
         purpose: Purpose,
     ) -> Result<Unpacked, Broken> {
-        let outside = |error| Broken { member: None, error };
         let come = Arc::new(AtomicU64::new(0));
         let (progress, counter) = (Arc::clone(&self.progress), Arc::clone(&come));
         let (store, key) = (&self.store, &tar.object.key);
         let object = ArchivedObject::open_large(store, key, tar.encoding, &self.cancel).await;
-        let object = object.map_err(outside)?.counted(move |bytes| {
+        let object = object.map_err(Broken::outside)?.counted(move |bytes| {
             progress.bytes_fetched.fetch_add(bytes, Ordering::Relaxed);
             counter.fetch_add(bytes, Ordering::Relaxed);
         });
         let is_control = level.backup.control.as_ref().is_some_and(|own| own.object == tar.object);
         let (sink, level) = (Arc::clone(&self.sink), Arc::clone(level));
         let unpacking = blocking(UNPACKING, move || {
-            Ok(unpack(object, &sink, &level.selection, is_control, purpose))
+            Ok(onto_disk(object, &sink, &level.selection, is_control, purpose))
         });
-        let unpacked = unpacking.await.map_err(outside)?;
+        let unpacked = unpacking.await.map_err(Broken::outside)?;
         if unpacked.is_err() {
             self.progress.bytes_fetched.fetch_sub(come.load(Ordering::Relaxed), Ordering::Relaxed);
         }

@@ -43,7 +43,7 @@ pub(super) fn link_target(data_directory: &Path, link: &Path, target: &Path) -> 
             Component::RootDir | Component::Prefix(_) => return None,
         }
     }
-    // A link among the tablespaces would lead out of the data directory after all.
+    // A link among the tablespaces would lead out of the data directory.
     let outside = place.starts_with("pg_tblspc") || place.as_os_str().is_empty();
     (!outside).then_some(place)
 }

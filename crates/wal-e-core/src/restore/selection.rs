@@ -30,12 +30,12 @@ impl Take {
     }
 }
 
-/// Which files of one backup of a chain are taken, and whether they came.
+/// Which files of one backup of a chain are taken, and whether they have come.
 #[derive(Debug)]
 pub(crate) struct Selection {
     /// By path below the data directory; `None` takes everything.
     files: Option<HashMap<String, Wanted>>,
-    /// Of the backup that is asked for; its parents only lend files.
+    /// Whether this is the backup that is asked for; its parents only lend files.
     is_tip: bool,
     /// One of its tars cannot be used.
     lacks_a_tar: AtomicBool,
@@ -48,7 +48,7 @@ struct Wanted {
     came: AtomicBool,
 }
 
-/// Of the backup that is asked for these are taken, listed or not.
+/// These are always taken from the backup that is asked for, listed or not.
 const ALWAYS: [&str; 3] = [CONTROL_FILE, BACKUP_LABEL, TABLESPACE_MAP];
 
 impl Selection {
@@ -75,7 +75,7 @@ impl Selection {
     }
 
     /// The files that `self`, of a delta, needs from the backup `parent` that it
-    /// builds on. `None` when it needs none.
+    /// builds on.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] when `parent` does not have one of them.
@@ -94,13 +94,13 @@ impl Selection {
         for (name, _) in own.filter(|(_, wanted)| wanted.take != Some(Take::Whole)) {
             let take = match listed.get(name) {
                 Some(file) => Take::of(file, is_delta),
-                // Without a list, its tars will tell.
+                // Without a list, its tars will show.
                 None if listed.is_empty() && !is_delta => Some(Take::Whole),
                 None => {
                     return Err(Error::new(
                         ErrorKind::Corrupt,
                         format!(
-                            "base backup \"{parent}\" lacks file \"{name}\", on which a delta builds"
+                            "base backup \"{parent}\" lacks file \"{name}\", which a delta backup needs from it"
                         ),
                     ));
                 }
@@ -115,7 +115,7 @@ impl Selection {
         self.files.as_ref().is_some_and(|files| files.values().all(|file| file.take.is_none()))
     }
 
-    /// Whether directories, links and what comes last are taken, too.
+    /// Whether directories, links and the control file are taken as well.
     pub(crate) fn is_tip(&self) -> bool {
         self.is_tip
     }
@@ -160,7 +160,7 @@ impl Selection {
         }
     }
 
-    /// A tar cannot be used: that files are missing is no news.
+    /// A tar cannot be used, so missing files need no report of their own.
     pub(crate) fn lacks_a_tar(&self) {
         self.lacks_a_tar.store(true, Ordering::Relaxed);
     }

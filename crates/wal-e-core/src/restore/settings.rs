@@ -1,8 +1,8 @@
-//! What a restored cluster is told about how to recover.
+//! The recovery settings of a restored cluster.
 //!
-//! All of it goes to the end of `postgresql.auto.conf`, which PostgreSQL reads last: only an
-//! option on the server's command line wins over it. Whatever could make another recovery
-//! than the planned one happen is set there, to nothing where nothing is wanted.
+//! They go to the end of `postgresql.auto.conf`, which PostgreSQL reads last: only an
+//! option on the server's command line overrides them. Every setting that could change the
+//! planned recovery is set there, to an empty value where it is not wanted.
 
 use std::fs;
 use std::io;
@@ -36,7 +36,7 @@ pub struct RecoveryConfig {
     pub primary_conninfo: Option<String>,
     /// Whether the server must not read WAL ahead of its replay.
     pub must_not_read_ahead: bool,
-    /// What the WAL that is replayed needs, beside what the control file does.
+    /// What the replayed WAL requires beyond the control file.
     pub required_settings: RequiredSettings,
 }
 
@@ -50,14 +50,14 @@ pub enum ArchiveMode {
     Off,
 }
 
-/// How the settings of recovery begin and end, among all others.
+/// The lines before and after the recovery settings.
 const BEGIN: &str = "# wal-e backup-fetch: recovery settings, begin";
 const END: &str = "# wal-e backup-fetch: recovery settings, end";
 
-/// In the comment that says how to take the settings out: a server that has been promoted
-/// needs none of them, and a standby made of it would obey them.
+/// The comment that says how to remove the settings: a promoted server does not need them,
+/// and a standby made from it would obey them.
 const HOW_TO_TAKE_OUT: &str = "\
-# They win over all other files. When the server has been promoted, take them out, in psql:
+# They override all other files. After promotion, remove them in psql:
 #   SELECT DISTINCT 'ALTER SYSTEM RESET ' || name FROM pg_file_settings
 #     WHERE sourcefile LIKE '%/postgresql.auto.conf'
 #     AND name ~ '^(recovery_(target|end|min|prefetch)|restore_command|archive_cleanup|primary_|promote_trigger|hot_standby$)' \\gexec
@@ -74,8 +74,8 @@ const TARGETS: [&str; 5] = [
     "recovery_target_xid",
 ];
 
-/// Writes the settings of a restored data directory, and says what becomes of those that
-/// came with the backup. `control` is what its control file asks for.
+/// Writes the settings of a restored data directory, and reports what happens to those in
+/// the backup. `control` is what its control file requires.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`] when a file cannot be read or written.
@@ -89,7 +89,7 @@ pub(super) fn set_up(
     auto_conf::leave_out_old_settings(data_directory)?;
     let configuration = Configuration::read(data_directory)?;
     left_behind::leave_no_other_data_directory(data_directory, &configuration, notices)?;
-    left_behind::tell(data_directory, &configuration, recovery, notices);
+    left_behind::report(data_directory, &configuration, recovery, notices);
     let mut lines = String::new();
     if let Some(recovery) = recovery {
         lines.push_str(&recovery.settings(&configuration, major_version(data_directory)));
@@ -98,7 +98,7 @@ pub(super) fn set_up(
     }
     if archive_mode == ArchiveMode::Off {
         lines.push_str(
-            "# Written by wal-e backup-fetch: a copy does not archive to the prefix of the original\n\
+            "# Written by wal-e backup-fetch: a copy must not archive to the prefix of the original\n\
              archive_mode = 'off'\n",
         );
     }
@@ -111,7 +111,7 @@ pub(super) fn set_up(
             let signals = [STANDBY_SIGNAL, RECOVERY_SIGNAL];
             if let Some(signal) = signals.iter().find(|name| data_directory.join(name).exists()) {
                 notices.warning(format!(
-                    "the backup brought a \"{signal}\" with it, which decides how the server starts"
+                    "the backup contains \"{signal}\", which decides how the server starts"
                 ));
             }
             Ok(())
@@ -126,7 +126,7 @@ impl RecoveryConfig {
             true => [STANDBY_SIGNAL, RECOVERY_SIGNAL],
             false => [RECOVERY_SIGNAL, STANDBY_SIGNAL],
         };
-        // One that came with the backup of a standby would win.
+        // One from the backup of a standby would take precedence.
         let path = data_directory.join(other);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -140,7 +140,7 @@ impl RecoveryConfig {
             .map_err(|error| Error::file("write file", &path, &error))
     }
 
-    /// All settings that recovery heeds, of those that the server's version has.
+    /// All settings that affect recovery, as far as the server's version has them.
     fn settings(&self, configuration: &Configuration, major_version: Option<u32>) -> String {
         let mut lines = format!("\n{BEGIN}\n{HOW_TO_TAKE_OUT}");
         let mut set = |name: &str, value: &str| {
@@ -181,7 +181,7 @@ impl RecoveryConfig {
 }
 
 /// The settings that name a target, in an order in which they can be emptied: one that a
-/// file sets in another spelling than `recovery_target...` is not replaced but set before.
+/// file sets in another spelling than `recovery_target...` is not replaced, but set first.
 fn targets_to_empty(configuration: &Configuration) -> Vec<&'static str> {
     let is_set = |name: &&str| configuration.get(name).is_some_and(|set| !set.value.is_empty());
     let (first, others): (Vec<_>, Vec<_>) = TARGETS.into_iter().partition(is_set);
@@ -205,11 +205,11 @@ fn setting_of(target: &RecoveryTarget) -> (&'static str, String) {
     }
 }
 
-/// The required settings that the configuration has lower. Where not all of it could be
-/// read, one that was not met may be anything.
+/// The required settings for which the configuration has a lower value. Where not all of it
+/// could be read, a setting that was not found may have any value.
 fn raised(configuration: &Configuration, required: RequiredSettings, notices: &Notices) -> String {
     let mut lines = String::new();
-    let mut told = Vec::new();
+    let mut raised = Vec::new();
     let is_whole = configuration.has_main_file && configuration.unread.is_empty();
     for ((name, needed), (_, default)) in
         required.named().into_iter().zip(RequiredSettings::DEFAULT.named())
@@ -224,13 +224,13 @@ fn raised(configuration: &Configuration, required: RequiredSettings, notices: &N
         }
         lines.push_str(&format!("{name} = {needed}\n"));
         if let Some(setting) = set {
-            told.push(format!("{name} = {needed} instead of {}", setting.value));
+            raised.push(format!("{name} = {needed} instead of {}", setting.value));
         }
     }
-    if !told.is_empty() {
+    if !raised.is_empty() {
         notices.log(format!(
-            "the WAL needs settings that are larger than in the backup; they are in postgresql.auto.conf: {}",
-            told.join(", ")
+            "the WAL requires larger settings than the backup has; they are set in postgresql.auto.conf: {}",
+            raised.join(", ")
         ));
     }
     if lines.is_empty() {

@@ -1,9 +1,9 @@
 //! The members of a tar, in bounded memory.
 //!
 //! Reads what WAL-G (Go's `archive/tar`), WAL-E (Python's `tarfile`) and this
-//! program write: USTAR, PAX and GNU headers. Nothing is believed that a header
-//! says of a size before the bytes have come, and what extends a header is read
-//! only up to a limit.
+//! program write: USTAR, PAX and GNU headers. A size in a header is not believed
+//! before the bytes have come, and the extensions of a header are read only up to a
+//! limit.
 //!
 //! Format: POSIX.1-2017, `pax`, "ustar Interchange Format" and "pax Header
 //! Block"; GNU tar's manual, "Basic Tar Format".
@@ -28,7 +28,7 @@ const LARGEST_EXTENSION_BYTES: u64 = 1024 * 1024;
 const MOST_EXTENSIONS: u32 = 8;
 
 /// How many zeros may follow a tar: writers fill it up to the size of a record,
-/// 10240 bytes if not told otherwise.
+/// 10240 bytes by default.
 const MOST_PADDING_BYTES: u64 = 1024 * 1024;
 
 /// What a member is.
@@ -60,7 +60,7 @@ pub(crate) struct Member {
 }
 
 /// A tar that is being read. Reading from it gives the content of the member
-/// that [`TarReader::next_member`] told last.
+/// that [`TarReader::next_member`] returned last.
 #[derive(Debug)]
 pub(crate) struct TarReader<R> {
     inner: R,
@@ -91,7 +91,7 @@ impl<R: Read> TarReader<R> {
             let Some(header) = self.header()? else {
                 return match extensions.is_empty() {
                     true => Ok(None),
-                    false => Err(damaged("it ends after the extension of a header")),
+                    false => Err(damaged("it ends after a header extension")),
                 };
             };
             match header.kind() {
@@ -106,13 +106,13 @@ impl<R: Read> TarReader<R> {
                     let records = self.extension(&header)?;
                     global.add_records(&records)?;
                     if !global.is_empty() {
-                        return Err(damaged("a global header names or sizes its members"));
+                        return Err(damaged("a global header sets the name or size of members"));
                     }
                 }
                 _ => return self.member(&header, extensions).map(Some),
             }
         }
-        Err(damaged("too many extensions of one header"))
+        Err(damaged("a header has too many extensions"))
     }
 
     /// After the last member: reads the stream to its end, where checksums are.
@@ -126,11 +126,11 @@ impl<R: Read> TarReader<R> {
                 return Ok(());
             }
             if buffer[..length].iter().any(|byte| *byte != 0) {
-                return Err(damaged("something follows its end"));
+                return Err(damaged("something follows its end marker"));
             }
             zeros += length as u64;
             if zeros > MOST_PADDING_BYTES {
-                return Err(damaged("too many zeros follow its end"));
+                return Err(damaged("too many zeros follow its end marker"));
             }
         }
     }
@@ -154,7 +154,7 @@ impl<R: Read> TarReader<R> {
     fn extension(&mut self, header: &Header) -> Result<Vec<u8>> {
         let size = header.size()?;
         if size > LARGEST_EXTENSION_BYTES {
-            return Err(damaged("the extension of a header is too large"));
+            return Err(damaged("a header extension is too large"));
         }
         self.begin_content(size);
         let mut content = Vec::new();
@@ -166,7 +166,7 @@ impl<R: Read> TarReader<R> {
     fn member(&mut self, header: &Header, extensions: Extensions) -> Result<Member> {
         let name = extensions.name.unwrap_or_else(|| header.name());
         if name.is_empty() || name.contains(&0) {
-            return Err(damaged("a member has no sound name"));
+            return Err(damaged("a member has no valid name"));
         }
         let has_slash = name.ends_with(b"/");
         let name = PathBuf::from(OsStr::from_bytes(&name));
@@ -187,7 +187,7 @@ impl<R: Read> TarReader<R> {
             b'S' => MemberKind::Unsupported("a sparse file"),
             _ => MemberKind::Unsupported("of an unknown type"),
         };
-        // What the others say of a size is not followed by bytes.
+        // Other kinds may state a size, but no bytes follow.
         let size = match kind {
             MemberKind::File => match extensions.size {
                 Some(size) => size,
@@ -244,8 +244,8 @@ impl<R: Read> Read for TarReader<R> {
 }
 
 impl Error {
-    /// The core error inside, or else damage: what a decoder complains of is the
-    /// form of the object.
+    /// The core error inside, or else damage: a decoder complains about the content of the
+    /// object.
     pub(crate) fn from_tar(source: io::Error) -> Error {
         let error = Error::from_io("the tar is damaged", source);
         match error.kind() {

@@ -35,13 +35,13 @@ pub(crate) trait Target {
     /// but files and directories.
     fn has_manifest(&self) -> bool;
 
-    /// A member comes next, of which nothing has been looked at yet.
+    /// A member comes next; nothing of it has been checked yet.
     fn begin(&mut self, member: &Member) -> Result<()>;
 
-    /// The member cannot be part of a cluster; when this returns `Ok`, it is passed over.
+    /// The member cannot be part of a cluster; when this returns `Ok`, it is skipped.
     fn refused(&mut self, error: Error) -> Result<()>;
 
-    /// A regular file. What is left unread of its content is passed over.
+    /// A regular file. The unread rest of its content is skipped.
     fn file(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()>;
 
     /// A directory.
@@ -145,7 +145,7 @@ fn flaw(path: &Path, member: &Member, has_manifest: bool) -> Option<String> {
     match member.kind {
         MemberKind::SymbolicLink(_) if has_manifest => Some(format!("is a symbolic link, {ONLY}")),
         MemberKind::Fifo if has_manifest => Some(format!("is a named pipe, {ONLY}")),
-        MemberKind::Unsupported(kind) => Some(format!("is {kind}, which no cluster has")),
+        MemberKind::Unsupported(kind) => Some(format!("is {kind}, which no cluster contains")),
         _ => None,
     }
 }

@@ -11,22 +11,22 @@ use crate::postgres::data_directory::{BACKUP_LABEL, CONTROL_FILE, TABLESPACE_MAP
 use crate::restore::tar_reader::{Member, MemberKind};
 use crate::restore::unpack::{Broken, Content, Target, unpack};
 
-/// Files that are kept whole to be looked into, and the most that they may have.
+/// Files whose content is kept for checks, and the largest size that is kept.
 const KEPT: [&str; 3] = [CONTROL_FILE, BACKUP_LABEL, TABLESPACE_MAP];
 const LARGEST_KEPT_BYTES: u64 = 1024 * 1024;
 
-/// What is held of a member beside its name, in bytes.
+/// Memory for a member beside its name, in bytes.
 const MEMBER_BYTES: u64 = 64;
 
-/// Whether a member of this path is looked into, wherever it is.
+/// Whether the content of a file with this path is kept.
 pub(super) fn is_kept(path: &str) -> bool {
     KEPT.contains(&path)
 }
 
-/// How many problems of one tar are named one by one.
+/// How many problems of one tar are named.
 const PROBLEMS_NAMED: usize = 3;
 
-/// What is expected of a tar, and how much of it is taken.
+/// What is expected of a tar, and how much of it is read.
 #[derive(Debug, Clone)]
 pub(super) struct Expected {
     /// The most files.
@@ -48,13 +48,13 @@ pub(super) struct TarContent {
     pub(super) others: Vec<String>,
     /// How many of these are symbolic links.
     pub(super) links: u64,
-    /// Content of those files that are looked into, by their path.
+    /// Content of the files in `KEPT`, by their path.
     pub(super) kept: Vec<(String, Vec<u8>)>,
     /// What is wrong with it: the first few.
     pub(super) problems: Vec<String>,
     /// How many more there are.
     pub(super) more_problems: usize,
-    /// It could not be read to its end, so that files may be missing here.
+    /// Whether it could not be read to its end, so that files may be missing here.
     pub(super) ended_early: bool,
 }
 
@@ -168,7 +168,7 @@ impl Target for Reading<'_> {
         Ok(())
     }
 
-    /// A restore leaves it out.
+    /// A restore skips it.
     fn fifo(&mut self, path: &Path) -> Result<()> {
         self.content.others.push(text(path));
         Ok(())

@@ -17,7 +17,7 @@ impl Restore {
     /// it is on disk.
     ///
     /// # Errors
-    /// Those that say nothing of this object alone.
+    /// Those that are not of this object alone.
     pub(super) async fn fetch_tar(
         &self,
         level: &Arc<Level>,
@@ -25,15 +25,15 @@ impl Restore {
         purpose: Purpose,
     ) -> Result<Option<Unpacked>> {
         let mut broken = match self.read_tar(level, tar, purpose).await {
-            Ok(unpacked) => return Ok(Some(self.told(tar, unpacked))),
+            Ok(unpacked) => return Ok(Some(self.report_skipped(tar, unpacked))),
             Err(broken) => broken,
         };
         if broken.error.is_damage() {
             // A bit may have flipped on the way, or the object was just being replaced.
             let object = self.damaged(tar, &broken);
-            self.notices.log(format!("{}; it is asked for once more", object.line()));
+            self.notices.log(format!("{}; it is read once more", object.line()));
             broken = match self.read_tar(level, tar, purpose).await {
-                Ok(unpacked) => return Ok(Some(self.told(tar, unpacked))),
+                Ok(unpacked) => return Ok(Some(self.report_skipped(tar, unpacked))),
                 Err(broken) => broken,
             };
         }
@@ -42,7 +42,7 @@ impl Restore {
         }
         let object = self.damaged(tar, &broken);
         self.notices
-            .warning(format!("{}; the restore goes on with the other objects", object.line()));
+            .warning(format!("{}; the restore continues with the other objects", object.line()));
         self.progress.damage.add(object);
         Ok(None)
     }
@@ -82,18 +82,18 @@ impl Restore {
         unpacked
     }
 
-    /// Says what was passed over.
-    fn told(&self, tar: &Tar, unpacked: Unpacked) -> Unpacked {
+    /// Reports what was skipped.
+    fn report_skipped(&self, tar: &Tar, unpacked: Unpacked) -> Unpacked {
         let url = self.url(tar);
         if unpacked.links > 0 {
             self.notices.warning(format!(
-                "{} symbolic links in object \"{url}\" are left out: WAL-G does not store where they lead",
+                "skipped {} symbolic links in object \"{url}\": WAL-G does not store where they lead",
                 unpacked.links
             ));
         }
         if let Some(fifo) = &unpacked.fifo {
             self.notices.warning(format!(
-                "named pipes in object \"{url}\" are left out: the first is \"{}\"",
+                "skipped named pipes in object \"{url}\"; the first is \"{}\"",
                 fifo.display()
             ));
         }

@@ -20,8 +20,8 @@ impl Extensions {
     /// PAX records: `LENGTH KEY=VALUE\n`, where the length counts all of it.
     pub(super) fn add_records(&mut self, mut records: &[u8]) -> Result<()> {
         while !records.is_empty() {
-            let (record, rest) = split_record(records)
-                .ok_or_else(|| damaged("an extension of a header is malformed"))?;
+            let (record, rest) =
+                split_record(records).ok_or_else(|| damaged("a header extension is malformed"))?;
             let (key, value) = record;
             match key {
                 b"path" => self.name = Some(value.to_vec()),
@@ -29,9 +29,10 @@ impl Extensions {
                 b"size" => {
                     let size = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
                     let size = size.filter(|size: &u64| i64::try_from(*size).is_ok());
-                    self.size = Some(size.ok_or_else(|| {
-                        damaged("the size of a member is no number that a file can have")
-                    })?);
+                    self.size =
+                        Some(size.ok_or_else(|| {
+                            damaged("the size of a member is not a valid file size")
+                        })?);
                 }
                 _ => self.sparse |= key.starts_with(b"GNU.sparse."),
             }
@@ -102,12 +103,12 @@ impl Header {
 
     pub(super) fn mode(&self) -> Result<u32> {
         let mode = number(self.field(100, 8)).and_then(|mode| u32::try_from(mode).ok());
-        mode.ok_or_else(|| damaged("the mode of a member is no number"))
+        mode.ok_or_else(|| damaged("the mode of a member is not a number"))
     }
 
     pub(super) fn size(&self) -> Result<u64> {
         let size = number(self.field(124, 12)).filter(|size| i64::try_from(*size).is_ok());
-        size.ok_or_else(|| damaged("the size of a member is no number that a file can have"))
+        size.ok_or_else(|| damaged("the size of a member is not a valid file size"))
     }
 }
 

@@ -119,7 +119,7 @@ fn long_names_and_large_sizes_are_read_in_both_dialects() {
 }
 
 #[test]
-fn what_no_cluster_has_is_told_by_its_kind() {
+fn what_no_cluster_has_is_named_by_its_kind() {
     let sparse = record("GNU.sparse.major", "1");
     for (tar, kind) in [
         (member("x", b'1', b""), "a hard link"),

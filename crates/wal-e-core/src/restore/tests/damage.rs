@@ -9,7 +9,7 @@ async fn replace(fixture: &Fixture, key: &layout::ObjectKey, body: bytes::Bytes)
 }
 
 #[tokio::test]
-async fn a_restore_of_damaged_objects_names_them_and_goes_on_once_they_are_mended() {
+async fn a_restore_of_damaged_objects_names_them_and_is_resumed_once_they_are_repaired() {
     for tar in ["part_002.tar.lz4", "pg_control.tar.lz4", "backup_label.tar.lz4"] {
         let fixture = Fixture::new().await;
         fixture.push().await.unwrap();

@@ -3,10 +3,10 @@
 use super::*;
 
 #[tokio::test]
-async fn tars_that_cannot_be_read_are_told_before_anything_is_written() {
+async fn tars_that_cannot_be_read_are_reported_before_anything_is_written() {
     let fixture = Fixture::new().await;
     fixture.push().await.unwrap();
-    // Without a list of files nothing tells that they are not of the backup.
+    // Without a list of files it is unknown that they are not part of the backup.
     let sentinel = layout::sentinel(NAME);
     let json = String::from_utf8(fixture.bytes(&sentinel).await.to_vec()).unwrap();
     let json = json.replacen('{', "{\"FilesMetadataDisabled\":true,", 1);
@@ -42,7 +42,7 @@ async fn a_restore_without_label_or_list_of_files_is_refused() {
 }
 
 #[tokio::test]
-async fn an_unknown_backup_is_told_with_what_there_is() {
+async fn an_unknown_backup_is_refused_with_the_names_that_exist() {
     let fixture = Fixture::new().await;
     let error = fixture.fetch("LATEST").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);

@@ -1,4 +1,4 @@
-//! Restores that were interrupted, and go on.
+//! Restores that were interrupted and are resumed.
 
 use super::*;
 use crate::config::Face;
@@ -40,7 +40,7 @@ async fn an_interrupted_restore_goes_on_with_what_is_missing() {
     interrupted_at(&fixture, 6 + tars - 3).await;
     assert!(!restored.join("global/pg_control").exists());
 
-    // Without being told to, nothing goes on, and with other places neither.
+    // Nothing is resumed without being asked for, nor with other places.
     let error = fixture.fetch(NAME).await.unwrap_err();
     assert!(Face::Program.speak(error.hint().unwrap()).contains("--resume"), "{error:?}");
     let error = fixture.fetch_into(NAME, "elsewhere", true).await.unwrap_err();
@@ -91,7 +91,7 @@ async fn what_is_on_disk_may_be_in_cold_storage_by_now() {
 }
 
 #[tokio::test]
-async fn a_note_that_was_left_behind_is_cleared_away() {
+async fn a_note_of_a_finished_restore_is_removed() {
     let fixture = Fixture::new().await;
     fixture.push().await.unwrap();
     let tars = fixture.keys().await.iter().filter(|key| key.contains("/part_")).count() as u64;
@@ -103,7 +103,11 @@ async fn a_note_that_was_left_behind_is_cleared_away() {
     fs::write(&note, text).unwrap();
     let before = fixture.store.calls(Operation::Get);
     fixture.resume().await.unwrap();
-    assert_eq!(fixture.store.calls(Operation::Get) - before, 3, "only what tells the backup");
+    assert_eq!(
+        fixture.store.calls(Operation::Get) - before,
+        3,
+        "only the objects that describe the backup"
+    );
     assert!(!note.exists());
 }
 

@@ -184,7 +184,7 @@ async fn the_sentinel_waits_for_the_wal() {
     };
     let (name, asked_for) = tokio::join!(fixture.push(), waiting);
     assert_eq!(name.unwrap(), NAME);
-    // The wait does not count: a transaction in it is behind the backup.
+    // The wait does not count: a transaction in it is after the backup.
     let backup = list(&fixture.memory, &notice::channel().0).await.unwrap().remove(0);
     assert!(backup.finish_time.unwrap() <= asked_for, "{backup:?}");
 }

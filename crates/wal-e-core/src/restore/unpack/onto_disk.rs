@@ -29,13 +29,13 @@ pub(crate) struct Sink {
     pub(in crate::restore) target: Destination,
     /// What is written last.
     pub(in crate::restore) deferred: Deferred,
-    /// What the files must be, of backups that tell.
+    /// Sizes and checksums of the files, when the backup has a manifest.
     pub(crate) manifest: Option<Manifest>,
-    /// How much may come.
+    /// Limits the bytes of all files.
     pub(crate) budget: Budget,
     /// Brings files to the disk.
     pub(in crate::restore) syncing: SyncPool,
-    /// Symbolic links mean something: those of WAL-E do, those of WAL-G are broken.
+    /// Whether symbolic links are restored: WAL-E stores where they lead, WAL-G does not.
     pub(crate) keeps_links: bool,
 }
 
@@ -49,21 +49,21 @@ pub(crate) struct Unpacked {
     /// What is on disk now, by path below the data directory, with the size of
     /// files. `None` when not all of the tar is on disk, or a name is not UTF-8.
     pub(crate) members: Option<Vec<(String, Option<u64>)>>,
-    /// Links that were passed over.
+    /// Links that were skipped.
     pub(crate) links: u64,
-    /// The first named pipe, if there is one: they are passed over.
+    /// The first named pipe, if there is one: they are skipped.
     pub(crate) fifo: Option<PathBuf>,
-    /// Files that were left out, as the backup does not list them, and the first one.
+    /// Files that were skipped because the backup does not list them, and the first one.
     pub(crate) unlisted: u64,
     pub(crate) first_unlisted: Option<String>,
 }
 
-/// What is done with the files of a tar.
+/// What happens to the files of a tar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// They become files of the target.
     Restore,
-    /// They are looked at for damage and not written.
+    /// They are checked for damage and not written.
     Look,
 }
 
@@ -119,7 +119,7 @@ struct OntoDisk<'a> {
     unpacked: Unpacked,
 }
 
-/// Whether a member came before, or is not for this restore.
+/// Whether a member comes for the first time, and is part of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Came {
     First,
@@ -187,7 +187,7 @@ impl Target for OntoDisk<'_> {
         }
         if self.selection.is_tip() && self.sink.keeps_links {
             self.attempt.keep_link(path.to_owned(), to.to_owned());
-            // It is not made yet: a restore that goes on needs this tar again.
+            // It does not exist yet: a resumed restore needs this tar again.
             self.unpacked.members = None;
         } else {
             self.unpacked.links += 1;
@@ -207,9 +207,9 @@ impl OntoDisk<'_> {
     /// Notes that a member came.
     fn came(&mut self, path: &Path) -> Came {
         let came_before = self.attempt.came(path);
-        // Of a cluster whose own restore was interrupted: this one keeps such notes, too.
+        // The note of an earlier restore of the cluster: this restore keeps its own.
         if path.to_str().is_some_and(is_note_of_restore) {
-            // A restore that goes on has to see it come.
+            // A resumed restore must see it come again.
             self.unpacked.members = None;
             return Came::NotOurs;
         }
@@ -218,7 +218,7 @@ impl OntoDisk<'_> {
 
     /// Keeps the control file, which is written last.
     fn control(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()> {
-        // It is not on disk: a restore that goes on needs this tar again.
+        // It is not on disk: a resumed restore needs this tar again.
         self.unpacked.members = None;
         let mut bytes = Vec::new();
         let crc32c = content.read_all(|piece| {
@@ -271,7 +271,7 @@ impl OntoDisk<'_> {
         if !place.symlink_metadata().is_ok_and(|found| found.is_file()) {
             return Err(Error::new(
                 ErrorKind::Corrupt,
-                "it holds pages of a file that no older backup has",
+                "it holds changed pages of a file that no older backup has",
             ));
         }
         let waiting = waiting_place(&place);
@@ -315,7 +315,7 @@ impl Unpacked {
         }
     }
 
-    /// A file was left out.
+    /// A file was skipped.
     fn add_unlisted(&mut self, path: &Path) {
         self.unlisted += 1;
         self.first_unlisted.get_or_insert_with(|| path.display().to_string());
@@ -328,7 +328,7 @@ fn file_mode(mode: u32) -> u32 {
 }
 
 fn comes_twice() -> Error {
-    Error::new(ErrorKind::Corrupt, "the same file comes twice")
+    Error::new(ErrorKind::Corrupt, "the same file appears twice")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What is noticed in a tar.
+//! What is found in a tar.
 
 use std::io;
 
@@ -40,7 +40,7 @@ fn read(tar: &[u8]) -> TarContent {
 const REGULAR: tar::EntryType = tar::EntryType::Regular;
 
 #[test]
-fn a_sound_tar_tells_its_files() {
+fn a_sound_tar_gives_its_files() {
     let tar = tar_of(&[
         ("/", tar::EntryType::Directory, b""),
         ("/base/1", REGULAR, b"one"),
@@ -60,7 +60,7 @@ fn a_sound_tar_tells_its_files() {
 }
 
 #[test]
-fn what_is_wrong_is_told_and_reading_goes_on() {
+fn faults_are_reported_and_reading_continues() {
     let tar = tar_of(&[
         ("../outside", REGULAR, b"x"),
         ("/device", tar::EntryType::Char, b""),
@@ -175,7 +175,7 @@ fn names_without_end_are_not_held_in_memory() {
 }
 
 #[test]
-fn increments_are_looked_into() {
+fn increments_are_checked() {
     let sound = [&b"wi1\x55"[..], &8192_u64.to_le_bytes(), &[0; 4]].concat();
     let increments = Arc::new(HashSet::from(["base/1".to_owned()]));
     let expected = Expected { increments, ..expected() };

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn the_files_that_a_server_reads_first_are_looked_into() {
+async fn the_files_that_a_server_reads_first_are_checked() {
     let fixture = Fixture::new().await;
     let tar = fixture.tar("pg_control");
     fixture.change_content(&tar, |content| content[512 + 100] ^= 1).await;

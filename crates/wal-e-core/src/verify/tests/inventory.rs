@@ -18,7 +18,7 @@ async fn what_is_not_of_the_backup_is_left_out_and_noted() {
 
 /// Where the list does not say which tar has which file, all are read.
 #[tokio::test]
-async fn an_extra_tar_is_told_and_so_are_files_that_are_there_twice() {
+async fn an_extra_tar_and_files_that_appear_twice_are_reported() {
     let fixture = Fixture::new().await;
     let bytes = fixture.bytes(&fixture.tar("part_001")).await;
     fixture.put(&fixture.tar("part_099"), bytes).await;
@@ -48,7 +48,7 @@ async fn a_changed_byte_of_an_uncompressed_tar_is_found_by_the_manifest() {
 }
 
 #[tokio::test]
-async fn lists_that_disagree_with_the_tars_are_told() {
+async fn lists_that_disagree_with_the_tars_are_reported() {
     let fixture = Fixture::new().await;
     let key = layout::files_metadata(NAME);
     let whole = fixture.bytes(&key).await;

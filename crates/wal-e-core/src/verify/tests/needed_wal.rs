@@ -23,9 +23,9 @@ async fn every_segment_from_start_to_stop_is_read() {
 }
 
 #[tokio::test]
-async fn wal_of_another_history_is_told_by_its_records() {
+async fn wal_of_another_history_is_recognised_by_its_records() {
     let (start, stop) = (Lsn(0x20_0028), Lsn(0x40_0100));
-    // One without the backup's checkpoint, one without its end, one that goes on elsewhere.
+    // One without the backup's checkpoint, one without its end, one that continues elsewhere.
     let mut without_checkpoint = WalWriter::new(1, 2);
     without_checkpoint.noise(32);
     without_checkpoint.noise(88 + 2);

@@ -149,7 +149,7 @@ async fn a_chain_of_deltas_becomes_what_the_last_one_saw() {
     assert_eq!(fixture.restored()["base/1/shrinks"], pages(b"0123"));
 }
 
-/// Wherever it is interrupted, and whatever was lost meanwhile.
+/// At every point of interruption, and whichever file was lost meanwhile.
 #[tokio::test]
 async fn a_restore_of_a_chain_goes_on_from_anywhere() {
     // Three sentinels with their lists, label and control file, then five tars.
@@ -208,13 +208,13 @@ async fn a_chain_that_is_broken_is_refused_by_name() {
     chain(&fixture).await;
     fixture.put_tar(FIRST, "part_001.tar.lz4", &[file("/base/1/other", b"")]).await;
     let error = fixture.fetch(SECOND).await.unwrap_err();
-    assert!(error.message().contains("has 3 of its files, as \"base/1/new\""), "{error}");
+    assert!(error.message().contains("has 3 of its files, such as \"base/1/new\""), "{error}");
     assert!(!fixture.data().join("global/pg_control").exists());
 }
 
-/// Damage in any tar of any level: all is named, and what is sound need not come again.
+/// Damage in any tar of any level: all of it is named, and sound tars are not read again.
 #[tokio::test]
-async fn a_chain_with_damage_goes_on_once_it_is_mended() {
+async fn a_chain_with_damage_is_resumed_once_it_is_repaired() {
     let tars = [
         (FULL, "part_001.tar.lz4"),
         (FULL, "part_002.tar.lz4"),
@@ -271,7 +271,7 @@ async fn cold_storage_is_found_in_every_backup_of_a_chain() {
 }
 
 #[tokio::test]
-async fn files_that_are_not_listed_are_left_out_and_told() {
+async fn files_that_are_not_listed_are_skipped_with_a_warning() {
     let fixture = Fixture::new();
     chain(&fixture).await;
     let (shrinks, later) = (pages(b"0123"), pages(b"l"));
@@ -290,7 +290,7 @@ async fn files_that_are_not_listed_are_left_out_and_told() {
 
 /// Of a killed backup, which began in the same segment, more was stored than of this one.
 #[tokio::test]
-async fn tars_that_a_killed_backup_left_are_left_out_and_told() {
+async fn tars_that_a_killed_backup_left_are_skipped_with_a_warning() {
     let fixture = Fixture::new();
     chain(&fixture).await;
     let old = pages(b"xyz");
@@ -307,7 +307,7 @@ async fn tars_that_a_killed_backup_left_are_left_out_and_told() {
 
 /// As WAL-G's copy composer makes them: `UncompressedSize` counts what was packed anew.
 #[tokio::test]
-async fn the_size_of_tars_that_were_copied_is_not_told_by_what_was_packed() {
+async fn the_size_of_copied_tars_is_not_limited_by_what_was_packed() {
     for (name, catalog, is_taken) in [
         ("copy_0.tar.lz4", None, true),
         ("copy_0.tar.lz4", Some(3_u64 << 30), true),

@@ -73,7 +73,7 @@ impl Fixture {
         self.unpack_selected(object, &Selection::everything(), false)
     }
 
-    /// Damage is told with the member that has it.
+    /// Errors name the damaged member.
     fn unpack_selected(
         &self,
         object: &[u8],
@@ -144,7 +144,7 @@ fn hostile_members_are_refused() {
 }
 
 #[test]
-fn named_pipes_are_passed_over() {
+fn named_pipes_are_skipped() {
     let fixture = Fixture::new();
     let object = tar(|builder| {
         add(builder, "/pipe", tar::EntryType::Fifo, b"");
@@ -197,7 +197,7 @@ fn notes_of_an_older_restore_are_left_out() {
 }
 
 #[test]
-fn links_of_wal_g_are_passed_over_and_nothing_is_written_through_them() {
+fn links_of_wal_g_are_skipped_and_nothing_is_written_through_them() {
     let fixture = Fixture::new();
     let object = tar(|builder| {
         link(builder, "/link", LINK, "/etc");
@@ -310,7 +310,7 @@ fn pages_need_a_file_that_they_belong_to() {
     let other = fixture.dir.path().join("other");
     fs::write(&other, b"precious").unwrap();
     std::os::unix::fs::symlink(&other, fixture.place("base/1/2")).unwrap();
-    assert!(apply().is_err(), "a link is no file");
+    assert!(apply().is_err(), "a link is not a file");
     assert_eq!(fs::read(&other).unwrap(), b"precious");
     fs::remove_file(fixture.place("base/1/2")).unwrap();
     fs::write(fixture.place("base/1/2"), [1; 8192]).unwrap();

@@ -1,4 +1,4 @@
-//! Damaged tars, and tars that are only looked at.
+//! Damaged tars, and tars that are only checked.
 
 use super::*;
 
@@ -79,7 +79,7 @@ fn nothing_of_a_damaged_tar_stays_and_it_can_be_unpacked_once_more() {
 }
 
 #[test]
-fn a_tar_that_is_only_looked_at_leaves_nothing_and_is_checked_all_the_same() {
+fn a_tar_that_is_only_checked_leaves_nothing_and_damage_is_found_all_the_same() {
     let fixture = Fixture::new();
     let mut list = FilesMetadata::default();
     let pages = FileMetadata { is_incremented: true, ..FileMetadata::default() };

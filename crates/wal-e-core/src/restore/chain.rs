@@ -39,9 +39,9 @@ impl Chain {
         if is_delta && tip.files.files.is_empty() {
             return Err(Error::new(
                 ErrorKind::Corrupt,
-                format!("base backup \"{}\" is a delta without a list of files", tip.name),
+                format!("base backup \"{}\" is a delta backup without a list of files", tip.name),
             )
-            .with_detail("Nothing tells which files come from the backup that it builds on.")
+            .with_detail("Without the list it is unknown which files come from the backup that it builds on.")
             .with_hint(format!("Restore a full backup; {} shows them.", Word::BackupList)));
         }
         let selection = Selection::of_tip(&tip.files, is_delta)?;
@@ -136,11 +136,11 @@ fn check_parent(child: &StoredBackup, parent: &StoredBackup) -> Result<()> {
         Error::new(
             ErrorKind::Corrupt,
             format!(
-                "base backup \"{}\" is a delta of another backup than the \"{}\" that is stored",
+                "base backup \"{}\" is a delta of a different backup than the stored \"{}\"",
                 child.name, parent.name
             ),
         )
-        .with_detail(format!("The {what} should be {expected} and is {found}."))
+        .with_detail(format!("The {what} should be {expected} but is {found}."))
         .with_hint(format!("Restore another base backup; {} shows them.", Word::BackupList))
     };
     if let (Some(expected), Some(found)) = (child.sentinel.delta_lsn, parent.sentinel.lsn)
@@ -162,6 +162,8 @@ fn gone(child: &str, parent: &str) -> Error {
         ErrorKind::Corrupt,
         format!("base backup \"{child}\" cannot be restored: there is no base backup \"{parent}\""),
     )
-    .with_detail(format!("\"{child}\" is a delta: what did not change since is in \"{parent}\"."))
+    .with_detail(format!(
+        "\"{child}\" is a delta backup: the data that did not change since then is in \"{parent}\"."
+    ))
     .with_hint(format!("Restore another base backup; {} shows them.", Word::BackupList))
 }

@@ -1,10 +1,10 @@
 //! What comes out of the tars early and goes to the disk last.
 //!
-//! `global/pg_control` is kept until everything else is on disk. Links are made
-//! when no file is written any more, so that none is written through one.
+//! `global/pg_control` is kept until everything else is on disk. Links are created
+//! after the last file is written, so that no file is written through a link.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,9 +15,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Notices;
 use crate::postgres::data_directory::CONTROL_FILE;
 use crate::postgres::{ControlFile, RequiredSettings};
-
-/// PostgreSQL's control file has 8 kB.
-const LARGEST_CONTROL_BYTES: u64 = 64 * 1024;
 
 /// Where it is written before it gets its name.
 const NEW_CONTROL_FILE: &str = "global/pg_control.wal-e-new";
@@ -37,25 +34,8 @@ struct State {
 #[derive(Debug)]
 struct Control {
     content: Vec<u8>,
-    /// It has a tar of its own, which counts more than a copy among the others.
+    /// It comes from its own tar, which takes precedence over a copy among other files.
     is_own: bool,
-}
-
-/// Reads the control file out of its tar.
-///
-/// # Errors
-/// [`ErrorKind::Corrupt`] when it is too large.
-pub(super) fn read_control(member: &mut impl Read) -> Result<Vec<u8>> {
-    let mut content = Vec::new();
-    let mut limited = member.take(LARGEST_CONTROL_BYTES + 1);
-    limited.read_to_end(&mut content).map_err(Error::from_tar)?;
-    if content.len() as u64 > LARGEST_CONTROL_BYTES {
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            format!("tar member \"{CONTROL_FILE}\" is too large for a control file"),
-        ));
-    }
-    Ok(content)
 }
 
 impl Deferred {
@@ -63,16 +43,16 @@ impl Deferred {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the control file. One that stands in a tar of its own counts.
+    /// Keeps the control file. The one in its own tar takes precedence.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when it comes twice.
+    /// [`ErrorKind::Corrupt`] when it appears twice.
     pub(super) fn keep_control(&self, content: Vec<u8>, is_own: bool) -> Result<()> {
         let mut state = self.lock();
         match &state.control {
             Some(before) if before.is_own == is_own => Err(Error::new(
                 ErrorKind::Corrupt,
-                format!("tar member \"{CONTROL_FILE}\" comes twice"),
+                format!("tar member \"{CONTROL_FILE}\" appears twice"),
             )),
             Some(before) if before.is_own => Ok(()),
             _ => {
@@ -87,7 +67,7 @@ impl Deferred {
         self.lock().control.is_some()
     }
 
-    /// What the control file asks of a server that recovers.
+    /// The settings that a recovering server needs, by the control file.
     pub(super) fn required_settings(&self) -> Option<RequiredSettings> {
         let state = self.lock();
         let control = ControlFile::parse(&state.control.as_ref()?.content).ok()?;
@@ -99,32 +79,32 @@ impl Deferred {
         self.lock().links.push((place, target));
     }
 
-    /// Makes the links that lead nowhere but within the data directory, and says
-    /// which are left out.
+    /// Creates the links that stay within the data directory, and warns about the others,
+    /// which are skipped.
     pub(super) fn make_links(&self, target: &Destination, notices: &Notices) -> Result<()> {
         for (link, to) in std::mem::take(&mut self.lock().links) {
-            let left_out = |why: &str| {
+            let skip = |why: &str| {
                 notices.warning(format!(
-                    "link \"{}\" to \"{}\" is left out: {why}",
+                    "skipped link \"{}\" to \"{}\": {why}",
                     link.display(),
                     to.display()
                 ));
             };
-            // The server needs the directory, wherever it was.
+            // The server needs the directory.
             if link == Path::new("pg_wal") || link == Path::new("pg_xlog") {
                 if target.place(&link) == target.data_directory().join(&link) {
                     target.make_directory(&target.data_directory().join(&link))?;
-                    left_out("it is a directory now");
+                    skip("it becomes a directory");
                 }
                 continue;
             }
             let Some(inside) = member::link_target(target.data_directory(), &link, &to) else {
-                left_out("it leads out of the data directory");
+                skip("it leads out of the data directory");
                 continue;
             };
             let place = target.data_directory().join(&link);
             if place.symlink_metadata().is_ok() || link.starts_with("pg_tblspc") {
-                left_out("something else is in its place");
+                skip("a file or directory of that name exists");
                 continue;
             }
             target.make_parent(&place)?;
@@ -136,7 +116,7 @@ impl Deferred {
         Ok(())
     }
 
-    /// Writes and syncs the control file, at once or not at all. Returns its bytes.
+    /// Writes and syncs the control file atomically. Returns its size in bytes.
     pub(super) fn write_control(&self, target: &Destination) -> Result<u64> {
         let Some(control) = self.lock().control.take() else {
             return Err(Error::new(ErrorKind::Bug, "there is no control file to write"));

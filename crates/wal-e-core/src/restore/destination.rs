@@ -1,8 +1,8 @@
 //! Where a base backup is restored to: the data directory, the tablespaces, and the
 //! directory of the WAL when it is elsewhere.
 //!
-//! A restore writes only here, and through no link but those that it made itself. The directories must be empty, or hold a restore that was
-//! interrupted and is gone on with.
+//! A restore writes only here, and through no links but its own. The directories must be
+//! empty, or hold an interrupted restore that is resumed.
 
 mod claim;
 mod durability;
@@ -29,23 +29,22 @@ pub(super) struct Destination {
     tablespaces: BTreeMap<u32, PathBuf>,
     /// Where `pg_wal` leads, when it is a link.
     wal_directory: Option<PathBuf>,
-    /// Directories that this restore made itself, outermost first.
+    /// Directories that this restore created, outermost first.
     made: Vec<PathBuf>,
     /// Locks on the directories, so that no other restore writes into them.
     locks: Vec<File>,
     /// Directories inside that are known to be directories.
     known: Mutex<HashSet<PathBuf>>,
-    /// A restore had begun in them.
+    /// They hold an interrupted restore.
     is_resumed: bool,
 }
 
 impl Destination {
-    /// Checks the directories, makes those that are missing, and makes the
-    /// links of the tablespaces and of `pg_wal`. On an error nothing of it is left.
+    /// Checks the directories, creates those that are missing, and creates the
+    /// links of the tablespaces and of `pg_wal`. After an error nothing of it is left.
     ///
     /// With `resume`, a data directory with the note of an interrupted restore
-    /// is taken as it is; what the note says is for the caller to check, before
-    /// anything is written.
+    /// is taken as it is; the caller must check the note before it writes anything.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when a directory is not empty.
@@ -87,7 +86,7 @@ impl Destination {
         }
     }
 
-    /// Whether the directories hold a restore that was interrupted.
+    /// Whether the directories hold an interrupted restore.
     pub(super) fn is_resumed(&self) -> bool {
         self.is_resumed
     }
@@ -103,7 +102,7 @@ impl Destination {
     }
 
     /// Where a path below the data directory is: that of a tablespace's file is
-    /// in the tablespace's own place, not behind its link, and so is what is in `pg_wal`.
+    /// in the tablespace's own directory, not below its link, and likewise in `pg_wal`.
     pub(super) fn place(&self, relative: &Path) -> PathBuf {
         if let (Ok(inside), Some(wal)) = (relative.strip_prefix(WAL), &self.wal_directory) {
             return join(wal, inside);
@@ -121,7 +120,7 @@ impl Destination {
         join(&self.data_directory, relative)
     }
 
-    /// Makes the directory that holds `place`.
+    /// Creates the directory that holds `place`.
     ///
     /// # Errors
     /// As [`Destination::make_directory`].
@@ -129,18 +128,18 @@ impl Destination {
         place.parent().map_or(Ok(()), |parent| self.make_directory(parent))
     }
 
-    /// Makes a directory within the target, and its missing parents, each with
-    /// mode 0700. One that is there stays as it is.
+    /// Creates a directory within the target, and its missing parents, each with
+    /// mode 0700. An existing one stays as it is.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when something else has its name, a link included.
+    /// [`ErrorKind::Corrupt`] when the name belongs to something else, including a link.
     pub(super) fn make_directory(&self, directory: &Path) -> Result<()> {
         if self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(directory) {
             return Ok(());
         }
         // All that is written lies below a root, and the roots are known.
         let Some(parent) = directory.parent() else {
-            return Err(Error::new(ErrorKind::Bug, "a restore left its target"));
+            return Err(Error::new(ErrorKind::Bug, "a restore writes outside of its target"));
         };
         self.make_directory(parent)?;
         match fs::DirBuilder::new().mode(0o700).create(directory) {
@@ -151,10 +150,7 @@ impl Destination {
                 if !found.is_dir() {
                     return Err(Error::new(
                         ErrorKind::Corrupt,
-                        format!(
-                            "something that is no directory is in the place of directory \"{}\"",
-                            directory.display()
-                        ),
+                        format!("\"{}\" exists but is not a directory", directory.display()),
                     ));
                 }
             }

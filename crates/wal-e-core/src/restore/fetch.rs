@@ -1,8 +1,8 @@
 //! A base backup out of the store, onto disk.
 //!
 //! `global/pg_control` comes last, after everything else is on disk: without it
-//! a server does not start, so a restore that broke off cannot be taken for one
-//! that succeeded.
+//! a server does not start, so an incomplete restore cannot be mistaken for a complete
+//! one.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,15 +44,15 @@ use restore::{Restore, on_disk};
 pub struct FetchRequest {
     /// The backup's name, or `LATEST`.
     pub name: String,
-    /// The data directory: one that is empty, or not there yet.
+    /// The data directory: empty, or not existing yet.
     pub directory: PathBuf,
     /// Tar partitions in flight.
     pub concurrency: usize,
     /// Where tablespaces go.
     pub tablespaces: TablespacePlaces,
-    /// Those that the backup does not have, and that recovery will create.
+    /// Tablespaces that are not in the backup, and that recovery will create.
     pub created: Vec<CreatedTablespace>,
-    /// What becomes of one of these that goes where it was, and cannot.
+    /// What happens to one of these that should go to its old place, and cannot.
     pub unusable: UnusablePlace,
     /// Where `pg_wal` leads; `None` keeps it in the data directory.
     pub wal_directory: Option<PathBuf>,
@@ -60,14 +60,14 @@ pub struct FetchRequest {
     pub recovery: Option<RecoveryConfig>,
     /// Whether the restored cluster archives.
     pub archive_mode: ArchiveMode,
-    /// Begin also where the file systems have too little space, as when they compress.
+    /// Begin even where the file systems have too little space, for those that compress.
     pub ignores_free_space: bool,
-    /// Go on with a restore of the same backup that was interrupted. Without one,
-    /// the restore begins anew.
+    /// Resume an interrupted restore of the same backup. If there is none, the restore
+    /// begins from scratch.
     pub resume: bool,
 }
 
-/// A backup that is on disk, whole and synced.
+/// A backup that is completely on disk and synced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
     /// Its name.
@@ -78,7 +78,7 @@ pub struct Fetched {
     pub files: u64,
 }
 
-/// How far a running fetch is, in stored bytes, and what it could not use.
+/// Progress of a running fetch, in stored bytes, and what it could not use.
 #[derive(Debug, Default)]
 pub struct FetchProgress {
     /// Of all tars that the restore needs.
@@ -98,9 +98,9 @@ pub struct FetchProgress {
 /// directories that are not empty and for objects that have to be restored from their
 /// storage class first, [`crate::ErrorKind::DiskFull`] for file systems that are too small,
 /// [`crate::ErrorKind::Corrupt`] for objects that are damaged or missing:
-/// the others are restored first, and then all of these are named. After an error, and
-/// after a cancel, whole tars stay, for a restore that goes on; a server does not start
-/// on them. Where there is no whole tar, everything that was written is removed again.
+/// the others are restored first, and then all of these are named. After an error or a
+/// cancel, complete tars stay, so that the restore can be resumed; a server does not start
+/// on them. If no tar is complete, everything that was written is removed again.
 pub async fn fetch(
     store: Arc<dyn ObjectStore>,
     request: FetchRequest,
@@ -115,7 +115,7 @@ pub async fn fetch(
         Ok((chain, manifest))
     };
     let (chain, manifest) = or_cancelled(&cancel, reading).await?;
-    complain_of_left_over(&chain, &notices);
+    warn_of_left_over(&chain, &notices);
     progress.bytes_total.store(chain.bytes(), Ordering::Relaxed);
     let name = chain.tip().name.clone();
     let places = request.tablespaces.of(chain.tip().sentinel.spec.as_ref(), &request.created)?;
@@ -168,14 +168,16 @@ pub async fn fetch(
         Ok((chain, done, Some(journal)))
     });
     let (chain, done, journal) = match prepared.await {
-        // What was interrupted is not for this run to remove.
+        // This run must not remove the files of the interrupted restore.
         Err(error) if sink.target.is_resumed() => return Err(error),
         Err(error) => return Err(give_up(&sink.target, &notices, error)),
         Ok(prepared) => prepared,
     };
     let Some(journal) = journal else {
         if request.recovery.is_some() {
-            notices.warning("the restore was complete already: recovery is as it was set up then");
+            notices.warning(
+                "the restore was already complete; the recovery settings stay as they were",
+            );
         }
         let all = on_disk(&done);
         return Ok(Fetched { name, bytes_written: all.bytes, files: all.files });
@@ -196,10 +198,10 @@ pub async fn fetch(
         Err(error) if restore.has_done() => {
             notices.send(
                 Level::Warning,
-                format!("what is restored so far stays in \"{shown}\""),
+                format!("the files restored so far stay in \"{shown}\""),
                 Some(format!(
                     "To fetch only what is missing, repeat the command for \"{name}\" with \
-                     {}. To give up, remove what is in the directory and in its tablespaces.",
+                     {}. To discard the restore, remove the contents of the directory and of its tablespaces.",
                     Word::Resume
                 )),
             );
@@ -214,12 +216,12 @@ fn is_interrupted(request: &FetchRequest) -> bool {
     request.resume && request.directory.join(UNFINISHED_RESTORE).is_file()
 }
 
-/// Says which tars are not read.
-fn complain_of_left_over(chain: &Chain, notices: &Notices) {
+/// Warns about tars that are not read.
+fn warn_of_left_over(chain: &Chain, notices: &Notices) {
     for StoredBackup { name, left_over, .. } in chain.levels().iter().map(|level| &level.backup) {
         if let Some(first) = left_over.first() {
             notices.warning(format!(
-                "{} objects among the tars of base backup \"{name}\" are left out, as it does not list them: the first is \"{}\"",
+                "skipped {} objects among the tars of base backup \"{name}\" because it does not list them; the first is \"{}\"",
                 left_over.len(),
                 tar_set::file_name(first)
             ));
@@ -230,7 +232,7 @@ fn complain_of_left_over(chain: &Chain, notices: &Notices) {
 /// Removes what was restored, because of `error`.
 fn give_up(target: &Destination, notices: &Notices, error: Error) -> Error {
     if let Err(left) = target.remove() {
-        notices.warning(format!("a broken restore was not removed: {left}"));
+        notices.warning(format!("could not remove the failed restore: {left}"));
     }
     error
 }

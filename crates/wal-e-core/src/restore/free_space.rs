@@ -21,8 +21,8 @@ pub(super) enum Needed {
     Unknown,
 }
 
-/// What the backup says of the bytes of its files. A delta says nothing of the files that
-/// come from the backups that it builds on.
+/// The size of the backup's files, as far as it says. A delta says nothing about the files
+/// that come from the backups that it builds on.
 pub(super) fn needed(chain: &Chain, manifest: Option<&Manifest>) -> Needed {
     match (manifest, chain.levels(), chain.file_bytes()) {
         (Some(manifest), _, _) => Needed::Each(manifest.bytes_by_tablespace()),
@@ -40,8 +40,8 @@ struct FileSystem {
     needed_bytes: u64,
 }
 
-/// Compares what a restore needs with what is free. Where a file system does not tell how
-/// much that is, nothing is refused.
+/// Compares what a restore needs with what is free. Where a file system does not report its
+/// free space, nothing is refused.
 ///
 /// # Errors
 /// [`ErrorKind::DiskFull`] when it cannot fit, unless a file system compresses.
@@ -88,28 +88,28 @@ fn compare(backup: &str, mut systems: Vec<FileSystem>, needed: &Needed) -> Resul
         format!("\"{}\" has too little space for base backup \"{backup}\"", place.display()),
     )
     .with_detail(format!(
-        "The files have {} MB, and {} MB are free.",
+        "The files need {} MB; {} MB are free.",
         needed_bytes.div_ceil(1 << 20),
         free_bytes >> 20
     ))
     .with_hint(format!(
-        "Make room or restore to another file system. If this one compresses what is written, add {}.",
+        "Free some space or restore to another file system. If this one compresses its files, add {}.",
         Word::IgnoreFreeSpace
     )))
 }
 
 /// The file system that a path is on, or will be: its device, a directory on it that
-/// exists, and its free bytes. `None` when it does not tell.
+/// exists, and its free bytes. `None` when it does not report them.
 fn file_system_of(place: &Path) -> Option<(u64, PathBuf, u64)> {
     let place = std::path::absolute(place).ok()?;
     let (existing, metadata) =
         place.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)))?;
     let statistics = rustix::fs::statvfs(existing).ok()?;
-    // Some that are in user space say that they have no blocks at all.
+    // Some in user space report that they have no blocks at all.
     if statistics.f_blocks == 0 {
         return None;
     }
-    // What is kept for the superuser may be used by it alone.
+    // Only the superuser may use the blocks reserved for it.
     let blocks = match rustix::process::geteuid().is_root() {
         true => statistics.f_bfree,
         false => statistics.f_bavail,
@@ -133,7 +133,7 @@ mod tests {
         let error = compare("b", vec![system(100, 10), system(5 << 20, 7 << 20)], &each);
         let error = error.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DiskFull);
-        assert_eq!(error.detail(), Some("The files have 7 MB, and 5 MB are free."));
+        assert_eq!(error.detail(), Some("The files need 7 MB; 5 MB are free."));
         // Where it is not known what goes where, all of them together.
         let systems = || vec![system(10, 0), system(5, 0)];
         assert!(compare("b", systems(), &Needed::Total(15)).is_ok());

@@ -12,7 +12,7 @@ use super::increment;
 use super::member;
 use super::selection::Selection;
 use super::syncing::SyncPool;
-use super::unpack::{Budget, Purpose, Sink, unpack};
+use super::unpack::{Budget, Purpose, Sink, onto_disk};
 use crate::archived::ArchivedObject;
 use crate::codec::Encoding;
 use crate::notice;
@@ -49,7 +49,7 @@ fn unpacked(bytes: &[u8]) {
         keeps_links: true,
     };
     let object = ArchivedObject::made_up(std::io::Cursor::new(bytes.to_vec()), Encoding::None);
-    let _ = unpack(object, &sink, &Selection::everything(), false, Purpose::Restore);
+    let _ = onto_disk(object, &sink, &Selection::everything(), false, Purpose::Restore);
     let (notices, _queue) = notice::channel();
     let _ = sink.deferred.make_links(&sink.target, &notices);
     for entry in walkdir::WalkDir::new(&data).into_iter().flatten() {

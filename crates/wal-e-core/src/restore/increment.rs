@@ -2,8 +2,8 @@
 //!
 //! `wi1` and 0x55; the file's size, 8 bytes; the number of pages, 4 bytes; the
 //! number of each page within the file, 4 bytes each; the pages. All numbers are
-//! little-endian, and nothing follows. Whatever the file was before, it is cut or
-//! extended to that size, and the pages replace its own.
+//! little-endian, and nothing follows. The file is cut or extended to that
+//! size, and the pages replace its own.
 
 use std::fs::File;
 use std::io::Read;
@@ -18,7 +18,7 @@ const MAGIC: [u8; 4] = *b"wi1\x55";
 /// Magic, size and number of pages.
 const HEAD_BYTES: u64 = 16;
 
-/// The largest file of a relation that is taken for one. PostgreSQL splits
+/// The largest file that can belong to a relation. PostgreSQL splits
 /// relations into files of 1 GB unless it was built otherwise.
 const LARGEST_FILE_BYTES: u64 = 64 << 30;
 
@@ -52,12 +52,12 @@ pub(super) fn apply(
     Ok(numbers.len() as u64 * BLOCK_SIZE as u64)
 }
 
-/// Whether `content`, a member of `member_bytes`, is an increment, as far as can be
-/// told without the file: reads all but the pages.
+/// Whether `content`, a member of `member_bytes`, is an increment, as far as that is known
+/// without the file. Reads everything except the pages.
 ///
 /// # Errors
 /// As [`apply`].
-pub(crate) fn check(content: &mut impl Read, member_bytes: u64) -> Result<()> {
+pub(super) fn check(content: &mut impl Read, member_bytes: u64) -> Result<()> {
     Head::read(content, member_bytes).map(drop)
 }
 
@@ -76,20 +76,20 @@ impl Head {
         let file_bytes = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
         let pages = u64::from(u32::from_le_bytes([n0, n1, n2, n3]));
         if [m0, m1, m2, m3] != MAGIC {
-            return Err(damaged("it does not begin as one"));
+            return Err(damaged("it does not begin with the right magic bytes"));
         }
         if file_bytes > LARGEST_FILE_BYTES || !file_bytes.is_multiple_of(BLOCK_SIZE as u64) {
-            return Err(damaged("no relation has a file of that size"));
+            return Err(damaged("its file size is not possible for a relation"));
         }
         let blocks = file_bytes / BLOCK_SIZE as u64;
         if pages > blocks || member_bytes != HEAD_BYTES + pages * (4 + BLOCK_SIZE as u64) {
-            return Err(damaged("its size does not fit the number of its pages"));
+            return Err(damaged("its size does not match its number of pages"));
         }
         let mut numbers = Vec::new();
         for _ in 0..pages {
             let number = u32::from_le_bytes(read(content)?);
             if u64::from(number) >= blocks {
-                return Err(damaged("it has a page that lies behind the end of the file"));
+                return Err(damaged("it has a page past the end of the file"));
             }
             numbers.push(number);
         }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_increment_changes_nothing_outside_of_the_file() {
+    fn what_is_not_an_increment_changes_nothing_outside_of_the_file() {
         let sound = increment(3 * PAGE, &[(1, 7), (2, 8)]);
         for length in [0, 3, 15, 16, 20, 24, 25, sound.len() - 1] {
             let error = applied(3, &sound[..length]).unwrap_err();
@@ -190,7 +190,7 @@ mod tests {
 
     /// A member may be shorter than its header said.
     #[test]
-    fn a_stream_that_ends_early_is_told() {
+    fn a_stream_that_ends_early_is_an_error() {
         let sound = increment(3 * PAGE, &[(1, 7)]);
         let file = tempfile::tempfile().unwrap();
         let cut = &mut &sound[..sound.len() - 100];

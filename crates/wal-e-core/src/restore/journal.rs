@@ -2,9 +2,9 @@
 //! backup, where to, and which tars are on disk, each with its files and their
 //! sizes.
 //!
-//! One JSON object a line; the first says what is restored. A line is added when
-//! all files of a tar are synced, so a process that is killed leaves a note that
-//! is true. A line that was cut off is no line.
+//! One JSON object per line; the first says what is restored. A line is added once
+//! all files of a tar are synced, so the note is true even when the process is killed.
+//! A line that was cut off does not count.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +20,7 @@ use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
-/// Changes when what a note says no longer means the same.
+/// Changes when the meaning of a note changes.
 const FORMAT: u32 = 1;
 
 /// What is restored, and where to.
@@ -53,14 +53,14 @@ pub(super) struct DoneTar {
     pub(super) backup: String,
     /// Its name.
     pub(super) tar: String,
-    /// Tells the object from another one of its name.
+    /// Distinguishes the object from others of the same name.
     pub(super) version: String,
     /// Its members by their paths below the data directory, with the size of
     /// those that are files.
     pub(super) members: Vec<(String, Option<u64>)>,
 }
 
-/// Tells an object from another one of its name, as far as a listing can.
+/// Distinguishes an object from others of the same name, as far as a listing can.
 pub(super) fn version(tar: &Tar) -> String {
     let object = &tar.object;
     let etag = object.etag.as_deref().unwrap_or_default();
@@ -75,7 +75,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Begins a note in place of one that may be there, with what is on disk already.
+    /// Begins a note, in place of an older one, with the tars that are on disk already.
     pub(super) fn begin(
         data_directory: &Path,
         subject: &Subject,
@@ -136,13 +136,13 @@ impl Journal {
                 format!("file \"{}\" does not say what was restored", path.display()),
             )
             .with_hint(format!(
-                "Remove what is in the directory, and restore without {}.",
+                "Remove the contents of the directory, and restore without {}.",
                 Word::Resume
             )));
         };
         let mut done = Vec::new();
         for line in lines {
-            // What comes after a line that was cut off was written by nobody.
+            // Nothing was written after a line that was cut off.
             let Ok(tar) = serde_json::from_slice(&line.map_err(failed)?) else { break };
             done.push(tar);
         }
@@ -152,7 +152,7 @@ impl Journal {
 
 fn line<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     let mut line = serde_json::to_vec(value).map_err(|error| {
-        Error::new(ErrorKind::Config, format!("could not note what is restored: {error}"))
+        Error::new(ErrorKind::Config, format!("could not record what is restored: {error}"))
     })?;
     line.push(b'\n');
     Ok(line)

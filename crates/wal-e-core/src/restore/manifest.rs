@@ -22,8 +22,8 @@ use crate::tasks::blocking;
 /// The largest manifest that is read: some two hundred bytes a file.
 const LARGEST_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 
-/// The manifest of a backup as it is stored; `None` when the backup has none, as
-/// those of WAL-G and WAL-E.
+/// The manifest of a backup as it is stored; `None` when there is none. Backups of WAL-G and
+/// WAL-E have none.
 pub(crate) async fn read(store: &dyn ObjectStore, backup: &str) -> Result<Option<Bytes>> {
     match store.get(&layout::backup_manifest(backup), 0, None).await {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -42,8 +42,8 @@ pub(crate) struct Manifest {
 impl Manifest {
     /// Reads the manifest of a stored backup, if it has one.
     ///
-    /// A damaged manifest is none, with a warning: the backup can be restored
-    /// without.
+    /// A damaged manifest is ignored with a warning: the backup can be restored without
+    /// it.
     ///
     /// # Errors
     /// Those of the store.
@@ -60,7 +60,7 @@ impl Manifest {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 let url = store.url(layout::backup_manifest(backup).as_str());
                 notices.warning(format!(
-                    "object \"{url}\" is not used, so that files are not compared with it, and there will be no backup_manifest: {error}"
+                    "ignoring object \"{url}\": restored files are not compared with it, and no backup_manifest is written: {error}"
                 ));
                 Ok(None)
             }
@@ -87,11 +87,11 @@ impl Manifest {
         bytes
     }
 
-    /// Compares a file that came out of a tar with what is listed at its path. One
-    /// that is not listed is not looked at.
+    /// Compares a file from a tar with the entry of its path. A file without an entry
+    /// passes.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when it is another.
+    /// [`ErrorKind::Corrupt`] when they differ.
     pub(crate) fn check(&self, path: &Path, size_bytes: u64, crc32c: u32) -> Result<()> {
         let path = path.as_os_str().as_bytes();
         let files = &self.manifest.files;
@@ -102,13 +102,13 @@ impl Manifest {
         let differ = |what: String| Err(Error::new(ErrorKind::Corrupt, what));
         if listed.size_bytes != size_bytes {
             return differ(format!(
-                "it has {size_bytes} bytes, and {} in the backup manifest",
+                "it has {size_bytes} bytes, but {} in the backup manifest",
                 listed.size_bytes
             ));
         }
         if listed.crc32c != crc32c {
             return differ(format!(
-                "it has the CRC-32C {crc32c:08x}, and {:08x} in the backup manifest",
+                "it has CRC-32C {crc32c:08x}, but {:08x} in the backup manifest",
                 listed.crc32c
             ));
         }
@@ -116,8 +116,8 @@ impl Manifest {
     }
 
     /// Writes the manifest into the restored `data_directory` and syncs it, for
-    /// `pg_verifybackup`. To be called when `tablespace_map` is as it shall be:
-    /// where that is not the stored one, the manifest is made to say so.
+    /// `pg_verifybackup`. To be called when `tablespace_map` is final: where it
+    /// differs from the stored one, the manifest is changed to match.
     ///
     /// # Errors
     /// Those of the file system.
@@ -143,7 +143,7 @@ impl Manifest {
 }
 
 fn write(path: &Path, manifest: &BackupManifest) -> Result<()> {
-    // One that an earlier attempt left.
+    // An earlier attempt may have left one.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(Error::file("remove file", path, &error));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_differs_from_its_entry_is_told() {
+    fn a_file_that_differs_from_its_entry_is_refused() {
         let manifest = Manifest::new(BackupManifest::parse(&stored()).unwrap());
         let check = |path: &str, content: &[u8]| {
             let crc32c = crc32c::crc32c(content);

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] for a name that leads out of the data directory.
-pub(crate) fn relative_path(member: &Path) -> Result<PathBuf> {
+pub(super) fn relative_path(member: &Path) -> Result<PathBuf> {
     let mut relative = PathBuf::new();
     for component in member.components() {
         match component {
@@ -29,7 +29,7 @@ pub(crate) fn relative_path(member: &Path) -> Result<PathBuf> {
 /// Where a symbolic link that stands at `link` below the data directory leads,
 /// as a path below the data directory. `None` when it leads elsewhere, or to
 /// the data directory itself.
-pub(crate) fn link_target(data_directory: &Path, link: &Path, target: &Path) -> Option<PathBuf> {
+pub(super) fn link_target(data_directory: &Path, link: &Path, target: &Path) -> Option<PathBuf> {
     let (mut place, rest) = match target.strip_prefix(data_directory) {
         Ok(inside) => (PathBuf::new(), inside),
         Err(_) if target.is_absolute() => return None,
@@ -43,7 +43,7 @@ pub(crate) fn link_target(data_directory: &Path, link: &Path, target: &Path) -> 
             Component::RootDir | Component::Prefix(_) => return None,
         }
     }
-    // A link among the tablespaces would lead out of the data directory after all.
+    // A link among the tablespaces would lead out of the data directory.
     let outside = place.starts_with("pg_tblspc") || place.as_os_str().is_empty();
     (!outside).then_some(place)
 }

@@ -4,9 +4,10 @@
 //! * `chain`: the backups that one restore reads; `selection`: which files of each.
 //! * `destination`: the directories that are written to; `free_space`: whether they have room;
 //!   `journal` and `resume`: what of an interrupted restore can stay.
-//! * `tar_reader`, `member`, `unpack`, `increment`: from a tar to files; `deferred`: what goes to the disk last;
-//!   `syncing`: files on their way to the disk; `manifest`: what they must be.
-//! * `tablespaces` and `settings`: what the restored cluster is told.
+//! * `unpack`: the members of a tar, onto disk or, for a verification, into nothing; it stands on
+//!   `tar_reader`, `member` and `increment`. `deferred`: what goes to the disk last; `syncing`:
+//!   files on their way to the disk; `manifest`: what they must be.
+//! * `tablespaces` and `settings`: how the restored cluster is set up.
 
 pub(crate) mod chain;
 mod deferred;
@@ -15,12 +16,12 @@ mod fetch;
 mod free_space;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-pub(crate) mod increment;
+mod increment;
 mod journal;
 pub(crate) mod manifest;
-pub(crate) mod member;
+mod member;
 mod resume;
-mod selection;
+pub(crate) mod selection;
 mod settings;
 mod syncing;
 mod tablespaces;

@@ -2,11 +2,11 @@
 //!
 //! A tar counts as restored when the note says so and all its files are there
 //! with their sizes: the note was written after they were synced. All other
-//! files are removed, and their tars are fetched anew.
+//! files are removed, and their tars are fetched again.
 //!
 //! In a chain, newer backups put their pages into the files of older ones. Such
 //! a file may have the size that any of them gave it, and once a tar of an older
-//! backup is fetched anew, all newer ones are applied again. That is sound
+//! backup is fetched again, all newer ones are applied again. That is sound
 //! because their pages always replace the same ones.
 
 use std::collections::HashSet;
@@ -26,15 +26,15 @@ use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
 pub(super) enum Interrupted {
     /// These tars are on disk, and nothing else is.
     Unfinished(Vec<DoneTar>),
-    /// All was on disk, only the note was left.
+    /// Everything is on disk; only the note is left.
     Finished(Vec<DoneTar>),
 }
 
 /// The backup whose restore into `data_directory` was interrupted, if one was.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] when there is a note that does not say so, and those of
-/// the file system.
+/// [`ErrorKind::Config`] when the note does not name a backup, and those of the
+/// file system.
 pub fn interrupted_restore(data_directory: &Path) -> Result<Option<String>> {
     if !data_directory.join(UNFINISHED_RESTORE).is_file() {
         return Ok(None);
@@ -43,8 +43,8 @@ pub fn interrupted_restore(data_directory: &Path) -> Result<Option<String>> {
     Ok(noted.backups.pop())
 }
 
-/// Looks whether the restore that was interrupted in a data directory, if there
-/// is one, is that of `subject`.
+/// Checks that an interrupted restore in a data directory, if there is one, is that of
+/// `subject`.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] when it is another one.
@@ -56,10 +56,10 @@ pub(super) fn check(data_directory: &Path, subject: &Subject) -> Result<()> {
     if noted == *subject { Ok(()) } else { Err(another(data_directory, &noted, subject)) }
 }
 
-/// Takes up the restore that was interrupted in `target`.
+/// Resumes the interrupted restore in `target`.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] when it was another one; nothing is touched then.
+/// [`ErrorKind::Config`] when it is another one; nothing is changed then.
 pub(super) fn take_up(
     target: &Destination,
     chain: &Chain,
@@ -128,15 +128,14 @@ fn another(data_directory: &Path, noted: &Subject, asked: &Subject) -> Error {
         format!("directory \"{directory}\" holds another restore that was interrupted"),
     );
     let name = |subject: &Subject| subject.backups.last().cloned().unwrap_or_default();
-    let anew = "or remove what is in the directory and in its tablespaces.";
+    let or_remove = "or remove the contents of the directory and of its tablespaces.";
     if name(noted) == name(asked) {
-        return error.with_detail("Its tablespaces or its WAL go elsewhere.").with_hint(format!(
-            "Repeat the command that was interrupted, and add {}; {anew}",
-            Word::Resume
-        ));
+        return error.with_detail("It puts tablespaces or WAL into other directories.").with_hint(
+            format!("Repeat the interrupted command with {}, {or_remove}", Word::Resume),
+        );
     }
-    error.with_detail(format!("It is one of \"{0}\".", name(noted))).with_hint(format!(
-        "To go on with it, ask for \"{0}\" by its name, with {1} and the other options as they were; {anew}",
+    error.with_detail(format!("It is a restore of base backup \"{0}\".", name(noted))).with_hint(format!(
+        "To resume it, ask for \"{0}\" by its name, with {1} and the other options as they were; {or_remove}",
         name(noted),
         Word::Resume
     ))
@@ -147,7 +146,7 @@ pub(super) fn on_disk_before(request: &FetchRequest) -> HashSet<ObjectKey> {
     if !request.resume || !request.directory.join(UNFINISHED_RESTORE).is_file() {
         return HashSet::new();
     }
-    // What is wrong with the note is told when it is taken up.
+    // An error in the note is reported when the restore is resumed.
     let Ok((_, done)) = Journal::read(&request.directory) else { return HashSet::new() };
     let key = |tar: DoneTar| layout::tar_partition(&tar.backup, &tar.tar);
     done.into_iter().map(key).collect()

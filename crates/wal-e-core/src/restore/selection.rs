@@ -18,12 +18,24 @@ pub(crate) enum Take {
     Pages,
 }
 
-/// Which files of one backup of a chain are taken, and whether they came.
+impl Take {
+    /// What is stored of a listed file; `None` when an older backup has it. In a full backup
+    /// the marks of a delta have no meaning, as with WAL-G.
+    pub(crate) fn of(file: &FileMetadata, is_delta: bool) -> Option<Take> {
+        match (is_delta, file.is_skipped, file.is_incremented) {
+            (false, ..) | (true, false, false) => Some(Take::Whole),
+            (true, true, _) => None,
+            (true, false, true) => Some(Take::Pages),
+        }
+    }
+}
+
+/// Which files of one backup of a chain are taken, and whether they have come.
 #[derive(Debug)]
 pub(crate) struct Selection {
     /// By path below the data directory; `None` takes everything.
     files: Option<HashMap<String, Wanted>>,
-    /// Of the backup that is asked for; its parents only lend files.
+    /// Whether this is the backup that is asked for; its parents only lend files.
     is_tip: bool,
     /// One of its tars cannot be used.
     lacks_a_tar: AtomicBool,
@@ -36,7 +48,7 @@ struct Wanted {
     came: AtomicBool,
 }
 
-/// Of the backup that is asked for these are taken, listed or not.
+/// These are always taken from the backup that is asked for, listed or not.
 const ALWAYS: [&str; 3] = [CONTROL_FILE, BACKUP_LABEL, TABLESPACE_MAP];
 
 impl Selection {
@@ -55,15 +67,15 @@ impl Selection {
             return Ok(Selection::everything());
         }
         let files = list.files.iter().map(|(name, file)| {
-            let take = how(file, is_delta);
-            Ok((normalized(name)?, Wanted { take, came: AtomicBool::new(false) }))
+            let take = Take::of(file, is_delta);
+            Ok((listed_path(name)?, Wanted { take, came: AtomicBool::new(false) }))
         });
         let files = Some(files.collect::<Result<_>>()?);
         Ok(Selection { files, is_tip: true, lacks_a_tar: AtomicBool::new(false) })
     }
 
     /// The files that `self`, of a delta, needs from the backup `parent` that it
-    /// builds on. `None` when it needs none.
+    /// builds on.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] when `parent` does not have one of them.
@@ -75,20 +87,20 @@ impl Selection {
     ) -> Result<Selection> {
         let mut listed = HashMap::new();
         for (name, file) in &list.files {
-            listed.insert(normalized(name)?, file);
+            listed.insert(listed_path(name)?, file);
         }
         let mut files = HashMap::new();
         let own = self.files.iter().flatten();
         for (name, _) in own.filter(|(_, wanted)| wanted.take != Some(Take::Whole)) {
             let take = match listed.get(name) {
-                Some(file) => how(file, is_delta),
-                // Without a list, its tars will tell.
+                Some(file) => Take::of(file, is_delta),
+                // Without a list, its tars will show.
                 None if listed.is_empty() && !is_delta => Some(Take::Whole),
                 None => {
                     return Err(Error::new(
                         ErrorKind::Corrupt,
                         format!(
-                            "base backup \"{parent}\" lacks file \"{name}\", on which a delta builds"
+                            "base backup \"{parent}\" lacks file \"{name}\", which a delta backup needs from it"
                         ),
                     ));
                 }
@@ -103,7 +115,7 @@ impl Selection {
         self.files.as_ref().is_some_and(|files| files.values().all(|file| file.take.is_none()))
     }
 
-    /// Whether directories, links and what comes last are taken, too.
+    /// Whether directories, links and the control file are taken as well.
     pub(crate) fn is_tip(&self) -> bool {
         self.is_tip
     }
@@ -148,7 +160,7 @@ impl Selection {
         }
     }
 
-    /// A tar cannot be used: that files are missing is no news.
+    /// A tar cannot be used, so missing files need no report of their own.
     pub(crate) fn lacks_a_tar(&self) {
         self.lacks_a_tar.store(true, Ordering::Relaxed);
     }
@@ -167,17 +179,11 @@ impl Selection {
     }
 }
 
-/// In a full backup the marks of a delta have no meaning, as with WAL-G.
-fn how(file: &FileMetadata, is_delta: bool) -> Option<Take> {
-    match (is_delta, file.is_skipped, file.is_incremented) {
-        (false, ..) | (true, false, false) => Some(Take::Whole),
-        (true, true, _) => None,
-        (true, false, true) => Some(Take::Pages),
-    }
-}
-
-/// The path below the data directory, as text.
-fn normalized(name: &str) -> Result<String> {
+/// The path below the data directory that a name in a list of files means, as text.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] for a name that leads out of the data directory.
+pub(crate) fn listed_path(name: &str) -> Result<String> {
     let path = member::relative_path(Path::new(name))?;
     // It came from text.
     Ok(path.to_string_lossy().into_owned())

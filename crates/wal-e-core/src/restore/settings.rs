@@ -1,8 +1,8 @@
-//! What a restored cluster is told about how to recover.
+//! The recovery settings of a restored cluster.
 //!
-//! All of it goes to the end of `postgresql.auto.conf`, which PostgreSQL reads last: only an
-//! option on the server's command line wins over it. Whatever could make another recovery
-//! than the planned one happen is set there, to nothing where nothing is wanted.
+//! They go to the end of `postgresql.auto.conf`, which PostgreSQL reads last: only an
+//! option on the server's command line overrides them. Every setting that could change the
+//! planned recovery is set there, to an empty value where it is not wanted.
 
 use std::fs;
 use std::io;
@@ -36,7 +36,7 @@ pub struct RecoveryConfig {
     pub primary_conninfo: Option<String>,
     /// Whether the server must not read WAL ahead of its replay.
     pub must_not_read_ahead: bool,
-    /// What the WAL that is replayed needs, beside what the control file does.
+    /// What the replayed WAL requires beyond the control file.
     pub required_settings: RequiredSettings,
 }
 
@@ -50,14 +50,14 @@ pub enum ArchiveMode {
     Off,
 }
 
-/// How the settings of recovery begin and end, among all others.
+/// The lines before and after the recovery settings.
 const BEGIN: &str = "# wal-e backup-fetch: recovery settings, begin";
 const END: &str = "# wal-e backup-fetch: recovery settings, end";
 
-/// In the comment that says how to take the settings out: a server that has been promoted
-/// needs none of them, and a standby made of it would obey them.
+/// The comment that says how to remove the settings: a promoted server does not need them,
+/// and a standby made from it would obey them.
 const HOW_TO_TAKE_OUT: &str = "\
-# They win over all other files. When the server has been promoted, take them out, in psql:
+# They override all other files. After promotion, remove them in psql:
 #   SELECT DISTINCT 'ALTER SYSTEM RESET ' || name FROM pg_file_settings
 #     WHERE sourcefile LIKE '%/postgresql.auto.conf'
 #     AND name ~ '^(recovery_(target|end|min|prefetch)|restore_command|archive_cleanup|primary_|promote_trigger|hot_standby$)' \\gexec
@@ -74,8 +74,8 @@ const TARGETS: [&str; 5] = [
     "recovery_target_xid",
 ];
 
-/// Writes the settings of a restored data directory, and says what becomes of those that
-/// came with the backup. `control` is what its control file asks for.
+/// Writes the settings of a restored data directory, and reports what happens to those in
+/// the backup. `control` is what its control file requires.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`] when a file cannot be read or written.
@@ -89,7 +89,7 @@ pub(super) fn set_up(
     auto_conf::leave_out_old_settings(data_directory)?;
     let configuration = Configuration::read(data_directory)?;
     left_behind::leave_no_other_data_directory(data_directory, &configuration, notices)?;
-    left_behind::tell(data_directory, &configuration, recovery, notices);
+    left_behind::report(data_directory, &configuration, recovery, notices);
     let mut lines = String::new();
     if let Some(recovery) = recovery {
         lines.push_str(&recovery.settings(&configuration, major_version(data_directory)));
@@ -98,7 +98,7 @@ pub(super) fn set_up(
     }
     if archive_mode == ArchiveMode::Off {
         lines.push_str(
-            "# Written by wal-e backup-fetch: a copy does not archive to the prefix of the original\n\
+            "# Written by wal-e backup-fetch: a copy must not archive to the prefix of the original\n\
              archive_mode = 'off'\n",
         );
     }
@@ -111,7 +111,7 @@ pub(super) fn set_up(
             let signals = [STANDBY_SIGNAL, RECOVERY_SIGNAL];
             if let Some(signal) = signals.iter().find(|name| data_directory.join(name).exists()) {
                 notices.warning(format!(
-                    "the backup brought a \"{signal}\" with it, which decides how the server starts"
+                    "the backup contains \"{signal}\", which decides how the server starts"
                 ));
             }
             Ok(())
@@ -126,7 +126,7 @@ impl RecoveryConfig {
             true => [STANDBY_SIGNAL, RECOVERY_SIGNAL],
             false => [RECOVERY_SIGNAL, STANDBY_SIGNAL],
         };
-        // One that came with the backup of a standby would win.
+        // One from the backup of a standby would take precedence.
         let path = data_directory.join(other);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -140,7 +140,7 @@ impl RecoveryConfig {
             .map_err(|error| Error::file("write file", &path, &error))
     }
 
-    /// All settings that recovery heeds, of those that the server's version has.
+    /// All settings that affect recovery, as far as the server's version has them.
     fn settings(&self, configuration: &Configuration, major_version: Option<u32>) -> String {
         let mut lines = format!("\n{BEGIN}\n{HOW_TO_TAKE_OUT}");
         let mut set = |name: &str, value: &str| {
@@ -181,7 +181,7 @@ impl RecoveryConfig {
 }
 
 /// The settings that name a target, in an order in which they can be emptied: one that a
-/// file sets in another spelling than `recovery_target...` is not replaced but set before.
+/// file sets in another spelling than `recovery_target...` is not replaced, but set first.
 fn targets_to_empty(configuration: &Configuration) -> Vec<&'static str> {
     let is_set = |name: &&str| configuration.get(name).is_some_and(|set| !set.value.is_empty());
     let (first, others): (Vec<_>, Vec<_>) = TARGETS.into_iter().partition(is_set);
@@ -205,11 +205,11 @@ fn setting_of(target: &RecoveryTarget) -> (&'static str, String) {
     }
 }
 
-/// The required settings that the configuration has lower. Where not all of it could be
-/// read, one that was not met may be anything.
+/// The required settings for which the configuration has a lower value. Where not all of it
+/// could be read, a setting that was not found may have any value.
 fn raised(configuration: &Configuration, required: RequiredSettings, notices: &Notices) -> String {
     let mut lines = String::new();
-    let mut told = Vec::new();
+    let mut raised = Vec::new();
     let is_whole = configuration.has_main_file && configuration.unread.is_empty();
     for ((name, needed), (_, default)) in
         required.named().into_iter().zip(RequiredSettings::DEFAULT.named())
@@ -224,13 +224,13 @@ fn raised(configuration: &Configuration, required: RequiredSettings, notices: &N
         }
         lines.push_str(&format!("{name} = {needed}\n"));
         if let Some(setting) = set {
-            told.push(format!("{name} = {needed} instead of {}", setting.value));
+            raised.push(format!("{name} = {needed} instead of {}", setting.value));
         }
     }
-    if !told.is_empty() {
+    if !raised.is_empty() {
         notices.log(format!(
-            "the WAL needs settings that are larger than in the backup; they are in postgresql.auto.conf: {}",
-            told.join(", ")
+            "the WAL requires larger settings than the backup has; they are set in postgresql.auto.conf: {}",
+            raised.join(", ")
         ));
     }
     if lines.is_empty() {
@@ -248,168 +248,4 @@ fn major_version(data_directory: &Path) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::notice;
-    use crate::postgres::{Lsn, TimelineId};
-
-    pub(super) fn config(target: Option<RecoveryTarget>) -> RecoveryConfig {
-        RecoveryConfig {
-            restore_command: "x".to_owned(),
-            target,
-            target_action: None,
-            target_timeline: None,
-            standby: false,
-            primary_conninfo: None,
-            must_not_read_ahead: false,
-            required_settings: RequiredSettings::default(),
-        }
-    }
-
-    /// Sets up a data directory with these files, and hands out `postgresql.auto.conf`.
-    fn set_up_with(
-        data: &Path,
-        recovery: Option<&RecoveryConfig>,
-        archive_mode: ArchiveMode,
-    ) -> (String, Vec<notice::Notice>) {
-        let (notices, queue) = notice::channel();
-        set_up(data, recovery, archive_mode, None, &notices).unwrap();
-        let text = fs::read_to_string(data.join("postgresql.auto.conf")).unwrap_or_default();
-        (text, queue.drain())
-    }
-
-    #[test]
-    fn settings_are_appended_and_quoted() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("postgresql.auto.conf");
-        fs::write(&path, "port = '5433'\n").unwrap();
-        let config = RecoveryConfig {
-            restore_command: r#"wal-e --file-prefix='/it''s\here' wal-fetch "%f" "%p""#.to_owned(),
-            target_action: Some("promote".to_owned()),
-            target_timeline: Some(TargetTimeline::Number(TimelineId(2))),
-            ..config(Some(RecoveryTarget::Lsn(Lsn(0x300_0000))))
-        };
-        fs::write(dir.path().join("standby.signal"), "").unwrap();
-        let (text, _) = set_up_with(dir.path(), Some(&config), ArchiveMode::Preserve);
-        assert!(text.starts_with("port = '5433'\n"));
-        assert!(text.contains("'/it''''s\\\\here'"), "{text}");
-        assert!(text.contains("\nrecovery_target_lsn = '0/3000000'\n"));
-        assert!(text.contains("\nrecovery_target_timeline = '2'\n"));
-        assert!(!text.contains("archive_mode") && !text.contains("promote_trigger_file ="));
-        assert!(dir.path().join("recovery.signal").exists());
-        assert!(!dir.path().join("standby.signal").exists());
-    }
-
-    #[test]
-    fn every_target_has_its_setting_after_all_are_emptied() {
-        use RecoveryTarget::*;
-        let time = "2026-11-23 13:00:00.5+01".parse().unwrap();
-        for (target, setting, inclusive) in [
-            (Time(time), "recovery_target_time = '2026-11-23 12:00:00.5+00'", "on"),
-            (BeforeTime(time), "recovery_target_time = '2026-11-23 12:00:00.5+00'", "off"),
-            (Lsn(crate::postgres::Lsn(0x16_0000_0028)), "recovery_target_lsn = '16/28'", "on"),
-            (BeforeLsn(crate::postgres::Lsn(0x28)), "recovery_target_lsn = '0/28'", "off"),
-            (Name("it's".to_owned()), "recovery_target_name = 'it''s'", "on"),
-            (Xid(731), "recovery_target_xid = '731'", "on"),
-            (BeforeXid(731), "recovery_target_xid = '731'", "off"),
-            (Immediate, "recovery_target = 'immediate'", "on"),
-        ] {
-            let settings = config(Some(target)).settings(&Configuration::default(), Some(15));
-            let at = settings.find(&format!("\n{setting}\n")).expect(setting);
-            for empty in TARGETS {
-                let emptied = settings.find(&format!("\n{empty} = ''\n")).expect(empty);
-                assert!(emptied < at, "{settings}");
-            }
-            let inclusive = format!("\nrecovery_target_inclusive = '{inclusive}'\n");
-            assert!(settings.contains(&inclusive), "{settings}");
-            assert!(settings.contains("\nrecovery_target_timeline = 'latest'\n"), "{settings}");
-            assert!(settings.contains("\npromote_trigger_file = ''\n"), "{settings}");
-        }
-    }
-
-    #[test]
-    fn reading_ahead_is_turned_off_where_it_must_be() {
-        let config =
-            RecoveryConfig { must_not_read_ahead: true, ..config(Some(RecoveryTarget::Immediate)) };
-        for (major, expected) in [(14, false), (15, true), (18, true)] {
-            let settings = config.settings(&Configuration::default(), Some(major));
-            assert_eq!(settings.contains("\nrecovery_prefetch = 'off'\n"), expected, "{major}");
-        }
-    }
-
-    #[test]
-    fn a_target_that_is_spelled_in_capitals_is_emptied_first() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("postgresql.conf"), "RECOVERY_TARGET_XID = 5\n").unwrap();
-        let configuration = Configuration::read(dir.path()).unwrap();
-        assert_eq!(targets_to_empty(&configuration)[0], "recovery_target_xid");
-        assert_eq!(targets_to_empty(&configuration).len(), TARGETS.len());
-    }
-
-    #[test]
-    fn a_standby_has_a_signal_of_its_own_and_no_target() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("recovery.signal"), "").unwrap();
-        let conninfo = Some("host=a user='b'".to_owned());
-        let config = RecoveryConfig { standby: true, primary_conninfo: conninfo, ..config(None) };
-        let (text, _) = set_up_with(dir.path(), Some(&config), ArchiveMode::Off);
-        assert!(dir.path().join("standby.signal").exists());
-        assert!(!dir.path().join("recovery.signal").exists());
-        for line in [
-            "restore_command = 'x'",
-            "recovery_target_time = ''",
-            "primary_conninfo = 'host=a user=''b'''",
-            "archive_mode = 'off'",
-        ] {
-            assert!(text.contains(&format!("\n{line}\n")), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_lower_than_the_wal_needs_is_raised() {
-        let dir = tempfile::tempdir().unwrap();
-        let conf = "max_connections = 300\nmax_worker_processes = 8\nmax_wal_senders = 'x'\n";
-        fs::write(dir.path().join("postgresql.conf"), conf).unwrap();
-        let required = RequiredSettings {
-            max_connections: 200,
-            max_worker_processes: 9,
-            max_wal_senders: 10,
-            max_prepared_transactions: 0,
-            max_locks_per_transaction: 65,
-        };
-        let config = RecoveryConfig { required_settings: required, ..config(None) };
-        let (text, notices) = set_up_with(dir.path(), Some(&config), ArchiveMode::Preserve);
-        let written: Vec<&str> = text.lines().filter(|line| line.starts_with("max_")).collect();
-        assert_eq!(
-            written,
-            ["max_worker_processes = 9", "max_wal_senders = 10", "max_locks_per_transaction = 65"]
-        );
-        let told = notices.iter().any(|notice| notice.message.contains("= 9 instead of 8"));
-        assert!(told, "{notices:?}");
-        // What is not set is PostgreSQL's default, if all of the configuration is known.
-        let default = RecoveryConfig { required_settings: RequiredSettings::DEFAULT, ..config };
-        fs::write(dir.path().join("postgresql.conf"), "port = 1\n").unwrap();
-        let raised = |data: &Path| {
-            let (notices, _queue) = notice::channel();
-            let configuration = Configuration::read(data).unwrap();
-            raised(&configuration, default.required_settings, &notices).lines().count()
-        };
-        fs::remove_file(dir.path().join("postgresql.auto.conf")).unwrap();
-        assert_eq!(raised(dir.path()), 0);
-        fs::remove_file(dir.path().join("postgresql.conf")).unwrap();
-        assert_eq!(raised(dir.path()), 6);
-    }
-
-    #[test]
-    fn a_second_restore_leaves_one_block() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = config(Some(RecoveryTarget::Xid(731)));
-        set_up_with(dir.path(), Some(&first), ArchiveMode::Off);
-        let (text, notices) = set_up_with(dir.path(), Some(&config(None)), ArchiveMode::Off);
-        assert_eq!(text.matches(BEGIN).count(), 1, "{text}");
-        assert!(!text.contains("731"), "{text}");
-        assert!(notices.is_empty(), "{notices:?}");
-        let (text, _) = set_up_with(dir.path(), None, ArchiveMode::Preserve);
-        assert!(!text.contains("recovery_target"), "{text}");
-    }
-}
+mod tests;

@@ -1,8 +1,7 @@
 //! Files on their way to the disk, while the next ones are written.
 //!
-//! A file that is synced as soon as it is written has its writer wait for the
-//! disk. So whoever writes hands the file over, goes on, and waits once, for
-//! all the files of a tar.
+//! A writer that syncs each file itself waits for the disk each time. So it hands the
+//! files over, continues, and waits once for all the files of a tar.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -15,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Threads that wait for the disk.
 const THREADS: usize = 4;
 
-/// Files that may wait, each with a descriptor of its own.
+/// How many files may wait, each with an open descriptor.
 const QUEUE_LENGTH: usize = 64;
 
 /// Threads that sync files. They end when the pool is dropped.
@@ -43,7 +42,7 @@ struct State {
     failure: Option<Error>,
 }
 
-/// Files that somebody waits for together.
+/// Files whose sync is awaited together.
 #[derive(Debug)]
 pub(super) struct Batch {
     jobs: SyncSender<Job>,
@@ -52,7 +51,7 @@ pub(super) struct Batch {
 
 impl SyncPool {
     /// # Errors
-    /// [`ErrorKind::Io`] when the system has no threads to give.
+    /// [`ErrorKind::Io`] when the system cannot start a thread.
     pub(super) fn start() -> Result<Self> {
         let (jobs, queue) = sync_channel::<Job>(QUEUE_LENGTH);
         let queue = Arc::new(Mutex::new(queue));
@@ -93,7 +92,7 @@ impl Pending {
 }
 
 impl Batch {
-    /// Hands over a file that is written. Waits when many wait already.
+    /// Hands over a written file. Blocks while the queue is full.
     pub(super) fn sync(&self, file: File, path: PathBuf) -> Result<()> {
         self.pending.lock().waiting += 1;
         let job = Job { file, path, batch: Arc::clone(&self.pending) };
@@ -105,7 +104,7 @@ impl Batch {
     /// Waits until all files of the batch are on disk.
     ///
     /// # Errors
-    /// The first that any of them met.
+    /// The first error of any of them.
     pub(super) fn wait(self) -> Result<()> {
         let mut state = self.pending.lock();
         while state.waiting > 0 {
@@ -120,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_is_waited_for_and_tells_its_own_failure() {
+    fn a_batch_is_waited_for_and_reports_its_own_failure() {
         let pool = SyncPool::start().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let (good, bad) = (pool.batch(), pool.batch());

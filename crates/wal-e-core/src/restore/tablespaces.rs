@@ -57,7 +57,7 @@ impl TablespacePlaces {
             return Err(Error::new(
                 ErrorKind::Config,
                 format!(
-                    "restore specification \"{source}\" gives no place for tablespace \"{oid}\""
+                    "restore specification \"{source}\" does not say where to restore tablespace \"{oid}\""
                 ),
             ));
         }
@@ -70,8 +70,8 @@ impl TablespacePlaces {
     /// are directories in `pg_tblspc`. `created` are those that replay will create.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for places that are no absolute paths, and for those of
-    /// tablespaces that neither the backup has nor replay creates.
+    /// [`ErrorKind::Config`] for places that are not absolute paths, and for
+    /// tablespaces that are not in the backup and that replay does not create.
     pub(crate) fn of(
         &self,
         spec: Option<&TablespaceSpec>,
@@ -105,12 +105,13 @@ impl TablespacePlaces {
         Ok(places)
     }
 
-    /// What is done about the tablespaces that replay will create; `restored` are the
+    /// What happens to the tablespaces that replay will create; `restored` are the
     /// places of the others.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsafe`] when the server would use a directory that is not there or
-    /// not empty, [`ErrorKind::Config`] when one is mapped to such a directory.
+    /// [`ErrorKind::Unsafe`] when the server would use a directory that does not exist or
+    /// is not empty, [`ErrorKind::Config`] when one is mapped to such a
+    /// directory.
     pub(super) fn of_created(
         &self,
         created: &[CreatedTablespace],
@@ -178,18 +179,19 @@ fn map(
         format!("there is no tablespace in \"{}\"", from.display()),
     )
     .with_detail(
-        "Neither the backup has one there, nor does the recovery that was asked for create one.",
+        "The backup has no tablespace there, and the recovery that was asked for creates none there.",
     );
     let old: Vec<String> = old.iter().map(|place| place.display().to_string()).collect();
     Err(match old.is_empty() {
-        true => error
-            .with_hint(format!("There are no tablespaces: leave {} out.", Word::TablespaceMapping)),
+        true => {
+            error.with_hint(format!("There are no tablespaces; omit {}.", Word::TablespaceMapping))
+        }
         false => error.with_hint(format!("The tablespaces are in: {}.", old.join(", "))),
     })
 }
 
-/// Has `tablespace_map` name the places in use: the server makes the links of
-/// the tablespaces from it when it starts. With `in_place` it names none.
+/// Makes `tablespace_map` name the places in use: the server creates the links of
+/// the tablespaces from it when it starts. With `in_place` the map becomes empty.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] for a map that cannot be read, [`ErrorKind::Config`] when it
@@ -201,7 +203,6 @@ pub(super) fn rewrite_map(
 ) -> Result<()> {
     let path = data_directory.join(TABLESPACE_MAP);
     if in_place && path.exists() {
-        // Whatever it says.
         return write_map(&path, "");
     }
     let text = match fs::read_to_string(&path) {
@@ -222,7 +223,7 @@ pub(super) fn rewrite_map(
                 ),
             )
             .with_hint(format!(
-                "Say it with {}, or keep the tablespaces in the data directory with {}.",
+                "Name the directory with {}, or keep the tablespaces in the data directory with {}.",
                 Word::RestoreSpec.of("FILE"),
                 Word::BlindRestore
             )));
@@ -238,8 +239,8 @@ fn write_map(path: &Path, text: &str) -> Result<()> {
         .map_err(|error| Error::file("write file", path, &error))
 }
 
-/// Lets the server accept tablespaces that are directories in `pg_tblspc`: when
-/// recovery is over it stops at them otherwise (PostgreSQL 15,
+/// Lets the server accept tablespaces that are directories in `pg_tblspc`. Otherwise it
+/// stops at them when recovery is over (PostgreSQL 15,
 /// `src/backend/access/transam/xlogrecovery.c`, `CheckTablespaceDirectory`).
 pub(super) fn allow_in_place(data_directory: &Path) -> Result<()> {
     let path = data_directory.join("postgresql.auto.conf");

@@ -1,117 +1,60 @@
-//! One tar partition onto disk.
+//! One tar of a backup, member by member, into a target: directories on disk, or nothing.
+//!
+//! A restore ([`onto_disk`]) and a verification read tars by this code, so that one
+//! refuses what the other refuses.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{self, Read};
+use std::path::Path;
 
-use super::deferred::{Deferred, read_control};
-use super::destination::Destination;
 use super::increment;
-use super::manifest::Manifest;
 use super::member;
-use super::selection::{Selection, Take};
-use super::syncing::{Batch, SyncPool};
 use super::tar_reader::{Member, MemberKind, TarReader};
 use crate::archived::ArchivedObject;
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::data_directory::{CONTROL_FILE, is_note_of_restore};
+use crate::postgres::data_directory::CONTROL_FILE;
 
-mod attempt;
+mod budget;
+mod onto_disk;
 
-use attempt::{Attempt, Increment, waiting_place};
+pub(crate) use budget::Budget;
+pub(crate) use onto_disk::{Purpose, Sink, Unpacked, onto_disk};
 
-/// How files are written, in bytes.
-const WRITE_BYTES: usize = 256 * 1024;
+/// How files are read and written, in bytes.
+const PIECE_BYTES: usize = 256 * 1024;
 
-/// Where all tars of a restore go.
-#[derive(Debug)]
-pub(crate) struct Sink {
-    /// The directories.
-    pub(super) target: Destination,
-    /// What is written last.
-    pub(super) deferred: Deferred,
-    /// What the files must be, of backups that tell.
-    pub(crate) manifest: Option<Manifest>,
-    /// How much may come.
-    pub(crate) budget: Budget,
-    /// Brings files to the disk.
-    pub(super) syncing: SyncPool,
-    /// Symbolic links mean something: those of WAL-E do, those of WAL-G are broken.
-    pub(crate) keeps_links: bool,
+/// The longest name of a member: no file system takes longer paths (`PATH_MAX`).
+const LONGEST_NAME_BYTES: usize = 4096;
+
+/// PostgreSQL's control file has 8 kB.
+const LARGEST_CONTROL_BYTES: u64 = 64 * 1024;
+
+/// What takes in the members of a tar. Paths are below the data directory, and an error
+/// ends the reading.
+pub(crate) trait Target {
+    /// Whether the backup has a manifest. This program wrote it then, and it stores nothing
+    /// but files and directories.
+    fn has_manifest(&self) -> bool;
+
+    /// A member comes next; nothing of it has been checked yet.
+    fn begin(&mut self, member: &Member) -> Result<()>;
+
+    /// The member cannot be part of a cluster; when this returns `Ok`, it is skipped.
+    fn refused(&mut self, error: Error) -> Result<()>;
+
+    /// A regular file. The unread rest of its content is skipped.
+    fn file(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()>;
+
+    /// A directory.
+    fn directory(&mut self, path: &Path, mode: u32) -> Result<()>;
+
+    /// A symbolic link, and where it leads.
+    fn link(&mut self, path: &Path, to: &Path) -> Result<()>;
+
+    /// A named pipe.
+    fn fifo(&mut self, path: &Path) -> Result<()>;
 }
 
-/// Limits what comes out of tars: a small object can hold gigabytes of zeros.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    limit: u64,
-    used: AtomicU64,
-}
-
-impl Budget {
-    /// For backups that say how many bytes their files have. Of one that does not say,
-    /// everything is taken: how far honest files were compressed tells nothing.
-    pub(crate) fn new(file_bytes: Option<u64>) -> Self {
-        // Files may grow a little while they are read, and what exactly is counted
-        // differs between writers.
-        let limit = match file_bytes {
-            Some(bytes) => bytes.saturating_add(bytes / 8).saturating_add(1 << 30),
-            None => u64::MAX,
-        };
-        Budget { limit, used: AtomicU64::new(0) }
-    }
-
-    /// Uses `bytes` of it.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Corrupt`] when there is not so much left.
-    pub(crate) fn take(&self, bytes: u64) -> Result<()> {
-        let used = self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        if used <= self.limit {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Corrupt,
-            "its files are much larger than those of the base backup",
-        ))
-    }
-
-    /// What was taken was of no use.
-    fn give_back(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-/// What a tar put on disk.
-#[derive(Debug, Default)]
-pub(crate) struct Unpacked {
-    /// Files written.
-    pub(crate) files: u64,
-    /// Their bytes.
-    pub(crate) bytes: u64,
-    /// What is on disk now, by path below the data directory, with the size of
-    /// files. `None` when not all of the tar is on disk, or a name is not UTF-8.
-    pub(crate) members: Option<Vec<(String, Option<u64>)>>,
-    /// Links that were passed over.
-    pub(crate) links: u64,
-    /// The first named pipe, if there is one: they are passed over.
-    pub(crate) fifo: Option<PathBuf>,
-    /// Files that were left out, as the backup does not list them, and the first one.
-    pub(crate) unlisted: u64,
-    pub(crate) first_unlisted: Option<String>,
-}
-
-/// What is done with the files of a tar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// They become files of the target.
-    Restore,
-    /// They are looked at for damage and not written.
-    Look,
-}
-
-/// Why a tar was not unpacked. Nothing that came out of it is on disk.
+/// Why a tar was not read to its end.
 #[derive(Debug)]
 pub(crate) struct Broken {
     /// The member that was being read, by its name in the tar; `None` outside of all.
@@ -120,230 +63,108 @@ pub(crate) struct Broken {
     pub(crate) error: Error,
 }
 
-/// Unpacks the tar in `source`, encoded as `encoding`, and syncs its files.
-/// `is_control` says that it is the tar of the control file alone.
-///
-/// No file may be there already, and no directory on the way to one may be a
-/// link: a tar can neither replace a file nor write through a link. A file of an older
-/// backup of the chain is only changed once the whole tar has proved to be sound.
+impl Broken {
+    /// Outside of all members.
+    pub(crate) fn outside(error: Error) -> Self {
+        Broken { member: None, error }
+    }
+}
+
+/// Reads a tar to the end of its frame, where the checksum is, and hands its members to
+/// `target`.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] for a damaged or truncated object, a member that no
-/// cluster has, and a name that leads out of the target. What was written is removed
-/// again, so that the tar can be unpacked once more.
-pub(crate) fn unpack(
-    object: ArchivedObject,
-    sink: &Sink,
-    selection: &Selection,
-    is_control: bool,
-    purpose: Purpose,
-) -> Result<Unpacked, Broken> {
-    let outside = |error| Broken { member: None, error };
-    let content = object.content().map_err(|error| outside(Error::from_tar(error)))?;
-    let mut unpacking = Unpacking {
-        tar: TarReader::new(content),
-        sink,
-        selection,
-        purpose,
-        attempt: Attempt::new(sink, selection),
-        batch: sink.syncing.batch(),
-        buffer: vec![0; WRITE_BYTES],
-        unpacked: Unpacked { members: Some(Vec::new()), ..Unpacked::default() },
+/// Those of the store and of `target`, and [`ErrorKind::Corrupt`] for a damaged or
+/// truncated object.
+pub(crate) fn unpack(object: ArchivedObject, target: &mut impl Target) -> Result<(), Broken> {
+    let content = object.content().map_err(|error| Broken::outside(Error::from_tar(error)))?;
+    let mut tar = TarReader::new(content);
+    let mut buffer = vec![0; PIECE_BYTES];
+    while let Some(member) = tar.next_member().map_err(Broken::outside)? {
+        check_length(&member).map_err(Broken::outside)?;
+        target.begin(&member).map_err(Broken::outside)?;
+        hand_over(&member, &mut tar, &mut buffer, target).map_err(|error| Broken {
+            member: Some(member.name.to_string_lossy().into_owned()),
+            error,
+        })?;
+    }
+    // The tar ends before its frame does: only the frame's end proves its checksum.
+    tar.finish().map_err(Broken::outside)
+}
+
+fn check_length(member: &Member) -> Result<()> {
+    match member.name.as_os_str().len() {
+        0..=LONGEST_NAME_BYTES => Ok(()),
+        length => Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("the name of a member is too long: it has {length} bytes"),
+        )),
+    }
+}
+
+fn hand_over(
+    member: &Member,
+    tar: &mut dyn Read,
+    buffer: &mut [u8],
+    target: &mut impl Target,
+) -> Result<()> {
+    let path = match member::relative_path(&member.name) {
+        Ok(path) => path,
+        Err(error) => return target.refused(error),
     };
-    let result = unpacking.run();
-    let Unpacking { tar, mut attempt, batch, mut unpacked, .. } = unpacking;
-    // What was handed over is waited for also after an error: it is removed then.
-    let synced = batch.wait();
-    let proved = result
-        // The tar ends before its frame does: only the frame's end proves its checksum.
-        .and_then(|()| tar.finish().map_err(outside))
-        .and_then(|()| synced.map_err(outside))
-        .and_then(|()| attempt.keep(is_control, &mut unpacked).map_err(outside));
-    match proved {
-        Ok(()) => Ok(unpacked),
-        Err(broken) => Err(match attempt.take_back() {
-            Ok(()) => broken,
-            Err(error) => outside(error),
-        }),
+    if let Some(what) = flaw(&path, member, target.has_manifest()) {
+        let what = format!("tar member \"{}\" {what}", member.name.display());
+        return target.refused(Error::new(ErrorKind::Corrupt, what));
+    }
+    match &member.kind {
+        MemberKind::File => {
+            let mut content = Content { tar, buffer, size_bytes: member.size, crc32c: 0 };
+            target.file(&path, member, &mut content)
+        }
+        MemberKind::Directory => target.directory(&path, member.mode),
+        MemberKind::SymbolicLink(to) => target.link(&path, to),
+        MemberKind::Fifo => target.fifo(&path),
+        // It has a flaw.
+        MemberKind::Unsupported(_) => Ok(()),
     }
 }
 
-struct Unpacking<'a, R> {
-    tar: TarReader<R>,
-    sink: &'a Sink,
-    selection: &'a Selection,
-    purpose: Purpose,
-    attempt: Attempt<'a>,
-    batch: Batch,
-    buffer: Vec<u8>,
-    unpacked: Unpacked,
+/// Why this cannot be a member of a cluster.
+fn flaw(path: &Path, member: &Member, has_manifest: bool) -> Option<String> {
+    let is_file = member.kind == MemberKind::File;
+    if is_file && path.as_os_str().is_empty() {
+        return Some("is a file with the data directory's name".to_owned());
+    }
+    if path.starts_with(CONTROL_FILE) && !(is_file && path == Path::new(CONTROL_FILE)) {
+        return Some(format!("is in the place of the control file \"{CONTROL_FILE}\""));
+    }
+    if path == Path::new(CONTROL_FILE) && member.size > LARGEST_CONTROL_BYTES {
+        return Some("is too large for a control file".to_owned());
+    }
+    const ONLY: &str = "and a backup with a manifest has only files and directories";
+    match member.kind {
+        MemberKind::SymbolicLink(_) if has_manifest => Some(format!("is a symbolic link, {ONLY}")),
+        MemberKind::Fifo if has_manifest => Some(format!("is a named pipe, {ONLY}")),
+        MemberKind::Unsupported(kind) => Some(format!("is {kind}, which no cluster contains")),
+        _ => None,
+    }
 }
 
-impl<R: Read> Unpacking<'_, R> {
-    fn run(&mut self) -> Result<(), Broken> {
-        loop {
-            let next = self.tar.next_member();
-            let Some(member) = next.map_err(|error| Broken { member: None, error })? else {
-                return Ok(());
-            };
-            self.member(&member).map_err(|error| Broken {
-                member: Some(member.name.to_string_lossy().into_owned()),
-                error,
-            })?;
-        }
-    }
+/// The content of a file in a tar, while it is read.
+pub(crate) struct Content<'a> {
+    tar: &'a mut dyn Read,
+    buffer: &'a mut [u8],
+    size_bytes: u64,
+    crc32c: u32,
+}
 
-    fn member(&mut self, member: &Member) -> Result<()> {
-        let path = member::relative_path(&member.name)?;
-        self.attempt.take_budget(member.size)?;
-        let came_before = self.attempt.came(&path);
-        // Of a cluster whose own restore was interrupted: this one keeps such notes, too.
-        if path.to_str().is_some_and(is_note_of_restore) {
-            // A restore that goes on has to see it come.
-            self.unpacked.members = None;
-            return Ok(());
-        }
-        if path.starts_with(CONTROL_FILE)
-            && (member.kind != MemberKind::File || path != Path::new(CONTROL_FILE))
-        {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                format!("only the control file can be at \"{CONTROL_FILE}\""),
-            ));
-        }
-        if matches!(member.kind, MemberKind::SymbolicLink(_) | MemberKind::Fifo)
-            && self.sink.manifest.is_some()
-        {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                "it is no file, and backups with a manifest have only files and directories",
-            ));
-        }
-        match &member.kind {
-            MemberKind::Directory => {
-                if self.selection.is_tip() && self.purpose == Purpose::Restore {
-                    self.directory(&path, member.mode)?;
-                    self.record(&path, None);
-                }
-                Ok(())
-            }
-            MemberKind::File if path.as_os_str().is_empty() => {
-                Err(Error::new(ErrorKind::Corrupt, "a file has the data directory's name"))
-            }
-            MemberKind::File => match self.selection.take(&path) {
-                None => {
-                    if self.selection.is_unlisted(&path) {
-                        self.unpacked.add_unlisted(&path);
-                    }
-                    Ok(())
-                }
-                Some(_) if path == Path::new(CONTROL_FILE) && self.selection.is_tip() => {
-                    // It is not on disk: a restore that goes on needs this tar again.
-                    self.unpacked.members = None;
-                    let content = read_control(&mut self.tar)?;
-                    self.check(&path, content.len() as u64, crc32c::crc32c(&content))?;
-                    self.attempt.keep_control(content)
-                }
-                Some(_) if came_before => Err(comes_twice()),
-                Some(take) if self.purpose == Purpose::Look => self.look(&path, member, take),
-                Some(Take::Whole) => self.file(&path, member),
-                Some(Take::Pages) => self.pages(&path, member),
-            },
-            MemberKind::SymbolicLink(to) => {
-                if self.selection.is_tip() && self.sink.keeps_links {
-                    self.attempt.keep_link(path, to.clone());
-                    // It is not made yet: a restore that goes on needs this tar again.
-                    self.unpacked.members = None;
-                } else {
-                    self.unpacked.links += 1;
-                }
-                Ok(())
-            }
-            MemberKind::Fifo => {
-                self.unpacked.fifo.get_or_insert(path);
-                Ok(())
-            }
-            MemberKind::Unsupported(kind) => Err(Error::new(
-                ErrorKind::Corrupt,
-                format!("it is {kind}, and no cluster has such a thing"),
-            )),
-        }
-    }
-
-    fn directory(&self, path: &Path, mode: u32) -> Result<()> {
-        let place = self.sink.target.place(path);
-        self.sink.target.make_directory(&place)?;
-        let mode = (mode & 0o750) | 0o700;
-        fs::set_permissions(&place, fs::Permissions::from_mode(mode))
-            .map_err(|error| Error::file("set permissions of directory", &place, &error))
-    }
-
-    /// Reads a file, and writes it nowhere.
-    fn look(&mut self, path: &Path, member: &Member, take: Take) -> Result<()> {
-        self.unpacked.members = None;
-        if take == Take::Pages {
-            return increment::check(&mut self.tar, member.size);
-        }
-        let crc32c = self.copy(None)?;
-        self.check(path, member.size, crc32c)
-    }
-
-    fn file(&mut self, path: &Path, member: &Member) -> Result<()> {
-        let place = self.sink.target.place(path);
-        self.sink.target.make_parent(&place)?;
-        let mut file = self.attempt.create(&place)?;
-        let crc32c = self.copy(Some((&mut file, &place)))?;
-        self.check(path, member.size, crc32c)?;
-        let mode = file_mode(member.mode);
-        if mode != 0o600 {
-            file.set_permissions(fs::Permissions::from_mode(mode))
-                .map_err(|error| Error::file("set permissions of file", &place, &error))?;
-        }
-        self.batch.sync(file, place)?;
-        self.unpacked.files += 1;
-        self.unpacked.bytes += member.size;
-        self.record(path, Some(member.size));
-        Ok(())
-    }
-
-    /// Pages of a file that an older backup of the chain has. They wait beside it until
-    /// the tar has proved to be sound: pages in a wrong place could not be taken back.
-    fn pages(&mut self, path: &Path, member: &Member) -> Result<()> {
-        let place = self.sink.target.place(path);
-        self.sink.target.make_parent(&place)?;
-        if !place.symlink_metadata().is_ok_and(|found| found.is_file()) {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                "it holds pages of a file that no older backup has",
-            ));
-        }
-        let waiting = waiting_place(&place);
-        let mut file = self.attempt.create(&waiting)?;
-        self.copy(Some((&mut file, &waiting)))?;
-        let read = |error| Error::file("read file", &waiting, &error);
-        let mut content = BufReader::new(File::open(&waiting).map_err(read)?);
-        increment::check(&mut content, member.size)?;
-        self.attempt.wait_with(Increment {
-            path: path.to_owned(),
-            place,
-            waiting,
-            bytes: member.size,
-        });
-        Ok(())
-    }
-
-    /// Whether a file of the backup that is asked for is what was backed up.
-    fn check(&self, path: &Path, size_bytes: u64, crc32c: u32) -> Result<()> {
-        match &self.sink.manifest {
-            Some(manifest) if self.selection.is_tip() => manifest.check(path, size_bytes, crc32c),
-            _ => Ok(()),
-        }
-    }
-
-    /// Like `io::copy`, but tells the errors of the two sides apart. Returns the
-    /// CRC-32C of what came.
-    fn copy(&mut self, mut to: Option<(&mut File, &Path)>) -> Result<u32> {
-        let mut crc32c = 0;
+impl Content<'_> {
+    /// Reads the content to its end, hands it to `take` piece by piece, and returns the
+    /// CRC-32C of all of it.
+    ///
+    /// # Errors
+    /// Those of the tar, and those of `take` as they are.
+    pub(crate) fn read_all(&mut self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<u32> {
         loop {
             let mut length = 0;
             while length < self.buffer.len() {
@@ -355,46 +176,28 @@ impl<R: Read> Unpacking<'_, R> {
                 }
             }
             if length == 0 {
-                return Ok(crc32c);
+                return Ok(self.crc32c);
             }
-            crc32c = crc32c::crc32c_append(crc32c, &self.buffer[..length]);
-            if let Some((file, place)) = &mut to {
-                file.write_all(&self.buffer[..length])
-                    .map_err(|error| Error::file("write file", place, &error))?;
-            }
+            let piece = &self.buffer[..length];
+            self.crc32c = crc32c::crc32c_append(self.crc32c, piece);
+            take(piece)?;
         }
     }
 
-    fn record(&mut self, path: &Path, size: Option<u64>) {
-        self.unpacked.record(path, size);
+    /// Whether the content is an increment; reads all but its pages.
+    ///
+    /// # Errors
+    /// Those of [`increment::check`].
+    pub(crate) fn check_increment(&mut self) -> Result<()> {
+        let size_bytes = self.size_bytes;
+        increment::check(self, size_bytes)
     }
 }
 
-impl Unpacked {
-    /// Something is on disk.
-    fn record(&mut self, path: &Path, size: Option<u64>) {
-        match (path.to_str(), &mut self.members) {
-            (Some(path), Some(members)) => members.push((path.to_owned(), size)),
-            (None, members) => *members = None,
-            (_, None) => {}
-        }
-    }
-
-    /// A file was left out.
-    fn add_unlisted(&mut self, path: &Path) {
-        self.unlisted += 1;
-        self.first_unlisted.get_or_insert_with(|| path.display().to_string());
+impl Read for Content<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.tar.read(buffer)?;
+        self.crc32c = crc32c::crc32c_append(self.crc32c, &buffer[..length]);
+        Ok(length)
     }
 }
-
-/// The permissions that PostgreSQL allows: of the owner, and reading for the group.
-fn file_mode(mode: u32) -> u32 {
-    (mode & 0o750) | 0o600
-}
-
-fn comes_twice() -> Error {
-    Error::new(ErrorKind::Corrupt, "the same file comes twice")
-}
-
-#[cfg(test)]
-mod tests;

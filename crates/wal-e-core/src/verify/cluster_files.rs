@@ -25,8 +25,8 @@ pub(super) struct ClusterFiles {
 }
 
 impl ClusterFiles {
-    /// Looks into the files of the backup `name`, whose objects are below `directory`.
-    /// Returns its label and the size of the cluster's WAL segments, as far as they tell.
+    /// Checks the files of the backup `name`, whose objects are below `directory`.
+    /// Returns its label and the size of the cluster's WAL segments, as far as they are known.
     pub(super) fn verify(
         &self,
         name: &str,
@@ -85,18 +85,18 @@ impl ClusterFiles {
             );
             report.failed(CHECK, &file.url, what);
         }
-        // It was read while the backup was under way.
+        // It was read while the backup was running.
         let checkpoint = control.checkpoint_lsn;
         let too_old = label.is_some_and(|label| checkpoint < label.checkpoint_lsn);
         let too_new = sentinel.finish_lsn.is_some_and(|stop| checkpoint >= stop);
         if too_old || too_new {
             let when = if too_old { "before" } else { "after" };
             let what = format!(
-                "its pg_control is of another time: its checkpoint at LSN {checkpoint} was {when} this backup"
+                "its pg_control is from another time: its checkpoint at LSN {checkpoint} was {when} this backup"
             );
             report.failed(CHECK, &file.url, what);
         }
-        report.passed(CHECK, format!("its CRC is right; system identifier {found}"));
+        report.passed(CHECK, format!("its CRC is correct; system identifier {found}"));
         Some(control)
     }
 
@@ -133,8 +133,9 @@ impl ClusterFiles {
         let segment = layout::start_segment_of_backup(name);
         if segment.is_some_and(|segment| segment != label.start_segment) {
             let found = &label.start_segment;
-            let what =
-                format!("its label begins in WAL segment \"{found}\"; the backup is \"{name}\"");
+            let what = format!(
+                "its label begins in WAL segment \"{found}\", but the backup is \"{name}\""
+            );
             report.failed(CHECK, &file.url, what);
         }
         if label.checkpoint_lsn < label.start_lsn {
@@ -144,8 +145,8 @@ impl ClusterFiles {
         Some(label)
     }
 
-    /// The map leads to the places that the sentinel says. A tablespace that neither
-    /// knows was made in place: it is a directory.
+    /// The map and the sentinel name the same places. A tablespace that is in neither was
+    /// created in place: it is a directory.
     fn tablespace_map(&self, directory: &str, sentinel: &Sentinel, report: &mut Report) {
         const CHECK: &str = report::TABLESPACE_MAP;
         let file = self.file(data_directory::TABLESPACE_MAP);
@@ -166,17 +167,17 @@ impl ClusterFiles {
         let expected: BTreeMap<&String, &str> =
             places.into_iter().flatten().map(|(oid, place)| (oid, place.loc.as_str())).collect();
         for (oid, place) in &expected {
-            // One that was made after the server wrote its map.
+            // It was created after the server wrote its map.
             let Some(found) = mapped.get(*oid) else {
                 report.noted(
                     CHECK,
-                    format!("tablespace {oid} is not in the tablespace map: the WAL makes it"),
+                    format!("tablespace {oid} is not in the tablespace map; replay of the WAL creates it"),
                 );
                 continue;
             };
             if without_slash(found) != without_slash(place) {
                 let what = format!(
-                    "tablespace {oid} is at \"{place}\" by the sentinel, and at \"{found}\" by the tablespace map"
+                    "tablespace {oid} is at \"{place}\" in the sentinel, but at \"{found}\" in the tablespace map"
                 );
                 report.failed(CHECK, url, what);
             }
@@ -185,7 +186,7 @@ impl ClusterFiles {
         let unknown: Vec<&str> = unknown.map(String::as_str).collect();
         if !unknown.is_empty() {
             let named = examples(unknown);
-            let what = format!("the sentinel does not know these tablespaces of the map: {named}");
+            let what = format!("the sentinel lacks these tablespaces of the map: {named}");
             report.failed(CHECK, url, what);
         }
         let oids = self.tablespaces.iter().map(u32::to_string);

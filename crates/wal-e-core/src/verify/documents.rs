@@ -10,13 +10,13 @@ use crate::restore::manifest;
 use crate::sentinel::{self, FilesMetadata, Metadata, Sentinel};
 use crate::store::ObjectStore;
 
-/// Metadata are small; what is larger is none.
+/// Metadata are small; a larger object is damaged.
 const LARGEST_SMALL_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The largest list of files that is read: some hundred bytes a file.
 const LARGEST_LIST_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 
-/// What a backup says of itself, as far as it can be read.
+/// What a backup says about itself, as far as it can be read.
 pub(super) struct Documents {
     /// Empty when it cannot be read.
     pub(super) sentinel: Sentinel,
@@ -36,8 +36,8 @@ pub(super) async fn read(
     Ok(Documents { sentinel, files, manifest })
 }
 
-/// An object's content, or what is wrong with it; an error when the store cannot
-/// be asked.
+/// An object's content, or what is wrong with it; an error when the store does not
+/// answer.
 async fn load<T>(
     store: &dyn ObjectStore,
     key: &ObjectKey,
@@ -78,9 +78,10 @@ async fn sentinel(store: &dyn ObjectStore, backup: &str, report: &mut Report) ->
         (Some(start), Some(stop)) => {
             report.passed(report::SENTINEL, format!("from LSN {start} to {stop}"));
         }
-        _ => {
-            report.passed(report::SENTINEL, "without start or stop LSN, as older programs wrote it")
-        }
+        _ => report.passed(
+            report::SENTINEL,
+            "it has no start or stop LSN, as in backups of older programs",
+        ),
     }
     Ok(sentinel)
 }
@@ -115,7 +116,7 @@ async fn metadata(
             report.failed(
                 report::METADATA,
                 &url,
-                format_args!("it has another {what} than the sentinel"),
+                format_args!("its {what} differs from that of the sentinel"),
             );
         }
     }
@@ -139,7 +140,7 @@ async fn files_metadata(
     report: &mut Report,
 ) -> Result<Option<FilesMetadata>> {
     if sentinel.files_metadata_disabled || sentinel.is_wal_e {
-        report.not_checked(report::FILES_METADATA, "the backup was made without");
+        report.not_checked(report::FILES_METADATA, "the backup was made without it");
         return Ok(None);
     }
     let inline = std::mem::take(&mut sentinel.inline_files);
@@ -159,7 +160,7 @@ async fn files_metadata(
             return Ok(Some(files));
         }
         Err(error) if may_be_missing(&error, sentinel) => {
-            report.not_checked(report::FILES_METADATA, "the backup was made without");
+            report.not_checked(report::FILES_METADATA, "the backup was made without it");
         }
         Err(error) => {
             report.failed_with(report::FILES_METADATA, &store.url(key.as_str()), &error);
@@ -182,7 +183,7 @@ async fn backup_manifest(
         Ok(None) => {
             report.not_checked(
                 report::MANIFEST,
-                "the backup has none, so nothing tells the files' sizes and checksums",
+                "the backup has none, so the files' sizes and checksums are unknown",
             );
             return Ok(None);
         }
@@ -192,12 +193,16 @@ async fn backup_manifest(
         }
     };
     if differ(manifest.system_identifier, sentinel.system_identifier) {
-        report.failed(report::MANIFEST, &url, "it has another system identifier than the sentinel");
+        report.failed(
+            report::MANIFEST,
+            &url,
+            "its system identifier differs from that of the sentinel",
+        );
     }
     let covers = |lsn| manifest.wal_ranges.iter().any(|range| range.start_lsn == lsn);
     let ends = |lsn| manifest.wal_ranges.iter().any(|range| range.end_lsn == lsn);
     if !sentinel.lsn.is_none_or(covers) || !sentinel.finish_lsn.is_none_or(ends) {
-        report.failed(report::MANIFEST, &url, "its WAL ranges are not from start to stop LSN");
+        report.failed(report::MANIFEST, &url, "its WAL ranges do not span start to stop LSN");
     }
     report.passed(report::MANIFEST, format!("lists {} files", manifest.files.len()));
     Ok(Some(manifest))

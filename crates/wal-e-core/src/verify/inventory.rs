@@ -7,14 +7,15 @@ use std::sync::atomic::AtomicU64;
 use super::Tar;
 use super::cluster_files::{ClusterFiles, KeptFile};
 use super::report::{self, Report, examples};
-use super::tar_content::{Expected, TarContent, is_kept, listed_path};
+use super::tar_content::{Expected, TarContent, is_kept};
 use crate::layout::TarKind;
 use crate::postgres::data_directory::CONTROL_FILE;
 use crate::postgres::{BackupManifest, ManifestFile};
+use crate::restore::selection::{self, Take};
 use crate::sentinel::{FilesMetadata, Sentinel};
 
-/// What is held of the names of all tars of a backup, in bytes: a hostile tar shall not
-/// fill the memory. Honest ones come to about a hundred bytes a file.
+/// How much memory the member names of all tars of a backup may take, in bytes: a hostile
+/// tar must not exhaust it. Honest ones come to about a hundred bytes a file.
 const LARGEST_NAMES_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 /// What has been found in the tars so far.
@@ -29,15 +30,15 @@ pub(super) struct Inventory {
     others: HashSet<String>,
     /// The tars that were read.
     tars: Vec<ReadTar>,
-    /// `pg_control` has a tar of its own, which counts more than a copy elsewhere.
+    /// Whether `pg_control` has its own tar, which takes precedence over a copy elsewhere.
     has_control_tar: bool,
-    /// WAL-E's links mean something.
+    /// Whether WAL-E stored it: a restore creates its links.
     is_wal_e: bool,
     /// Symbolic links.
     links: u64,
     /// Bytes of the files.
     bytes: u64,
-    /// Files whose size and checksum are as the manifest says.
+    /// Files whose size and checksum match the manifest.
     proved: usize,
     kept: Vec<KeptFile>,
     /// OIDs of the tablespaces that files belong to.
@@ -67,20 +68,19 @@ struct ReadTar {
 }
 
 impl Lists {
-    /// In a full backup the marks of a delta have no meaning.
     fn new(lists: FilesMetadata, is_delta: bool) -> Self {
         let (mut stored, mut skipped) = (HashSet::new(), HashSet::new());
         let mut increments = HashSet::new();
         for (name, file) in lists.files {
             let path = listed_path(&name);
-            if is_delta && file.is_skipped {
-                skipped.insert(path);
-                continue;
-            }
-            if is_delta && file.is_incremented {
+            let take = Take::of(&file, is_delta);
+            if take == Some(Take::Pages) {
                 increments.insert(path.clone());
             }
-            stored.insert(path);
+            match take {
+                Some(_) => stored.insert(path),
+                None => skipped.insert(path),
+            };
         }
         let sets = lists.tar_file_sets.into_iter();
         let paths = |names: Vec<String>| names.iter().map(|name| listed_path(name)).collect();
@@ -132,9 +132,10 @@ impl Inventory {
         let lists = self.lists.as_ref();
         let names = lists.and_then(|lists| lists.sets.get(file_name));
         Expected {
-            // One more is enough to tell that there are too many.
+            // One more is enough to know that there are too many.
             most_files: names.map_or(usize::MAX, |names| names.len().saturating_add(1)),
             increments: lists.map(|lists| Arc::clone(&lists.increments)).unwrap_or_default(),
+            has_manifest: self.manifest.is_some(),
             names: Arc::clone(&self.names),
         }
     }
@@ -150,14 +151,6 @@ impl Inventory {
             report.failed(report::TARS, &tar.url, what);
         }
         self.links = self.links.saturating_add(content.links);
-        // This program stores none.
-        if let (Some(link), true) = (&content.first_link, self.manifest.is_some()) {
-            let what = match content.links {
-                1 => format!("tar member \"{link}\" is a symbolic link"),
-                links => format!("{links} members are symbolic links, the first \"{link}\""),
-            };
-            report.failed(report::TARS, &tar.url, what);
-        }
         self.compare_with_list(tar, &content, report);
         self.compare_with_manifest(tar, &content, report);
         self.look_for_duplicates(tar, &content, report);
@@ -173,7 +166,7 @@ impl Inventory {
             let file = KeptFile { path, content, url: tar.url.clone() };
             match self.kept.iter_mut().find(|kept| kept.path == file.path) {
                 Some(kept) if is_own => *kept = file,
-                // That there are two is told, if it is wrong.
+                // A second one is reported where it is wrong.
                 Some(_) => {}
                 None => self.kept.push(file),
             }
@@ -186,7 +179,7 @@ impl Inventory {
         let Some(names) = sets.get(tar.file_name()) else {
             // Other programs do not list the small tars.
             if tar.kind == TarKind::Partition && !sets.is_empty() {
-                let what = "files_metadata.json does not know this tar";
+                let what = "files_metadata.json does not list this tar";
                 report.failed(report::FILE_LIST, &tar.url, what);
             }
             return;
@@ -211,13 +204,13 @@ impl Inventory {
             match manifest.remove(file.path.as_bytes()) {
                 Some(listed) if listed == (file.size_bytes, file.crc32c) => self.proved += 1,
                 Some(_) => drop(different.insert(file.path.as_str())),
-                // A second one is told of as such.
+                // A second one is reported as a duplicate.
                 None if self.found.contains_key(&file.path) => {}
                 None => drop(unknown.insert(file.path.as_str())),
             }
         }
         for (names, what) in [
-            (different, "has files of another size or checksum than the manifest says:"),
+            (different, "has files whose size or checksum differs from the manifest:"),
             (unknown, "has files that the manifest does not list:"),
         ] {
             if !names.is_empty() {
@@ -247,12 +240,12 @@ impl Inventory {
         }
         if !twice.is_empty() {
             let named = examples(twice.iter().map(String::as_str));
-            let what = format!("it has files that are there twice: {named}");
+            let what = format!("it has files that appear twice: {named}");
             report.failed(report::FILE_LIST, &tar.url, what);
         }
     }
 
-    /// When all tars have been read: what none of them has. The URLs are those of
+    /// After all tars have been read: reports what none of them has. The URLs are those of
     /// the two lists.
     pub(super) fn finish(
         self,
@@ -262,7 +255,7 @@ impl Inventory {
     ) -> ClusterFiles {
         let (tars, files) = (self.tars.len(), self.found.len());
         report.passed(report::TARS, format!("{tars} tars, {files} files, {} bytes", self.bytes));
-        if self.links > 0 && self.manifest.is_none() {
+        if self.links > 0 {
             let fate = if self.is_wal_e { "makes" } else { "leaves out" };
             let what = format!("{} symbolic links, which a restore {fate}", self.links);
             report.noted(report::TARS, what);
@@ -284,7 +277,7 @@ impl Inventory {
                     report.failed(report::CHECKSUMS, manifest_url, what);
                 }
                 let what = format!("{} of {} files", self.proved, self.manifest_listed);
-                report.passed(report::CHECKSUMS, format!("{what} are as the manifest says"));
+                report.passed(report::CHECKSUMS, format!("{what} match the manifest"));
             }
             None => report.not_checked(report::CHECKSUMS, "there is no manifest"),
         }
@@ -296,15 +289,15 @@ impl Inventory {
         self.found.contains_key(path) || self.others.contains(path)
     }
 
-    /// What a restore takes from the tars is there, and it takes what is there. The
-    /// names of all files decide: WAL-G also lists files for its tars that vanished
+    /// Every file that a restore needs is in the tars, and every file in the tars is listed.
+    /// The list of all files decides: for its tars, WAL-G also lists files that vanished
     /// before they were read.
     fn compare_lists(&self, lists: &Lists, url: &str, report: &mut Report) {
         let is_wanted = |path: &str| match lists.has_files() {
             true => lists.stored.contains(path),
             false => true,
         };
-        let mut tell = |names: BTreeSet<&str>, url: &str, what: &str| {
+        let mut report_names = |names: BTreeSet<&str>, url: &str, what: &str| {
             if !names.is_empty() {
                 report.failed(report::FILE_LIST, url, format_args!("{what} {}", examples(names)));
             }
@@ -325,21 +318,27 @@ impl Inventory {
             };
             unlisted
                 .extend(paths().filter(|path| self.found.contains_key(*path)).filter(is_unknown));
-            // Of others it is told that they cannot be read.
+            // That the others cannot be read is reported elsewhere.
             if let Some(tar) = read.get(file_name.as_str()).filter(|tar| tar.is_whole) {
                 let lost = paths().filter(|path| is_wanted(path) && !self.is_held(path));
                 let what = "it lacks files that files_metadata.json lists for it:";
-                tell(lost.collect(), &tar.url, what);
+                report_names(lost.collect(), &tar.url, what);
             }
         }
         let stored = lists.stored.iter().map(String::as_str);
         let lost = stored.filter(|path| !in_sets.contains(path) && !self.is_held(path));
-        tell(lost.collect(), url, "it lists files that no readable tar has:");
-        tell(unlisted, url, "it has no entry for files of its tars:");
+        report_names(lost.collect(), url, "it lists files that no readable tar has:");
+        report_names(unlisted, url, "it has no entry for files of its tars:");
     }
 }
 
-/// Whether this is `pg_control` among other files where it has a tar of its own.
+/// The path below the data directory that a name in a list of files means; the
+/// name itself if it leads out of it, which no tar may have.
+fn listed_path(name: &str) -> String {
+    selection::listed_path(name).unwrap_or_else(|_| name.to_owned())
+}
+
+/// Whether this is a `pg_control` among other files while it has its own tar.
 fn is_copy_of_control(has_control_tar: bool, kind: TarKind, path: &str) -> bool {
     has_control_tar && kind != TarKind::PgControl && path == CONTROL_FILE
 }

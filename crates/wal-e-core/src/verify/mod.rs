@@ -2,12 +2,12 @@
 //! restored. Nothing is written, and one damaged object does not keep the others
 //! from being read.
 //!
-//! Looked at are: the JSON objects and whether they agree (`documents`); each tar
-//! to the end of its frame, its form and its members (`tar_content`); all files
+//! It checks the JSON objects and whether they agree (`documents`); each tar, which
+//! the restore's own code unpacks into nothing (`tar_content`); all files
 //! against the lists that the backup has of them (`inventory`); `pg_control`,
 //! label and tablespace map (`cluster_files`); and the WAL from start to stop, from
-//! record to record (`needed_wal`). Of a delta, the backups that it builds on, too. What passes is at
-//! last looked at as a restore does before it writes.
+//! record to record (`needed_wal`). Of a delta, the backups that it builds on, too. A backup
+//! that passes is checked once more as a restore does before it writes.
 
 mod cluster_files;
 mod documents;
@@ -82,8 +82,8 @@ pub struct VerifyProgress {
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] for an unknown backup, [`ErrorKind::Cancelled`], and
-/// the store's own kinds when it cannot be asked. What is wrong with the backup is
-/// no error but a [`Finding`].
+/// the store's own kinds when it does not answer. A fault of the backup is not an error
+/// but a [`Finding`].
 ///
 /// # Cancel safety
 /// Dropping the future ends all reading.
@@ -94,7 +94,7 @@ pub async fn verify(
     cancel: CancellationToken,
 ) -> Result<Verified> {
     let cancel = cancel.child_token();
-    // Threads that read know only the token.
+    // Reading threads see only the token.
     let _ended = cancel.clone().drop_guard();
     let verification = Verification {
         store,
@@ -143,10 +143,12 @@ impl Verification {
             if let Some(parent) = parent {
                 let url = self.store.url(layout::sentinel(&level).as_str());
                 if !chain::is_name(&parent) {
-                    let what = format!("it is a delta of \"{parent}\", which names no base backup");
+                    let what = format!(
+                        "it is a delta of \"{parent}\", which is not the name of a base backup"
+                    );
                     report.failed(report::DELTA, &url, what);
                 } else if levels.contains(&parent) {
-                    let what = "its deltas build on each other in a circle";
+                    let what = "its delta backups build on each other in a circle";
                     report.failed(report::DELTA, &url, what);
                 } else {
                     levels.push(parent);
@@ -163,8 +165,8 @@ impl Verification {
         Ok(Verified { name, findings })
     }
 
-    /// What a restore looks at before it writes, by the code that does so, and whether
-    /// its limit is kept: nothing that it refuses may pass.
+    /// The checks of a restore before it writes, by the restore's own code, and its limit on
+    /// bytes: nothing that a restore refuses may pass.
     async fn as_a_restore_begins(
         &self,
         name: &str,
@@ -186,8 +188,8 @@ impl Verification {
         Ok(())
     }
 
-    /// One backup; returns the one that it is a delta of. The WAL of a delta makes
-    /// those that it builds on consistent, too.
+    /// One backup; returns the one that it is a delta of. The WAL of a delta also makes the
+    /// backups that it builds on consistent.
     async fn level(
         &self,
         name: &str,
@@ -223,7 +225,7 @@ impl Verification {
         let objects = list_all(&*self.store, &request).await?;
         for file_name in files.into_iter().flat_map(|files| tar_set::lost(files, &objects)) {
             let url = self.store.url(layout::tar_partition(name, file_name).as_str());
-            report.failed(report::TARS, &url, "it is not there");
+            report.failed(report::TARS, &url, "it does not exist");
         }
         let bytes = objects.iter().map(|object| object.size_bytes).sum();
         self.progress.bytes_total.fetch_add(bytes, Ordering::Relaxed);
@@ -233,7 +235,7 @@ impl Verification {
         };
         if let Some(first) = left_over.first() {
             let what = format!(
-                "{} objects among them that files_metadata.json does not list, which a restore leaves out: the first is {}",
+                "a restore skips {} objects that files_metadata.json does not list; the first is \"{}\"",
                 left_over.len(),
                 tar_set::file_name(first)
             );
@@ -243,7 +245,7 @@ impl Verification {
         for object in objects {
             let url = self.store.url(object.key.as_str());
             let Some((kind, stored)) = layout::tar_of(&object.key) else {
-                report.failed(report::TARS, &url, "it is among the tars and is none");
+                report.failed(report::TARS, &url, "it is not a tar");
                 continue;
             };
             match stored.readable(&url) {
@@ -297,7 +299,8 @@ impl Verification {
     }
 }
 
-/// Nothing is written here, so an error of the operating system is of an object's file, too.
+/// Nothing is written here, so an error of the operating system also belongs to an object's
+/// file.
 fn keeps_others_readable(error: &Error) -> bool {
     error.is_of_one_object() || error.kind() == ErrorKind::Io
 }

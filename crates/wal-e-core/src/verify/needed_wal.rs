@@ -37,7 +37,7 @@ pub(super) async fn verify(
 ) -> Result<()> {
     let Backup { name, sentinel, label } = backup;
     let Some(first) = layout::start_segment_of_backup(name) else {
-        report.not_checked(CHECK, "the backup's name does not tell where it begins");
+        report.not_checked(CHECK, "the backup's name does not say where it begins");
         return Ok(());
     };
     let first_bytes = match (segment_size, sentinel.finish_lsn) {
@@ -45,17 +45,17 @@ pub(super) async fn verify(
         _ => read_first(verification, sentinel, &first, report).await?,
     };
     let Some(size) = segment_size.or_else(|| SegmentSize::new(first_bytes?)) else {
-        let reason = "neither pg_control nor the first segment tells the size of segments";
+        let reason = "neither pg_control nor the first segment gives the segment size";
         report.not_checked(CHECK, reason);
         return Ok(());
     };
     let Some(stop) = sentinel.finish_lsn else {
-        let reason = "the sentinel has no stop LSN; read was only the first segment";
+        let reason = "the sentinel has no stop LSN; only the first segment was read";
         report.not_checked(CHECK, reason);
         return Ok(());
     };
     let Some(begin) = first.segment_number(size) else {
-        let what = "there is no segment of that name of the cluster's size";
+        let what = "a cluster with this segment size has no segment of that name";
         report.failed(CHECK, &url(verification, &first), what);
         return Ok(());
     };
@@ -68,7 +68,7 @@ pub(super) async fn verify(
         return Ok(());
     }
     let first = WalSegment { timeline, number: begin };
-    // What is wrong with a label is told elsewhere, and is no fault of the WAL.
+    // An error in the label is reported elsewhere, and is not the fault of the WAL.
     let label = label.filter(|label| {
         sentinel.lsn.is_none_or(|lsn| lsn == label.start_lsn)
             && label.checkpoint_lsn >= label.start_lsn
@@ -112,14 +112,14 @@ struct NeededWal<'a> {
 }
 
 impl NeededWal<'_> {
-    /// Reads all segments. After one that is damaged the others are read as well; that the
-    /// WAL is the backup's own can only be told without damage.
+    /// Reads all segments, also those after a damaged one. Whether the WAL is the backup's
+    /// own is only known when nothing is damaged.
     async fn follow(&self, own: Option<(Lsn, OwnWal)>, report: &mut Report) -> Result<()> {
         let NeededWal { verification, size, first, last, .. } = self;
         let count = (last.number.0 + 1).saturating_sub(first.number.0);
         let read_counter = &verification.progress.segments_read;
         verification.progress.segments_total.store(count, Ordering::Relaxed);
-        // What it would say is in the report.
+        // The report has what its notices would say.
         let (notices, _) = notice::channel();
         let archived = ArchivedWal::new(Arc::clone(&verification.store), *size, notices);
         let cluster = self.backup.sentinel.system_identifier;
@@ -135,10 +135,10 @@ impl NeededWal<'_> {
         while next <= *last {
             let segments = (next.number.0..=last.number.0)
                 .map(|number| WalSegment { number: SegmentNumber(number), ..*first });
-            let mut told = |_| {
+            let mut count_read = |_| {
                 read_counter.fetch_add(1, Ordering::Relaxed);
             };
-            let followed = archived.follow(segments, reader, visitor, &mut told).await?;
+            let followed = archived.follow(segments, reader, visitor, &mut count_read).await?;
             visitor = followed.visitor;
             let (segment, error) = match followed.stop {
                 Stop::AllRead | Stop::Enough => break,
@@ -162,11 +162,11 @@ impl NeededWal<'_> {
         }
         if let Some(lacking) = visitor.lacks() {
             let what = format!(
-                "the WAL up to here is of another history of the cluster: it has {lacking}"
+                "the WAL up to here belongs to another history of the cluster: it has {lacking}"
             );
             report.failed(CHECK, &self.url(*last), what);
         } else if damaged == 0 && visitor.0.is_none() {
-            let reason = "nothing tells at which LSN the backup begins, so whether the WAL is its own is unknown";
+            let reason = "it is unknown at which LSN the backup begins, so the WAL may be of another history";
             report.not_checked(CHECK, reason);
         }
         let sound = count - damaged;
@@ -180,7 +180,7 @@ impl NeededWal<'_> {
     }
 }
 
-/// Looks for the backup's own records, as long as all have been followed.
+/// Looks for the backup's own records; `None` once records have been missed.
 struct Follower(Option<OwnWal>);
 
 impl Follower {

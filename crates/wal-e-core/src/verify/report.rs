@@ -1,4 +1,4 @@
-//! What a verification has to say.
+//! The findings of a verification.
 
 use std::fmt::Display;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 
-/// The sentinel can be read, and says what it must.
+/// The sentinel can be read, and is consistent.
 pub(super) const SENTINEL: &str = "sentinel";
 /// `metadata.json` agrees with it.
 pub(super) const METADATA: &str = "metadata";
@@ -31,7 +31,7 @@ pub(super) const WAL: &str = "wal";
 /// What the backup is a delta of.
 pub(super) const DELTA: &str = "delta";
 
-/// The order in which checks are told.
+/// The order in which checks are reported.
 const ORDER: [&str; 12] = [
     SENTINEL,
     METADATA,
@@ -47,14 +47,14 @@ const ORDER: [&str; 12] = [
     DELTA,
 ];
 
-/// One thing that was found out about a base backup.
+/// One finding about a base backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// What was checked.
     pub check_name: &'static str,
-    /// The object that is at fault, by its URL.
+    /// The URL of the faulty object.
     pub object: Option<String>,
-    /// Whether it is as it should be; `None` when that could not be found out.
+    /// Whether it is correct; `None` when that is unknown.
     pub ok: Option<bool>,
     /// What was found. It names the object, too.
     pub detail: String,
@@ -62,7 +62,7 @@ pub struct Finding {
 
 /// The findings about one backup.
 pub(super) struct Report {
-    /// Told with each finding, when it is not the backup that was asked for.
+    /// Named in each finding, when it is not the backup that was asked for.
     level: Option<String>,
     findings: Vec<Finding>,
 }
@@ -84,14 +84,14 @@ impl Report {
         self.failed(check, url, error.message_and_detail());
     }
 
-    /// All is well; unless something of that kind was not.
+    /// The check passed, unless something of that kind failed.
     pub(super) fn passed(&mut self, check: &'static str, detail: impl Into<String>) {
         if !self.has_failed(check) {
             self.push(check, None, Some(true), detail.into());
         }
     }
 
-    /// It could not be looked at.
+    /// It could not be checked.
     pub(super) fn not_checked(&mut self, check: &'static str, reason: impl Display) {
         self.push(check, None, None, format!("not checked: {reason}"));
     }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_names_a_few_are_told() {
+    fn of_many_names_a_few_are_shown() {
         assert_eq!(examples(["a"]), "\"a\"");
         assert_eq!(examples(["a", "b", "c", "d", "e"]), "\"a\", \"b\", \"c\" and 2 more");
     }

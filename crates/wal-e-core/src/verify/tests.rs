@@ -16,7 +16,10 @@ use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, PutMode};
 use crate::wal::sample::{self, CLUSTER, SEGMENT_BYTES};
 
+mod cluster_files;
 mod foreign;
+mod inventory;
+mod needed_wal;
 
 pub(super) const NAME: &str = "base_000000010000000000000002";
 const SEGMENTS: [&str; 3] =
@@ -253,144 +256,6 @@ async fn damaged_tars_are_named() {
     fixture.assert_fails(&["tars", "checksums"], "part_002.tar.lz4").await;
 }
 
-/// As a restore does.
-#[tokio::test]
-async fn what_is_not_of_the_backup_is_left_out_and_noted() {
-    let fixture = Fixture::new().await;
-    let stray = ["README", "part_003.tar.gpg", "part_099.tar.lz4", "pg_control.tar.zst"];
-    for name in stray {
-        fixture.put(&layout::tar_partition(NAME, name), b"?".to_vec()).await;
-    }
-    assert!(fixture.failures().await.is_empty());
-    let findings = fixture.verify().await.unwrap().findings;
-    let noted = findings.iter().find(|row| row.ok.is_none()).unwrap();
-    assert!(noted.detail.contains("4 objects") && noted.detail.contains("README"), "{noted:?}");
-}
-
-/// Where the list does not say which tar has which file, all are read.
-#[tokio::test]
-async fn an_extra_tar_is_told_and_so_are_files_that_are_there_twice() {
-    let fixture = Fixture::new().await;
-    let bytes = fixture.bytes(&fixture.tar("part_001")).await;
-    fixture.put(&fixture.tar("part_099"), bytes).await;
-    fixture.change_text(&layout::files_metadata(NAME), "\"/base/5/16410\",", "").await;
-    fixture.assert_fails(&["file_list"], "part_099.tar.lz4").await;
-    let failures = fixture.failures().await;
-    assert!(failures.iter().any(|(_, detail)| detail.contains("twice")), "{failures:#?}");
-    for name in ["README", "part_003.tar.gpg"] {
-        fixture.put(&layout::tar_partition(NAME, name), b"?".to_vec()).await;
-        let failures = fixture.failures().await;
-        assert!(failures.iter().any(|(check, detail)| *check == "tars" && detail.contains(name)));
-    }
-}
-
-#[tokio::test]
-async fn a_changed_byte_of_an_uncompressed_tar_is_found_by_the_manifest() {
-    let fixture = Fixture::encoded(Encoding::None).await;
-    let tar = fixture.tar("part_002");
-    // Far from the headers: within the content of the last file.
-    fixture
-        .change(&tar, |bytes| {
-            let position = bytes.len() - 20_000;
-            bytes[position] ^= 1;
-        })
-        .await;
-    fixture.assert_fails(&["checksums"], "part_002.tar").await;
-}
-
-#[tokio::test]
-async fn lists_that_disagree_with_the_tars_are_told() {
-    let fixture = Fixture::new().await;
-    let key = layout::files_metadata(NAME);
-    let whole = fixture.bytes(&key).await;
-    // Out of the set of its tar alone.
-    fixture.change_text(&key, "\"/base/5/16410\",", "").await;
-    fixture.assert_fails(&["file_list"], "base/5/16410").await;
-    fixture.put(&key, whole).await;
-    fixture.change_text(&key, "/base/5/16410", "/base/5/99999").await;
-    fixture.assert_fails(&["file_list"], "base/5/99999").await;
-    fixture.change(&key, cut).await;
-    fixture.assert_fails(&["files_metadata"], "files_metadata.json").await;
-    fixture.memory.delete(&key).await.unwrap();
-    fixture.assert_fails(&["files_metadata"], "files_metadata.json").await;
-}
-
-#[tokio::test]
-async fn the_manifest_counts_only_when_it_is_sound() {
-    let fixture = Fixture::new().await;
-    let key = layout::backup_manifest(NAME);
-    fixture.change_text(&key, "base/5/16410", "base/5/99999").await;
-    fixture.assert_fails(&["manifest"], "backup_manifest").await;
-    fixture.memory.delete(&key).await.unwrap();
-    let verified = fixture.verify().await.unwrap();
-    assert_eq!(verified.failures(), 0);
-    let unknown: Vec<&str> = verified
-        .findings
-        .iter()
-        .filter(|finding| finding.ok.is_none())
-        .map(|finding| finding.check_name)
-        .collect();
-    assert_eq!(unknown, ["manifest", "checksums"]);
-}
-
-#[tokio::test]
-async fn the_files_that_a_server_reads_first_are_looked_into() {
-    let fixture = Fixture::new().await;
-    let tar = fixture.tar("pg_control");
-    fixture.change_content(&tar, |content| content[512 + 100] ^= 1).await;
-    fixture.assert_fails(&["checksums", "pg_control"], "pg_control.tar.lz4").await;
-    fixture.memory.delete(&tar).await.unwrap();
-    fixture.assert_fails(&["tars", "checksums", "pg_control"], "pg_control.tar.lz4").await;
-
-    // One of the same cluster at another time is as sound, and has the same CRC.
-    for checkpoint in [Lsn(0x10_0060), Lsn(0x50_0060)] {
-        let fixture = Fixture::new().await;
-        let other = control_file::sample(CLUSTER, SEGMENT_BYTES as u32, checkpoint);
-        let tar = fixture.tar("pg_control");
-        fixture
-            .change_content(&tar, |content| {
-                content[512..512 + other.len()].copy_from_slice(&other);
-            })
-            .await;
-        fixture.assert_fails(&["pg_control"], "pg_control.tar.lz4").await;
-    }
-
-    for (old, new) in [
-        ("0/200028", "0/200029"),
-        ("file 000000010000000000000002", "file 000000010000000000000003"),
-        ("TIMELINE: 1", "TIMELINE: 2"),
-        ("START WAL", "WHERE WAL"),
-        ("LOCATION: 0/200060", "LOCATION: 0/200020"),
-    ] {
-        let fixture = Fixture::new().await;
-        let tar = fixture.tar("backup_label");
-        fixture
-            .change_content(&tar, |content| {
-                let position = content.windows(old.len()).position(|part| part == old.as_bytes());
-                let position = position.unwrap();
-                content[position..position + new.len()].copy_from_slice(new.as_bytes());
-            })
-            .await;
-        fixture.assert_fails(&["checksums", "backup_label"], "backup_label.tar.lz4").await;
-    }
-
-    let fixture = Fixture::new().await;
-    fixture
-        .change_text(&layout::sentinel(NAME), "\"16384\":{\"loc\":\"", "\"16384\":{\"loc\":\"/x")
-        .await;
-    fixture.assert_fails(&["tablespace_map"], "backup_label.tar.lz4").await;
-    fixture.change_text(&layout::sentinel(NAME), "\"16384\":{", "\"16385\":{").await;
-    fixture.assert_fails(&["tablespace_map"], "16384").await;
-
-    // One that was made after the server wrote the map.
-    let fixture = Fixture::new().await;
-    let later = "\"16385\":{\"loc\":\"/later\",\"link\":\"pg_tblspc/16385\"},\"16384\":{";
-    fixture.change_text(&layout::sentinel(NAME), "\"16384\":{", later).await;
-    let verified = fixture.verify().await.unwrap();
-    assert_eq!(verified.failures(), 0, "{verified:#?}");
-    assert!(verified.findings.iter().any(|row| row.detail.contains("tablespace 16385")));
-}
-
 #[tokio::test]
 async fn sentinel_and_metadata_must_agree() {
     let fixture = Fixture::new().await;
@@ -412,66 +277,6 @@ async fn sentinel_and_metadata_must_agree() {
     assert_eq!(failures[0].0, "sentinel");
     let tars = fixture.verify().await.unwrap().findings;
     assert!(tars.iter().any(|row| row.check_name == "tars" && row.ok == Some(true)), "{tars:#?}");
-}
-
-#[tokio::test]
-async fn every_segment_from_start_to_stop_is_read() {
-    for index in 0..SEGMENTS.len() {
-        let fixture = Fixture::new().await;
-        fixture.change(&fixture.wal(index), flip_last).await;
-        fixture.assert_fails(&["wal"], SEGMENTS[index]).await;
-        let name: WalFileName = SEGMENTS[(index + 1) % SEGMENTS.len()].parse().unwrap();
-        let other = fixture.encode(&sample::segment(&name, 9));
-        fixture.put(&fixture.wal(index), other).await;
-        fixture.assert_fails(&["wal"], SEGMENTS[index]).await;
-        fixture.memory.delete(&fixture.wal(index)).await.unwrap();
-        fixture.assert_fails(&["wal"], SEGMENTS[index]).await;
-    }
-    let fixture = Fixture::new().await;
-    let stop = format!("\"FinishLSN\":{}", 0x40_0100);
-    fixture.change_text(&layout::sentinel(NAME), &stop, "\"FinishLSN\":9223372036854775807").await;
-    let failures = fixture.failures().await;
-    assert!(failures.iter().any(|(check, _)| *check == "wal"), "{failures:#?}");
-}
-
-#[tokio::test]
-async fn wal_of_another_history_is_told_by_its_records() {
-    let (start, stop) = (Lsn(0x20_0028), Lsn(0x40_0100));
-    // One without the backup's checkpoint, one without its end, one that goes on elsewhere.
-    let mut without_checkpoint = WalWriter::new(1, 2);
-    without_checkpoint.noise(32);
-    without_checkpoint.noise(88 + 2);
-    without_checkpoint.switch();
-    without_checkpoint.switch();
-    without_checkpoint.noise(152);
-    without_checkpoint.backup_end(start);
-    without_checkpoint.switch();
-    let mut without_end = WalWriter::new(1, 2);
-    without_end.noise(32);
-    without_end.checkpoint(start);
-    without_end.switch();
-    without_end.switch();
-    without_end.noise(152);
-    without_end.noise(16);
-    assert!(without_end.position() >= stop);
-    without_end.switch();
-    let mut elsewhere = WalWriter::new(1, 3);
-    elsewhere.noise(1_500_000);
-    let elsewhere = elsewhere.segments().split_off(1);
-    for (segments, told) in [
-        (without_checkpoint.segments(), "no checkpoint"),
-        (without_end.segments(), "no record of this backup's end"),
-        (elsewhere, "breaks off"),
-    ] {
-        let fixture = Fixture::new().await;
-        for (name, content) in segments {
-            let key = layout::wal_file(&name.parse().unwrap(), fixture.encoding);
-            fixture.put(&key, fixture.encode(&content)).await;
-        }
-        let failures = fixture.failures().await;
-        assert!(failures.iter().all(|(check, _)| *check == "wal"), "{failures:#?}");
-        assert!(failures[0].1.contains(told), "{told}: {failures:#?}");
-    }
 }
 
 #[tokio::test]

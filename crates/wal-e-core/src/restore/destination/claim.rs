@@ -1,5 +1,5 @@
-//! Taking the directories for a restore: made or found empty, locked, and linked to each
-//! other.
+//! Claiming the directories for a restore: created or found empty, locked, and linked to
+//! each other.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
 impl Destination {
-    /// Makes and locks the directories of a new restore.
+    /// Creates and locks the directories of a new restore.
     pub(super) fn make_directories(&mut self) -> Result<()> {
         let roots: Vec<PathBuf> = self.roots().map(Path::to_owned).collect();
         for (index, root) in roots.iter().enumerate() {
@@ -27,7 +27,7 @@ impl Destination {
                     root.display()
                 );
                 return Err(Error::new(ErrorKind::Config, message).with_hint(format!(
-                    "Give each tablespace a directory of its own with {}, or by its OID with {}.",
+                    "Give each tablespace its own directory with {}, or by its OID with {}.",
                     Word::TablespaceMapping,
                     Word::RestoreSpec
                 )));
@@ -54,7 +54,7 @@ impl Destination {
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::new(
                     ErrorKind::Config,
-                    format!("another restore writes into directory \"{}\"", root.display()),
+                    format!("another restore is writing into directory \"{}\"", root.display()),
                 ));
             }
             Err(TryLockError::Error(error)) => return Err(refused(&error)),
@@ -63,7 +63,7 @@ impl Destination {
         Ok(())
     }
 
-    /// Makes a directory and its missing parents, or checks that it is empty.
+    /// Creates a directory and its missing parents, or checks that it is empty.
     fn make_root(&mut self, directory: &Path) -> Result<()> {
         match fs::read_dir(directory) {
             Ok(_) if check_empty(directory)? => Ok(()),
@@ -76,8 +76,8 @@ impl Destination {
         }
     }
 
-    /// Makes the missing parents as `mkdir -p` does: whoever restores as root gives only
-    /// the data directory to the server's user, who has to get there.
+    /// Creates the missing parents as `mkdir -p` does: after a restore as root, only the data
+    /// directory is given to the server's user, who must be able to reach it.
     fn make_parents(&mut self, directory: &Path) -> Result<()> {
         let Some(parent) = directory.parent().filter(|parent| !parent.exists()) else {
             return Ok(());
@@ -102,30 +102,28 @@ impl Destination {
         );
         if !directory.join(UNFINISHED_RESTORE).exists() {
             return error.with_hint(format!(
-                "Name a new or an empty directory, or remove what is in it. A tablespace goes elsewhere with {}.",
+                "Name a new or empty directory, or remove the contents of this one. To put a tablespace elsewhere, use {}.",
                 Word::TablespaceMapping.of("OLD=NEW")
             ));
         }
         let resume = Word::Resume;
         let if_there = format!(
-            "If the restore's data directory is still there, go on with it by the same command and {resume}; if not, remove what is in the directory."
+            "If the restore's data directory still exists, repeat the same command with {resume}; if not, remove the contents of the directory."
         );
         if self.wal_directory.as_deref() == Some(directory) {
             return error
-                .with_detail("It holds the WAL directory of a restore that was interrupted.")
+                .with_detail("It holds the WAL directory of an interrupted restore.")
                 .with_hint(if_there);
         }
         if directory == self.data_directory {
-            return error.with_detail("It holds a restore that was interrupted.").with_hint(format!(
-                "Go on with it by the same command and {resume}, or remove what is in the directory."
+            return error.with_detail("It holds an interrupted restore.").with_hint(format!(
+                "Repeat the same command with {resume}, or remove the contents of the directory."
             ));
         }
-        error
-            .with_detail("It holds a tablespace of a restore that was interrupted.")
-            .with_hint(if_there)
+        error.with_detail("It holds a tablespace of an interrupted restore.").with_hint(if_there)
     }
 
-    /// Makes the links of the tablespaces and of the WAL.
+    /// Creates the links of the tablespaces and of the WAL.
     pub(super) fn make_links(&self) -> Result<()> {
         if let Some(place) = &self.wal_directory {
             self.make_link(&self.data_directory.join(WAL), place)?;
@@ -151,8 +149,7 @@ impl Destination {
         symlink(place, link).map_err(|error| Error::file("create link", link, &error))
     }
 
-    /// Removes what `prepare` made, and only that: a directory with something in
-    /// it stays.
+    /// Removes only what `prepare` created: a directory that is not empty stays.
     pub(super) fn remove_own(&self) {
         if self.is_resumed {
             return;
@@ -174,7 +171,7 @@ impl Destination {
     }
 }
 
-/// Whether nothing is in a directory but what a new file system brings with it.
+/// Whether a directory holds nothing but what a new file system brings with it.
 fn check_empty(directory: &Path) -> Result<bool> {
     let mut entries = fs::read_dir(directory)
         .map_err(|error| Error::file("read directory", directory, &error))?;

@@ -17,8 +17,8 @@ const OWN_FILES: [&str; 6] =
     [AUTO_FILE, BACKUP_LABEL, BACKUP_MANIFEST, RECOVERY_SIGNAL, STANDBY_SIGNAL, TABLESPACE_MAP];
 
 impl Destination {
-    /// Gives the directories the permissions without which the server does not start, and
-    /// what the restore wrote itself those that a server would have given it.
+    /// Gives the directories the permissions that the server needs to start, and the files
+    /// that the restore wrote itself those that a server would have given them.
     pub(crate) fn restrict(&self) -> Result<()> {
         for root in self.roots() {
             let failed = |error| Error::file("set permissions of directory", root, &error);
@@ -38,7 +38,7 @@ impl Destination {
         Ok(())
     }
 
-    /// The permissions of a file that a server makes in the data directory.
+    /// The permissions of a file that a server creates in the data directory.
     pub(crate) fn file_mode(&self) -> Result<u32> {
         let directory = &self.data_directory;
         let found = fs::metadata(directory);
@@ -61,8 +61,8 @@ impl Destination {
                 }
             }
         }
-        // An earlier run may have made the roots. Who may not open a parent did not
-        // make anything in it.
+        // An earlier run may have created the roots. A parent that this user may not open
+        // holds nothing that this user created.
         for parent in self.roots().chain(self.made.iter().map(PathBuf::as_path)) {
             match parent.parent().map_or(Ok(()), sync) {
                 Err(_) if self.made.iter().all(|made| made != parent) => {}

@@ -1,5 +1,5 @@
-//! The marks that tie the directories outside of the data directory to a restore: by its
-//! path alone, one could be that of a cluster which was made there since.
+//! The marks that tie the directories outside of the data directory to a restore. The path
+//! alone is not enough: another cluster may have been created there since.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
 impl Destination {
-    /// Says in each directory outside of the data directory which restore it belongs to.
+    /// Marks each directory outside of the data directory as belonging to this restore.
     pub(super) fn make_marks(&self) -> Result<()> {
         for path in self.marks() {
             fs::write(&path, self.data_directory.as_os_str().as_encoded_bytes())
@@ -37,12 +37,12 @@ impl Destination {
                     return Err(Error::new(
                         ErrorKind::Config,
                         format!(
-                            "directory \"{}\" no longer belongs to the restore that was interrupted",
+                            "directory \"{}\" no longer belongs to the interrupted restore",
                             directory.display()
                         ),
                     )
                     .with_hint(format!(
-                        "Remove what is in the data directory, and restore anew, without {}.",
+                        "Remove the contents of the data directory, and restore again without {}.",
                         Word::Resume
                     )));
                 }
@@ -51,7 +51,7 @@ impl Destination {
         Ok(())
     }
 
-    /// Removes what [`Destination::check_marks`] looks at. The restore is finished.
+    /// Removes the marks of a restore that is finished.
     pub(crate) fn remove_marks(&self) -> Result<()> {
         for path in self.marks() {
             match fs::remove_file(&path) {

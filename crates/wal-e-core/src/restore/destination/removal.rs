@@ -1,4 +1,4 @@
-//! What is removed of a restore that failed, or before one goes on.
+//! What is removed of a failed restore, or before an interrupted one is resumed.
 
 use std::fs;
 use std::io;
@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
 
 impl Destination {
-    /// Removes every file and link but those that `keep` names, by their paths
+    /// Removes every file and link except those that `keep` names by their paths
     /// below the data directory. Directories stay, and so do the restore's own links.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`]; what was removed until then is gone.
+    /// [`ErrorKind::Io`]; what was removed before the error is gone.
     pub(crate) fn remove_files_but(&self, keep: impl Fn(&Path) -> bool) -> Result<()> {
         for (beginning, root) in self.beginnings() {
             let walk = walkdir::WalkDir::new(&root).min_depth(1);
@@ -48,11 +48,11 @@ impl Destination {
         tablespaces.chain(self.wal_directory.iter().map(|place| (WAL.into(), place.as_path())))
     }
 
-    /// Removes everything that the restore wrote, and an interrupted one before
-    /// it. The directories were empty before, so all that is in them goes; those
-    /// that were there stay.
+    /// Removes everything that this restore and an interrupted one before it wrote.
+    /// The directories were empty at first, so all of their contents go; directories that
+    /// existed before stay.
     pub(crate) fn remove(&self) -> Result<()> {
-        // First what a server could be started with.
+        // First the file that a server needs to start.
         let control = self.data_directory.join(CONTROL_FILE);
         match fs::remove_file(&control) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -65,7 +65,7 @@ impl Destination {
         }
         for directory in self.made.iter().rev() {
             match fs::remove_dir(directory) {
-                // A parent in which somebody else made something meanwhile.
+                // A parent in which something else was created meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => break,
                 result => {
                     result.map_err(|error| Error::file("remove directory", directory, &error))?

@@ -1,4 +1,4 @@
-//! What a restore met that it could not use, and the report of it.
+//! The objects that a restore could not use, and the report about them.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,9 +8,9 @@ use crate::config::Word;
 use crate::error::{Error, ErrorKind};
 
 /// What helps against most damage.
-fn mend() -> String {
+fn replace_objects() -> String {
     format!(
-        "Put sound objects in their place, from another copy of the archive or an older version of the object, and repeat the command with {}, which fetches only what is missing. Or restore another base backup into another directory; {} shows them.",
+        "Replace them with sound objects from another copy of the archive or with older versions of the objects, and repeat the command with {}, which fetches only what is missing. Or restore another base backup into another directory; {} shows them.",
         Word::Resume,
         Word::BackupList
     )
@@ -31,14 +31,13 @@ pub struct DamagedObject {
     pub member: Option<String>,
     /// What is wrong.
     pub cause: String,
-    /// What to do about it, where that is another thing than about most damage: whole
-    /// sentences.
+    /// What to do about it, in whole sentences, where that differs from most damage.
     pub advice: Option<String>,
     #[serde(skip)]
     kind: Kind,
 }
 
-/// Whether bytes are wrong, or cannot be had.
+/// Whether bytes are wrong or cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Damaged,
@@ -84,7 +83,7 @@ impl DamagedObject {
 }
 
 impl Damage {
-    /// What there is so far, in the order of the objects' names.
+    /// All objects so far, sorted by name.
     pub fn objects(&self) -> Vec<DamagedObject> {
         let mut objects = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         objects.sort_by(|a, b| a.object.cmp(&b.object));
@@ -95,7 +94,7 @@ impl Damage {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(object);
     }
 
-    /// The report of all that there is; `None` when there is nothing.
+    /// The report about all of them; `None` when there are none.
     pub(super) fn report(&self, backup: &str) -> Option<Error> {
         let objects = self.objects();
         let first = objects.first()?;
@@ -120,7 +119,7 @@ impl Damage {
     }
 }
 
-/// What to do about these, each thing said once.
+/// What to do about these, without repetition.
 fn advice(objects: &[DamagedObject]) -> String {
     let mut advice: Vec<String> = Vec::new();
     for own in objects.iter().filter_map(|object| object.advice.as_ref()) {
@@ -128,8 +127,8 @@ fn advice(objects: &[DamagedObject]) -> String {
             advice.push(own.clone());
         }
     }
-    let mends = objects.iter().any(|object| object.advice.is_none());
-    advice.push(if mends { mend() } else { go_on() });
+    let is_damaged = objects.iter().any(|object| object.advice.is_none());
+    advice.push(if is_damaged { replace_objects() } else { go_on() });
     advice.join(" ")
 }
 
@@ -152,7 +151,7 @@ mod tests {
         let line =
             "object \"s3://b/part_002\" is damaged: in member \"/base/1/2\": the tar is truncated";
         assert_eq!((error.message(), error.detail()), (line, None));
-        assert_eq!(error.hint(), Some(&*mend()));
+        assert_eq!(error.hint(), Some(&*replace_objects()));
 
         let denied = "could not get object \"s3://b/part_001\": the server answered 403";
         let denied = Error::new(ErrorKind::Denied, denied).with_hint("Allow it.");
@@ -161,7 +160,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.message().contains("\"base_1\" is not restored: 2 of"), "{error}");
         assert_eq!(error.detail(), Some(&*format!("{}\n{line}", denied.message())));
-        assert_eq!(error.hint(), Some(&*format!("Allow it. {}", mend())));
+        assert_eq!(error.hint(), Some(&*format!("Allow it. {}", replace_objects())));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The tars of a backup onto disk, and what makes a cluster of them.
+//! The tars of a backup onto disk, and the steps that turn them into a cluster.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +65,7 @@ impl Restore {
         let Some(tip) = levels.pop() else {
             return Err(Error::new(ErrorKind::Bug, "a chain of no base backups"));
         };
-        // What is small and tells most comes first.
+        // The small and most telling tars come first.
         let tip = Arc::new(tip);
         for tar in tip.backup.own_tars() {
             match self.fetch_tar(&tip, tar, Purpose::Restore).await? {
@@ -79,16 +79,16 @@ impl Restore {
             let (unpacked, is_whole) = self.fetch_level(&level, &done, purpose).await?;
             add(&mut all, &unpacked);
             if !is_whole {
-                // Newer backups change files of this one; what they have cannot stay.
+                // Newer backups change files of this one, so theirs cannot be applied.
                 purpose = Purpose::Look;
             }
         }
-        self.complain_of_unlisted(&all);
+        self.warn_of_unlisted(&all);
         if let Some(error) = self.progress.damage.report(&tip.backup.name) {
             return Err(error);
         }
-        // A server without it would take pg_control's checkpoint for the place
-        // where replay begins, and open a database that is not consistent.
+        // Without it, a server would begin replay at the checkpoint of pg_control and open an
+        // inconsistent database.
         if !self.sink.target.data_directory().join(BACKUP_LABEL).exists() {
             return Err(self.lacks(&tip.backup, BACKUP_LABEL));
         }
@@ -101,7 +101,7 @@ impl Restore {
         Ok(all)
     }
 
-    /// All files are on disk; what remains to do makes a cluster of them.
+    /// All files are on disk; the rest turns them into a cluster.
     fn finish(&self, request: &FetchRequest) -> Result<u64> {
         let target = &self.sink.target;
         let data_directory = target.data_directory();
@@ -199,7 +199,7 @@ impl Restore {
         let object = self.store.url(&layout::tar_partitions(&backup.name));
         let cause = match number {
             1 => format!("no tar in \"{object}\" has its file \"{first}\""),
-            _ => format!("no tar in \"{object}\" has {number} of its files, as \"{first}\""),
+            _ => format!("no tar in \"{object}\" has {number} of its files, such as \"{first}\""),
         };
         let cause = format!("base backup \"{}\" is incomplete: {cause}", backup.name);
         let error = Error::new(ErrorKind::Corrupt, cause);
@@ -241,10 +241,10 @@ impl Restore {
         .with_hint(format!("Restore another base backup; {} shows them.", Word::BackupList))
     }
 
-    fn complain_of_unlisted(&self, all: &Unpacked) {
+    fn warn_of_unlisted(&self, all: &Unpacked) {
         if let Some(name) = &all.first_unlisted {
             self.notices.warning(format!(
-                "{} files of the tars are left out, as the backup does not list them: the first is \"{name}\"",
+                "skipped {} files in the tars because the backup does not list them; the first is \"{name}\"",
                 all.unlisted
             ));
         }

@@ -9,7 +9,7 @@ use crate::archived::ArchivedObject;
 use crate::catalogue::stored_backup::Tar;
 use crate::error::Result;
 use crate::restore::chain::Level;
-use crate::restore::unpack::{Broken, Purpose, Unpacked, unpack};
+use crate::restore::unpack::{Broken, Purpose, Unpacked, onto_disk};
 use crate::tasks::blocking;
 
 impl Restore {
@@ -17,7 +17,7 @@ impl Restore {
     /// it is on disk.
     ///
     /// # Errors
-    /// Those that say nothing of this object alone.
+    /// Those that are not of this object alone.
     pub(super) async fn fetch_tar(
         &self,
         level: &Arc<Level>,
@@ -25,15 +25,15 @@ impl Restore {
         purpose: Purpose,
     ) -> Result<Option<Unpacked>> {
         let mut broken = match self.read_tar(level, tar, purpose).await {
-            Ok(unpacked) => return Ok(Some(self.told(tar, unpacked))),
+            Ok(unpacked) => return Ok(Some(self.report_skipped(tar, unpacked))),
             Err(broken) => broken,
         };
         if broken.error.is_damage() {
             // A bit may have flipped on the way, or the object was just being replaced.
             let object = self.damaged(tar, &broken);
-            self.notices.log(format!("{}; it is asked for once more", object.line()));
+            self.notices.log(format!("{}; it is read once more", object.line()));
             broken = match self.read_tar(level, tar, purpose).await {
-                Ok(unpacked) => return Ok(Some(self.told(tar, unpacked))),
+                Ok(unpacked) => return Ok(Some(self.report_skipped(tar, unpacked))),
                 Err(broken) => broken,
             };
         }
@@ -42,7 +42,7 @@ impl Restore {
         }
         let object = self.damaged(tar, &broken);
         self.notices
-            .warning(format!("{}; the restore goes on with the other objects", object.line()));
+            .warning(format!("{}; the restore continues with the other objects", object.line()));
         self.progress.damage.add(object);
         Ok(None)
     }
@@ -62,39 +62,38 @@ impl Restore {
         tar: &Tar,
         purpose: Purpose,
     ) -> Result<Unpacked, Broken> {
-        let outside = |error| Broken { member: None, error };
         let come = Arc::new(AtomicU64::new(0));
         let (progress, counter) = (Arc::clone(&self.progress), Arc::clone(&come));
         let (store, key) = (&self.store, &tar.object.key);
         let object = ArchivedObject::open_large(store, key, tar.encoding, &self.cancel).await;
-        let object = object.map_err(outside)?.counted(move |bytes| {
+        let object = object.map_err(Broken::outside)?.counted(move |bytes| {
             progress.bytes_fetched.fetch_add(bytes, Ordering::Relaxed);
             counter.fetch_add(bytes, Ordering::Relaxed);
         });
         let is_control = level.backup.control.as_ref().is_some_and(|own| own.object == tar.object);
         let (sink, level) = (Arc::clone(&self.sink), Arc::clone(level));
         let unpacking = blocking(UNPACKING, move || {
-            Ok(unpack(object, &sink, &level.selection, is_control, purpose))
+            Ok(onto_disk(object, &sink, &level.selection, is_control, purpose))
         });
-        let unpacked = unpacking.await.map_err(outside)?;
+        let unpacked = unpacking.await.map_err(Broken::outside)?;
         if unpacked.is_err() {
             self.progress.bytes_fetched.fetch_sub(come.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         unpacked
     }
 
-    /// Says what was passed over.
-    fn told(&self, tar: &Tar, unpacked: Unpacked) -> Unpacked {
+    /// Reports what was skipped.
+    fn report_skipped(&self, tar: &Tar, unpacked: Unpacked) -> Unpacked {
         let url = self.url(tar);
         if unpacked.links > 0 {
             self.notices.warning(format!(
-                "{} symbolic links in object \"{url}\" are left out: WAL-G does not store where they lead",
+                "skipped {} symbolic links in object \"{url}\": WAL-G does not store where they lead",
                 unpacked.links
             ));
         }
         if let Some(fifo) = &unpacked.fifo {
             self.notices.warning(format!(
-                "named pipes in object \"{url}\" are left out: the first is \"{}\"",
+                "skipped named pipes in object \"{url}\"; the first is \"{}\"",
                 fifo.display()
             ));
         }

@@ -8,16 +8,16 @@ use super::{BEGIN, END};
 use crate::error::{Error, Result};
 use crate::postgres::configuration::AUTO_FILE;
 
-/// What a cluster that was itself restored once still has: an old target would end the
-/// next recovery too early. How the names begin.
+/// Prefixes of settings that a cluster keeps from its own earlier restore: an old target
+/// would end the next recovery too early.
 const OLD_SETTINGS: [&str; 4] =
     ["restore_command", "recovery_end_command", "recovery_target", "recovery_min_apply_delay"];
 
-/// Takes out what an earlier restore wrote, and makes comments of other old recovery
-/// settings.
+/// Removes what an earlier restore wrote, and turns other old recovery settings into
+/// comments.
 pub(super) fn leave_out_old_settings(data_directory: &Path) -> Result<()> {
     let path = data_directory.join(AUTO_FILE);
-    // Values need not be text in any one encoding.
+    // Values may be in any encoding.
     let text = match fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         result => result.map_err(|error| Error::file("read file", &path, &error))?,
@@ -56,7 +56,7 @@ fn without_old_settings(text: &[u8]) -> Vec<u8> {
     kept
 }
 
-/// Adds lines, which then win over all others.
+/// Appends lines, which then override all others.
 pub(super) fn append(data_directory: &Path, lines: &str) -> Result<()> {
     let path = data_directory.join(AUTO_FILE);
     OpenOptions::new()
@@ -64,7 +64,7 @@ pub(super) fn append(data_directory: &Path, lines: &str) -> Result<()> {
         .create(true)
         .open(&path)
         .and_then(|mut file| {
-            // The last line of the file need not have an end.
+            // The last line of the file may lack a line end.
             file.write_all(format!("\n{}", lines.trim_start()).as_bytes())?;
             file.sync_all()
         })

@@ -1,4 +1,4 @@
-//! What the configuration in a backup would do to the restored cluster.
+//! Settings in a backup that would harm the restored cluster.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::notice::{Level, Notices};
 use crate::postgres::Configuration;
 use crate::postgres::configuration::Setting;
 
-/// Settings that decide how a recovery goes, and the value with which they do nothing.
+/// Settings that change a recovery, and the value with which they have no effect.
 const OF_RECOVERY: [(&str, &str); 15] = [
     ("recovery_target", ""),
     ("recovery_target_name", ""),
@@ -33,9 +33,9 @@ const OF_RECOVERY: [(&str, &str); 15] = [
 /// Settings that name files outside of the data directory, which two servers would share.
 const OF_FILES: [&str; 3] = ["hba_file", "ident_file", "external_pid_file"];
 
-/// Says which settings would make another recovery than the planned one: what becomes of
-/// them when recovery is set up, and a warning when it is not.
-pub(super) fn tell(
+/// Reports settings that would change the planned recovery: in the log when they are
+/// overridden, and as a warning when recovery is not set up.
+pub(super) fn report(
     data_directory: &Path,
     configuration: &Configuration,
     recovery: Option<&RecoveryConfig>,
@@ -50,14 +50,14 @@ pub(super) fn tell(
     match (found.is_empty(), recovery) {
         (true, _) => {}
         (false, Some(_)) => notices.log(format!(
-            "settings in the backup would have changed the recovery; postgresql.auto.conf puts them out of force: {list}"
+            "settings in the backup would have changed the recovery; postgresql.auto.conf overrides them: {list}"
         )),
         (false, None) => notices.send(
             Level::Warning,
-            format!("settings in the backup decide how a recovery goes: {list}"),
+            format!("settings in the backup change the recovery: {list}"),
             Some(format!(
-                "Take them out before the server recovers. With AUTO or an option that begins \
-                 with {}, backup-fetch puts them out of force.",
+                "Remove them before the server recovers. With AUTO or an option that begins \
+                 with {}, backup-fetch overrides them.",
                 Word::Target
             )),
         ),
@@ -69,7 +69,7 @@ pub(super) fn tell(
         });
         if let Some(setting) = outside {
             notices.warning(format!(
-                "a setting in the backup leads out of the restored directory: {} is \"{}\"",
+                "a setting in the backup points outside of the restored directory: {} is \"{}\"",
                 place(data_directory, setting),
                 setting.value
             ));
@@ -77,13 +77,13 @@ pub(super) fn tell(
     }
     for unread in configuration.unread.iter().take(8) {
         notices.warning(format!(
-            "the configuration in the backup includes \"{}\", which cannot be read here: what it sets is not known",
+            "the configuration in the backup includes \"{}\", which cannot be read here; its settings are unknown",
             unread.display()
         ));
     }
 }
 
-/// `data_directory` of the configuration wins over the directory that a server is started
+/// `data_directory` of the configuration overrides the directory that a server is started
 /// with (`-D`): the server would open the cluster that was backed up, if it is there, and
 /// not the copy. PostgreSQL 15, `src/backend/utils/misc/guc.c`, `SelectConfigFiles`.
 pub(super) fn leave_no_other_data_directory(
@@ -99,7 +99,7 @@ pub(super) fn leave_no_other_data_directory(
         found.into_iter().partition(|setting| is_inside(&setting.file, data_directory));
     for setting in &inside {
         notices.warning(format!(
-            "{} was \"{}\", which the server would open instead of the restored directory: the line is a comment now",
+            "{} was \"{}\", which the server would open instead of the restored directory; the line is now a comment",
             place(data_directory, setting),
             setting.value
         ));
@@ -121,7 +121,7 @@ pub(super) fn leave_no_other_data_directory(
                 setting.value
             ),
             Some(format!(
-                "Start the server with -c data_directory={}, or take the include of that file out.",
+                "Start the server with -c data_directory={}, or remove the include of that file.",
                 data_directory.display()
             )),
         );
@@ -143,7 +143,7 @@ fn is_inside(file: &Path, directory: &Path) -> bool {
     }
 }
 
-/// Makes comments of these lines, counted from 1.
+/// Turns these lines, counted from 1, into comments.
 fn make_comments(file: &Path, lines: &BTreeSet<usize>) -> Result<()> {
     let text = fs::read(file).map_err(|error| Error::file("read file", file, &error))?;
     let new: Vec<u8> = text
@@ -175,7 +175,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("postgresql.conf"), conf).unwrap();
         let (notices, queue) = notice::channel();
-        tell(dir.path(), &Configuration::read(dir.path()).unwrap(), recovery, &notices);
+        report(dir.path(), &Configuration::read(dir.path()).unwrap(), recovery, &notices);
         queue.drain()
     }
 
@@ -185,7 +185,7 @@ mod tests {
         let warned = told(conf, None);
         assert_eq!(
             warned[0].message,
-            "settings in the backup decide how a recovery goes: recovery_target_time in \"postgresql.conf\", line 3"
+            "settings in the backup change the recovery: recovery_target_time in \"postgresql.conf\", line 3"
         );
         let logged = told(conf, Some(&config(None)));
         assert_eq!((logged.len(), logged[0].level), (1, Level::Log));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn files_elsewhere_and_includes_that_are_not_there_are_told() {
+    fn files_elsewhere_and_missing_includes_are_reported() {
         let warned = told("hba_file = '/etc/x/pg_hba.conf'\ninclude '/no/such.conf'\n", None);
         assert_eq!(warned.len(), 2, "{warned:?}");
         assert!(warned[0].message.contains("hba_file in \"postgresql.conf\", line 1"));

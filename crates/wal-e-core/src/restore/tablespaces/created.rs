@@ -20,10 +20,10 @@ pub struct CreatedTablespace {
     pub location: PathBuf,
 }
 
-/// What is done about the tablespaces that replay will create.
+/// What happens to the tablespaces that replay will create.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CreatedPlaces {
-    /// Links to make before replay: it leaves them as they are
+    /// Links to create before replay, which leaves them as they are
     /// ([`TablespaceGuard`](crate::wal::TablespaceGuard)).
     links: Vec<(u32, PathBuf)>,
     /// Whether one of them will be a directory in `pg_tblspc`.
@@ -31,11 +31,11 @@ pub(crate) struct CreatedPlaces {
 }
 
 /// Finds out where the tablespaces go that replay creates: each where `wanted` says, or
-/// where it was when that says nothing. `roots` are the directories of the restore, of
-/// which `restored` are those of the backup's own tablespaces.
+/// to its old place when `wanted` returns `None`. `data_directory` and `restored`, the places of
+/// the backup's own tablespaces, are the directories of the restore.
 ///
 /// # Errors
-/// [`ErrorKind::Unsafe`] when a directory is not there or not empty.
+/// [`ErrorKind::Unsafe`] when a directory does not exist or is not empty.
 pub(super) fn settle(
     created: &[CreatedTablespace],
     wanted: impl Fn(&CreatedTablespace) -> Option<PathBuf>,
@@ -52,7 +52,7 @@ pub(super) fn settle(
         }
         let mapped = wanted(tablespace);
         let place = mapped.as_deref().unwrap_or(&tablespace.location);
-        // One that is dropped before the next is created at its place, by the WAL.
+        // The WAL drops the old tablespace there before it creates the new one.
         let is_shared = restored.values().any(|other| other == place);
         let state = if is_shared { State::Usable } else { State::of(place)? };
         if let Some(place) = mapped.clone() {
@@ -73,7 +73,7 @@ pub(super) fn settle(
                     ErrorKind::Config,
                     format!("directory \"{}\" is not empty", place.display()),
                 )
-                .with_hint("Name a new or an empty directory, or remove what is in it."));
+                .with_hint("Name a new or empty directory, or remove the contents of this one."));
             }
             places.links.push((tablespace.oid, place));
             continue;
@@ -143,10 +143,10 @@ fn refused(first: &Path, all: &[(PathBuf, State)]) -> Error {
         .collect();
     Error::new(
         ErrorKind::Unsafe,
-        format!("cannot put tablespaces that recovery creates where they were: {}", what.join("; ")),
+        format!("tablespaces that recovery creates cannot go where they were: {}", what.join("; ")),
     )
     .with_detail(
-        "They are newer than the base backup: replay of CREATE TABLESPACE makes the restored server write into the directory that the WAL names.",
+        "They are newer than the base backup. When the restored server replays CREATE TABLESPACE, it writes into the directory that the WAL names.",
     )
     .with_hint(format!(
         "Put them elsewhere with {} or {}, or into the data directory with {}.",

@@ -1,4 +1,6 @@
-//! What is noticed in a tar.
+//! What is found in a tar.
+
+use std::io;
 
 use super::*;
 use crate::codec::Encoding;
@@ -22,6 +24,7 @@ fn expected() -> Expected {
     Expected {
         most_files: 100,
         increments: Arc::default(),
+        has_manifest: false,
         names: Arc::new(AtomicU64::new(1 << 20)),
     }
 }
@@ -37,7 +40,7 @@ fn read(tar: &[u8]) -> TarContent {
 const REGULAR: tar::EntryType = tar::EntryType::Regular;
 
 #[test]
-fn a_sound_tar_tells_its_files() {
+fn a_sound_tar_gives_its_files() {
     let tar = tar_of(&[
         ("/", tar::EntryType::Directory, b""),
         ("/base/1", REGULAR, b"one"),
@@ -57,7 +60,7 @@ fn a_sound_tar_tells_its_files() {
 }
 
 #[test]
-fn what_is_wrong_is_told_and_reading_goes_on() {
+fn faults_are_reported_and_reading_continues() {
     let tar = tar_of(&[
         ("../outside", REGULAR, b"x"),
         ("/device", tar::EntryType::Char, b""),
@@ -80,8 +83,33 @@ fn links_are_counted() {
     let link = tar::EntryType::Symlink;
     let content = read(&tar_of(&[("/a", link, b""), ("b", link, b"")]));
     assert!(content.problems.is_empty(), "{content:?}");
-    assert_eq!((content.links, content.first_link.as_deref()), (2, Some("a")));
+    assert_eq!(content.links, 2);
     assert_eq!(content.others, ["a", "b"]);
+}
+
+/// A backup with a manifest was written by this program.
+#[test]
+fn a_backup_with_a_manifest_has_only_files_and_directories() {
+    let expected = Expected { has_manifest: true, ..expected() };
+    for kind in [tar::EntryType::Symlink, tar::EntryType::Fifo] {
+        let tar = tar_of(&[("/a", kind, b""), ("/base/1", REGULAR, b"one")]);
+        let content = TarContent::read(object(io::Cursor::new(tar)), &expected).unwrap();
+        assert!(content.problems[0].contains("\"/a\""), "{content:?}");
+        assert_eq!((content.files.len(), content.ended_early), (1, false));
+    }
+}
+
+/// As a restore, whose control file comes last.
+#[test]
+fn only_a_file_of_its_size_is_taken_for_the_control_file() {
+    for (name, kind, size) in [
+        ("/global/pg_control", tar::EntryType::Directory, 0),
+        ("/global/pg_control/file", REGULAR, 1),
+        ("/global/pg_control", REGULAR, 1 << 20),
+    ] {
+        let content = read(&tar_of(&[(name, kind, &vec![0; size])]));
+        assert!(content.problems[0].contains(name), "{content:?}");
+    }
 }
 
 #[test]
@@ -147,7 +175,7 @@ fn names_without_end_are_not_held_in_memory() {
 }
 
 #[test]
-fn increments_are_looked_into() {
+fn increments_are_checked() {
     let sound = [&b"wi1\x55"[..], &8192_u64.to_le_bytes(), &[0; 4]].concat();
     let increments = Arc::new(HashSet::from(["base/1".to_owned()]));
     let expected = Expected { increments, ..expected() };

@@ -178,7 +178,7 @@ async fn no_key_is_made_of_a_name_that_is_none() {
 }
 
 #[tokio::test]
-async fn files_that_are_too_large_for_their_backup_are_told() {
+async fn files_that_are_too_large_for_their_backup_are_reported() {
     let fixture = empty().await;
     let mut small = sentinel();
     small["FilesMetadataDisabled"] = true.into();

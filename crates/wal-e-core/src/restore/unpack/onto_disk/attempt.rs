@@ -21,7 +21,7 @@ pub(super) struct Attempt<'a> {
     bytes: u64,
     /// Paths of members that no other tar had.
     came: Vec<String>,
-    /// Places of files that it made.
+    /// Paths of the files that it created.
     made: Vec<PathBuf>,
     increments: Vec<Increment>,
     /// Content of the control file.
@@ -79,7 +79,7 @@ impl<'a> Attempt<'a> {
         came_before
     }
 
-    /// Makes a file that is not there yet.
+    /// Creates a file that does not exist yet.
     pub(super) fn create(&mut self, place: &Path) -> Result<File> {
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(place) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(comes_twice()),
@@ -99,7 +99,7 @@ impl<'a> Attempt<'a> {
         match self.control.replace(content) {
             Some(_) => Err(Error::new(
                 ErrorKind::Corrupt,
-                format!("tar member \"{CONTROL_FILE}\" comes twice"),
+                format!("tar member \"{CONTROL_FILE}\" appears twice"),
             )),
             None => Ok(()),
         }
@@ -134,7 +134,7 @@ impl<'a> Attempt<'a> {
         batch.wait().and(applied)
     }
 
-    /// Leaves nothing of it.
+    /// Removes everything of it.
     ///
     /// # Errors
     /// Those of the file system.

@@ -1,0 +1,335 @@
+//! A tar of a backup onto disk: what a restore does with its members.
+
+use std::fs::{self, File};
+use std::io::{BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::budget::Budget;
+use super::{Broken, Content, Target, unpack};
+use crate::archived::ArchivedObject;
+use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::data_directory::{CONTROL_FILE, is_note_of_restore};
+use crate::restore::deferred::Deferred;
+use crate::restore::destination::Destination;
+use crate::restore::increment;
+use crate::restore::manifest::Manifest;
+use crate::restore::selection::{Selection, Take};
+use crate::restore::syncing::{Batch, SyncPool};
+use crate::restore::tar_reader::Member;
+
+mod attempt;
+
+use attempt::{Attempt, Increment, waiting_place};
+
+/// Where all tars of a restore go.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    /// The directories.
+    pub(in crate::restore) target: Destination,
+    /// What is written last.
+    pub(in crate::restore) deferred: Deferred,
+    /// Sizes and checksums of the files, when the backup has a manifest.
+    pub(crate) manifest: Option<Manifest>,
+    /// Limits the bytes of all files.
+    pub(crate) budget: Budget,
+    /// Brings files to the disk.
+    pub(in crate::restore) syncing: SyncPool,
+    /// Whether symbolic links are restored: WAL-E stores where they lead, WAL-G does not.
+    pub(crate) keeps_links: bool,
+}
+
+/// What a tar put on disk.
+#[derive(Debug, Default)]
+pub(crate) struct Unpacked {
+    /// Files written.
+    pub(crate) files: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// What is on disk now, by path below the data directory, with the size of
+    /// files. `None` when not all of the tar is on disk, or a name is not UTF-8.
+    pub(crate) members: Option<Vec<(String, Option<u64>)>>,
+    /// Links that were skipped.
+    pub(crate) links: u64,
+    /// The first named pipe, if there is one: they are skipped.
+    pub(crate) fifo: Option<PathBuf>,
+    /// Files that were skipped because the backup does not list them, and the first one.
+    pub(crate) unlisted: u64,
+    pub(crate) first_unlisted: Option<String>,
+}
+
+/// What happens to the files of a tar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// They become files of the target.
+    Restore,
+    /// They are checked for damage and not written.
+    Look,
+}
+
+/// Unpacks the tar in `object`, and syncs its files. `is_control` says that it is the tar of
+/// the control file alone.
+///
+/// No file may be there already, and no directory on the way to one may be a
+/// link: a tar can neither replace a file nor write through a link. A file of an older
+/// backup of the chain is only changed once the whole tar has proved to be sound.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] for a damaged or truncated object, a member that no
+/// cluster has, and a name that leads out of the target. What was written is removed
+/// again, so that the tar can be unpacked once more.
+pub(crate) fn onto_disk(
+    object: ArchivedObject,
+    sink: &Sink,
+    selection: &Selection,
+    is_control: bool,
+    purpose: Purpose,
+) -> Result<Unpacked, Broken> {
+    let mut target = OntoDisk {
+        sink,
+        selection,
+        purpose,
+        attempt: Attempt::new(sink, selection),
+        batch: sink.syncing.batch(),
+        unpacked: Unpacked { members: Some(Vec::new()), ..Unpacked::default() },
+    };
+    let result = unpack(object, &mut target);
+    let OntoDisk { mut attempt, batch, mut unpacked, .. } = target;
+    // What was handed over is waited for also after an error: it is removed then.
+    let synced = batch.wait();
+    let proved = result
+        .and_then(|()| synced.map_err(Broken::outside))
+        .and_then(|()| attempt.keep(is_control, &mut unpacked).map_err(Broken::outside));
+    match proved {
+        Ok(()) => Ok(unpacked),
+        Err(broken) => Err(match attempt.take_back() {
+            Ok(()) => broken,
+            Err(error) => Broken::outside(error),
+        }),
+    }
+}
+
+/// One reading of a tar.
+struct OntoDisk<'a> {
+    sink: &'a Sink,
+    selection: &'a Selection,
+    purpose: Purpose,
+    attempt: Attempt<'a>,
+    batch: Batch,
+    unpacked: Unpacked,
+}
+
+/// Whether a member comes for the first time, and is part of the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    First,
+    Again,
+    NotOurs,
+}
+
+impl Target for OntoDisk<'_> {
+    fn has_manifest(&self) -> bool {
+        self.sink.manifest.is_some()
+    }
+
+    fn begin(&mut self, _: &Member) -> Result<()> {
+        Ok(())
+    }
+
+    fn refused(&mut self, error: Error) -> Result<()> {
+        Err(error)
+    }
+
+    fn file(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()> {
+        self.attempt.take_budget(member.size)?;
+        let came = self.came(path);
+        if came == Came::NotOurs {
+            return Ok(());
+        }
+        let Some(take) = self.selection.take(path) else {
+            if self.selection.is_unlisted(path) {
+                self.unpacked.add_unlisted(path);
+            }
+            return Ok(());
+        };
+        if path == Path::new(CONTROL_FILE) && self.selection.is_tip() {
+            return self.control(path, member, content);
+        }
+        if came == Came::Again {
+            return Err(comes_twice());
+        }
+        match (self.purpose, take) {
+            (Purpose::Look, _) => self.look(path, member, take, content),
+            (Purpose::Restore, Take::Whole) => self.whole(path, member, content),
+            (Purpose::Restore, Take::Pages) => self.pages(path, member, content),
+        }
+    }
+
+    fn directory(&mut self, path: &Path, mode: u32) -> Result<()> {
+        if self.came(path) == Came::NotOurs
+            || !self.selection.is_tip()
+            || self.purpose == Purpose::Look
+        {
+            return Ok(());
+        }
+        let place = self.sink.target.place(path);
+        self.sink.target.make_directory(&place)?;
+        let mode = (mode & 0o750) | 0o700;
+        fs::set_permissions(&place, fs::Permissions::from_mode(mode))
+            .map_err(|error| Error::file("set permissions of directory", &place, &error))?;
+        self.unpacked.record(path, None);
+        Ok(())
+    }
+
+    fn link(&mut self, path: &Path, to: &Path) -> Result<()> {
+        if self.came(path) == Came::NotOurs {
+            return Ok(());
+        }
+        if self.selection.is_tip() && self.sink.keeps_links {
+            self.attempt.keep_link(path.to_owned(), to.to_owned());
+            // It does not exist yet: a resumed restore needs this tar again.
+            self.unpacked.members = None;
+        } else {
+            self.unpacked.links += 1;
+        }
+        Ok(())
+    }
+
+    fn fifo(&mut self, path: &Path) -> Result<()> {
+        if self.came(path) != Came::NotOurs {
+            self.unpacked.fifo.get_or_insert_with(|| path.to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl OntoDisk<'_> {
+    /// Notes that a member came.
+    fn came(&mut self, path: &Path) -> Came {
+        let came_before = self.attempt.came(path);
+        // The note of an earlier restore of the cluster: this restore keeps its own.
+        if path.to_str().is_some_and(is_note_of_restore) {
+            // A resumed restore must see it come again.
+            self.unpacked.members = None;
+            return Came::NotOurs;
+        }
+        if came_before { Came::Again } else { Came::First }
+    }
+
+    /// Keeps the control file, which is written last.
+    fn control(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()> {
+        // It is not on disk: a resumed restore needs this tar again.
+        self.unpacked.members = None;
+        let mut bytes = Vec::new();
+        let crc32c = content.read_all(|piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        self.check(path, member.size, crc32c)?;
+        self.attempt.keep_control(bytes)
+    }
+
+    /// Reads a file, and writes it nowhere.
+    fn look(
+        &mut self,
+        path: &Path,
+        member: &Member,
+        take: Take,
+        content: &mut Content<'_>,
+    ) -> Result<()> {
+        self.unpacked.members = None;
+        if take == Take::Pages {
+            return content.check_increment();
+        }
+        let crc32c = content.read_all(|_| Ok(()))?;
+        self.check(path, member.size, crc32c)
+    }
+
+    fn whole(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()> {
+        let place = self.sink.target.place(path);
+        self.sink.target.make_parent(&place)?;
+        let mut file = self.attempt.create(&place)?;
+        let crc32c = copy(content, &mut file, &place)?;
+        self.check(path, member.size, crc32c)?;
+        let mode = file_mode(member.mode);
+        if mode != 0o600 {
+            file.set_permissions(fs::Permissions::from_mode(mode))
+                .map_err(|error| Error::file("set permissions of file", &place, &error))?;
+        }
+        self.batch.sync(file, place)?;
+        self.unpacked.files += 1;
+        self.unpacked.bytes += member.size;
+        self.unpacked.record(path, Some(member.size));
+        Ok(())
+    }
+
+    /// Pages of a file that an older backup of the chain has. They wait beside it until
+    /// the tar has proved to be sound: pages in a wrong place could not be taken back.
+    fn pages(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()> {
+        let place = self.sink.target.place(path);
+        self.sink.target.make_parent(&place)?;
+        if !place.symlink_metadata().is_ok_and(|found| found.is_file()) {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "it holds changed pages of a file that no older backup has",
+            ));
+        }
+        let waiting = waiting_place(&place);
+        let mut file = self.attempt.create(&waiting)?;
+        copy(content, &mut file, &waiting)?;
+        let read = |error| Error::file("read file", &waiting, &error);
+        let mut content = BufReader::new(File::open(&waiting).map_err(read)?);
+        increment::check(&mut content, member.size)?;
+        self.attempt.wait_with(Increment {
+            path: path.to_owned(),
+            place,
+            waiting,
+            bytes: member.size,
+        });
+        Ok(())
+    }
+
+    /// Whether a file of the backup that is asked for is what was backed up.
+    fn check(&self, path: &Path, size_bytes: u64, crc32c: u32) -> Result<()> {
+        match &self.sink.manifest {
+            Some(manifest) if self.selection.is_tip() => manifest.check(path, size_bytes, crc32c),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes the content into the file at `place`. Returns its CRC-32C.
+fn copy(content: &mut Content<'_>, file: &mut File, place: &Path) -> Result<u32> {
+    content.read_all(|piece| {
+        file.write_all(piece).map_err(|error| Error::file("write file", place, &error))
+    })
+}
+
+impl Unpacked {
+    /// Something is on disk.
+    fn record(&mut self, path: &Path, size: Option<u64>) {
+        match (path.to_str(), &mut self.members) {
+            (Some(path), Some(members)) => members.push((path.to_owned(), size)),
+            (None, members) => *members = None,
+            (_, None) => {}
+        }
+    }
+
+    /// A file was skipped.
+    fn add_unlisted(&mut self, path: &Path) {
+        self.unlisted += 1;
+        self.first_unlisted.get_or_insert_with(|| path.display().to_string());
+    }
+}
+
+/// The permissions that PostgreSQL allows: of the owner, and reading for the group.
+fn file_mode(mode: u32) -> u32 {
+    (mode & 0o750) | 0o600
+}
+
+fn comes_twice() -> Error {
+    Error::new(ErrorKind::Corrupt, "the same file appears twice")
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,10 @@
 //!   tars are its own; `cold`: which of them have to be restored from their storage class.
 //! * `locate`: the objects of one WAL file; `nearby`: the same, for stores where a listing
 //!   reads a whole directory.
-//! * `histories`: the histories of timelines.
+//! * `histories`: the histories of timelines; `asked`: what a server that follows one asks for.
 //! * `wal_inventory`: which WAL segments there are; `wal_listing`: found out by one listing.
 
+pub(crate) mod asked;
 pub(crate) mod backups;
 pub(crate) mod cold;
 pub(crate) mod histories;

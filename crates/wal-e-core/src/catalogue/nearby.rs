@@ -6,6 +6,7 @@
 //! after it, and the histories of the next timelines. What lies further off, and is not
 //! met by chance, only a listing shows.
 
+use super::asked::newer_timelines;
 use super::locate::{Surroundings, locate, locate_all};
 use crate::error::Result;
 use crate::layout;
@@ -22,7 +23,7 @@ const NEXT_SEGMENTS: u64 = 16;
 const FURTHEST_POWER: u32 = 24;
 
 /// How many of the next timelines are asked for: they are counted without gaps.
-const NEXT_TIMELINES: u32 = 16;
+const NEXT_TIMELINES: usize = 16;
 
 /// How many segments before the file are asked for.
 const EARLIER_SEGMENTS: u64 = 16;
@@ -107,8 +108,7 @@ impl Place<'_> {
 
     /// The next newer timeline that has a history.
     async fn newer_timeline(&self) -> Result<Option<TimelineId>> {
-        for newer in (1..=NEXT_TIMELINES).filter_map(|n| self.timeline.0.checked_add(n)) {
-            let newer = TimelineId(newer);
+        for newer in newer_timelines(self.timeline).take(NEXT_TIMELINES) {
             if locate(self.store, &WalFileName::history(newer)).await?.is_some() {
                 return Ok(Some(newer));
             }

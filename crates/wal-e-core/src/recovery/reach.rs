@@ -8,10 +8,11 @@ use super::plan::Planner;
 use super::refusal::{Cause, Refusal, capitalized};
 use super::target::RecoveryTarget;
 use super::wal_source::Goal;
+use crate::catalogue::asked::asked_for;
 use crate::catalogue::wal_inventory::Absence;
 use crate::config::Word;
 use crate::error::Result;
-use crate::postgres::{Lsn, SegmentNumber, WalFileName, WalSegment};
+use crate::postgres::{Lsn, SegmentNumber, TimelineId, WalFileName, WalSegment};
 use crate::wal::{self, Continuation};
 
 mod last_transaction;
@@ -111,15 +112,7 @@ impl Planner<'_> {
             return Ok(None);
         }
         let size = branch.candidate.segment_size;
-        let number = |lsn: Lsn| SegmentNumber(lsn.0 / size.bytes());
-        // In the place of a timeline's first segment, the server asks for those of its
-        // ancestors, too.
-        let asked = branch.history.ranges().into_iter().rev().filter(|range| {
-            range.timeline <= next.timeline
-                && number(range.begin) <= next.number
-                && range.end.is_none_or(|end| number(end) >= next.number)
-        });
-        for range in asked {
+        for range in asked_for(&branch.history, next.number, size) {
             let segment = WalSegment { timeline: range.timeline, ..next };
             let name = WalFileName::segment(segment, size);
             let found = wal::continuation(&*self.store, &name, size, &self.notices).await?;
@@ -166,20 +159,15 @@ fn reach_consistency(branch: &Branch) -> Reach {
 fn stray(branch: &Branch) -> Option<Refusal> {
     let size = branch.candidate.segment_size;
     let missing = branch.chain.end.missing();
-    let switch = branch.history.range_of(missing.timeline)?.begin;
-    if switch.0 / size.bytes() != missing.number.0 || switch.0 == 0 {
+    let mut asked = asked_for(&branch.history, missing.number, size);
+    let switch = asked.next()?.begin;
+    if SegmentNumber::containing(switch, size) != missing.number || switch.0 == 0 {
         return None;
     }
-    let left = branch
-        .inventory
-        .iter()
-        .filter(|(timeline, wal)| {
-            let end = branch.history.range_of(**timeline).and_then(|range| range.end);
-            let is_asked = end.is_some_and(|end| end.0 / size.bytes() >= missing.number.0);
-            **timeline < missing.timeline && is_asked && wal.has(missing.number)
-        })
-        .map(|(timeline, _)| *timeline)
-        .next_back()?;
+    let has = |timeline: &TimelineId| {
+        branch.inventory.get(timeline).is_some_and(|wal| wal.has(missing.number))
+    };
+    let left = asked.map(|range| range.timeline).find(has)?;
     let (timeline, name) = (missing.timeline, branch.name_of(missing));
     Some(
         Refusal::new(

@@ -9,8 +9,9 @@
 //! And where the beginning of a timeline is missing, recovery would not even end: the
 //! server would go on with the segment of the timeline that was left.
 
-use std::fmt;
+use std::{fmt, iter};
 
+use crate::catalogue::asked::{asked_for, newer_timelines};
 use crate::catalogue::history;
 use crate::catalogue::locate::{Surroundings, locate, look_around};
 use crate::config::Word;
@@ -18,8 +19,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
 use crate::postgres::{
-    Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalFileKind, WalFileName,
-    WalSegment,
+    Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, TimelineRange, WalFileKind,
+    WalFileName, WalSegment,
 };
 use crate::store::ObjectStore;
 
@@ -142,8 +143,7 @@ impl Missing<'_> {
     async fn switch_behind(&self, newer: TimelineId) -> Result<Option<Continuation>> {
         let (start, end) = (self.number.start_lsn(self.size), self.number.end_lsn(self.size));
         let timeline = self.name.timeline();
-        let mut next = Some(newer);
-        while let Some(newer) = next {
+        for newer in iter::once(newer).chain(newer_timelines(newer)) {
             let Some(found) = self.history(newer).await? else { break };
             // Only the part that the newer timeline has of it is known to have been written.
             let range = found.range_of(timeline).filter(|range| range.begin < end);
@@ -157,32 +157,25 @@ impl Missing<'_> {
                     return Ok(Some(Continuation::Switch { timeline, left, history, instead }));
                 }
             }
-            next = newer.0.checked_add(1).map(TimelineId);
         }
         Ok(None)
     }
 
     /// Looks for the segment that a server asks for next, if this is the first one of its
-    /// timeline: PostgreSQL goes from the newest timeline to older ones that had a part of
-    /// the log up to this place (15, `xlogrecovery.c`, `XLogFileReadAnyTLI`), and takes all
-    /// that is in the file, also what is behind the switch.
+    /// timeline. It replays all of that file, also what is past the switch.
     async fn ancestor_in_its_place(&self) -> Result<Option<Continuation>> {
         let timeline = self.name.timeline();
         if timeline.0 <= 1 {
             return Ok(None);
         }
         let Some(history) = self.history(timeline).await? else { return Ok(None) };
-        let number = |lsn: Lsn| SegmentNumber(lsn.0 / self.size.bytes());
-        let begin = history.range_of(timeline).map(|range| range.begin);
-        let begin = begin.filter(|begin| begin.0 > 0 && number(*begin) == self.number);
+        let mut asked = asked_for(&history, self.number, self.size);
+        let own = asked.next().filter(|own| own.timeline == timeline && own.begin.0 > 0);
+        let begin = own.map(|own| own.begin);
+        let begin = begin.filter(|lsn| SegmentNumber::containing(*lsn, self.size) == self.number);
         let Some(begin) = begin else { return Ok(None) };
-        let older = history.ranges().into_iter().rev().filter(|range| range.timeline < timeline);
-        for range in older {
-            // A server that has come so far asks for nothing of those before.
-            if range.end.is_none_or(|end| number(end) < self.number) {
-                break;
-            }
-            let (ancestor, segment) = (range.timeline, self.of_timeline(range.timeline));
+        for TimelineRange { timeline: ancestor, .. } in asked {
+            let segment = self.of_timeline(ancestor);
             if locate(self.store, &segment).await?.is_some() {
                 return Ok(Some(Continuation::Ancestor { timeline, begin, ancestor, segment }));
             }

@@ -1,5 +1,7 @@
 use super::*;
+use crate::catalogue::asked::pieces;
 use crate::catalogue::wal_inventory::TimelineWal;
+use crate::postgres::TimelineId;
 
 const SIZE: SegmentSize = SegmentSize::DEFAULT;
 
@@ -28,27 +30,6 @@ fn follow(history: &TimelineHistory, start: u64, wal: &[(u32, &[(u64, u64)])]) -
 
 fn runs(chain: &Chain) -> Vec<(u32, u64, u64)> {
     chain.runs.iter().map(|run| (run.timeline.0, run.first.0, run.last.0)).collect()
-}
-
-#[test]
-fn the_segment_of_a_switch_is_asked_for_on_the_newer_timeline() {
-    let history = history(&[(1, lsn(5, 100)), (2, lsn(8, 0))]);
-    let found = pieces(&history, SegmentNumber(3), SIZE);
-    let as_numbers: Vec<_> = found
-        .iter()
-        .map(|piece| (piece.timeline.0, piece.first.0, piece.last.map(|l| l.0)))
-        .collect();
-    assert_eq!(as_numbers, [(1, 3, Some(4)), (2, 5, Some(7)), (3, 8, None)]);
-    // From a base backup in the segment of the switch on, timeline 1 has nothing to give.
-    let found = pieces(&history, SegmentNumber(5), SIZE);
-    assert_eq!(found[0].timeline, TimelineId(2));
-}
-
-#[test]
-fn timelines_that_were_left_in_the_segment_where_they_began_have_no_piece() {
-    let history = history(&[(1, lsn(5, 100)), (2, lsn(5, 2000))]);
-    let found = pieces(&history, SegmentNumber(4), SIZE);
-    assert_eq!(found.iter().map(|piece| piece.timeline.0).collect::<Vec<_>>(), [1, 3]);
 }
 
 #[test]

@@ -186,7 +186,7 @@ impl Planner<'_> {
         time: OffsetDateTime,
     ) -> Result<bool> {
         let (size, timeline) = (branch.candidate.segment_size, side.timeline);
-        let first = SegmentNumber(side.own_from.0 / size.bytes());
+        let first = SegmentNumber::containing(side.own_from, size);
         let listing = self.listing(size);
         listing.extend_timeline_to(timeline, first).await?;
         let Some(last) = listing.wal(timeline).contiguous_from(first) else { return Ok(false) };

@@ -160,7 +160,7 @@ fn a_target_that_the_archive_does_not_reach_opens_no_server() {
     let time = "2100-01-01 00:00:00+00";
     let restore = Restore::latest(PgVersion::V15).option("--recovery-target-time", time);
     let refused = restore.run(&archive).failure(1);
-    assert!(refused.contains("lies behind the end of the archive"), "{refused}");
+    assert!(refused.contains("is past the end of the archive"), "{refused}");
     assert!(!restore.target().exists(), "something was written");
 
     // Nor does a server that was set up by hand.

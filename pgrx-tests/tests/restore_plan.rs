@@ -132,7 +132,7 @@ fn plans_come_true(version: PgVersion) {
     let two = "SELECT * FROM wale_restore_plan(now(), '0/1')";
     assert_eq!(life.cluster.failure_of(two).sqlstate, "22023");
 
-    // Before all backups, and behind the end.
+    // Before all backups, and past the end.
     for (time, word) in
         [(life.before_all.as_str(), first.as_str()), ("2100-01-01 00:00Z", "end of the archive")]
     {

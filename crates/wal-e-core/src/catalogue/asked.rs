@@ -7,12 +7,13 @@
 //! that it gets, and replays all of it, also what the file has past the switch. So:
 //!
 //! ```text
-//!   segment     3   4   5   6
-//!   timeline 1  ●───●───●───●     left in segment 5
-//!                       └ 2 ●     asked for 4: timeline 1
-//!                                 asked for 5: timeline 2, then timeline 1
-//!                                 asked for 6: timeline 2
+//!    3   4   5   6
+//! 1  ●───●───●───●
+//! 2          └●──●   left timeline 1 within segment 5
 //! ```
+//!
+//! Segment 4 is asked for on timeline 1; segment 5 on timeline 2, then on timeline 1; segment 6 on
+//! timeline 2 alone.
 //!
 //! A segment in which one timeline left another exists on both, with the same content up to
 //! there. The newer file has to be taken: how the older one goes on is not part of the history.
@@ -116,10 +117,10 @@ mod tests {
 
     #[test]
     fn the_segment_of_a_switch_is_asked_for_on_the_newer_timeline_first() {
-        // 3   4   5   6   7   8   9
-        // 1 ──────●
-        //         └ 2 ────────●          left at the end of 7
-        //                     3 ──●
+        //    3   4   5   6   7   8   9
+        // 1  ●───●───●
+        // 2          └●──●───●
+        // 3                     └●───●
         let history = history(&[(1, lsn(5, 100)), (2, lsn(8, 0))]);
         assert_eq!(asked(&history, [4, 5, 6, 7]), [vec![1], vec![2, 1], vec![2], vec![2]]);
         // The server asks for the file of timeline 2, which has nothing of the history there.
@@ -132,10 +133,10 @@ mod tests {
 
     #[test]
     fn timelines_that_began_in_the_same_segment_are_all_asked_newest_first() {
-        // 4   5   6
-        // 1 ──●                          left at 100
-        //     └ 2                        left at 2000
-        //       └ 3 ──●
+        //    4   5   6
+        // 1  ●───●
+        // 2      └●
+        // 3      └●──●   left timeline 2 in the same segment
         let history = history(&[(1, lsn(5, 100)), (2, lsn(5, 2000))]);
         assert_eq!(asked(&history, [0, 4, 5, 6]), [vec![1], vec![1], vec![3, 2, 1], vec![3]]);
         assert_eq!(in_numbers(&history, 4), [(1, 4, Some(4)), (3, 5, None)]);
@@ -143,10 +144,10 @@ mod tests {
 
     #[test]
     fn a_timeline_that_was_left_before_it_began_has_only_the_segment_of_the_switch() {
-        // 4   5   6   7   8
-        // 1 ──┬───────────┬
-        //     │           └ 2            of no use: timeline 3 left what it has of timeline 1
-        //     └ 3 ──●
+        //    4   5   6   7   8
+        // 1  ●───●───●───●───●
+        // 2                  └●
+        // 3      └●──●   left timeline 2 before that one's own beginning
         let history = history(&[(1, lsn(8, 100)), (2, lsn(5, 200))]);
         assert_eq!(asked(&history, [4, 5, 6, 8]), [vec![1], vec![3, 2, 1], vec![3], vec![3]]);
         assert_eq!(in_numbers(&history, 3), [(1, 3, Some(4)), (3, 5, None)]);

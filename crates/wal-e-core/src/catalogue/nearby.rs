@@ -19,7 +19,7 @@ use crate::store::ObjectStore;
 const NEXT_SEGMENTS: u64 = 16;
 
 /// Then every distance that is twice the last one, up to 2 to the power of this: of a gap
-/// in front of at least as many segments as it has itself, one of these is met.
+/// before at least as many segments as it has itself, one of these is met.
 const FURTHEST_POWER: u32 = 24;
 
 /// How many of the next timelines are asked for: they are counted without gaps.
@@ -28,11 +28,11 @@ const NEXT_TIMELINES: usize = 16;
 /// How many segments before the file are asked for.
 const EARLIER_SEGMENTS: u64 = 16;
 
-/// What a look at single names tells.
+/// What a look at single names shows.
 pub(crate) enum Nearby {
-    /// As a listing would have told.
+    /// As a listing would have shown.
     Seen(Surroundings),
-    /// There is a later segment far away: a listing tells the next one.
+    /// There is a later segment far away: a listing shows the next one.
     FarAhead,
     /// Nothing comes after the file, as far as this was looked for.
     Nothing(Surroundings),

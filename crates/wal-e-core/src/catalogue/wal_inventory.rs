@@ -204,7 +204,7 @@ impl TimelineWal {
         self.partial.contains(&number) && !self.has(number)
     }
 
-    /// The last segment that is there without a hole behind `number`; `None` when
+    /// The last segment that is there without a hole after `number`; `None` when
     /// `number` itself is missing.
     pub fn contiguous_from(&self, number: SegmentNumber) -> Option<SegmentNumber> {
         self.range_with(number).map(SegmentRange::last)

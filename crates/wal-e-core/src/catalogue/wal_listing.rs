@@ -204,7 +204,7 @@ impl WalListing {
         self.timelines.get(&timeline).map(|listed| Arc::clone(&listed.wal)).unwrap_or_default()
     }
 
-    /// When the history file of a timeline was stored; `None` when there is none.
+    /// When the history file of a timeline was stored; `None` when the archive does not have it.
     pub fn history_stored(&self, timeline: TimelineId) -> Option<OffsetDateTime> {
         self.timelines.get(&timeline)?.history_stored
     }

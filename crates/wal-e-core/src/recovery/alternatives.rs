@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::postgres::{Lsn, SegmentNumber};
 
 impl Planner<'_> {
-    /// The next base backup whose end lies behind `lsn` on the same branch.
+    /// The next base backup that ends after `lsn` on the same branch.
     pub(super) async fn next_backup(
         &mut self,
         branch: &Branch,

@@ -24,7 +24,7 @@ pub(super) struct Branch {
     pub(super) chain: Chain,
     /// Why the segment at which the chain ends cannot be had.
     pub(super) absence: Absence,
-    /// Whether a server that is not told the timeline would follow another one.
+    /// Whether a server would follow another timeline if this one is not set.
     pub(super) strays_untold: bool,
     pub(super) wal: WalSource,
 }

@@ -7,12 +7,12 @@ use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineHistory, WalSegme
 /// How the WAL ends that can be replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChainEnd {
-    /// The archive has no more of this branch: `next` is not there, nor anything behind it.
+    /// The archive has no more of this branch: `next` is not there, nor anything after it.
     Archive {
         /// The segment that comes next.
         next: WalSegment,
     },
-    /// Segments are missing, and there is WAL behind them.
+    /// Segments are missing, and there is WAL after them.
     Hole {
         /// The first that is missing.
         first: WalSegment,

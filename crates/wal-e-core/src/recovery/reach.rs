@@ -104,7 +104,7 @@ impl Planner<'_> {
         Ok(Ok(reach))
     }
 
-    /// What else than segments of the branch shows that the log went on behind the end of
+    /// What, other than segments of the branch, shows that the log went on after the end of
     /// the chain: `wal-fetch` will not take it for the end of the WAL.
     pub(super) async fn continuation(&self, branch: &Branch) -> Result<Option<Continuation>> {
         let ChainEnd::Archive { next } = branch.chain.end else { return Ok(None) };
@@ -129,7 +129,7 @@ impl Planner<'_> {
             return Ok(Err(self.too_early(branch, better)));
         }
         let size = branch.candidate.segment_size;
-        // PostgreSQL stops after the first record that begins at the target or behind it.
+        // PostgreSQL stops after the first record that begins at the target or after it.
         let mut index = branch.chain.index_of(lsn, size);
         while let Some(at) = index.filter(|at| *at < branch.chain.len()) {
             let summary = branch.wal.summary(&branch.chain, at).await?;
@@ -142,7 +142,7 @@ impl Planner<'_> {
             }
             index = at.checked_add(1);
         }
-        Ok(Err(self.behind_the_end(branch).await?))
+        Ok(Err(self.past_the_end(branch).await?))
     }
 }
 
@@ -155,7 +155,7 @@ fn reach_consistency(branch: &Branch) -> Reach {
 }
 
 /// The first segment of a timeline is missing, and the server would read that of the
-/// one that it left, and go on there.
+/// timeline that it left, and go on there.
 fn stray(branch: &Branch) -> Option<Refusal> {
     let size = branch.candidate.segment_size;
     let missing = branch.chain.end.missing();

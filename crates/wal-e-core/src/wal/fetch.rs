@@ -20,7 +20,7 @@ use crate::postgres::{SegmentSize, SystemIdentifier, WalFileName, WalSegment};
 use crate::store::ObjectStore;
 use crate::tasks::{blocking, or_cancelled};
 
-/// How often a file that is missing in front of others is looked for again.
+/// How often a file that is missing before others is looked for again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How a WAL file is fetched.
@@ -34,11 +34,11 @@ pub struct FetchOptions {
     /// the end or at the beginning of a timeline is noticed only with it.
     pub segment_size: Option<SegmentSize>,
     /// How long to look again for a segment that the archive does not have, although
-    /// the log went on behind it ([`Continuation`]): several are archived at a time,
+    /// the log went on after it ([`Continuation`]): several are archived at a time,
     /// so it may be under way. `None`: such a gap counts as the end of the WAL.
     pub gap_patience: Option<Duration>,
-    /// Whether recovery ends when the file is missing, so that no gap may be overlooked, be
-    /// what shows it ever so far away and a listing slow. A standby asks again and again.
+    /// Whether recovery ends when the file is missing, so that no gap may be overlooked, however
+    /// far away the WAL is that shows it, and however slow a listing. A standby asks again.
     pub is_final: bool,
     /// What a segment must not make the server do; `None` where no server replays it.
     pub guard: Option<TablespaceGuard>,
@@ -62,7 +62,7 @@ pub struct Fetched {
 ///
 /// It takes one request where the file has the likely ending; else the archive is
 /// listed. Histories of newer timelines are read when it has some, and lacks the
-/// segment and all behind it on its timeline; that of the timeline itself, when the
+/// segment and all after it on its timeline; that of the timeline itself, when the
 /// segment may be its first one. When an object is damaged and the
 /// archive has the file in another encoding, too, that one is taken.
 ///
@@ -73,8 +73,8 @@ pub struct Fetched {
 ///   look like the end of the WAL. Also when the file is there in an encoding
 ///   that cannot be read.
 /// * [`ErrorKind::Corrupt`]: the object is damaged, or the segment is missing
-///   although the log went on behind it, or a timeline history is damaged, so that
-///   this cannot be told; nothing is left at `destination`.
+///   although the log went on after it, or a timeline history is damaged, so that
+///   this is not known; nothing is left at `destination`.
 /// * [`ErrorKind::Conflict`]: it is the WAL of another cluster.
 /// * [`ErrorKind::Unsafe`]: the server must not replay it ([`FetchOptions::guard`]).
 ///
@@ -256,7 +256,7 @@ pub(super) async fn read(
         }
     }
     let began = Instant::now();
-    let mut told: Option<Continuation> = None;
+    let mut shown: Option<Continuation> = None;
     loop {
         let everywhere = options.is_final && options.gap_patience.is_some();
         let looking = look_around(store, name, options.segment_size, everywhere);
@@ -294,11 +294,11 @@ pub(super) async fn read(
             return Err(absent(store, name, seen.has_wal));
         };
         let later = seen.later.clone().map(Continuation::Segment);
-        if let (None, None, Some(size)) = (&later, &told, options.segment_size) {
+        if let (None, None, Some(size)) = (&later, &shown, options.segment_size) {
             let asking = told_by_histories(store, name, size, &seen, &options.notices);
-            told = or_cancelled(&options.cancel, asking).await?;
+            shown = or_cancelled(&options.cancel, asking).await?;
         }
-        match later.as_ref().or(told.as_ref()) {
+        match later.as_ref().or(shown.as_ref()) {
             None => return Err(absent(store, name, seen.has_wal)),
             Some(continuation) if began.elapsed() >= patience => {
                 return Err(gap(store, name, continuation));
@@ -314,7 +314,7 @@ pub(super) async fn read(
     }
 }
 
-/// The archive does not have the file; or it has nothing, which is another matter.
+/// The archive does not have the file; or it has no WAL at all, which is another error.
 fn absent(store: &dyn ObjectStore, name: &WalFileName, has_wal: bool) -> Error {
     let directory = store.url(&layout::wal());
     if has_wal {

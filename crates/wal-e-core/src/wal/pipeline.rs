@@ -2,7 +2,7 @@
 //!
 //! PostgreSQL asks for one file after the other and waits for each answer,
 //! which takes longer than filling a segment does. So while one answer is
-//! awaited, the files that wait behind it are compressed and sent as well, and
+//! awaited, the files that come after it are compressed and sent as well, and
 //! when their turn comes the answer is there. What is acknowledged, and in
 //! which order, stays the server's business: this only looks at its marks.
 //!
@@ -37,7 +37,7 @@ use crate::store::{ListRequest, ObjectStore};
 use crate::tasks::joined;
 
 /// At most so many files are stored before the server has asked for them.
-/// Enough for hours of work behind a file that somebody has to look at first.
+/// Enough for hours of work after a file that an administrator has to look at first.
 const MOST_AHEAD: usize = 4096;
 
 /// How long a file that could not be sent ahead is left alone.
@@ -60,7 +60,7 @@ struct Shared {
     places: usize,
     /// Files that were stored, or found stored, so far.
     stored: AtomicU64,
-    /// Told whenever a file is no longer under way.
+    /// Notified whenever a file is no longer under way.
     ended: Notify,
     state: Mutex<State>,
 }
@@ -94,7 +94,7 @@ struct State {
 impl State {
     /// Whether a file may be sent ahead, as far as history goes.
     fn may_go_ahead(&self, name: &WalFileName) -> bool {
-        // Nobody shall find a segment in the archive before he can know where
+        // No reader may find a segment in the archive before it can know where
         // its timeline came from.
         self.conflicting.is_empty()
             && self.running_histories == 0
@@ -109,7 +109,7 @@ struct Ahead {
     failed: Option<Instant>,
 }
 
-/// Tells a file from one that takes its place.
+/// Identifies a file, as opposed to one that takes its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileIdentity {
     pub(super) device: u64,
@@ -123,7 +123,7 @@ pub struct FileIdentity {
 }
 
 impl FileIdentity {
-    /// The identity of the file at `path` as it is now; `None` when there is none.
+    /// The identity of the file at `path` as it is now; `None` when it does not exist.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let metadata = std::fs::metadata(path).ok()?;
         Some(FileIdentity {
@@ -234,7 +234,7 @@ impl Shared {
         state.rescan = true;
         state.asked = Some(name.clone());
         state.asked_is_bad = false;
-        // Somebody may have moved such a file away.
+        // Such a file may have been moved away.
         state.conflicting.retain(|file| is_ready(&self.directory, file));
         match state.ahead.remove(name) {
             Some(ahead) if ahead.failed.is_none() && Some(&ahead.file) == file.as_ref() => {
@@ -384,7 +384,7 @@ pub(super) async fn archived_already(
     store: &dyn ObjectStore,
     wal_directory: &Path,
 ) -> Result<HashSet<WalFileName>> {
-    // A directory without marks is none of a server: nothing waits there.
+    // A directory without marks is not a server's: nothing waits there.
     let waiting = ready_files(wal_directory, MOST_AHEAD).unwrap_or_default();
     let waiting: HashSet<WalFileName> = waiting.files.into_iter().collect();
     let Some(first) = waiting.iter().min() else { return Ok(HashSet::new()) };

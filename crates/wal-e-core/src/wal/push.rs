@@ -111,7 +111,7 @@ pub struct PushOptions {
 pub struct Pusher {
     store: Arc<dyn ObjectStore>,
     options: PushOptions,
-    /// Files that are in the archive already, as far as a listing tells.
+    /// Files that are in the archive already, as far as a listing shows.
     listed: HashSet<WalFileName>,
     compressors: Arc<Semaphore>,
     uploads: Semaphore,
@@ -297,7 +297,7 @@ impl Pusher {
         Ok(None)
     }
 
-    /// The other encodings of the archive. Somebody may have begun to use one, so
+    /// The other encodings of the archive. Another writer may have begun to use one, so
     /// they are asked for again now and then.
     async fn other_encodings(&self) -> Result<Vec<Encoding>> {
         let lock = || self.other_encodings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -331,9 +331,9 @@ impl Pusher {
         let (path, compression) = (path.to_owned(), self.options.compression);
         let compressed = Arc::clone(&self.compressed);
         let compressing = blocking("compressing a WAL file", move || {
-            // Given back when the work ends, not when somebody stops waiting for it.
+            // Given back when the work ends, not when it is no longer waited for.
             let _place = place;
-            // Memory that is not written to is not used: the size is no waste.
+            // Memory that is not written to is not used, so the size wastes nothing.
             let room = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0) + READ_BYTES);
             let (checksum, body) = compress(&path, bytes, compression, room, &compressed)?;
             Ok((checksum, Bytes::from(body)))
@@ -452,7 +452,7 @@ fn wrong_size(path: &Path, bytes: u64) -> Error {
         ),
     )
     .with_hint(
-        "Put the file right: a standby may have it. If nobody has, remove its mark in pg_wal/archive_status and take a base backup: older ones cannot be restored beyond this file.",
+        "Replace the file with a sound copy: a standby may have one. If there is none, remove its mark in pg_wal/archive_status and take a base backup: older ones cannot be restored beyond this file.",
     )
 }
 

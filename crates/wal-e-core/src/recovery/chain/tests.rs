@@ -34,6 +34,10 @@ fn runs(chain: &Chain) -> Vec<(u32, u64, u64)> {
 
 #[test]
 fn a_timeline_that_was_left_before_its_own_switch_has_no_piece() {
+    //    3   4   5   6   7   8   9
+    // 1  ●───●───●───●───●───●───●
+    // 2                      └●──●
+    // 3          └●──●   left timeline 2 before that one's own beginning
     let history = history(&[(1, lsn(8, 100)), (2, lsn(5, 200))]);
     let wal: &[(u32, &[(u64, u64)])] = &[(1, &[(3, 9)]), (2, &[(8, 9)]), (3, &[(5, 6)])];
     let chain = follow(&history, 3, wal);
@@ -43,6 +47,10 @@ fn a_timeline_that_was_left_before_its_own_switch_has_no_piece() {
 
 #[test]
 fn a_chain_goes_across_timelines_to_the_end_of_the_archive() {
+    //    3   4   5   6   7   8   9   10
+    // 1  ●───●───●───●───●───●───●
+    // 2          └●──●───●───●
+    // 3                     └●───●───●
     let history = history(&[(1, lsn(5, 100)), (2, lsn(8, 0))]);
     let wal: &[(u32, &[(u64, u64)])] = &[(1, &[(1, 9)]), (2, &[(5, 8)]), (3, &[(8, 10)])];
     let chain = follow(&history, 3, wal);
@@ -61,6 +69,9 @@ fn a_chain_goes_across_timelines_to_the_end_of_the_archive() {
 
 #[test]
 fn a_hole_is_told_from_the_end_of_the_archive() {
+    //    3   4   5   6   7   8   9
+    // 1  ●───●───●───●───●───●───●
+    // 3          └●──●───●───●───●   of which each case lacks some
     let history = history(&[(1, lsn(5, 100))]);
     let with = |wal| follow(&history, 3, wal).end;
     let hole = |first, next| ChainEnd::Hole { first, next };
@@ -77,6 +88,9 @@ fn a_hole_is_told_from_the_end_of_the_archive() {
 
 #[test]
 fn an_older_timeline_stands_in_for_a_missing_segment_up_to_the_switch() {
+    //    3   4   5   6   7   8   9
+    // 1  ●───●───●───●───●───●───●
+    // 3          └○──●───●───●
     let history = history(&[(1, lsn(5, 100))]);
     let chain = follow(&history, 3, &[(1, &[(3, 9)]), (3, &[(6, 8)])]);
     assert_eq!(chain.tail, Some((segment(1, 5), lsn(5, 100))));

@@ -223,7 +223,7 @@ async fn a_damaged_object_is_replaced_by_the_file_in_another_encoding() {
             let key = layout::wal_file(&name, encoding);
             assert!(notice.message.contains(&format!("{key}\"")), "{}", notice.message);
         }
-        // When both are, the first one's damage is told.
+        // When both are, the error is about the first one's damage.
         fixture.put(&layout::wal_file(&name, sound), b"?".to_vec(), None).await;
         let error = fixture.fetch(SEGMENT).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);

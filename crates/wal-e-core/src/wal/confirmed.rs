@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::pipeline::FileIdentity;
+use super::file_identity::FileIdentity;
 use crate::postgres::WalFileName;
 use crate::postgres::archive_status::is_ready;
 

@@ -94,7 +94,7 @@ pub async fn continuation(
     }
     match &seen.later {
         Some(later) => Ok(Some(Continuation::Segment(later.clone()))),
-        None => told_by_histories(store, name, size, &seen, notices).await,
+        None => shown_by_histories(store, name, size, &seen, notices).await,
     }
 }
 
@@ -103,7 +103,7 @@ pub async fn continuation(
 ///
 /// # Errors
 /// As [`continuation`].
-pub(super) async fn told_by_histories(
+pub(super) async fn shown_by_histories(
     store: &dyn ObjectStore,
     name: &WalFileName,
     size: SegmentSize,
@@ -208,8 +208,10 @@ fn undecided(name: &WalFileName, error: Error) -> Error {
         None => meaning,
     };
     let repair = error.hint().unwrap_or("Restore it from a copy of the archive.");
-    let hint =
-        format!("{repair} To let recovery end here, use the option {} of wal-fetch.", Word::EndAtGap);
+    let hint = format!(
+        "{repair} To let recovery end here, use the option {} of wal-fetch.",
+        Word::EndAtGap
+    );
     error.with_detail(detail).with_hint(hint)
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::super::sample::{self, CLUSTER};
 use super::*;
-use crate::codec::{Compression, Compressor};
+use crate::codec::{Compression, Compressor, Encoding};
 use crate::notice::{self, NoticeQueue};
 use crate::store::faulty::{FaultyStore, Operation};
 use crate::store::memory::MemoryStore;

@@ -1,7 +1,7 @@
 //! What a server that recovers asks the archive for, and in which order.
 //!
-//! PostgreSQL 15 to 18, `src/backend/access/transam/xlogrecovery.c`, `XLogFileReadAnyTLI`: for
-//! each segment, the server goes through the timelines of the history that it follows, from
+//! PostgreSQL 15, `src/backend/access/transam/xlogrecovery.c`, `XLogFileReadAnyTLI`: for each
+//! segment, the server goes through the timelines of the history that it follows, from
 //! the newest to the oldest. It passes over those that began only after the segment, and
 //! never turns to a timeline older than that of the segment before. It takes the first file
 //! that it gets, and replays all of it, also what the file has past the switch. So:
@@ -12,8 +12,8 @@
 //! 2          └●──●   left timeline 1 within segment 5
 //! ```
 //!
-//! Segment 4 is asked for on timeline 1; segment 5 on timeline 2, then on timeline 1; segment 6 on
-//! timeline 2 alone.
+//! (● is a segment, └ the place where a timeline left the one above.) Segment 4 is asked for
+//! on timeline 1; segment 5 on timeline 2, then on timeline 1; segment 6 on timeline 2 alone.
 //!
 //! A segment in which one timeline left another exists on both, with the same content up to
 //! there. The newer file has to be taken: how the older one goes on is not part of the history.

@@ -1,3 +1,5 @@
+//! Drawn as in `recovery/tests`.
+
 use super::*;
 use crate::catalogue::asked::pieces;
 use crate::catalogue::wal_inventory::TimelineWal;
@@ -81,7 +83,7 @@ fn a_hole_is_told_from_the_end_of_the_archive() {
     assert_eq!(with(&[(1, &[(3, 4)]), (3, &[(5, 5), (9, 9)])]), hole(segment(3, 6), segment(3, 9)));
     assert_eq!(with(&[(3, &[(5, 5)])]), hole(segment(1, 3), segment(3, 5)));
     assert_eq!(with(&[(1, &[(3, 4)])]), archive(segment(3, 5)));
-    // What timeline 1 has behind the switch is not on this branch.
+    // What timeline 1 has after the switch is not on this branch.
     assert_eq!(with(&[(1, &[(3, 3), (5, 9)])]), archive(segment(1, 4)));
     assert_eq!(with(&[]), archive(segment(1, 3)));
 }

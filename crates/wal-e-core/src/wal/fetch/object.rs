@@ -73,13 +73,13 @@ pub(in crate::wal) async fn read_object(
 
 /// What is kept in memory of a file.
 #[derive(Default)]
-struct Kept {
+pub(super) struct Kept {
     limit: u64,
     bytes: Vec<u8>,
 }
 
 /// Passes the content of an object on to `file` and `kept`, as far as it can be a WAL file.
-fn pass(
+pub(super) fn pass(
     object: ArchivedObject,
     mut file: Option<&mut (Temporary, File)>,
     kept: &mut Kept,

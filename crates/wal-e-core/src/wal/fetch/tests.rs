@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::super::sample::{self, CLUSTER};
+use super::object::{Kept, pass};
 use super::*;
 use crate::codec::{Compression, Compressor, Encoding};
 use crate::notice::{self, NoticeQueue};

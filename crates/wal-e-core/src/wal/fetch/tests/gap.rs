@@ -1,4 +1,5 @@
-//! What a fetch takes for the end of the WAL, and what not.
+//! What a fetch takes for the end of the WAL, and what not. Timelines are drawn as in
+//! `recovery/tests`.
 
 use super::*;
 use crate::config::Face;

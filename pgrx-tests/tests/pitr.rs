@@ -1,4 +1,7 @@
 //! Recovery to a chosen moment, and across timelines.
+//!
+//! Timelines are drawn with what is written on them from left to right: `B` is a base backup,
+//! and `└` the place where a timeline left the one above.
 
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::{Cluster, StopMode};
@@ -89,9 +92,12 @@ fn recovery_of_18_reaches_a_time_an_lsn_and_a_restore_point() {
     recovery_reaches_each_kind_of_target(PgVersion::V18, Archive::file());
 }
 
-/// Between the plan and the start of the server, a user recovers another copy to an
-/// earlier moment and opens it: the newest timeline does not have the target any more.
+/// Between the plan and the start of the server, another copy is recovered to an earlier
+/// moment and opened: the newest timeline does not have the target any more.
 fn a_target_is_reached_though_a_newer_timeline_left_before_it(version: PgVersion) {
+    // 1  B── early ── on 1 ── end of 1
+    // 2             └─ on 2 ── end of 2
+    // 3             └─                      left timeline 1, too
     let archive = Archive::file();
     let mut first = Cluster::build(version).wal_segment_size_mb(1).start_archiving_to(&archive);
     let add = |cluster: &Cluster, name: &str| {
@@ -160,7 +166,7 @@ fn a_target_that_the_archive_does_not_reach_opens_no_server() {
     let time = "2100-01-01 00:00:00+00";
     let restore = Restore::latest(PgVersion::V15).option("--recovery-target-time", time);
     let refused = restore.run(&archive).failure(1);
-    assert!(refused.contains("lies behind the end of the archive"), "{refused}");
+    assert!(refused.contains("is past the end of the archive"), "{refused}");
     assert!(!restore.target().exists(), "something was written");
 
     // Nor does a server that was set up by hand.
@@ -207,6 +213,9 @@ fn wal_that_the_lost_server_had_not_archived_can_be_added_by_hand() {
 
 #[test]
 fn a_restore_follows_the_timelines() {
+    // 1  B── before the fork ── only on timeline 1
+    // 2                       └─ on timeline 2
+    // 3                                        └─ on timeline 3 ──B
     let archive = Archive::s3();
     let mut first = Cluster::build(PgVersion::V15)
         .wal_segment_size_mb(1)

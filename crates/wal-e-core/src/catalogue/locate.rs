@@ -60,7 +60,7 @@ pub(crate) async fn locate_all(
 }
 
 /// What follows the names of an archive's WAL files in their keys. Most archives
-/// have one for all, so that whoever knows it finds a file with one request.
+/// have one for all, so that a file is found with one request where it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyEnding {
     text: String,

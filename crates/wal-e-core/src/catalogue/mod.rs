@@ -5,10 +5,11 @@
 //! * `stored_backup`: the objects of one base backup; `tar_set`: which of those among its
 //!   tars are its own; `cold`: which of them have to be restored from their storage class.
 //! * `locate`: the objects of one WAL file; `around`: what there is around its place.
-//! * `histories`: the histories of timelines.
+//! * `histories`: the histories of timelines; `asked`: what a server that follows one asks for.
 //! * `wal_inventory`: which WAL segments there are; `wal_listing`: found out by one listing.
 
 pub(crate) mod around;
+pub(crate) mod asked;
 pub(crate) mod backup_info;
 pub(crate) mod backups;
 pub(crate) mod cold;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use time::OffsetDateTime;
 
+use super::asked::asked_from;
 use super::wal_inventory::{Inventory, TimelineWal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::{
-    Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalFileKind, WalFileName,
-    WalSegment,
+    SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalFileKind, WalFileName, WalSegment,
 };
 use crate::store::{self, ListRequest, ObjectStore};
 
@@ -204,20 +204,14 @@ impl WalListing {
         self.timelines.get(&timeline).map(|listed| Arc::clone(&listed.wal)).unwrap_or_default()
     }
 
-    /// When the history file of a timeline was stored; `None` when there is none.
+    /// When the history file of a timeline was stored; `None` when the archive does not have it.
     pub fn history_stored(&self, timeline: TimelineId) -> Option<OffsetDateTime> {
         self.timelines.get(&timeline)?.history_stored
     }
 
     /// What a recovery from segment `start` on can use along `history`.
     pub fn along(&self, history: &TimelineHistory, start: SegmentNumber) -> Inventory {
-        let number = |lsn: Lsn| SegmentNumber(lsn.0 / self.size.bytes());
-        let ranges = history.ranges().into_iter();
-        ranges
-            .filter(|range| {
-                let from = number(range.begin).max(start);
-                range.end.is_none_or(|end| number(end) >= from)
-            })
+        asked_from(history, start, self.size)
             .map(|range| (range.timeline, self.wal(range.timeline)))
             .collect()
     }

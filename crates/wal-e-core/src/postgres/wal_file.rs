@@ -17,6 +17,11 @@ use crate::postgres::{Lsn, TimelineId};
 pub struct SegmentNumber(pub u64);
 
 impl SegmentNumber {
+    /// The number of the segment that holds the byte at `lsn`.
+    pub fn containing(lsn: Lsn, size: SegmentSize) -> Self {
+        SegmentNumber(lsn.0 / size.bytes())
+    }
+
     /// Where the segment begins in the log.
     pub fn start_lsn(self, size: SegmentSize) -> Lsn {
         Lsn(self.0.saturating_mul(size.bytes()))
@@ -71,7 +76,7 @@ pub struct WalSegment {
 impl WalSegment {
     /// The segment that holds the byte at `lsn`.
     pub fn containing(timeline: TimelineId, lsn: Lsn, size: SegmentSize) -> Self {
-        WalSegment { timeline, number: SegmentNumber(lsn.0 / size.bytes()) }
+        WalSegment { timeline, number: SegmentNumber::containing(lsn, size) }
     }
 
     /// The segment that holds the last byte before `lsn`: the last one that is

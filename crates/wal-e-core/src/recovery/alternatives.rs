@@ -4,16 +4,17 @@ use time::OffsetDateTime;
 
 use super::backups::{self, Candidate};
 use super::branch::Branch;
-use super::chain::{Chain, pieces};
+use super::chain::Chain;
 use super::plan::Planner;
 use super::refusal::Nearest;
 use super::target::format_time;
 use crate::catalogue::BackupInfo;
+use crate::catalogue::asked::pieces;
 use crate::error::Result;
 use crate::postgres::{Lsn, SegmentNumber};
 
 impl Planner<'_> {
-    /// The next base backup whose end lies behind `lsn` on the same branch.
+    /// The next base backup that ends after `lsn` on the same branch.
     pub(super) async fn next_backup(
         &mut self,
         branch: &Branch,
@@ -32,7 +33,7 @@ impl Planner<'_> {
             let Ok(candidate) = backups::prepare(&self.store, &self.backups, &backup).await? else {
                 continue;
             };
-            let first = SegmentNumber(candidate.start.0 / size.bytes());
+            let first = SegmentNumber::containing(candidate.start, size);
             let pieces = pieces(&branch.history, first, size);
             let chain = Chain::follow(&pieces, &branch.inventory, &branch.history, size);
             let complete = chain.and_then(|chain| chain.end_lsn(size)) >= candidate.stop;

@@ -114,7 +114,7 @@ impl Planner<'_> {
             None => String::new(),
         };
         detail.push_str(&format!(
-            "A server that is not told follows timeline {newest}, without what {} alone.",
+            "Without that setting a server follows timeline {newest}, and does not get what only {}.",
             match meant {
                 [one] => format!("timeline {one} has"),
                 several => format!("timelines {} have", enumerate(several)),

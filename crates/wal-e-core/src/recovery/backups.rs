@@ -55,7 +55,7 @@ pub(super) struct Candidate {
     pub(super) stored_bytes: Option<u64>,
     pub(super) segment_size: SegmentSize,
     pub(super) start: Lsn,
-    /// Where it is consistent; `None` when only its WAL tells.
+    /// Where it is consistent; `None` when only its WAL says.
     pub(super) stop: Option<Lsn>,
     /// When it was complete: everything up to `stop` is older.
     pub(super) finished: OffsetDateTime,
@@ -64,7 +64,7 @@ pub(super) struct Candidate {
 /// The base backups that `choice` allows, newest first.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] when there is none.
+/// [`ErrorKind::NotFound`] when there is no such base backup.
 pub(super) fn choose(
     store: &dyn ObjectStore,
     backups: &[BackupInfo],
@@ -121,7 +121,7 @@ pub(super) async fn prepare(
 ) -> Result<Result<Candidate, Refusal>> {
     let unusable = |why: String| Refusal::unusable(&backup.name, &why);
     let Some(segment) = layout::start_segment_of_backup(&backup.name) else {
-        return Ok(Err(unusable("its name does not tell the start segment".to_owned())));
+        return Ok(Err(unusable("its name does not contain the start segment".to_owned())));
     };
     let size = match size_from_name(&segment, backup.start_lsn) {
         Some(size) => size,

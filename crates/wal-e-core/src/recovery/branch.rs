@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::backups::{self, BackupChoice, Candidate};
-use super::chain::{Chain, pieces};
+use super::chain::Chain;
 use super::plan::Planner;
 use super::refusal::{Cause, Refusal};
 use super::target::{RecoveryTarget, TargetTime};
 use super::wal_source::{Found, Goal, WalSource};
 use crate::catalogue::BackupInfo;
+use crate::catalogue::asked::{asked_for, pieces};
 use crate::catalogue::wal_inventory::{Absence, Inventory};
 use crate::config::Word;
 use crate::error::Result;
@@ -23,7 +24,7 @@ pub(super) struct Branch {
     pub(super) chain: Chain,
     /// Why the segment at which the chain ends cannot be had.
     pub(super) absence: Absence,
-    /// Whether a server that is not told the timeline would follow another one.
+    /// Whether a server would follow another timeline if this one is not set.
     pub(super) strays_untold: bool,
     pub(super) wal: WalSource,
 }
@@ -37,12 +38,11 @@ impl Branch {
     /// which the chain ends.
     pub(super) fn partial_at_end(&self) -> Option<TimelineId> {
         let number = self.chain.end.missing().number;
-        let ends = |timeline| self.history.range_of(timeline).and_then(|range| range.end);
-        let with = self.inventory.iter().filter(|(timeline, wal)| {
-            let end = ends(**timeline).map(|end| end.0 / self.candidate.segment_size.bytes());
-            end.is_none_or(|end| end >= number.0) && wal.has_only_partial(number)
-        });
-        with.map(|(timeline, _)| *timeline).next_back()
+        let mut asked = asked_for(&self.history, number, self.candidate.segment_size)
+            .map(|range| range.timeline);
+        asked.find(|timeline| {
+            self.inventory.get(timeline).is_some_and(|wal| wal.has_only_partial(number))
+        })
     }
 }
 
@@ -58,7 +58,7 @@ impl Planner<'_> {
             Ok(history) => history,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let start = SegmentNumber(candidate.start.0 / size.bytes());
+        let start = SegmentNumber::containing(candidate.start, size);
         self.listing(size).extend_to(start).await?;
         let mut off_branch = off_branch(&candidate, &history);
         let mut strays_untold = false;

@@ -1,50 +1,18 @@
 //! Which WAL segments a server replays, in their order, and where they end.
 
+use crate::catalogue::asked::{Piece, asked_for};
 use crate::catalogue::wal_inventory::{Inventory, Run};
-use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalSegment};
-
-/// The segments of one timeline that only its own files can provide.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
-    /// The timeline.
-    pub timeline: TimelineId,
-    /// The first segment.
-    pub first: SegmentNumber,
-    /// The last one; `None` for the timeline that recovery follows.
-    pub last: Option<SegmentNumber>,
-}
-
-/// What a recovery along `history` asks for, from segment `start` on.
-///
-/// A segment in which one timeline left another exists on both, with the same
-/// content up to there. PostgreSQL takes the newer file (15,
-/// `src/backend/access/transam/xlogrecovery.c`, `XLogFileReadAnyTLI`), and must:
-/// how the older one goes on is not part of the history.
-pub fn pieces(history: &TimelineHistory, start: SegmentNumber, size: SegmentSize) -> Vec<Piece> {
-    let number = |lsn: Lsn| SegmentNumber(lsn.0 / size.bytes());
-    let ranges = history.ranges();
-    let piece = |(index, range): (usize, &crate::postgres::TimelineRange)| {
-        let first = number(range.begin).max(start);
-        let next = ranges.get(index + 1).map(|next| number(next.begin));
-        let last = match next {
-            Some(next) if next <= first => return None,
-            Some(next) => Some(SegmentNumber(next.0 - 1)),
-            None => None,
-        };
-        Some(Piece { timeline: range.timeline, first, last })
-    };
-    ranges.iter().enumerate().filter_map(piece).collect()
-}
+use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineHistory, WalSegment};
 
 /// How the WAL ends that can be replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChainEnd {
-    /// The archive has no more of this branch: `next` is not there, nor anything behind it.
+    /// The archive has no more of this branch: `next` is not there, nor anything after it.
     Archive {
         /// The segment that comes next.
         next: WalSegment,
     },
-    /// Segments are missing, and there is WAL behind them.
+    /// Segments are missing, and there is WAL after them.
     Hole {
         /// The first that is missing.
         first: WalSegment,
@@ -147,7 +115,7 @@ impl Chain {
     /// The index of the segment that holds the byte at `lsn`.
     pub fn index_of(&self, lsn: Lsn, size: SegmentSize) -> Option<u64> {
         let first = self.segment(0)?.number;
-        let index = (lsn.0 / size.bytes()).checked_sub(first.0)?;
+        let index = SegmentNumber::containing(lsn, size).0.checked_sub(first.0)?;
         (index < self.len()).then_some(index)
     }
 
@@ -192,18 +160,12 @@ fn tail(
     size: SegmentSize,
 ) -> Option<(WalSegment, Lsn)> {
     let start = missing.number.start_lsn(size);
-    let older = history.ranges().into_iter().filter(|range| {
-        range.timeline < missing.timeline
-            && range.begin < missing.number.end_lsn(size)
-            && range.end.is_some_and(|end| end > start)
-    });
-    older
-        .filter(|range| inventory.get(&range.timeline).is_some_and(|wal| wal.has(missing.number)))
-        .filter_map(|range| {
-            let segment = WalSegment { timeline: range.timeline, number: missing.number };
-            Some((segment, range.end?))
-        })
-        .next_back()
+    // The first is the timeline on which it is missing.
+    asked_for(history, missing.number, size).skip(1).find_map(|range| {
+        let until = range.end.filter(|end| *end > start)?;
+        let segment = WalSegment { timeline: range.timeline, number: missing.number };
+        inventory.get(&range.timeline)?.has(missing.number).then_some((segment, until))
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Which cluster wrote the WAL. A prefix that was kept across `pg_upgrade` has the WAL of two,
-//! and names do not tell: the header of each segment does.
+//! and the names of segments do not say which: the header of each segment does.
 
 use std::sync::Arc;
 

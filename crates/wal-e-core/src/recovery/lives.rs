@@ -53,7 +53,7 @@ impl Planner<'_> {
         if let Some(known) = self.lives.get(&(timeline, from)) {
             return Ok(known.clone());
         }
-        let first = SegmentNumber(from.0 / size.bytes());
+        let first = SegmentNumber::containing(from, size);
         let listing = self.listing(size);
         listing.extend_timeline_to(timeline, first).await?;
         let wal = listing.wal(timeline);
@@ -107,7 +107,7 @@ impl Planner<'_> {
         if let Some(known) = self.beginnings.get(&timeline) {
             return Ok(*known);
         }
-        let first = SegmentNumber(begin.0 / size.bytes());
+        let first = SegmentNumber::containing(begin, size);
         let listing = self.listing(size);
         listing.extend_timeline_to(timeline, first).await?;
         let stored = listing.history_stored(timeline);

@@ -64,13 +64,13 @@ pub struct RestorePlan {
     pub backup: BackupInfo,
     /// The names of all backups that are read: itself, then what a delta builds on.
     pub backup_chain: Vec<String>,
-    /// Bytes in the store of all of them, if they tell.
+    /// Bytes in the store of all of them, where their sentinels say so.
     pub backup_bytes: Option<u64>,
     /// Where recovery ends; `None` is the end of the archive.
     pub target: Option<RecoveryTarget>,
     /// The timeline that recovery follows.
     pub timeline: TimelineId,
-    /// Whether a server has to be told to follow it, because it would choose another one.
+    /// Whether the timeline must be set, because a server would otherwise choose another one.
     pub timeline_must_be_told: bool,
     /// The parts of the log that are replayed, oldest first; the first begins where
     /// the base backup does.
@@ -89,7 +89,7 @@ pub struct RestorePlan {
     /// first that the target leaves out. `None` when it is not known.
     pub reached_lsn: Option<Lsn>,
     /// When the last transaction ended that is replayed, or the restore point was
-    /// made. `None` when there is none or it is not known.
+    /// made. `None` when nothing of the kind is replayed, or it is not known.
     pub reached_time: Option<OffsetDateTime>,
     /// When the newest WAL was stored that was met in the archive: whether its server may
     /// still be alive.

@@ -8,10 +8,11 @@ use super::plan::Planner;
 use super::refusal::{Cause, Refusal, capitalized};
 use super::target::RecoveryTarget;
 use super::wal_source::Goal;
+use crate::catalogue::asked::asked_for;
 use crate::catalogue::wal_inventory::Absence;
 use crate::config::Word;
 use crate::error::Result;
-use crate::postgres::{Lsn, SegmentNumber, WalFileName, WalSegment};
+use crate::postgres::{Lsn, SegmentNumber, TimelineId, WalFileName, WalSegment};
 use crate::wal::{self, Continuation};
 
 mod last_transaction;
@@ -103,7 +104,7 @@ impl Planner<'_> {
         Ok(Ok(reach))
     }
 
-    /// What else than segments of the branch shows that the log went on behind the end of
+    /// What, other than segments of the branch, shows that the log went on after the end of
     /// the chain: `wal-fetch` will not take it for the end of the WAL.
     pub(super) async fn continuation(&self, branch: &Branch) -> Result<Option<Continuation>> {
         let ChainEnd::Archive { next } = branch.chain.end else { return Ok(None) };
@@ -111,15 +112,7 @@ impl Planner<'_> {
             return Ok(None);
         }
         let size = branch.candidate.segment_size;
-        let number = |lsn: Lsn| SegmentNumber(lsn.0 / size.bytes());
-        // In the place of a timeline's first segment, the server asks for those of its
-        // ancestors, too.
-        let asked = branch.history.ranges().into_iter().rev().filter(|range| {
-            range.timeline <= next.timeline
-                && number(range.begin) <= next.number
-                && range.end.is_none_or(|end| number(end) >= next.number)
-        });
-        for range in asked {
+        for range in asked_for(&branch.history, next.number, size) {
             let segment = WalSegment { timeline: range.timeline, ..next };
             let name = WalFileName::segment(segment, size);
             let found = wal::continuation(&*self.store, &name, size, &self.notices).await?;
@@ -136,7 +129,7 @@ impl Planner<'_> {
             return Ok(Err(self.too_early(branch, better)));
         }
         let size = branch.candidate.segment_size;
-        // PostgreSQL stops after the first record that begins at the target or behind it.
+        // PostgreSQL stops after the first record that begins at the target or after it.
         let mut index = branch.chain.index_of(lsn, size);
         while let Some(at) = index.filter(|at| *at < branch.chain.len()) {
             let summary = branch.wal.summary(&branch.chain, at).await?;
@@ -149,7 +142,7 @@ impl Planner<'_> {
             }
             index = at.checked_add(1);
         }
-        Ok(Err(self.behind_the_end(branch).await?))
+        Ok(Err(self.past_the_end(branch).await?))
     }
 }
 
@@ -162,24 +155,19 @@ fn reach_consistency(branch: &Branch) -> Reach {
 }
 
 /// The first segment of a timeline is missing, and the server would read that of the
-/// one that it left, and go on there.
+/// timeline that it left, and go on there.
 fn stray(branch: &Branch) -> Option<Refusal> {
     let size = branch.candidate.segment_size;
     let missing = branch.chain.end.missing();
-    let switch = branch.history.range_of(missing.timeline)?.begin;
-    if switch.0 / size.bytes() != missing.number.0 || switch.0 == 0 {
+    let mut asked = asked_for(&branch.history, missing.number, size);
+    let switch = asked.next()?.begin;
+    if SegmentNumber::containing(switch, size) != missing.number || switch.0 == 0 {
         return None;
     }
-    let left = branch
-        .inventory
-        .iter()
-        .filter(|(timeline, wal)| {
-            let end = branch.history.range_of(**timeline).and_then(|range| range.end);
-            let is_asked = end.is_some_and(|end| end.0 / size.bytes() >= missing.number.0);
-            **timeline < missing.timeline && is_asked && wal.has(missing.number)
-        })
-        .map(|(timeline, _)| *timeline)
-        .next_back()?;
+    let has = |timeline: &TimelineId| {
+        branch.inventory.get(timeline).is_some_and(|wal| wal.has(missing.number))
+    };
+    let left = asked.map(|range| range.timeline).find(has)?;
     let (timeline, name) = (missing.timeline, branch.name_of(missing));
     Some(
         Refusal::new(

@@ -38,7 +38,7 @@ pub struct Refusal {
     pub(super) kind: ErrorKind,
     /// Why: a message as of an error.
     pub reason: String,
-    /// Facts behind it: whole sentences.
+    /// The facts that it rests on: whole sentences.
     pub detail: Option<String>,
     /// The nearest targets that can be reached.
     pub nearest: Vec<Nearest>,
@@ -93,7 +93,7 @@ impl Refusal {
         self
     }
 
-    /// The reason with the facts behind it, as one text.
+    /// The reason and its facts, as one text.
     pub fn explanation(&self) -> String {
         match &self.detail {
             Some(detail) => format!("{}: {detail}", self.reason),

@@ -97,7 +97,7 @@ impl Planner<'_> {
                 return Ok(Err(self.with_what_is_reached(branch, &seen, after, refusal).await?));
             }
             notes.push(format!(
-                "{}; the standby waits there until it is mended.",
+                "{}; the standby waits there until it is repaired.",
                 capitalized(&refusal.reason)
             ));
         }

@@ -17,7 +17,7 @@ pub enum RecoveryTarget {
     Immediate,
     /// After all transactions that ended at this time or before it.
     Time(TargetTime),
-    /// After the first record that begins at this LSN or behind it.
+    /// After the first record that begins at this LSN or after it.
     Lsn(Lsn),
     /// At a restore point, made by `pg_create_restore_point`.
     Name(String),
@@ -25,7 +25,7 @@ pub enum RecoveryTarget {
     Xid(u32),
     /// Before the first transaction that ended at this time or after it.
     BeforeTime(TargetTime),
-    /// Before the first record that begins at this LSN or past it.
+    /// Before the first record that begins at this LSN or after it.
     BeforeLsn(Lsn),
     /// Before the end of this transaction.
     BeforeXid(u32),

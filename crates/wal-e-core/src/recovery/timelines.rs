@@ -5,6 +5,7 @@ use super::refusal::{Cause, Refusal};
 use super::target::TargetTimeline;
 use crate::catalogue;
 use crate::catalogue::BackupInfo;
+use crate::catalogue::asked::newer_timelines;
 use crate::error::Result;
 use crate::postgres::{TimelineHistory, TimelineId, WalFileName};
 
@@ -35,15 +36,14 @@ impl Planner<'_> {
         Ok(Ok(history.unwrap_or_else(|| TimelineHistory::without_ancestors(timeline))))
     }
 
-    /// PostgreSQL 15, `timeline.c`, `findNewestTimeLine`: counts up from the base
-    /// backup's timeline as long as there are history files.
+    /// The one that a server finds which counts up from the base backup's timeline.
     async fn newest_timeline(&mut self, from: TimelineId) -> Result<TimelineId> {
         let mut newest = from;
-        while let Some(next) = newest.0.checked_add(1) {
-            if self.history(TimelineId(next)).await?.is_none() {
+        for next in newer_timelines(from) {
+            if self.history(next).await?.is_none() {
                 break;
             }
-            newest = TimelineId(next);
+            newest = next;
         }
         Ok(newest)
     }

@@ -24,7 +24,7 @@ pub struct Point {
     pub start: Lsn,
     /// The byte after it.
     pub end: Lsn,
-    /// When it was written; `None` for records that do not tell.
+    /// When it was written; `None` for records that do not say.
     pub time: Option<OffsetDateTime>,
 }
 
@@ -88,9 +88,9 @@ impl Goal {
 pub enum Found {
     /// The first record that was looked for.
     Here(Point),
-    /// There is none in all that was read.
+    /// All was read, and no record is what was looked for.
     Nowhere,
-    /// There is none up to here, where the WAL of this segment ends too early.
+    /// No record is, up to here, where the WAL of this segment ends too early.
     Broken(WalSegment, WalEnd),
 }
 
@@ -106,7 +106,7 @@ pub struct WalSource {
 }
 
 impl WalSource {
-    /// Reads segments of this size. [`Summary`] tells transactions up to `target`
+    /// Reads segments of this size. [`Summary`] separates transactions up to `target`
     /// from later ones.
     pub fn new(
         store: Arc<dyn ObjectStore>,
@@ -201,7 +201,7 @@ impl WalSource {
     }
 }
 
-/// A segment that was listed is no longer there: that is another matter than an archive
+/// A segment that was listed is no longer there: that is not the same as an archive
 /// that does not have what was asked for.
 pub fn if_removed(segment: WalSegment, size: SegmentSize, error: Error) -> Error {
     if error.kind() != ErrorKind::NotFound {

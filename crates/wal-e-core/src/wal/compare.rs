@@ -17,8 +17,8 @@ use crate::store::ObjectStore;
 use crate::tasks::blocking;
 
 /// Succeeds when the archived file of that name has the content of the file at
-/// `path`, whose checksum is `checksum`. The one kept with the object tells
-/// without reading it; a store that keeps none, or one that differs, makes it read.
+/// `path`, whose checksum is `checksum`. The one kept with the object shows
+/// it without reading the object; a store that keeps none, or one that differs, makes it read.
 ///
 /// # Errors
 /// [`ErrorKind::Conflict`] when they differ, [`ErrorKind::Corrupt`] when the

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::pipeline::FileIdentity;
+use super::file_identity::FileIdentity;
 use crate::postgres::WalFileName;
 use crate::postgres::archive_status::is_ready;
 
@@ -74,7 +74,7 @@ impl ConfirmedFiles {
         self.wal_directory.join(DIRECTORY).join(name.as_str())
     }
 
-    /// One line, complete only with its end: a torn note is none.
+    /// One line, complete only with its end: a torn note does not count.
     fn text(&self, file: &FileIdentity) -> String {
         let FileIdentity { device, inode, bytes, modified, changed } = file;
         format!("{device} {inode} {bytes} {modified:?} {changed:?} {}\n", self.archive)
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_that_nobody_waits_for_are_removed() {
+    fn notes_of_files_that_no_longer_wait_are_removed() {
         let (dir, name, file) = fixture();
         let confirmed = ConfirmedFiles::new(dir.path(), "s3://bucket/a".to_owned());
         confirmed.note_all(&[(name.clone(), file)]);

@@ -1,19 +1,17 @@
 //! One WAL file out of the store.
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::gap::{Continuation, gap, told_by_histories};
+use super::gap::{Continuation, gap, shown_by_histories};
 use super::tablespace_guard::{Admission, Next, TablespaceGuard};
 use super::temporary::{Temporary, directory_of};
-use crate::archived::{ArchivedObject, Content, damaged, read_failed};
+use crate::archived::ArchivedObject;
 use crate::catalogue::around::look_around;
 use crate::catalogue::locate::{KeyEnding, Located, locate_all};
-use crate::codec::Encoding;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::notice::Notices;
@@ -21,7 +19,11 @@ use crate::postgres::{SegmentSize, SystemIdentifier, WalFileName, WalSegment};
 use crate::store::ObjectStore;
 use crate::tasks::{blocking, or_cancelled};
 
-/// How often a file that is missing in front of others is looked for again.
+mod object;
+
+pub(super) use object::{Sink, Sound, read_object};
+
+/// How often a file that is missing before others is looked for again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How a WAL file is fetched.
@@ -35,11 +37,11 @@ pub struct FetchOptions {
     /// the end or at the beginning of a timeline is noticed only with it.
     pub segment_size: Option<SegmentSize>,
     /// How long to look again for a segment that the archive does not have, although
-    /// the log went on behind it ([`Continuation`]): several are archived at a time,
+    /// the log went on after it ([`Continuation`]): several are archived at a time,
     /// so it may be under way. `None`: such a gap counts as the end of the WAL.
     pub gap_patience: Option<Duration>,
-    /// Whether recovery ends when the file is missing, so that no gap may be overlooked, be
-    /// what shows it ever so far away and a listing slow. A standby asks again and again.
+    /// Whether recovery ends when the file is missing, so that no gap may be overlooked, however
+    /// far away the WAL is that shows it, and however slow a listing. A standby asks again.
     pub is_final: bool,
     /// What a segment must not make the server do; `None` where no server replays it.
     pub guard: Option<TablespaceGuard>,
@@ -63,7 +65,7 @@ pub struct Fetched {
 ///
 /// It takes one request where the file has the likely ending; else the archive is
 /// listed. Histories of newer timelines are read when it has some, and lacks the
-/// segment and all behind it on its timeline; that of the timeline itself, when the
+/// segment and all after it on its timeline; that of the timeline itself, when the
 /// segment may be its first one. When an object is damaged and the
 /// archive has the file in another encoding, too, that one is taken.
 ///
@@ -74,8 +76,8 @@ pub struct Fetched {
 ///   look like the end of the WAL. Also when the file is there in an encoding
 ///   that cannot be read.
 /// * [`ErrorKind::Corrupt`]: the object is damaged, or the segment is missing
-///   although the log went on behind it, or a timeline history is damaged, so that
-///   this cannot be told; nothing is left at `destination`.
+///   although the log went on after it, or a timeline history is damaged, so that
+///   this is not known; nothing is left at `destination`.
 /// * [`ErrorKind::Conflict`]: it is the WAL of another cluster.
 /// * [`ErrorKind::Unsafe`]: the server must not replay it ([`FetchOptions::guard`]).
 ///
@@ -220,27 +222,6 @@ impl FetchOptions {
     }
 }
 
-/// A WAL file that was read and is what it should be.
-pub(super) struct Sound {
-    pub content: Content,
-    pub ending: KeyEnding,
-    /// Where it was written to, on disk.
-    pub file: Option<Temporary>,
-    /// All of it, if it was to be kept in memory.
-    pub bytes: Vec<u8>,
-}
-
-/// Where the content of a WAL file goes while it is checked.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Sink<'a> {
-    /// Nowhere: it is only checked.
-    Nowhere,
-    /// Into this file.
-    File(&'a Path),
-    /// Into memory, of which it may take so many bytes.
-    Memory(u64),
-}
-
 /// Reads the file from the first of its objects that is sound.
 pub(super) async fn read(
     store: &dyn ObjectStore,
@@ -257,36 +238,14 @@ pub(super) async fn read(
         }
     }
     let began = Instant::now();
-    let mut told: Option<Continuation> = None;
+    let mut shown: Option<Continuation> = None;
     loop {
         let everywhere = options.is_final && options.gap_patience.is_some();
         let looking = look_around(store, name, options.segment_size, everywhere);
         let mut seen = or_cancelled(&options.cancel, looking).await?;
-        for located in std::mem::take(&mut seen.found) {
-            if damage.as_ref().is_some_and(|(key, _)| *key == located.key) {
-                continue;
-            }
-            let read = match located.encoding.readable(&store.url(located.key.as_str())) {
-                Ok(encoding) => {
-                    read_object(store, &located.key, encoding, name, options, into).await
-                }
-                Err(error) => Err(error),
-            };
-            match read {
-                Ok(sound) => {
-                    if let Some((_, error)) = damage {
-                        let instead = store.url(located.key.as_str());
-                        options.notices.warning(format!("{error}; read \"{instead}\" instead"));
-                    }
-                    return Ok(sound);
-                }
-                // It has just been removed.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) if error.is_unusable_object() => {
-                    damage.get_or_insert((located.key, error));
-                }
-                Err(error) => return Err(error),
-            }
+        let found = std::mem::take(&mut seen.found);
+        if let Some(sound) = read_found(store, found, name, options, into, &mut damage).await? {
+            return Ok(sound);
         }
         if let Some((_, error)) = damage {
             return Err(error);
@@ -295,11 +254,11 @@ pub(super) async fn read(
             return Err(absent(store, name, seen.has_wal));
         };
         let later = seen.later.clone().map(Continuation::Segment);
-        if let (None, None, Some(size)) = (&later, &told, options.segment_size) {
-            let asking = told_by_histories(store, name, size, &seen, &options.notices);
-            told = or_cancelled(&options.cancel, asking).await?;
+        if let (None, None, Some(size)) = (&later, &shown, options.segment_size) {
+            let asking = shown_by_histories(store, name, size, &seen, &options.notices);
+            shown = or_cancelled(&options.cancel, asking).await?;
         }
-        match later.as_ref().or(told.as_ref()) {
+        match later.as_ref().or(shown.as_ref()) {
             None => return Err(absent(store, name, seen.has_wal)),
             Some(continuation) if began.elapsed() >= patience => {
                 return Err(gap(store, name, continuation));
@@ -315,7 +274,44 @@ pub(super) async fn read(
     }
 }
 
-/// The archive does not have the file; or it has nothing, which is another matter.
+/// Reads the first sound one of the objects of a file. `damage` is what is wrong with the one
+/// that was read before, or with the first of these.
+async fn read_found(
+    store: &dyn ObjectStore,
+    found: Vec<Located>,
+    name: &WalFileName,
+    options: &FetchOptions,
+    into: Sink<'_>,
+    damage: &mut Option<(ObjectKey, Error)>,
+) -> Result<Option<Sound>> {
+    for located in found {
+        if damage.as_ref().is_some_and(|(key, _)| *key == located.key) {
+            continue;
+        }
+        let url = store.url(located.key.as_str());
+        let read = match located.encoding.readable(&url) {
+            Ok(encoding) => read_object(store, &located.key, encoding, name, options, into).await,
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(sound) => {
+                if let Some((_, error)) = damage {
+                    options.notices.warning(format!("{error}; read \"{url}\" instead"));
+                }
+                return Ok(Some(sound));
+            }
+            // It has just been removed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.is_unusable_object() => {
+                damage.get_or_insert((located.key, error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// The archive does not have the file; or it has no WAL at all, which is another error.
 fn absent(store: &dyn ObjectStore, name: &WalFileName, has_wal: bool) -> Error {
     let directory = store.url(&layout::wal());
     if has_wal {
@@ -324,77 +320,6 @@ fn absent(store: &dyn ObjectStore, name: &WalFileName, has_wal: bool) -> Error {
     }
     Error::new(ErrorKind::Config, format!("there is no WAL in \"{directory}\""))
         .with_hint("Check the prefix, and that the file system of a \"file://\" prefix is mounted.")
-}
-
-/// Reads one object into `into`, and checks that it is the WAL file `name`. After an
-/// error a file is not there.
-pub(super) async fn read_object(
-    store: &dyn ObjectStore,
-    key: &ObjectKey,
-    encoding: Encoding,
-    name: &WalFileName,
-    options: &FetchOptions,
-    into: Sink<'_>,
-) -> Result<Sound> {
-    let object = ArchivedObject::open_until(store, key, encoding, &options.cancel).await?;
-    let ending = KeyEnding::of(key, name).unwrap_or_default();
-    let name = name.clone();
-    let (path, mut kept_bytes) = match into {
-        Sink::Nowhere => (None, Kept::default()),
-        Sink::File(path) => (Some(path.to_owned()), Kept::default()),
-        Sink::Memory(limit) => (None, Kept { limit, bytes: Vec::new() }),
-    };
-    let system_identifier = options.system_identifier;
-    blocking("reading a WAL file", move || {
-        let mut file = path.map(Temporary::create).transpose()?;
-        let url = object.url().to_owned();
-        let checksum = object.content_xxh128().map(str::to_owned);
-        let content = pass(object, file.as_mut(), &mut kept_bytes)?;
-        content.check(&name, system_identifier, checksum.as_deref(), &url)?;
-        if let Some((temporary, file)) = &file {
-            file.sync_all().map_err(|error| Error::file("sync file", temporary.path(), &error))?;
-        }
-        let file = file.map(|(temporary, _)| temporary);
-        Ok(Sound { content, ending, file, bytes: kept_bytes.bytes })
-    })
-    .await
-}
-
-/// What is kept in memory of a file.
-#[derive(Default)]
-struct Kept {
-    limit: u64,
-    bytes: Vec<u8>,
-}
-
-/// Passes the content of an object on to `file` and `kept`, as far as it can be a WAL file.
-fn pass(
-    object: ArchivedObject,
-    mut file: Option<&mut (Temporary, File)>,
-    kept: &mut Kept,
-) -> Result<Content> {
-    let url = object.url().to_owned();
-    let failed = |source| read_failed(&url, source);
-    let mut reader = object.content().map_err(failed)?;
-    let mut content = Content::new();
-    let mut buffer = vec![0; super::READ_BYTES];
-    loop {
-        let length = reader.read(&mut buffer).map_err(failed)?;
-        content.update(&buffer[..length]);
-        if length == 0 || content.is_too_large() {
-            return Ok(content);
-        }
-        if kept.limit > 0 {
-            if content.bytes() > kept.limit {
-                return Err(damaged(&url, "it is larger than the segments of its cluster"));
-            }
-            kept.bytes.extend_from_slice(&buffer[..length]);
-        }
-        if let Some((temporary, file)) = &mut file {
-            file.write_all(&buffer[..length])
-                .map_err(|error| Error::file("write file", temporary.path(), &error))?;
-        }
-    }
 }
 
 fn sync_directory_of(path: &Path) -> Result<()> {

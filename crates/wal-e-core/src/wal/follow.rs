@@ -92,8 +92,8 @@ impl ArchivedWal {
 
     /// Hands the records of `segments`, which must be consecutive, to `visitor`. It takes
     /// one request a segment, and one to find out how the first is encoded. Of several
-    /// objects of one segment, the first sound one is read. `read` is told how many
-    /// segments have been read, after each.
+    /// objects of one segment, the first sound one is read. `read` gets the number of
+    /// segments that have been read, after each.
     ///
     /// # Errors
     /// [`ErrorKind::Cancelled`] at the end of the runtime; others are in what it returns.

@@ -1,17 +1,18 @@
-//! Whether a WAL segment that the archive does not have is the end of the WAL, or
-//! the log went on behind it: then there is a gap.
+//! Whether a WAL segment that the archive does not have is the end of the WAL, or a gap,
+//! because the log went on after it.
 //!
-//! Later segments of the timeline show it. Where the end of a timeline is missing
-//! there is none; then the history of a newer timeline does, which says where it was
-//! left. That is how an archive looks whose server died with segments that it had
-//! not archived, and whose standby was promoted.
+//! Later segments of the timeline show a gap. Where the end of a timeline is missing, there
+//! are no later segments; then the history of a newer timeline shows it, which says where the
+//! older one was left. An archive looks like that when a server died with segments that it had
+//! not archived, and its standby was promoted.
 //!
 //! And where the beginning of a timeline is missing, recovery would not even end: the
 //! server would go on with the segment of the timeline that was left.
 
-use std::fmt;
+use std::{fmt, iter};
 
 use crate::catalogue::around::{Surroundings, look_around};
+use crate::catalogue::asked::{asked_for, newer_timelines};
 use crate::catalogue::history;
 use crate::catalogue::locate::locate;
 use crate::config::Word;
@@ -19,17 +20,17 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
 use crate::postgres::{
-    Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalFileKind, WalFileName,
-    WalSegment,
+    Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, TimelineRange, WalFileKind,
+    WalFileName, WalSegment,
 };
 use crate::store::ObjectStore;
 
-/// What shows that the log went on behind a segment. As text, a whole sentence.
+/// What shows that the log went on after a segment. As text, a whole sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Continuation {
     /// The archive has this later segment of the timeline, whole or partial.
     Segment(WalFileName),
-    /// A newer timeline left this one only behind the segment, or at its end; or within
+    /// A newer timeline left this one only after the segment, or at its end; or within
     /// it, and the archive has the same up to there in a segment of the newer one.
     Switch {
         /// The timeline that was left.
@@ -41,7 +42,8 @@ pub enum Continuation {
         /// The segment that has the beginning of the missing one.
         instead: Option<WalFileName>,
     },
-    /// The timeline began within the segment, and the archive has that of an ancestor.
+    /// The timeline began within the segment, and the archive has an ancestor's segment of
+    /// that place.
     Ancestor {
         /// The timeline that began.
         timeline: TimelineId,
@@ -49,7 +51,7 @@ pub enum Continuation {
         begin: Lsn,
         /// The ancestor.
         ancestor: TimelineId,
-        /// Its segment, which goes on in another way.
+        /// Its segment, which goes on differently.
         segment: WalFileName,
     },
 }
@@ -58,15 +60,15 @@ impl fmt::Display for Continuation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Continuation::Segment(later) => {
-                write!(f, "The next one of this timeline there is \"{later}\".")
+                write!(f, "The next segment of this timeline in the archive is \"{later}\".")
             }
             Continuation::Switch { timeline, left, history, instead: None } => write!(
                 f,
-                "As timeline history file \"{history}\" there says, timeline {timeline} was left only at LSN {left}."
+                "Timeline history file \"{history}\" in the archive says that timeline {timeline} was left only at LSN {left}."
             ),
             Continuation::Switch { timeline, left, history, instead: Some(segment) } => write!(
                 f,
-                "As timeline history file \"{history}\" there says, timeline {timeline} was left only at LSN {left}, within this segment; \"{segment}\" has it up to there."
+                "Timeline history file \"{history}\" in the archive says that timeline {timeline} was left only at LSN {left}, within this segment. \"{segment}\" has the same WAL up to there."
             ),
             Continuation::Ancestor { timeline, begin, ancestor, segment } => write!(
                 f,
@@ -76,8 +78,8 @@ impl fmt::Display for Continuation {
     }
 }
 
-/// What shows that the log went on behind the segment `name`, if the archive does not
-/// have it: `None` is the end of the WAL. `size` is that of the cluster's segments.
+/// What shows that the log went on after the segment `name`, if the archive does not
+/// have it; `None` is the end of the WAL. `size` is that of the cluster's segments.
 ///
 /// # Errors
 /// Those of the store, and those of [`history`] with what they mean here.
@@ -93,7 +95,7 @@ pub async fn continuation(
     }
     match &seen.later {
         Some(later) => Ok(Some(Continuation::Segment(later.clone()))),
-        None => told_by_histories(store, name, size, &seen, notices).await,
+        None => shown_by_histories(store, name, size, &seen, notices).await,
     }
 }
 
@@ -102,7 +104,7 @@ pub async fn continuation(
 ///
 /// # Errors
 /// As [`continuation`].
-pub(super) async fn told_by_histories(
+pub(super) async fn shown_by_histories(
     store: &dyn ObjectStore,
     name: &WalFileName,
     size: SegmentSize,
@@ -113,7 +115,7 @@ pub(super) async fn told_by_histories(
     let Some(number) = number else { return Ok(None) };
     let missing = Missing { store, name, number, size, notices };
     if let Some(newer) = seen.newer
-        && let Some(switch) = missing.switch_behind(newer).await?
+        && let Some(switch) = missing.switch_after(newer).await?
     {
         return Ok(Some(switch));
     }
@@ -131,7 +133,7 @@ struct Missing<'a> {
 }
 
 impl Missing<'_> {
-    /// Looks for a newer timeline that left the one of the segment behind it, at its end,
+    /// Looks for a newer timeline that left that of the segment after it, at its end,
     /// or within it. `newer` is the first newer timeline that the archive has; those after
     /// it are counted as PostgreSQL counts them (15, `timeline.c`, `findNewestTimeLine`),
     /// up to the first that has no history file. All are asked: the newest may descend
@@ -140,11 +142,10 @@ impl Missing<'_> {
     /// A timeline that was left within the segment is missed where the newer one's file is
     /// there, which a server that follows that one gets. Without it, this is the end of
     /// the log for both.
-    async fn switch_behind(&self, newer: TimelineId) -> Result<Option<Continuation>> {
+    async fn switch_after(&self, newer: TimelineId) -> Result<Option<Continuation>> {
         let (start, end) = (self.number.start_lsn(self.size), self.number.end_lsn(self.size));
         let timeline = self.name.timeline();
-        let mut next = Some(newer);
-        while let Some(newer) = next {
+        for newer in iter::once(newer).chain(newer_timelines(newer)) {
             let Some(found) = self.history(newer).await? else { break };
             // Only the part that the newer timeline has of it is known to have been written.
             let range = found.range_of(timeline).filter(|range| range.begin < end);
@@ -158,32 +159,25 @@ impl Missing<'_> {
                     return Ok(Some(Continuation::Switch { timeline, left, history, instead }));
                 }
             }
-            next = newer.0.checked_add(1).map(TimelineId);
         }
         Ok(None)
     }
 
     /// Looks for the segment that a server asks for next, if this is the first one of its
-    /// timeline: PostgreSQL goes from the newest timeline to older ones that had a part of
-    /// the log up to this place (15, `xlogrecovery.c`, `XLogFileReadAnyTLI`), and takes all
-    /// that is in the file, also what is behind the switch.
+    /// timeline. It replays all of that file, also what is past the switch.
     async fn ancestor_in_its_place(&self) -> Result<Option<Continuation>> {
         let timeline = self.name.timeline();
         if timeline.0 <= 1 {
             return Ok(None);
         }
         let Some(history) = self.history(timeline).await? else { return Ok(None) };
-        let number = |lsn: Lsn| SegmentNumber(lsn.0 / self.size.bytes());
-        let begin = history.range_of(timeline).map(|range| range.begin);
-        let begin = begin.filter(|begin| begin.0 > 0 && number(*begin) == self.number);
+        let mut asked = asked_for(&history, self.number, self.size);
+        let own = asked.next().filter(|own| own.timeline == timeline && own.begin.0 > 0);
+        let begin = own.map(|own| own.begin);
+        let begin = begin.filter(|lsn| SegmentNumber::containing(*lsn, self.size) == self.number);
         let Some(begin) = begin else { return Ok(None) };
-        let older = history.ranges().into_iter().rev().filter(|range| range.timeline < timeline);
-        for range in older {
-            // A server that has come so far asks for nothing of those before.
-            if range.end.is_none_or(|end| number(end) < self.number) {
-                break;
-            }
-            let (ancestor, segment) = (range.timeline, self.of_timeline(range.timeline));
+        for TimelineRange { timeline: ancestor, .. } in asked {
+            let segment = self.of_timeline(ancestor);
             if locate(self.store, &segment).await?.is_some() {
                 return Ok(Some(Continuation::Ancestor { timeline, begin, ancestor, segment }));
             }
@@ -202,21 +196,23 @@ impl Missing<'_> {
     }
 }
 
-/// The error of a history file that cannot be used, for whoever asked for a segment.
+/// The error of a history file that cannot be used, where a segment was asked for.
 fn undecided(name: &WalFileName, error: Error) -> Error {
     if !error.is_unusable_object() {
         return error;
     }
     let meaning = format!(
-        "WAL segment \"{name}\" is not in the archive; whether the log ends there cannot be told without the histories of its timeline and of each newer one."
+        "WAL segment \"{name}\" is not in the archive. Whether the log ends there is known only with the histories of its timeline and of each newer one."
     );
     let detail = match error.detail() {
         Some(detail) => format!("{detail} {meaning}"),
         None => meaning,
     };
-    let mend = error.hint().unwrap_or("Restore it from a copy of the archive.");
-    let hint =
-        format!("{mend} To let recovery end here, use the option {} of wal-fetch.", Word::EndAtGap);
+    let repair = error.hint().unwrap_or("Restore it from a copy of the archive.");
+    let hint = format!(
+        "{repair} To let recovery end here, use the option {} of wal-fetch.",
+        Word::EndAtGap
+    );
     error.with_detail(detail).with_hint(hint)
 }
 
@@ -228,19 +224,19 @@ pub(super) fn gap(
 ) -> Error {
     let directory = store.url(&layout::wal());
     let what = match continuation {
-        Continuation::Segment(_) => "which has later ones".to_owned(),
-        Continuation::Switch { .. } => "and the log went on behind it".to_owned(),
+        Continuation::Segment(_) => "which has later segments".to_owned(),
+        Continuation::Switch { .. } => "and the log went on after it".to_owned(),
         Continuation::Ancestor { timeline, .. } => {
             format!("and recovery would leave timeline {timeline} there")
         }
     };
     let option = Word::EndAtGap;
     let end = format!(
-        "Without it recovery cannot reach what came after. Bring it back, or let recovery end here, or at a target before it, with the option {option} of wal-fetch."
+        "Without it recovery cannot reach what came after. Archive it again, or let recovery end here, or at a target before it, with the option {option} of wal-fetch."
     );
     let hint = match continuation {
         Continuation::Switch { instead: Some(segment), .. } => format!(
-            "{end} Recovery along timeline {0} has it: set \"recovery_target_timeline\" to '{0}'.",
+            "{end} Recovery along timeline {0} does not need it: set \"recovery_target_timeline\" to '{0}'.",
             segment.timeline()
         ),
         Continuation::Ancestor { timeline, begin, ancestor, .. } => format!(

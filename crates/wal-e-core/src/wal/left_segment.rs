@@ -14,6 +14,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::READ_BYTES;
+use crate::catalogue::asked::newer_timelines;
 use crate::error::{Error, Result};
 use crate::postgres::timeline_history::LARGEST_HISTORY_BYTES;
 use crate::postgres::{
@@ -60,8 +61,7 @@ pub(super) fn left_within(
 /// all of them, one after the other.
 fn histories_after(timeline: TimelineId, path: &Path) -> impl Iterator<Item = TimelineHistory> {
     let directory = path.parent().unwrap_or(Path::new(".")).to_owned();
-    let numbers = (timeline.0..).skip(1).map(TimelineId);
-    let files = numbers.map_while(move |newer| {
+    let files = newer_timelines(timeline).map_while(move |newer| {
         let name = WalFileName::history(newer);
         let file = File::open(directory.join(name.as_str())).ok()?;
         let mut content = Vec::new();

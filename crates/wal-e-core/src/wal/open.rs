@@ -1,4 +1,4 @@
-//! The way into an archive, for whoever ships a cluster's WAL.
+//! The way into an archive for a cluster's WAL.
 
 use std::collections::HashSet;
 use std::path::PathBuf;

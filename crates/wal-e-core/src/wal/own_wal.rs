@@ -2,7 +2,7 @@
 //!
 //! A copy of a cluster that goes on beside the original writes segments of the same names
 //! with other content. A base backup of the one with WAL of the other cannot be restored,
-//! although every segment is there and sound. What tells them apart are the records that
+//! although every segment is there and sound. They differ in the records that
 //! the backup itself caused: its checkpoint, and on a primary the record of its end.
 
 use crate::postgres::{BackupLabel, Lsn, RecordKind, WalRecord};

@@ -2,7 +2,7 @@
 //!
 //! PostgreSQL asks for one file after the other and waits for each answer,
 //! which takes longer than filling a segment does. So while one answer is
-//! awaited, the files that wait behind it are compressed and sent as well, and
+//! awaited, the files that come after it are compressed and sent as well, and
 //! when their turn comes the answer is there. What is acknowledged, and in
 //! which order, stays the server's business: this only looks at its marks.
 //!
@@ -18,33 +18,35 @@
 //! A file that was sent ahead and never acknowledged, because the process was
 //! killed, is found by [`archived_already`] when the next one begins.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::os::unix::fs::MetadataExt;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::file_identity::FileIdentity;
 use super::push::{Pushed, Pusher};
-use crate::error::{Error, ErrorKind, Result};
-use crate::layout;
+use crate::error::Result;
 use crate::postgres::archive_status::{is_ready, ready_files};
-use crate::postgres::{TimelineId, WalFileKind, WalFileName};
-use crate::store::{ListRequest, ObjectStore};
+use crate::postgres::{WalFileKind, WalFileName};
 use crate::tasks::joined;
 
+mod archived_already;
+mod state;
+
+pub(super) use archived_already::archived_already;
+
+use state::{Ahead, State};
+
 /// At most so many files are stored before the server has asked for them.
-/// Enough for hours of work behind a file that somebody has to look at first.
+/// Enough for hours of work after a file that an administrator has to look at first.
 const MOST_AHEAD: usize = 4096;
 
 /// How long a file that could not be sent ahead is left alone.
 const SET_ASIDE: Duration = Duration::from_secs(60);
-
-/// How many pages of a listing [`archived_already`] looks at.
-const LISTED_PAGES: usize = 5;
 
 /// Sends WAL files ahead. Dropping it gives up what is under way.
 #[derive(Debug)]
@@ -60,80 +62,9 @@ struct Shared {
     places: usize,
     /// Files that were stored, or found stored, so far.
     stored: AtomicU64,
-    /// Told whenever a file is no longer under way.
+    /// Notified whenever a file is no longer under way.
     ended: Notify,
     state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Waiting files that are yet to be sent, in the server's order.
-    queue: VecDeque<WalFileName>,
-    /// Whether there may be marks that were not seen yet.
-    rescan: bool,
-    /// Sent, or being sent, before the server asked.
-    ahead: HashMap<WalFileName, Ahead>,
-    /// What the server asked for last. Its mark may stay for a moment longer.
-    asked: Option<WalFileName>,
-    /// It cannot be archived as it is, through no fault of the store.
-    asked_is_bad: bool,
-    /// Files under way, the one that was asked for included.
-    running: usize,
-    /// How many of these are timeline history files.
-    running_histories: usize,
-    /// The timeline of the last segment that the archive has taken, or had.
-    sound_on: Option<TimelineId>,
-    /// Waiting files of which the archive has different ones.
-    conflicting: HashSet<WalFileName>,
-    /// The store failed: only what the server asks for is tried until it works again.
-    store_failed: bool,
-    /// Nothing is begun any more.
-    closed: bool,
-}
-
-impl State {
-    /// Whether a file may be sent ahead, as far as history goes.
-    fn may_go_ahead(&self, name: &WalFileName) -> bool {
-        // Nobody shall find a segment in the archive before he can know where
-        // its timeline came from.
-        self.conflicting.is_empty()
-            && self.running_histories == 0
-            && (self.sound_on == Some(name.timeline()) || self.asked_is_bad && self.running == 0)
-    }
-}
-
-#[derive(Debug)]
-struct Ahead {
-    task: JoinHandle<Result<Pushed>>,
-    file: FileIdentity,
-    failed: Option<Instant>,
-}
-
-/// Tells a file from one that takes its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileIdentity {
-    pub(super) device: u64,
-    pub(super) inode: u64,
-    pub(super) bytes: u64,
-    /// Seconds and nanoseconds of the last change of the content.
-    pub(super) modified: (i64, i64),
-    /// The same of the last change of the file in any way, which no program can
-    /// set back.
-    pub(super) changed: (i64, i64),
-}
-
-impl FileIdentity {
-    /// The identity of the file at `path` as it is now; `None` when there is none.
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(FileIdentity {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
-    }
 }
 
 impl Pipeline {
@@ -234,7 +165,7 @@ impl Shared {
         state.rescan = true;
         state.asked = Some(name.clone());
         state.asked_is_bad = false;
-        // Somebody may have moved such a file away.
+        // Such a file may have been moved away.
         state.conflicting.retain(|file| is_ready(&self.directory, file));
         match state.ahead.remove(name) {
             Some(ahead) if ahead.failed.is_none() && Some(&ahead.file) == file.as_ref() => {
@@ -310,53 +241,16 @@ impl Shared {
             let place = Place { shared, is_history };
             let shared = &place.shared;
             let result = shared.pusher.push(&name, &shared.directory.join(name.as_str())).await;
-            shared.note(&name, &result);
+            if result.is_ok() {
+                shared.stored.fetch_add(1, Ordering::Relaxed);
+            }
+            shared.lock().note(&name, &result);
             let shared = Arc::clone(shared);
             drop(place);
             shared.look_ahead();
             result
         })
     }
-
-    fn note(&self, name: &WalFileName, result: &Result<Pushed>) {
-        let mut state = self.lock();
-        match result {
-            Ok(_) => {
-                self.stored.fetch_add(1, Ordering::Relaxed);
-                if std::mem::take(&mut state.store_failed) {
-                    // What failed with the store need not wait.
-                    state.ahead.retain(|_, ahead| ahead.failed.is_none());
-                    state.rescan = true;
-                }
-                state.sound_on = match name.kind() {
-                    WalFileKind::Segment | WalFileKind::Partial => Some(name.timeline()),
-                    WalFileKind::TimelineHistory => None,
-                    WalFileKind::BackupHistory => state.sound_on,
-                };
-                state.conflicting.remove(name);
-            }
-            Err(error) => {
-                match error.kind() {
-                    ErrorKind::Conflict => {
-                        state.conflicting.insert(name.clone());
-                    }
-                    ErrorKind::Corrupt | ErrorKind::Io if state.asked.as_ref() == Some(name) => {
-                        state.asked_is_bad = true;
-                    }
-                    _ => {}
-                }
-                state.store_failed |= is_of_store(error);
-                if let Some(ahead) = state.ahead.get_mut(name) {
-                    ahead.failed = Some(Instant::now());
-                }
-            }
-        }
-    }
-}
-
-/// Whether other files would fail in the same way.
-fn is_of_store(error: &Error) -> bool {
-    !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Conflict | ErrorKind::Io)
 }
 
 /// Counts a file under way, however it ends.
@@ -373,37 +267,6 @@ impl Drop for Place {
         drop(state);
         self.shared.ended.notify_waiters();
     }
-}
-
-/// Which of the files that wait in `wal_directory` the archive has already,
-/// under any encoding. Names say nothing of their content: [`Pusher`] compares.
-///
-/// # Errors
-/// Those of the store.
-pub(super) async fn archived_already(
-    store: &dyn ObjectStore,
-    wal_directory: &Path,
-) -> Result<HashSet<WalFileName>> {
-    // A directory without marks is none of a server: nothing waits there.
-    let waiting = ready_files(wal_directory, MOST_AHEAD).unwrap_or_default();
-    let waiting: HashSet<WalFileName> = waiting.files.into_iter().collect();
-    let Some(first) = waiting.iter().min() else { return Ok(HashSet::new()) };
-    let request = ListRequest {
-        prefix: layout::wal(),
-        start_after: Some(layout::before_wal_file(first)),
-        shallow: true,
-    };
-    let (mut archived, mut page) = (HashSet::new(), None);
-    for _ in 0..LISTED_PAGES {
-        let answer = store.list(&request, page).await?;
-        let names = answer.objects.iter().filter_map(|object| layout::wal_file_of(&object.key));
-        archived.extend(names.map(|(name, _)| name).filter(|name| waiting.contains(name)));
-        page = answer.next;
-        if page.is_none() {
-            break;
-        }
-    }
-    Ok(archived)
 }
 
 #[cfg(test)]

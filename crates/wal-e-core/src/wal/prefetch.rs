@@ -5,7 +5,7 @@
 //! rename:
 //!
 //! ```text
-//! pg_wal/.wal-e/prefetch/     belongs to the owner of pg_wal, and to nobody else
+//! pg_wal/.wal-e/prefetch/     belongs to the owner of pg_wal, and to no other user
 //!     lock                    locked by the helper for as long as it lives
 //!     position                what the server has got last
 //!     running/SEGMENT         a mark: it is being fetched, into SEGMENT.part
@@ -222,7 +222,7 @@ impl PrefetchDirectory {
             Error::new(ErrorKind::Corrupt, message)
         };
         if !fs::symlink_metadata(path).map_err(|error| failed(&error))?.is_file() {
-            return Err(unusable("is no file"));
+            return Err(unusable("is not a regular file"));
         }
         let mut file = File::open(path).map_err(|error| failed(&error))?;
         let mut content = Content::new();
@@ -286,7 +286,7 @@ impl PrefetchDirectory {
         Ok(())
     }
 
-    /// Whether it is a directory, no link to one, in which only the owner of the
+    /// Whether it is a directory, and not a link to one, in which only the owner of the
     /// WAL can have put something.
     fn is_private(&self, directory: &Path) -> bool {
         let Ok(of_wal) = fs::metadata(&self.wal_directory) else { return false };
@@ -295,7 +295,7 @@ impl PrefetchDirectory {
         })
     }
 
-    /// The lock, unless somebody has it.
+    /// The lock, unless another process has it.
     fn lock(&self) -> Result<Option<Lock>> {
         let path = self.path().join("lock");
         let failed = |error: &io::Error| Error::file("lock file", &path, error);
@@ -308,8 +308,8 @@ impl PrefetchDirectory {
         }
     }
 
-    /// Removes everything; whoever has the lock may. A failure is left for the
-    /// next one.
+    /// Removes everything. Only the process with the lock may. A failure is left for the next
+    /// helper.
     fn remove(&self) {
         let own = self.wal_directory.join(OWN_DIRECTORY);
         // Another helper may begin anew meanwhile, and must not lose its files.

@@ -2,31 +2,26 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use xxhash_rust::xxh3::Xxh3;
 
-use super::READ_BYTES;
 use super::compare::compare_with_archived;
-use super::left_segment::left_within;
 use super::open_uploads::OpenUploads;
-use crate::archived::Encoder;
 use crate::codec::{Compression, Encoding};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::layout;
 use crate::notice::Notices;
 use crate::owner;
-use crate::postgres::{SegmentSize, SystemIdentifier, WalFileKind, WalFileName, WalPageHeader};
-use crate::store::{Attributes, ObjectStore, PutMode, PutOutcome};
-use crate::tasks::{blocking, or_cancelled};
-use crate::transfer::{Upload, upload};
+use crate::postgres::{SegmentSize, SystemIdentifier, WalFileName};
+use crate::store::{ObjectStore, PutOutcome};
+
+mod inspect;
+mod send;
 
 /// How often the archive is asked in which other encodings it has WAL.
 const READ_ENCODINGS_EVERY: Duration = Duration::from_secs(60);
@@ -34,9 +29,6 @@ const READ_ENCODINGS_EVERY: Duration = Duration::from_secs(60);
 /// A file of at most this size is compressed in memory, in one pass, and stored
 /// by one request: the segments of nearly every server.
 const WHOLE_BYTES: u64 = SegmentSize::DEFAULT.bytes();
-
-/// The size of the parts in which larger files are sent while they are read.
-const PART_SIZE_BYTES: usize = 8 * 1024 * 1024;
 
 /// What became of a WAL file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +103,7 @@ pub struct PushOptions {
 pub struct Pusher {
     store: Arc<dyn ObjectStore>,
     options: PushOptions,
-    /// Files that are in the archive already, as far as a listing tells.
+    /// Files that are in the archive already, as far as a listing shows.
     listed: HashSet<WalFileName>,
     compressors: Arc<Semaphore>,
     uploads: Semaphore,
@@ -227,56 +219,6 @@ impl Pusher {
         self.cancel.cancel();
     }
 
-    /// The size of the file, once it is clear that it is what its name says.
-    async fn inspect(&self, name: &WalFileName, path: &Path) -> Result<u64> {
-        let (name, path) = (name.clone(), path.to_owned());
-        let expected = self.options.system_identifier;
-        let notices = self.notices.clone();
-        blocking("reading a WAL file", move || {
-            let mut file = open(&path)?;
-            let unreadable = |source| Error::file("read file", &path, &source);
-            let bytes = file.metadata().map_err(unreadable)?.len();
-            match name.kind() {
-                WalFileKind::Segment | WalFileKind::Partial => {
-                    if SegmentSize::new(bytes).is_none() {
-                        return Err(wrong_size(&path, bytes));
-                    }
-                    let mut start = [0; WalPageHeader::LENGTH];
-                    file.read_exact(&mut start).map_err(unreadable)?;
-                    let header =
-                        WalPageHeader::parse(&start).ok_or_else(|| wrong_size(&path, bytes))?;
-                    header.check(&name, bytes)?;
-                    if let Some(expected) = expected {
-                        header.check_system_identifier(&name, expected)?;
-                    }
-                }
-                WalFileKind::TimelineHistory if bytes == 0 => return Err(wrong_size(&path, bytes)),
-                // Only people read these, and the server would wait for it for ever.
-                WalFileKind::BackupHistory if bytes == 0 => notices.warning(format!(
-                    "backup history file \"{}\" is empty and is archived as it is",
-                    path.display()
-                )),
-                WalFileKind::TimelineHistory | WalFileKind::BackupHistory => {}
-            }
-            Ok(bytes)
-        })
-        .await
-    }
-
-    /// Whether it is a standby's part of a segment in which its timeline was left.
-    async fn was_left_within(&self, name: &WalFileName, path: &Path, bytes: u64) -> Result<bool> {
-        let Some(size) = SegmentSize::new(bytes) else { return Ok(false) };
-        let (file, path) = (name.clone(), path.to_owned());
-        let left = blocking("reading a WAL file", move || left_within(&file, &path, size)).await?;
-        if let Some(left) = left {
-            self.notices.log(format!(
-                "WAL segment \"{name}\" is not archived: timeline {} left it at LSN {}, and has the same up to there in a segment of its own",
-                left.newer, left.at
-            ));
-        }
-        Ok(left.is_some())
-    }
-
     /// Under which encoding the archive has the file already, where that is
     /// likely enough to be worth a question.
     async fn find(&self, name: &WalFileName, others: &[Encoding]) -> Result<Option<Encoding>> {
@@ -297,7 +239,7 @@ impl Pusher {
         Ok(None)
     }
 
-    /// The other encodings of the archive. Somebody may have begun to use one, so
+    /// The other encodings of the archive. Another writer may have begun to use one, so
     /// they are asked for again now and then.
     async fn other_encodings(&self) -> Result<Vec<Encoding>> {
         let lock = || self.other_encodings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -314,69 +256,6 @@ impl Pusher {
         lock().known.clone_from(&known);
         Ok(known)
     }
-
-    /// The checksum that is kept with the object.
-    async fn checksum(&self, path: &Path, bytes: u64) -> Result<String> {
-        let path = path.to_owned();
-        let compressed = Arc::clone(&self.compressed);
-        blocking("reading a WAL file", move || {
-            copy(&path, bytes, io::sink(), &compressed).map(|(checksum, _)| checksum)
-        })
-        .await
-    }
-
-    /// Compresses the file in memory and sends it by one request.
-    async fn send_whole(&self, name: &WalFileName, path: &Path, bytes: u64) -> Result<Sent> {
-        let place = Arc::clone(&self.compressors).acquire_owned().await;
-        let (path, compression) = (path.to_owned(), self.options.compression);
-        let compressed = Arc::clone(&self.compressed);
-        let compressing = blocking("compressing a WAL file", move || {
-            // Given back when the work ends, not when somebody stops waiting for it.
-            let _place = place;
-            // Memory that is not written to is not used: the size is no waste.
-            let room = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0) + READ_BYTES);
-            let (checksum, body) = compress(&path, bytes, compression, room, &compressed)?;
-            Ok((checksum, Bytes::from(body)))
-        });
-        let sending = async {
-            let (checksum, body) = compressing.await?;
-            let bytes = body.len() as u64;
-            let key = layout::wal_file(name, self.options.compression.encoding());
-            let attributes = attributes(&checksum);
-            let _upload = self.uploads.acquire().await;
-            let outcome = self.store.put(&key, body, PutMode::CreateOnly, &attributes).await?;
-            Ok(Sent { outcome, bytes, checksum })
-        };
-        tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => Err(Error::cancelled()),
-            sent = sending => sent,
-        }
-    }
-
-    /// Sends the file in parts while it is compressed. Its checksum has to be
-    /// known before the first part is sent, so it is read twice.
-    async fn send_in_parts(&self, name: &WalFileName, path: &Path, bytes: u64) -> Result<Sent> {
-        let _place = self.compressors.acquire().await;
-        let checksum = self.checksum(path, bytes).await?;
-        let _upload = self.uploads.acquire().await;
-        let compression = self.options.compression;
-        let key = layout::wal_file(name, compression.encoding());
-        let request = Upload {
-            attributes: attributes(&checksum),
-            part_size_bytes: PART_SIZE_BYTES,
-            note: or_cancelled(&self.cancel, self.open_uploads.note(&*self.store)).await?,
-            ..Upload::create_only(key, self.cancel.clone())
-        };
-        let (path, before) = (path.to_owned(), checksum.clone());
-        let compressed = Arc::clone(&self.compressed);
-        let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
-            let (after, _) = compress(&path, bytes, compression, writer, &compressed)?;
-            if after == before { Ok(()) } else { Err(changed(&path)) }
-        })
-        .await?;
-        Ok(Sent { outcome: uploaded.outcome, bytes: uploaded.bytes, checksum })
-    }
 }
 
 #[derive(Debug)]
@@ -385,80 +264,7 @@ struct OtherEncodings {
     read_at: Instant,
 }
 
-/// A file that was sent.
-struct Sent {
-    outcome: PutOutcome,
-    /// How much was sent.
-    bytes: u64,
-    checksum: String,
-}
-
-fn attributes(checksum: &str) -> Attributes {
-    Attributes { content_xxh128: Some(checksum.to_owned()), upload_id: None }
-}
-
-/// Compresses the file into `sink`; returns the checksum of its content, and `sink`.
-fn compress<W: Write>(
-    path: &Path,
-    bytes: u64,
-    compression: Compression,
-    sink: W,
-    progress: &AtomicU64,
-) -> Result<(String, W)> {
-    let encoder = Encoder::new(sink, compression)?;
-    let (checksum, encoder) = copy(path, bytes, encoder, progress)?;
-    Ok((checksum, encoder.finish()?))
-}
-
-/// Copies the file, which has `bytes`, into `sink`; returns the checksum of its
-/// content, and `sink`. `progress` counts the bytes.
-fn copy<W: Write>(
-    path: &Path,
-    bytes: u64,
-    mut sink: W,
-    progress: &AtomicU64,
-) -> Result<(String, W)> {
-    let mut file = open(path)?;
-    let mut state = Xxh3::new();
-    let mut buffer = vec![0; READ_BYTES];
-    let mut copied = 0;
-    loop {
-        let length = file.read(&mut buffer).map_err(|e| Error::file("read file", path, &e))?;
-        if length == 0 {
-            break;
-        }
-        state.update(&buffer[..length]);
-        sink.write_all(&buffer[..length])
-            .map_err(|source| Error::from_io("could not compress WAL", source))?;
-        copied += length as u64;
-        progress.fetch_add(length as u64, Ordering::Relaxed);
-    }
-    if copied != bytes {
-        return Err(changed(path));
-    }
-    Ok((format!("{:032x}", state.digest128()), sink))
-}
-
+/// Opens a file that is to be archived.
 fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(|error| Error::file("open file", path, &error))
-}
-
-fn wrong_size(path: &Path, bytes: u64) -> Error {
-    Error::new(
-        ErrorKind::Corrupt,
-        format!(
-            "file \"{}\" has {bytes} bytes, which is not the size of a WAL file",
-            path.display()
-        ),
-    )
-    .with_hint(
-        "Put the file right: a standby may have it. If nobody has, remove its mark in pg_wal/archive_status and take a base backup: older ones cannot be restored beyond this file.",
-    )
-}
-
-fn changed(path: &Path) -> Error {
-    Error::new(
-        ErrorKind::Corrupt,
-        format!("file \"{}\" changed while it was archived", path.display()),
-    )
 }

@@ -6,11 +6,11 @@
 //! leads the link in `pg_tblspc` there, wherever it led before. So each such record is
 //! read here. One whose directory must not be used is handed over without it: replay
 //! then leaves the link in `pg_tblspc` as it is, which is made here where a tablespace
-//! is mapped, and makes a directory in its place where there is none.
+//! is mapped, and makes a directory in its place where there is no link.
 //!
 //! A record may begin in one segment and end in the next. Its checksum is in the first
 //! part, so the next segment is looked at before the first is handed over; and of the
-//! second part the end of the segment before, in `pg_wal`, tells what it belongs to.
+//! second part the end of the segment before, in `pg_wal`, shows what it belongs to.
 
 use std::fs::{self, File};
 use std::io::Read;

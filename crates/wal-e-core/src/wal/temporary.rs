@@ -1,4 +1,4 @@
-//! Files that are not yet what they shall be.
+//! Files that are not yet complete.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ pub(super) struct Temporary {
     path: PathBuf,
 }
 
-/// A temporary file that has not been written to for so long is nobody's.
+/// A temporary file that has not been written to for so long is in use by no process.
 const STALE_AFTER: Duration = Duration::from_secs(60 * 60);
 
 impl Temporary {

@@ -7,6 +7,7 @@
 //! met by chance, only a listing shows.
 
 use super::Surroundings;
+use crate::catalogue::asked::newer_timelines;
 use crate::catalogue::locate::{locate, locate_all};
 use crate::error::Result;
 use crate::layout;
@@ -19,18 +20,18 @@ use crate::store::ObjectStore;
 const NEXT_SEGMENTS: u64 = 16;
 
 /// Then every distance that is twice the last one, up to 2 to the power of this: of a gap
-/// in front of at least as many segments as it has itself, one of these is met.
+/// before at least as many segments as it has itself, one of these is met.
 const FURTHEST_POWER: u32 = 24;
 
 /// How many of the next timelines are asked for: they are counted without gaps.
-const NEXT_TIMELINES: u32 = 16;
+const NEXT_TIMELINES: usize = 16;
 
 /// How many segments before the file are asked for.
 const EARLIER_SEGMENTS: u64 = 16;
 
-/// What a look at single names tells.
+/// What a look at single names shows.
 pub(super) enum Nearby {
-    /// As a listing would have told.
+    /// As a listing would have shown.
     Seen(Surroundings),
     /// There is a later segment far away: a listing shows the next one.
     FarAhead,
@@ -108,8 +109,7 @@ impl Place<'_> {
 
     /// The next newer timeline that has a history.
     async fn newer_timeline(&self) -> Result<Option<TimelineId>> {
-        for newer in (1..=NEXT_TIMELINES).filter_map(|n| self.timeline.0.checked_add(n)) {
-            let newer = TimelineId(newer);
+        for newer in newer_timelines(self.timeline).take(NEXT_TIMELINES) {
             if locate(self.store, &WalFileName::history(newer)).await?.is_some() {
                 return Ok(Some(newer));
             }

@@ -1,5 +1,9 @@
+//! Drawn as in `recovery/tests`.
+
 use super::*;
+use crate::catalogue::asked::pieces;
 use crate::catalogue::wal_inventory::TimelineWal;
+use crate::postgres::TimelineId;
 
 const SIZE: SegmentSize = SegmentSize::DEFAULT;
 
@@ -31,28 +35,11 @@ fn runs(chain: &Chain) -> Vec<(u32, u64, u64)> {
 }
 
 #[test]
-fn the_segment_of_a_switch_is_asked_for_on_the_newer_timeline() {
-    let history = history(&[(1, lsn(5, 100)), (2, lsn(8, 0))]);
-    let found = pieces(&history, SegmentNumber(3), SIZE);
-    let as_numbers: Vec<_> = found
-        .iter()
-        .map(|piece| (piece.timeline.0, piece.first.0, piece.last.map(|l| l.0)))
-        .collect();
-    assert_eq!(as_numbers, [(1, 3, Some(4)), (2, 5, Some(7)), (3, 8, None)]);
-    // From a base backup in the segment of the switch on, timeline 1 has nothing to give.
-    let found = pieces(&history, SegmentNumber(5), SIZE);
-    assert_eq!(found[0].timeline, TimelineId(2));
-}
-
-#[test]
-fn timelines_that_were_left_in_the_segment_where_they_began_have_no_piece() {
-    let history = history(&[(1, lsn(5, 100)), (2, lsn(5, 2000))]);
-    let found = pieces(&history, SegmentNumber(4), SIZE);
-    assert_eq!(found.iter().map(|piece| piece.timeline.0).collect::<Vec<_>>(), [1, 3]);
-}
-
-#[test]
 fn a_timeline_that_was_left_before_its_own_switch_has_no_piece() {
+    //    3   4   5   6   7   8   9
+    // 1  ●───●───●───●───●───●───●
+    // 2                      └●──●
+    // 3          └●──●   left timeline 2 before that one's own beginning
     let history = history(&[(1, lsn(8, 100)), (2, lsn(5, 200))]);
     let wal: &[(u32, &[(u64, u64)])] = &[(1, &[(3, 9)]), (2, &[(8, 9)]), (3, &[(5, 6)])];
     let chain = follow(&history, 3, wal);
@@ -62,6 +49,10 @@ fn a_timeline_that_was_left_before_its_own_switch_has_no_piece() {
 
 #[test]
 fn a_chain_goes_across_timelines_to_the_end_of_the_archive() {
+    //    3   4   5   6   7   8   9   10
+    // 1  ●───●───●───●───●───●───●
+    // 2          └●──●───●───●
+    // 3                     └●───●───●
     let history = history(&[(1, lsn(5, 100)), (2, lsn(8, 0))]);
     let wal: &[(u32, &[(u64, u64)])] = &[(1, &[(1, 9)]), (2, &[(5, 8)]), (3, &[(8, 10)])];
     let chain = follow(&history, 3, wal);
@@ -80,6 +71,9 @@ fn a_chain_goes_across_timelines_to_the_end_of_the_archive() {
 
 #[test]
 fn a_hole_is_told_from_the_end_of_the_archive() {
+    //    3   4   5   6   7   8   9
+    // 1  ●───●───●───●───●───●───●
+    // 3          └●──●───●───●───●   of which each case lacks some
     let history = history(&[(1, lsn(5, 100))]);
     let with = |wal| follow(&history, 3, wal).end;
     let hole = |first, next| ChainEnd::Hole { first, next };
@@ -89,13 +83,16 @@ fn a_hole_is_told_from_the_end_of_the_archive() {
     assert_eq!(with(&[(1, &[(3, 4)]), (3, &[(5, 5), (9, 9)])]), hole(segment(3, 6), segment(3, 9)));
     assert_eq!(with(&[(3, &[(5, 5)])]), hole(segment(1, 3), segment(3, 5)));
     assert_eq!(with(&[(1, &[(3, 4)])]), archive(segment(3, 5)));
-    // What timeline 1 has behind the switch is not on this branch.
+    // What timeline 1 has after the switch is not on this branch.
     assert_eq!(with(&[(1, &[(3, 3), (5, 9)])]), archive(segment(1, 4)));
     assert_eq!(with(&[]), archive(segment(1, 3)));
 }
 
 #[test]
 fn an_older_timeline_stands_in_for_a_missing_segment_up_to_the_switch() {
+    //    3   4   5   6   7   8   9
+    // 1  ●───●───●───●───●───●───●
+    // 3          └○──●───●───●
     let history = history(&[(1, lsn(5, 100))]);
     let chain = follow(&history, 3, &[(1, &[(3, 9)]), (3, &[(6, 8)])]);
     assert_eq!(chain.tail, Some((segment(1, 5), lsn(5, 100))));

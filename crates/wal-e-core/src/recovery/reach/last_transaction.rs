@@ -19,12 +19,12 @@ pub(super) struct Last {
     pub(super) summary: Summary,
     /// Where the last record of all begins that damage does not cut off.
     pub(super) start: Option<Lsn>,
-    /// Damage behind that, the lowest of all that was met.
+    /// Damage after that, the lowest of all that was met.
     pub(super) damage: Option<Refusal>,
 }
 
-/// Reads backwards from the end of the chain to the last transaction behind `from`,
-/// `at_most` so many segments. What lies behind damage does not count.
+/// Reads backwards from the end of the chain to the last transaction after `from`, at most
+/// `at_most` segments. What comes after damage does not count.
 pub(super) async fn last_transaction(
     branch: &mut Branch,
     from: Lsn,

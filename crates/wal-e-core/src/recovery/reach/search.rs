@@ -18,7 +18,7 @@ pub struct Searched {
     timeline: TimelineId,
     from: Lsn,
     to: Lsn,
-    /// Why nothing is known of what lies behind some point in it.
+    /// Why nothing is known of what comes after some point in it.
     damage: Option<Refusal>,
 }
 

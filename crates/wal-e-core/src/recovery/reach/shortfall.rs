@@ -15,7 +15,7 @@ use crate::recovery::wal_source::Summary;
 use crate::wal::Continuation;
 
 impl Planner<'_> {
-    /// The target lies before the end of the base backup.
+    /// The target is before the end of the base backup.
     pub(super) fn too_early(&self, branch: &Branch, better: Option<String>) -> Refusal {
         let name = &branch.candidate.info.name;
         let target = self.request.target.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -25,7 +25,7 @@ impl Planner<'_> {
             });
         let refusal = Refusal::new(
             Cause::TooEarly,
-            format!("target {target} lies before the end of base backup \"{name}\""),
+            format!("target {target} is before the end of base backup \"{name}\""),
         )
         .with_detail(format!(
             "The base backup is consistent at LSN {}{complete}; recovery can end no earlier.",
@@ -34,19 +34,19 @@ impl Planner<'_> {
         .with_nearest([end_of(&branch.candidate, Some(branch.stop))]);
         match better {
             Some(better) => refusal.with_advice(format!(
-                "Base backup \"{better}\" ended before it: name that one, or AUTO to have one chosen."
+                "Base backup \"{better}\" ended before it: use that one, or AUTO to have one chosen."
             )),
             None => refusal,
         }
     }
 
-    /// The target lies behind what can be replayed.
-    pub(super) async fn behind_the_end(&mut self, branch: &mut Branch) -> Result<Refusal> {
+    /// The target is past what can be replayed.
+    pub(super) async fn past_the_end(&mut self, branch: &mut Branch) -> Result<Refusal> {
         let target = self.request.target.as_ref().map(ToString::to_string).unwrap_or_default();
         let continuation = self.continuation(branch).await?;
         let reason = match (branch.chain.end, &continuation) {
             (ChainEnd::Archive { .. }, None) if branch.absence == Absence::NotThere => {
-                format!("target {target} lies behind the end of the archive")
+                format!("target {target} is past the end of the archive")
             }
             _ => format!("target {target} cannot be reached: {}", missing_segment(branch)),
         };
@@ -109,12 +109,12 @@ impl Planner<'_> {
                 " The archive has \"{segment}.partial\", which PostgreSQL does not read."
             ));
             advice.push(format!(
-                "What is in \"{segment}.partial\" is replayed if it lies as \"{segment}\" in \"pg_wal\" of the restored data directory."
+                "To replay what is in \"{segment}.partial\", copy it to \"pg_wal\" of the restored data directory as \"{segment}\"."
             ));
         }
         advice.push(match (branch.chain.end, &self.request.target) {
             _ if branch.absence == Absence::Empty => {
-                "Bring a sound copy of the segment back: a server may still have it in \"pg_wal\"."
+                "Archive a sound copy of the segment: a server may still have it in \"pg_wal\"."
                     .to_owned()
             }
             _ if branch.absence == Absence::Cold => {
@@ -160,7 +160,7 @@ impl Planner<'_> {
             .with_advice(advice.join(" ")))
     }
 
-    /// The first base backup behind a hole.
+    /// The first base backup after a hole.
     pub(super) async fn next_after_hole(&mut self, branch: &Branch) -> Result<Option<Nearest>> {
         match branch.chain.end {
             ChainEnd::Archive { .. } => Ok(None),

@@ -27,7 +27,7 @@ impl Planner<'_> {
         target: TargetTime,
     ) -> Result<Result<Reach, Refusal>> {
         let time = target.time();
-        // Without a time in the sentinel, only the WAL tells whether a base backup whose
+        // Without a time in the sentinel, only the WAL shows whether a base backup whose
         // sentinel was stored, or copied, after the target ended before it.
         let is_dated = branch.candidate.info.finish_time.is_some();
         let is_later = branch.candidate.finished > time;
@@ -58,7 +58,7 @@ impl Planner<'_> {
                 found = Some((at - 1, summary));
                 high = middle;
             } else if in_the_way.is_some() {
-                // What was found lies behind it; something before it may do as well.
+                // What was found comes after it; something before it may do as well.
                 (found, damage) = (None, in_the_way);
                 high = middle;
             } else if summary.last.is_some() {
@@ -72,7 +72,7 @@ impl Planner<'_> {
         let Some((index, first_after, last_before)) = found else {
             return Ok(Err(match damage {
                 Some(damage) => damage,
-                None => self.behind_the_end(branch).await?,
+                None => self.past_the_end(branch).await?,
             }));
         };
         if first_after.start < branch.stop {
@@ -186,7 +186,7 @@ impl Planner<'_> {
         time: OffsetDateTime,
     ) -> Result<bool> {
         let (size, timeline) = (branch.candidate.segment_size, side.timeline);
-        let first = SegmentNumber(side.own_from.0 / size.bytes());
+        let first = SegmentNumber::containing(side.own_from, size);
         let listing = self.listing(size);
         listing.extend_timeline_to(timeline, first).await?;
         let Some(last) = listing.wal(timeline).contiguous_from(first) else { return Ok(false) };
@@ -208,8 +208,8 @@ impl Planner<'_> {
     }
 }
 
-/// A target time between the beginning of `timeline` and its first transaction, when the one
-/// that it had left has some of that time.
+/// A target time between the beginning of `timeline` and its first transaction, when the
+/// timeline that it left has transactions of that time.
 fn ambiguous(side: &Side, timeline: TimelineId, first_after: Point) -> Refusal {
     let (left, switch) = (side.timeline, side.parts_at);
     let next = first_after.time.map(format_time).unwrap_or_default();

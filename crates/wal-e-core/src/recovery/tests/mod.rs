@@ -1,4 +1,18 @@
 //! Archives that are planned on, and what is used to make them.
+//!
+//! The tests draw them with a column for each segment and a row for each timeline:
+//!
+//! ```text
+//!    2   3   4   5
+//! 1  B───●───○───x     B archived, and a base backup begins in it; ● archived; ○ missing;
+//!                      x damaged, or not what it should be
+//! 2      └●──●         left timeline 1 within segment 3, which it has as a file of its own
+//! 3          └●        left timeline 2 within segment 4
+//! 4         └●         left timeline 1 where segment 4 begins
+//! ```
+//!
+//! A timeline that left another stands under it, and left the nearest above that has the
+//! segment, where nothing else is said.
 
 use std::sync::Arc;
 
@@ -16,10 +30,13 @@ use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ObjectStore, PutMode};
 
+mod backups;
+mod damage;
 mod exclusive;
-mod plan;
 mod scan;
 mod sides;
+mod targets;
+mod timelines;
 
 pub(super) const NOON: OffsetDateTime = datetime!(2026-11-23 12:00:00 UTC);
 
@@ -187,6 +204,9 @@ pub(super) struct Sample {
 }
 
 pub(super) async fn sample() -> Sample {
+    //    2   3   4   5   6
+    // 1  B───●───B───●───●
+    // Transactions 701 to 705 end at the minutes 11, 20, 31, 40 and 50.
     let fixture = Fixture::new();
     let mut log = WalWriter::new(1, 2);
     let first = fixture.backup(&mut log, 1, 10).await;
@@ -206,9 +226,12 @@ pub(super) async fn sample() -> Sample {
     Sample { fixture, first, second, commits, restore_point, log }
 }
 
-/// Timeline 2 leaves the sample's timeline 1 in segment 3, behind its restore point,
-/// at minute 60; timeline 3 leaves timeline 2 in segment 7.
+/// Timeline 2 leaves the sample's timeline 1 in segment 3, past its restore point, at
+/// minute 60.
 pub(super) async fn branched() -> (Sample, Lsn, (String, Lsn)) {
+    //    2   3   4   5   6
+    // 1  B───●───B───●───●
+    // 2      └●──B
     let mut sample = sample().await;
     let fixture = &sample.fixture;
     let mut log = WalWriter::new(1, 2);

@@ -25,6 +25,8 @@ impl Fixture {
 
 #[tokio::test]
 async fn damage_between_backup_and_target_is_noticed() {
+    //    2   3   4   5   6
+    // 1  B───●───B───x───●
     let Sample { fixture, second, commits, log, .. } = sample().await;
     let segment = name_of(1, 5);
     let sound = log.segments().into_iter().find(|(name, _)| *name == segment).unwrap().1;
@@ -176,7 +178,7 @@ async fn a_search_takes_one_request_a_segment() {
     let gets = || fixture.store.calls(Operation::Get);
     let target = Some(RecoveryTarget::Name("far".to_owned()));
     let plan = fixture.auto(target).await;
-    // The sentinel and its absent metadata, and two headers, which tell the cluster; each
+    // The sentinel and its absent metadata, and two headers, which name the cluster; each
     // segment for the search, and for the rest; the last one for what follows the target.
     assert_eq!((plan.wal_segments, gets()), (21, 2 + 2 + 2 * 21 + 1));
     assert!(fixture.store.calls(Operation::List) < 40, "{}", fixture.store.calls(Operation::List));
@@ -184,6 +186,8 @@ async fn a_search_takes_one_request_a_segment() {
 
 #[tokio::test]
 async fn a_server_does_not_read_ahead_where_something_is_wrong_after_its_target() {
+    //    2   3   4   5   6
+    // 1  B───●───B───x───●   then without 5
     let Sample { fixture, commits, .. } = sample().await;
     // In segment 4, of which the rest is a switch.
     let target = Some(RecoveryTarget::Lsn(commits[2]));
@@ -200,7 +204,7 @@ async fn a_server_does_not_read_ahead_where_something_is_wrong_after_its_target(
         let key = crate::layout::ObjectKey::from_listing(&damaged).unwrap();
         fixture.store.delete(&key).await.unwrap();
     }
-    // The mere end of the archive is in nobody's way.
+    // The mere end of the archive is in no server's way.
     fixture.remove(1, 6).await;
     let plan = fixture.auto(target).await;
     assert!(!plan.must_not_read_ahead && plan.notes.is_empty(), "{plan:?}");

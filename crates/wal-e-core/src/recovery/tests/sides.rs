@@ -25,6 +25,9 @@ struct Beside {
 }
 
 async fn beside() -> Beside {
+    //    2   3   4
+    // 1  B───●───B
+    // 2  └●
     let fixture = Fixture::new();
     let mut log = WalWriter::new(1, 2);
     let before = fixture.backup(&mut log, 1, 10).await.0;
@@ -109,6 +112,9 @@ async fn a_target_that_lies_on_two_timelines_is_refused_and_one_before_both_is_n
 
 #[tokio::test]
 async fn what_a_failover_left_on_the_old_timeline_is_a_note() {
+    //    2   3
+    // 1  B
+    // 2  └●──●
     let fixture = Fixture::new();
     let mut log = WalWriter::new(1, 2);
     fixture.backup(&mut log, 1, 10).await;
@@ -140,6 +146,9 @@ async fn what_a_failover_left_on_the_old_timeline_is_a_note() {
 
 #[tokio::test]
 async fn a_timeline_that_no_server_counts_to_is_named_with_the_missing_history() {
+    //    2   3
+    // 1  B───●
+    // 3     └●   its ancestor 2 has no history file
     let fixture = Fixture::new();
     let mut log = WalWriter::new(1, 2);
     fixture.backup(&mut log, 1, 10).await;
@@ -188,6 +197,11 @@ async fn a_timeline_without_history_file_is_in_the_table() {
 /// Recoveries one after the other: each timeline ends before the next one begins.
 #[tokio::test]
 async fn timelines_that_ended_before_the_newest_began_are_notes() {
+    //    2
+    // 1  B
+    // 2  └●
+    // 4  └●   left timeline 2, and is archived last
+    // 3  └●   left timeline 1
     let fixture = Fixture::new();
     let mut log = WalWriter::new(1, 2);
     fixture.backup(&mut log, 1, 10).await;
@@ -278,6 +292,8 @@ async fn a_segment_in_cold_storage_counts_once_it_can_be_read() {
 /// The log of a cluster, and after it that of another one, as `pg_upgrade` leaves it.
 #[tokio::test]
 async fn a_base_backup_is_not_combined_with_the_wal_of_another_cluster() {
+    //    2   3   4   5
+    // 1  B───●───●───●   4 and 5 are of the new cluster
     let fixture = Fixture::new();
     let mut old = WalWriter::new(1, 2);
     let backup = fixture.backup(&mut old, 1, 10).await;

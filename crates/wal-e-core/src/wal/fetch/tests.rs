@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::super::sample::{self, CLUSTER};
+use super::object::{Kept, pass};
 use super::*;
-use crate::codec::{Compression, Compressor};
+use crate::codec::{Compression, Compressor, Encoding};
 use crate::notice::{self, NoticeQueue};
 use crate::store::faulty::{FaultyStore, Operation};
 use crate::store::memory::MemoryStore;
@@ -223,7 +224,7 @@ async fn a_damaged_object_is_replaced_by_the_file_in_another_encoding() {
             let key = layout::wal_file(&name, encoding);
             assert!(notice.message.contains(&format!("{key}\"")), "{}", notice.message);
         }
-        // When both are, the first one's damage is told.
+        // When both are, the error is about the first one's damage.
         fixture.put(&layout::wal_file(&name, sound), b"?".to_vec(), None).await;
         let error = fixture.fetch(SEGMENT).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);

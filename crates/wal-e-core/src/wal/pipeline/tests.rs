@@ -151,7 +151,7 @@ async fn a_cluster_that_is_not_the_archives_takes_no_names_ahead() {
         assert_eq!(pipeline.in_flight(), 0);
     }
     wait_for_archived(&store, &[&of_other]).await;
-    // Once somebody has settled it, everything goes on.
+    // Once it is settled, everything goes on.
     wal.mark_done(&names[0]);
     pipeline.push(&names[1]).await.unwrap();
     wait_for_archived(&store, &names.iter().collect::<Vec<_>>()).await;
@@ -236,7 +236,7 @@ async fn after_a_kill_what_was_sent_ahead_is_known_again_without_another_upload(
     }
     assert_eq!(next.push(&late).await.unwrap().outcome, PushOutcome::Stored);
     assert_eq!(store.calls(Operation::Put), 6);
-    assert_eq!(store.calls(Operation::Get), 0, "the checksums told");
+    assert_eq!(store.calls(Operation::Get), 0, "the checksums were enough");
 }
 
 #[tokio::test]

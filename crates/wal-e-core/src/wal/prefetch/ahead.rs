@@ -35,7 +35,7 @@ const CLEANUP_TIME: Duration = Duration::from_secs(5);
 /// How many bytes may be ahead, if that is more than one segment.
 const MOST_BYTES_AHEAD: u64 = 1 << 30;
 
-/// How often the lock is tried: somebody may just be looking at it.
+/// How often the lock is tried: another process may just be looking at it.
 const ATTEMPTS_TO_LOCK: u32 = 5;
 
 /// Fetches the segments after the noted [`Position`] into `directory`, until the
@@ -46,8 +46,8 @@ const ATTEMPTS_TO_LOCK: u32 = 5;
 ///
 /// At most [`Position::depth`] segments are there at a time, and at most a gigabyte of
 /// them; those that were asked for, and what does not follow the position, are
-/// removed. One that cannot be had, for whatever reason, is left to the server to
-/// ask for, and so is all behind it: nothing is asked for twice.
+/// removed. One that cannot be fetched, for whatever reason, is left to the server to
+/// ask for, and so is all after it: nothing is asked for twice.
 ///
 /// # Errors
 /// [`ErrorKind::Io`], [`ErrorKind::DiskFull`] or [`ErrorKind::Config`] when the
@@ -117,7 +117,7 @@ struct Ahead<'a> {
     whole: BTreeSet<WalFileName>,
     under_way: BTreeMap<WalFileName, CancellationToken>,
     tasks: JoinSet<(WalFileName, Result<Sound>)>,
-    /// The first segment that could not be had.
+    /// The first segment that could not be fetched.
     stopped_at: Option<WalFileName>,
     resting_until: Option<Instant>,
 }
@@ -199,7 +199,7 @@ impl<'a> Ahead<'a> {
             self.under_way.insert(name.clone(), cancel.clone());
             let options = FetchOptions { cancel, ..self.options.clone() };
             let (store, name) = (Arc::clone(&self.store), name.clone());
-            // Without the mark nobody waits for it, which does no harm.
+            // Without the mark the server does not wait for it, which does no harm.
             let _ = fs::write(self.directory.running(&name), "");
             let part = self.directory.part(&name);
             self.tasks.spawn(async move {
@@ -210,7 +210,7 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    /// Keeps what was fetched, or stops in front of what could not be.
+    /// Keeps what was fetched, or stops before what could not be.
     fn end(&mut self, name: &WalFileName, result: Result<Sound>) {
         let cancelled = self.under_way.remove(name).is_none_or(|cancel| cancel.is_cancelled());
         match result {
@@ -238,7 +238,7 @@ impl<'a> Ahead<'a> {
                 self.stop_at(name);
             }
         }
-        // Last: whoever waits looks for the mark first.
+        // Last: a fetch that waits looks for the mark first.
         let _ = fs::remove_file(self.directory.running(name));
     }
 

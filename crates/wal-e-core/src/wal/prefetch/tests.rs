@@ -114,7 +114,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn segments_are_fetched_ahead_once_and_go_when_nobody_needs_them() {
+async fn segments_are_fetched_ahead_once_and_go_when_no_server_needs_them() {
     let fixture = Fixture::new();
     fixture.archive(1..=9).await;
     assert_eq!(fixture.take(2).await, Taken::Absent);
@@ -223,7 +223,7 @@ async fn a_second_helper_leaves_and_a_new_one_clears_up_after_a_killed_one() {
     fixture.wait_for(2..=3).await;
     fixture.help().task.await.unwrap().unwrap();
     fixture.directory.remove_leftovers();
-    assert_eq!(fixture.whole().len(), 2, "nobody takes them from a helper that lives");
+    assert_eq!(fixture.whole().len(), 2, "nothing takes them from a helper that lives");
     // Killed: nothing is cleaned up.
     helper.task.abort();
     assert!(helper.task.await.unwrap_err().is_cancelled());
@@ -265,7 +265,7 @@ async fn a_damaged_object_is_left_to_the_server_to_ask_for() {
 }
 
 #[tokio::test]
-async fn a_directory_of_somebody_else_is_neither_used_nor_touched() {
+async fn a_directory_of_another_user_is_neither_used_nor_touched() {
     let fixture = Fixture::new();
     let elsewhere = tempfile::tempdir().unwrap();
     let own = fixture.wal.path().join(OWN_DIRECTORY);

@@ -1,4 +1,5 @@
-//! What a fetch takes for the end of the WAL, and what not.
+//! What a fetch takes for the end of the WAL, and what not. Timelines are drawn as in
+//! `recovery/tests`.
 
 use super::*;
 use crate::config::Face;
@@ -32,6 +33,9 @@ async fn a_gap_is_not_the_end_of_the_wal() {
 /// An archive that ends with segment A0 of timeline 1, which was left later; segments
 /// have 16 MB.
 async fn with_lost_end() -> Fixture {
+    //    A0  A1  A2  A3  A4  A5  A6
+    // 1  ●───○───○───○───○───○───○
+    // 2                          └●
     let fixture = Fixture::new();
     fixture.archive("0000000100000000000000A0", Encoding::Lz4, &segment(7)).await;
     fixture.archive("0000000200000000000000A6", Encoding::Lz4, &segment(7)).await;
@@ -50,7 +54,7 @@ async fn a_segment_at_the_end_of_a_timeline_that_was_left_later_is_a_gap() {
         assert!(detail.contains("00000002.history") && detail.contains("0/A6001234"), "{detail}");
         assert!(Face::Program.speak(error.hint().unwrap()).contains("--end-at-gap"));
     }
-    // Behind the place where it was left there is no more of it.
+    // After the place where it was left there is no more of it.
     for name in ["0000000100000000000000A7", "0000000300000000000000A1"] {
         assert_eq!(fixture.fetch(name).await.unwrap_err().kind(), ErrorKind::NotFound, "{name}");
     }
@@ -220,6 +224,9 @@ async fn the_segment_in_which_a_timeline_was_left_is_missed_if_the_newer_one_s_i
 
 #[tokio::test]
 async fn the_first_segment_of_a_timeline_is_not_replaced_by_an_ancestor_s() {
+    //    A0  A1
+    // 1  ●───●
+    // 2      └○   asked for; other cases have a timeline 3, or leave elsewhere
     type Left<'a> = &'a [(u32, &'a str)];
     let cases: &[(u32, Left, &[u32], Option<u32>)] = &[
         (2, &[(1, "0/A1001234")], &[1], Some(1)),

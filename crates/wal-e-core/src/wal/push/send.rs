@@ -1,0 +1,159 @@
+//! One WAL file compressed and sent.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Pusher, open};
+use crate::archived::Encoder;
+use crate::codec::Compression;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout;
+use crate::postgres::WalFileName;
+use crate::store::{Attributes, PutMode, PutOutcome};
+use crate::tasks::{blocking, or_cancelled};
+use crate::transfer::{Upload, upload};
+use crate::wal::READ_BYTES;
+
+/// The size of the parts in which larger files are sent while they are read.
+const PART_SIZE_BYTES: usize = 8 * 1024 * 1024;
+
+/// A file that was sent.
+pub(super) struct Sent {
+    pub(super) outcome: PutOutcome,
+    /// How much was sent.
+    pub(super) bytes: u64,
+    pub(super) checksum: String,
+}
+
+impl Pusher {
+    /// The checksum that is kept with the object.
+    pub(super) async fn checksum(&self, path: &Path, bytes: u64) -> Result<String> {
+        let path = path.to_owned();
+        let compressed = Arc::clone(&self.compressed);
+        blocking("reading a WAL file", move || {
+            copy(&path, bytes, io::sink(), &compressed).map(|(checksum, _)| checksum)
+        })
+        .await
+    }
+
+    /// Compresses the file in memory and sends it by one request.
+    pub(super) async fn send_whole(
+        &self,
+        name: &WalFileName,
+        path: &Path,
+        bytes: u64,
+    ) -> Result<Sent> {
+        let place = Arc::clone(&self.compressors).acquire_owned().await;
+        let (path, compression) = (path.to_owned(), self.options.compression);
+        let compressed = Arc::clone(&self.compressed);
+        let compressing = blocking("compressing a WAL file", move || {
+            // Given back when the work ends, not when it is no longer waited for.
+            let _place = place;
+            // Memory that is not written to is not used, so the size wastes nothing.
+            let room = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0) + READ_BYTES);
+            let (checksum, body) = compress(&path, bytes, compression, room, &compressed)?;
+            Ok((checksum, Bytes::from(body)))
+        });
+        let sending = async {
+            let (checksum, body) = compressing.await?;
+            let bytes = body.len() as u64;
+            let key = layout::wal_file(name, self.options.compression.encoding());
+            let attributes = attributes(&checksum);
+            let _upload = self.uploads.acquire().await;
+            let outcome = self.store.put(&key, body, PutMode::CreateOnly, &attributes).await?;
+            Ok(Sent { outcome, bytes, checksum })
+        };
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Error::cancelled()),
+            sent = sending => sent,
+        }
+    }
+
+    /// Sends the file in parts while it is compressed. Its checksum has to be
+    /// known before the first part is sent, so it is read twice.
+    pub(super) async fn send_in_parts(
+        &self,
+        name: &WalFileName,
+        path: &Path,
+        bytes: u64,
+    ) -> Result<Sent> {
+        let _place = self.compressors.acquire().await;
+        let checksum = self.checksum(path, bytes).await?;
+        let _upload = self.uploads.acquire().await;
+        let compression = self.options.compression;
+        let key = layout::wal_file(name, compression.encoding());
+        let request = Upload {
+            attributes: attributes(&checksum),
+            part_size_bytes: PART_SIZE_BYTES,
+            note: or_cancelled(&self.cancel, self.open_uploads.note(&*self.store)).await?,
+            ..Upload::create_only(key, self.cancel.clone())
+        };
+        let (path, before) = (path.to_owned(), checksum.clone());
+        let compressed = Arc::clone(&self.compressed);
+        let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
+            let (after, _) = compress(&path, bytes, compression, writer, &compressed)?;
+            if after == before { Ok(()) } else { Err(changed(&path)) }
+        })
+        .await?;
+        Ok(Sent { outcome: uploaded.outcome, bytes: uploaded.bytes, checksum })
+    }
+}
+
+fn attributes(checksum: &str) -> Attributes {
+    Attributes { content_xxh128: Some(checksum.to_owned()), upload_id: None }
+}
+
+/// Compresses the file into `sink`; returns the checksum of its content, and `sink`.
+fn compress<W: Write>(
+    path: &Path,
+    bytes: u64,
+    compression: Compression,
+    sink: W,
+    progress: &AtomicU64,
+) -> Result<(String, W)> {
+    let encoder = Encoder::new(sink, compression)?;
+    let (checksum, encoder) = copy(path, bytes, encoder, progress)?;
+    Ok((checksum, encoder.finish()?))
+}
+
+/// Copies the file, which has `bytes`, into `sink`; returns the checksum of its
+/// content, and `sink`. `progress` counts the bytes.
+fn copy<W: Write>(
+    path: &Path,
+    bytes: u64,
+    mut sink: W,
+    progress: &AtomicU64,
+) -> Result<(String, W)> {
+    let mut file = open(path)?;
+    let mut state = Xxh3::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut copied = 0;
+    loop {
+        let length = file.read(&mut buffer).map_err(|e| Error::file("read file", path, &e))?;
+        if length == 0 {
+            break;
+        }
+        state.update(&buffer[..length]);
+        sink.write_all(&buffer[..length])
+            .map_err(|source| Error::from_io("could not compress WAL", source))?;
+        copied += length as u64;
+        progress.fetch_add(length as u64, Ordering::Relaxed);
+    }
+    if copied != bytes {
+        return Err(changed(path));
+    }
+    Ok((format!("{:032x}", state.digest128()), sink))
+}
+
+fn changed(path: &Path) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("file \"{}\" changed while it was archived", path.display()),
+    )
+}

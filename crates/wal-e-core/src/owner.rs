@@ -38,7 +38,7 @@ pub use known_prefixes::KnownPrefixes;
 /// The object is small; a larger one is damaged.
 const LARGEST_OWNER_BYTES: u64 = 64 * 1024;
 
-const HINT: &str = "Give this cluster a prefix of its own. A cluster that initdb or pg_upgrade made is another cluster, also when it replaces an old one.";
+const HINT: &str = "Give this cluster a prefix of its own. A cluster that initdb or pg_upgrade made is another cluster, even when it replaces an old one.";
 
 /// A cluster that is about to write to a prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]

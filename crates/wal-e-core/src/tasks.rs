@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Runs blocking work on tokio's threads for it. `what` names it, should it panic.
+/// Runs blocking work on tokio's threads for it. `what` names it if it panics.
 pub(crate) async fn blocking<T: Send + 'static>(
     what: &str,
     work: impl FnOnce() -> Result<T> + Send + 'static,

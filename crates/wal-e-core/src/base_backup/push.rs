@@ -213,7 +213,7 @@ impl BackupPush {
     /// (src/backend/catalog/index.c, `index_build`). If that came to a restored
     /// cluster by replay alone, the stored main fork would be in its way when recovery
     /// ends: PostgreSQL removes what has an `init` fork when recovery begins, and
-    /// then makes it anew (src/backend/storage/file/reinit.c).
+    /// then makes it again (src/backend/storage/file/reinit.c).
     async fn push_late_init_forks(&mut self, number: usize) -> Result<()> {
         let late: Vec<Entry> = self
             .list_files(&notice::channel().0)

@@ -77,7 +77,7 @@ impl ControlFile {
             return Err(damaged(format!("it has {} bytes, not {FILE_BYTES}", bytes.len())));
         }
         let content = covered(bytes)
-            .ok_or_else(|| damaged("its CRC does not fit what it contains".to_owned()))?;
+            .ok_or_else(|| damaged("its CRC does not match its content".to_owned()))?;
         let system_identifier = number(content, 0).map(u64::from_ne_bytes);
         let layout_version = number(content, 8).map(u32::from_ne_bytes);
         let catalog_version = number(content, CATALOG_VERSION).map(u32::from_ne_bytes);

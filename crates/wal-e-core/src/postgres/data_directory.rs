@@ -8,7 +8,7 @@
 //!
 //! Paths here are relative to the data directory, with `/` between components.
 
-/// Directories whose content the server makes anew; they are kept, empty.
+/// Directories whose content the server makes again; they are kept, empty.
 const EMPTIED_DIRECTORIES: [&str; 11] = [
     "log",
     "pg_dynshmem",

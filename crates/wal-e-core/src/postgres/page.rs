@@ -97,7 +97,7 @@ fn mix(sum: u32, value: u32) -> u32 {
 /// Judges a page that was read while the server may write to it.
 ///
 /// A page that was never used has no checksum. A page changed after the backup
-/// began may be torn, and replay of WAL writes it anew, so only pages whose LSN
+/// began may be torn, and replay of WAL writes it again, so only pages whose LSN
 /// is before `start_lsn` are judged.
 pub fn verify(page: &Page, block: u32, start_lsn: Lsn) -> Result<(), Mismatch> {
     let upper = u16::from_le_bytes([page[UPPER_OFFSET], page[UPPER_OFFSET + 1]]);

@@ -5,7 +5,7 @@
 //! directory. So an object is either whole and durable, or not there.
 //!
 //! The work is blocking and runs on tokio's blocking threads. Such a piece of
-//! work, once begun, ends by itself also when its future is dropped.
+//! work, once begun, ends by itself even when its future is dropped.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -341,7 +341,7 @@ impl<S: ObjectStore> ObjectBody for ResumingBody<S> {
             return Ok(None);
         }
         let shared = Arc::clone(&self.shared);
-        // Patience begins anew with each chunk that came.
+        // Patience starts again with each chunk that came.
         let mut attempts = shared.attempts();
         loop {
             match self.attempt().await {

@@ -215,7 +215,7 @@ struct Noted(Option<(Arc<UploadNote>, Open)>);
 
 impl Noted {
     /// Notes that `multipart` has begun. An upload that cannot be noted goes on: it is
-    /// only in the way should this process be killed.
+    /// only in the way if this process is killed.
     async fn new(upload: &Upload, multipart: &dyn MultipartUpload) -> Self {
         let (Some(note), Some(id)) = (&upload.note, multipart.id()) else { return Noted(None) };
         let open = Open::Upload { key: upload.key.clone(), id: id.to_owned() };

@@ -36,7 +36,7 @@ fn members(tar: &[u8]) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn times_that_nobody_means_are_no_obstacle() {
+fn impossible_times_are_no_obstacle() {
     assert_eq!(format_time(sensible(1_767_319_445, 1000)), "2026-01-02T02:04:05.000001Z");
     for second in [i64::MIN, -1, 300_000_000_000, i64::MAX] {
         assert!(format_time(sensible(second, 0)).starts_with("1970-01-01T00:00:00"));

@@ -28,7 +28,7 @@ impl BackupManifest {
         let computed = hex(&Sha256::digest(covered));
         if !raw.checksum.eq_ignore_ascii_case(&computed) {
             return Err(damaged(format!(
-                "it has the checksum {computed}, not {} as it says itself",
+                "its checksum is {computed}, not {} as it says",
                 raw.checksum
             )));
         }
@@ -139,7 +139,7 @@ impl RawFile<'_> {
             path,
             size_bytes: self.size,
             modified: modified.assume_utc(),
-            crc32c: u32::from_ne_bytes(checksum.ok_or("a checksum has not eight digits")?),
+            crc32c: u32::from_ne_bytes(checksum.ok_or("a checksum does not have eight digits")?),
         })
     }
 }

@@ -35,7 +35,7 @@ impl WalReader {
         Ok(taken)
     }
 
-    /// Checks a page header, and finds out how the page goes on.
+    /// Checks a page header, and finds out how the page continues.
     fn begin_page(&mut self, page: Lsn, flags: u16, header: &[u8]) -> Result<(), WalEnd> {
         let invalid = |reason: String| WalEnd { lsn: page, reason };
         let magic = half(header, 0);
@@ -93,7 +93,7 @@ impl WalReader {
                 // its first word can be, because records are aligned.
                 let expected = partial.total.map(|total| total - partial.bytes);
                 if !continued || expected != Some(rest) {
-                    return Err(self.end("the record does not go on in the next page"));
+                    return Err(self.end("the record does not continue on the next page"));
                 }
             }
             State::Before(_) => {}
@@ -102,11 +102,13 @@ impl WalReader {
                 self.state = State::Foreign(rest);
             }
             State::Foreign(left) if *left > 0 && flags & FIRST_IS_OVERWRITE_CONTRECORD == 0 => {
-                return Err(invalid("the record before does not go on in this page".to_owned()));
+                return Err(invalid(
+                    "the previous record does not continue on this page".to_owned(),
+                ));
             }
             State::Foreign(_) => self.state = State::Between,
             State::Between if continued => {
-                return Err(invalid("a page goes on with a record that did not begin".to_owned()));
+                return Err(invalid("a page continues a record that did not begin".to_owned()));
             }
             State::Between | State::Skipping => {}
         }

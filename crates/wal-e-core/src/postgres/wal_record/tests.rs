@@ -18,7 +18,7 @@ fn words(words: &[u32]) -> Vec<u8> {
 }
 
 #[test]
-fn an_ordinary_commit_tells_its_time_and_transaction() {
+fn an_ordinary_commit_has_its_time_and_transaction() {
     let mut data = vec![ORIGIN, 1, 0, TOPLEVEL_XID, 1, 2, 3, 4, DATA_SHORT, 8];
     data.extend(noon());
     let kind = RecordKind::read(&header(RMGR_XACT, XACT_COMMIT), &data, 0xD110);
@@ -29,7 +29,7 @@ fn an_ordinary_commit_tells_its_time_and_transaction() {
 }
 
 #[test]
-fn a_prepared_transaction_is_found_behind_all_other_parts() {
+fn a_prepared_transaction_is_found_after_all_other_parts() {
     for (magic, stats_words) in [(0xD110_u16, 3), (MAGIC_17, 3), (0xD118, 4)] {
         let mut data = vec![DATA_LONG, 0, 0, 0, 0];
         data.extend(noon());

@@ -235,7 +235,7 @@ fn recovery_does_not_stray_onto_the_timeline_that_was_left(version: PgVersion) {
     let mut old = restored(&archive, Restore::of(version, &backup));
     old.configure("recovery_target_timeline = '1'");
     assert_recovery_stops(&mut old, &format!("WAL segment \"{segment}\" is missing"));
-    assert!(old.log().contains(&format!("\"{on_second}\" has it")), "{}", old.log_tail());
+    assert!(old.log().contains(&format!("\"{on_second}\" has the same WAL")), "{}", old.log_tail());
 }
 
 #[test]

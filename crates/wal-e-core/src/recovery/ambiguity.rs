@@ -114,7 +114,7 @@ impl Planner<'_> {
             None => String::new(),
         };
         detail.push_str(&format!(
-            "Without that setting a server follows timeline {newest}, and does not get what only {}.",
+            "If no timeline is set, a server follows timeline {newest}, without what only {}.",
             match meant {
                 [one] => format!("timeline {one} has"),
                 several => format!("timelines {} have", enumerate(several)),

@@ -232,7 +232,7 @@ pub(super) fn gap(
     };
     let option = Word::EndAtGap;
     let end = format!(
-        "Without it recovery cannot reach what came after. Archive it again, or let recovery end here, or at a target before it, with the option {option} of wal-fetch."
+        "Without it recovery cannot reach what came after. Put it back into the archive, or let recovery end here, or at a target before it, with the option {option} of wal-fetch."
     );
     let hint = match continuation {
         Continuation::Switch { instead: Some(segment), .. } => format!(

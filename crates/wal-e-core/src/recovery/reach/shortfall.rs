@@ -114,7 +114,7 @@ impl Planner<'_> {
         }
         advice.push(match (branch.chain.end, &self.request.target) {
             _ if branch.absence == Absence::Empty => {
-                "Archive a sound copy of the segment: a server may still have it in \"pg_wal\"."
+                "Replace the object with a sound copy of the segment: a server may still have it in \"pg_wal\"."
                     .to_owned()
             }
             _ if branch.absence == Absence::Cold => {

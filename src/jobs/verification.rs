@@ -183,13 +183,13 @@ fn fitting(findings: &[Finding]) -> Vec<SharedRow> {
         failed.iter().chain(&others).take(ROWS - 1).map(|finding| SharedRow::of(finding)).collect();
     let left_out = findings.len() - rows.len();
     let failures = failed.len().saturating_sub(rows.len());
-    let detail = format!(
+    let rest = format!(
         "{left_out} more rows, {failures} of them failures: the server log has all failures"
     );
     rows.push(SharedRow {
         check_name: FixedText::new("more"),
         ok: if failures > 0 { Some(false) } else { None },
-        detail: FixedText::new(&detail),
+        detail: FixedText::new(&rest),
     });
     rows
 }

@@ -51,12 +51,12 @@ fn complaint(needed: &str, program: &Path, version: &str) -> Option<String> {
         return None;
     }
     let places = USUAL_PLACES.map(|place| PathBuf::from(place.replace("{}", needed)));
-    let advice = match places.into_iter().find(|place| place.join("postgres").is_file()) {
+    let remedy = match places.into_iter().find(|place| place.join("postgres").is_file()) {
         Some(place) => format!("start it with the programs in \"{}\"", place.display()),
         None => format!("install PostgreSQL {needed} to start it"),
     };
     Some(format!(
-        "the base backup is of PostgreSQL {needed}, and \"{}\" is {version}: {advice}",
+        "the base backup is of PostgreSQL {needed}, and \"{}\" is {version}: {remedy}",
         program.display()
     ))
 }

@@ -136,7 +136,9 @@ fn flaw(path: &Path, member: &Member, has_manifest: bool) -> Option<String> {
         return Some("is a file with the data directory's name".to_owned());
     }
     if path.starts_with(CONTROL_FILE) && !(is_file && path == Path::new(CONTROL_FILE)) {
-        return Some(format!("is in the place of the control file \"{CONTROL_FILE}\""));
+        return Some(format!(
+            "has the name of the control file \"{CONTROL_FILE}\", and is not a file of that name"
+        ));
     }
     if path == Path::new(CONTROL_FILE) && member.size > LARGEST_CONTROL_BYTES {
         return Some("is too large for a control file".to_owned());

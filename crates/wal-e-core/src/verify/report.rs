@@ -75,8 +75,8 @@ impl Report {
     /// What is wrong with the object of this URL.
     pub(super) fn failed(&mut self, check: &'static str, url: &str, what: impl Display) {
         let what = what.to_string();
-        let detail = if what.contains(url) { what } else { format!("object \"{url}\": {what}") };
-        self.push(check, Some(url.to_owned()), Some(false), detail);
+        let said = if what.contains(url) { what } else { format!("object \"{url}\": {what}") };
+        self.push(check, Some(url.to_owned()), Some(false), said);
     }
 
     /// As [`failed`](Self::failed), in the words of `error`.

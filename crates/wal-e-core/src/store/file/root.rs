@@ -184,8 +184,36 @@ impl Root {
             return Ok(PutOutcome::AlreadyExists);
         }
         let temporary = self.create_temporary_in(key, &directory)?;
-        temporary.write_at(self, key, 0, body)?;
-        temporary.publish(self, key, mode)
+        self.write(&temporary, key, 0, body)?;
+        self.publish(&temporary, key, mode)
+    }
+
+    /// Writes a part of an object that is being made.
+    pub(super) fn write(
+        &self,
+        temporary: &TemporaryFile,
+        key: &ObjectKey,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let written = temporary.write_at(&self.activity, offset, bytes);
+        written.map_err(|error| self.refused("put", key, temporary.path(), &error))
+    }
+
+    /// Makes a file the object: durable first, then visible, then durably visible.
+    pub(super) fn publish(
+        &self,
+        temporary: &TemporaryFile,
+        key: &ObjectKey,
+        mode: PutMode,
+    ) -> Result<PutOutcome> {
+        let refused = |path: &Path, error: &io::Error| self.refused("put", key, path, error);
+        temporary.sync().map_err(|error| refused(temporary.path(), &error))?;
+        let target = self.file(key);
+        let outcome = temporary.publish(&target, mode);
+        let outcome = outcome.map_err(|error| refused(&target, &error))?;
+        self.make_durable(key, &self.directory(key))?;
+        Ok(outcome)
     }
 
     pub(super) fn create_temporary(&self, key: &ObjectKey) -> Result<TemporaryFile> {

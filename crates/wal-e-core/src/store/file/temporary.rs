@@ -4,12 +4,9 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use super::root::Root;
-use crate::error::Result;
-use crate::layout::ObjectKey;
 use crate::store::{PutMode, PutOutcome};
 
 /// How much is written at once: small enough to see a slow disk move.
@@ -39,54 +36,46 @@ impl TemporaryFile {
         Ok(TemporaryFile { file, path, renamed: AtomicBool::new(false) })
     }
 
-    /// Writes `bytes` at `offset`.
-    pub(super) fn write_at(
-        &self,
-        root: &Root,
-        key: &ObjectKey,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<()> {
+    /// Where it is until it has its name.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes `bytes` at `offset`, and counts the pieces.
+    pub(super) fn write_at(&self, pieces: &AtomicU64, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut at = offset;
         for piece in bytes.chunks(PIECE_BYTES) {
-            self.file
-                .write_all_at(piece, at)
-                .map_err(|error| root.refused("put", key, &self.path, &error))?;
+            self.file.write_all_at(piece, at)?;
             at += piece.len() as u64;
-            root.activity.fetch_add(1, Ordering::Relaxed);
+            pieces.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Makes it the object: durable first, then visible, then durably visible.
-    pub(super) fn publish(
-        &self,
-        root: &Root,
-        key: &ObjectKey,
-        mode: PutMode,
-    ) -> Result<PutOutcome> {
-        let target = root.file(key);
-        let refused = |path: &Path, error: &io::Error| root.refused("put", key, path, error);
-        self.file.sync_all().map_err(|error| refused(&self.path, &error))?;
-        let outcome = match mode {
+    /// Makes its content durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// Gives it the name `target`, which is not yet durable then.
+    pub(super) fn publish(&self, target: &Path, mode: PutMode) -> io::Result<PutOutcome> {
+        match mode {
             PutMode::Replace => {
-                match std::fs::rename(&self.path, &target) {
-                    Err(error) if !self.is_at(&target) => return Err(refused(&target, &error)),
+                match std::fs::rename(&self.path, target) {
+                    Err(error) if !self.is_at(target) => return Err(error),
                     _ => self.renamed.store(true, Ordering::Relaxed),
                 }
-                PutOutcome::Stored
+                Ok(PutOutcome::Stored)
             }
-            PutMode::CreateOnly => match std::fs::hard_link(&self.path, &target) {
-                Ok(()) => PutOutcome::Stored,
-                Err(_) if self.is_at(&target) => PutOutcome::Stored,
+            PutMode::CreateOnly => match std::fs::hard_link(&self.path, target) {
+                Ok(()) => Ok(PutOutcome::Stored),
+                Err(_) if self.is_at(target) => Ok(PutOutcome::Stored),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    PutOutcome::AlreadyExists
+                    Ok(PutOutcome::AlreadyExists)
                 }
-                Err(error) => return Err(refused(&target, &error)),
+                Err(error) => Err(error),
             },
-        };
-        root.make_durable(key, &root.directory(key))?;
-        Ok(outcome)
+        }
     }
 
     /// Whether this file is what `target` names. A server of files that lost its answer

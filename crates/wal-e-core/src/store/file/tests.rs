@@ -55,10 +55,10 @@ async fn a_name_that_a_repeated_request_gave_already_is_that_of_our_own_object()
     for (mode, repeated) in [(PutMode::CreateOnly, link as Naming), (PutMode::Replace, rename)] {
         let key = key(&format!("repeated/{mode:?}"));
         let temporary = store.root.create_temporary(&key).unwrap();
-        temporary.write_at(&store.root, &key, 0, b"content").unwrap();
+        store.root.write(&temporary, &key, 0, b"content").unwrap();
         let written = directory.path().join(files(directory.path()).remove(0));
         repeated(&written, &store.root.file(&key)).unwrap();
-        let outcome = temporary.publish(&store.root, &key, mode).unwrap();
+        let outcome = store.root.publish(&temporary, &key, mode).unwrap();
         assert_eq!(outcome, PutOutcome::Stored, "{mode:?}");
         drop(temporary);
         assert_eq!(files(directory.path()), [Path::new(key.as_str())]);

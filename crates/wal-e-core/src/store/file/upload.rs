@@ -67,7 +67,7 @@ impl MultipartUpload for FileUpload {
         let (root, key, progress) =
             (Arc::clone(&self.root), self.key.clone(), Arc::clone(&self.progress));
         blocking(move || {
-            temporary.write_at(&root, &key, offset, &body)?;
+            root.write(&temporary, &key, offset, &body)?;
             if let Some(progress) = &mut *lock(&progress) {
                 progress.parts.insert(number, (offset, body.len() as u64));
             }
@@ -85,7 +85,7 @@ impl MultipartUpload for FileUpload {
             None => return Err(self.ended()),
         };
         let (root, key, mode) = (Arc::clone(&self.root), self.key.clone(), self.mode);
-        let outcome = blocking(move || temporary.publish(&root, &key, mode)).await?;
+        let outcome = blocking(move || root.publish(&temporary, &key, mode)).await?;
         lock(&self.progress).take();
         Ok(outcome)
     }

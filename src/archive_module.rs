@@ -6,23 +6,22 @@
 
 mod complaints;
 mod held_back;
-mod settings;
 mod stop;
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
+use wal_e_core::config::StoreConfig;
 use wal_e_core::notice::{self, NoticeQueue, Notices};
 use wal_e_core::postgres::{SegmentSize, WalFileKind, WalFileName, archive_status};
 use wal_e_core::store::{self, retry::Patience};
-use wal_e_core::wal::{self, Pipeline, Pushed};
+use wal_e_core::wal::{self, Archiving, Pipeline, Pushed};
 
 use self::complaints::Complaints;
 use self::held_back::HeldBack;
-use self::settings::ArchiverSettings;
 use self::stop::StopWatch;
 use crate::archiver_stats;
 use crate::error::{Failure, Result};
@@ -157,7 +156,7 @@ impl Archiver {
 
     fn push(&mut self, name: &str) -> Result<Pushed> {
         let file: WalFileName = name.parse()?;
-        let settings = settings::current().inspect_err(|_| self.disconnect())?;
+        let settings = current_settings().inspect_err(|_| self.disconnect())?;
         self.held_back.check(&settings)?;
         let path = Path::new(WAL_DIRECTORY).join(name);
         self.stop.begin_file(std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
@@ -255,4 +254,30 @@ fn given_up() -> Failure {
         PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN,
         "archiving was given up because the archiver has to end",
     )
+}
+
+/// Everything that an open archive depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiverSettings {
+    /// Where objects live.
+    pub store: StoreConfig,
+    /// What is archived there, and how.
+    pub archiving: Archiving,
+}
+
+/// The settings that are in effect now, and what the server is now: a standby
+/// may have been promoted.
+///
+/// # Errors
+/// As [`gucs::store_config`].
+fn current_settings() -> Result<ArchiverSettings> {
+    Ok(ArchiverSettings {
+        store: gucs::store_config()?,
+        archiving: Archiving {
+            wal_directory: PathBuf::from(WAL_DIRECTORY),
+            compression: gucs::compression()?,
+            uploads: gucs::wal_upload_concurrency(),
+            standby: server::in_recovery(),
+        },
+    })
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pgrx::PgSqlErrorCode;
 use wal_e_core::config::EnvDir;
 
-use super::settings::ArchiverSettings;
+use super::ArchiverSettings;
 use crate::error::{Failure, Result};
 use crate::gucs;
 

@@ -1,11 +1,10 @@
 //! Base backups, taken.
 //!
 //! * `push`: the order of steps, from `pg_backup_start` to the sentinel.
-//! * `walk`: what there is to back up; `partition`: which file goes into which tar.
+//! * `walk`: what there is to back up.
 //! * `tar_stream`: files as members of a tar.
 //! * `progress`: how far it has come.
 
-mod partition;
 mod progress;
 mod push;
 mod tar_stream;

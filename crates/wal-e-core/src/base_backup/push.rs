@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::tar_stream::member_name;
 use super::walk::{self, Entry, Listing};
-use super::{Phase, Progress, partition};
+use super::{Phase, Progress};
 use crate::codec::Compression;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
@@ -193,12 +193,12 @@ impl BackupPush {
         self.tablespaces = tablespaces;
         let total = files.iter().map(|file| file.size_bytes).sum();
         self.progress.bytes_total.store(total, Ordering::Relaxed);
-        let target = partition::target_size_bytes(
+        let target = partitions::target_size_bytes(
             total,
             self.options.tar_size_threshold_bytes,
             self.options.concurrency,
         );
-        let partitions = partition::plan(files, target);
+        let partitions = partitions::plan(files, target);
         let planned = partitions.len();
         self.progress.partitions_total.store(planned as u64, Ordering::Relaxed);
         self.push_partitions(1, directories, partitions).await?;

@@ -3,13 +3,18 @@
 
 use std::fmt;
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use time::OffsetDateTime;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
+use crate::notice::Notices;
 use crate::postgres::{Lsn, SystemIdentifier, TimelineId};
 use crate::sentinel::{self, Metadata, Sentinel};
 use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
+
+/// Sentinels that are read at the same time.
+const READ_AT_ONCE: usize = 8;
 
 /// Sentinels and metadata are small, but WAL-G 1 kept the list of files in the
 /// sentinel: of the largest clusters, a gigabyte.
@@ -214,4 +219,52 @@ fn like(metadata: Option<&Metadata>) -> Sentinel {
 
 async fn read(store: &dyn ObjectStore, key: &ObjectKey) -> Result<bytes::Bytes> {
     store.get(key, 0, None).await?.into_bytes(LARGEST_JSON_BYTES).await
+}
+
+/// All base backups of the prefix, oldest first. Those whose sentinel or metadata cannot be
+/// read are among them, each with a warning.
+///
+/// # Errors
+/// Those of the store.
+pub async fn list(store: &dyn ObjectStore, notices: &Notices) -> Result<Vec<BackupInfo>> {
+    let backups = describe_all(store).await?;
+    for backup in &backups {
+        if let Some(error) = &backup.unreadable {
+            notices.warning(format!(
+                "base backup \"{}\" cannot be restored as it is: {error}",
+                backup.name
+            ));
+        }
+        if let Some(error) = &backup.metadata_unreadable {
+            notices.warning(format!(
+                "metadata.json of base backup \"{}\" is ignored, so the backup may be permanent although it is not listed as such: {error}",
+                backup.name
+            ));
+        }
+    }
+    Ok(backups)
+}
+
+/// What is known of each backup, oldest first.
+pub(super) async fn describe_all(store: &dyn ObjectStore) -> Result<Vec<BackupInfo>> {
+    let mut backups: Vec<BackupInfo> = stream::iter(sentinels(store).await?)
+        .map(|sentinel| describe(store, sentinel))
+        .buffer_unordered(READ_AT_ONCE)
+        .try_filter_map(async |backup| Ok(backup))
+        .try_collect()
+        .await?;
+    backups.sort_by(|a, b| stored_order(a).cmp(&stored_order(b)));
+    let is_denied = |error: &&Error| error.kind() == ErrorKind::Denied;
+    let denied = |backup: &BackupInfo| backup.unreadable.as_ref().filter(is_denied).cloned();
+    let mut refusals: Vec<Error> = backups.iter().filter_map(denied).collect();
+    match refusals.pop() {
+        // When none can be read, the fault is not in the objects.
+        Some(error) if refusals.len() + 1 == backups.len() => Err(error),
+        _ => Ok(backups),
+    }
+}
+
+/// `LATEST` is the last in this order.
+pub(super) fn stored_order(backup: &BackupInfo) -> (OffsetDateTime, &str) {
+    (backup.stored_at, &backup.name)
 }

@@ -1,42 +1,16 @@
 //! Which base backups a prefix holds.
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
 use time::OffsetDateTime;
 
-use super::backup_info::{BackupInfo, BackupKind, describe, named, sentinels};
+use super::backup_info::{
+    BackupInfo, BackupKind, describe, describe_all, named, sentinels, stored_order,
+};
 use super::cold;
 use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
 use crate::store::ObjectStore;
-
-/// Sentinels that are read at the same time.
-const READ_AT_ONCE: usize = 8;
-
-/// All base backups of the prefix, oldest first. Those whose sentinel or metadata cannot be
-/// read are among them, each with a warning.
-///
-/// # Errors
-/// Those of the store.
-pub async fn list(store: &dyn ObjectStore, notices: &Notices) -> Result<Vec<BackupInfo>> {
-    let backups = describe_all(store).await?;
-    for backup in &backups {
-        if let Some(error) = &backup.unreadable {
-            notices.warning(format!(
-                "base backup \"{}\" cannot be restored as it is: {error}",
-                backup.name
-            ));
-        }
-        if let Some(error) = &backup.metadata_unreadable {
-            notices.warning(format!(
-                "metadata.json of base backup \"{}\" is ignored, so the backup may be permanent although it is not listed as such: {error}",
-                backup.name
-            ));
-        }
-    }
-    Ok(backups)
-}
 
 /// All base backups whose sentinel can be read, oldest first, for a restore of `wanted`: a
 /// name, `LATEST` or `AUTO`. One that cannot be read is said to be so, and does not keep
@@ -106,30 +80,6 @@ fn refusal(
     match hint.is_empty() {
         true => refusal,
         false => refusal.with_hint(hint.join(" ")),
-    }
-}
-
-/// `LATEST` is the last in this order.
-fn stored_order(backup: &BackupInfo) -> (OffsetDateTime, &str) {
-    (backup.stored_at, &backup.name)
-}
-
-/// What is known of each backup, oldest first.
-async fn describe_all(store: &dyn ObjectStore) -> Result<Vec<BackupInfo>> {
-    let mut backups: Vec<BackupInfo> = stream::iter(sentinels(store).await?)
-        .map(|sentinel| describe(store, sentinel))
-        .buffer_unordered(READ_AT_ONCE)
-        .try_filter_map(async |backup| Ok(backup))
-        .try_collect()
-        .await?;
-    backups.sort_by(|a, b| stored_order(a).cmp(&stored_order(b)));
-    let is_denied = |error: &&Error| error.kind() == ErrorKind::Denied;
-    let denied = |backup: &BackupInfo| backup.unreadable.as_ref().filter(is_denied).cloned();
-    let mut refusals: Vec<Error> = backups.iter().filter_map(denied).collect();
-    match refusals.pop() {
-        // When none can be read, the fault is not in the objects.
-        Some(error) if refusals.len() + 1 == backups.len() => Err(error),
-        _ => Ok(backups),
     }
 }
 

@@ -20,8 +20,7 @@ pub(crate) mod tar_set;
 pub(crate) mod wal_inventory;
 pub(crate) mod wal_listing;
 
-pub use backup_info::{BackupInfo, BackupKind};
-pub use backups::list;
+pub use backup_info::{BackupInfo, BackupKind, list};
 pub(crate) use backups::{list_sound, newest_identified, stored};
 pub use histories::history;
 pub use locate::{KeyEnding, Located, locate};

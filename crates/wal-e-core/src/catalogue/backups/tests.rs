@@ -1,4 +1,5 @@
 use super::*;
+use crate::catalogue::list;
 use crate::catalogue::stored_backup::StoredBackup;
 use crate::layout::ObjectKey;
 use crate::notice;

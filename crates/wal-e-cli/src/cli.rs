@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand};
-use wal_e_core::config::{Number, Setting};
+use wal_e_core::config::{Exclusions, Number, Setting};
 use wal_e_core::restore::ArchiveMode;
 
 use crate::exit_code;
@@ -180,6 +180,12 @@ pub struct BackupPush {
         value_parser = within::<u64>(Setting::BackupReadRateLimit)
     )]
     pub cluster_read_rate_limit: Option<u64>,
+
+    #[arg(
+        long = Setting::BackupExclude.option(), help = Setting::BackupExclude.help(),
+        value_name = placeholder(Setting::BackupExclude), default_value = ""
+    )]
+    pub exclude: Exclusions,
 
     /// Label of the backup, as it stands in backup_label
     #[arg(long, value_name = "TEXT", default_value = "wal_e", value_parser = one_line)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 mod endpoint;
 mod env_dir;
+mod exclusions;
 mod prefix;
 mod s3;
 mod settings;
@@ -13,6 +14,7 @@ mod words;
 
 pub use endpoint::Endpoint;
 pub use env_dir::{EnvDir, NAMESPACES};
+pub use exclusions::Exclusions;
 pub use prefix::Prefix;
 pub use s3::{Credentials, DEFAULT_S3_TIMEOUT, S3Config, S3Given, Secret, StaticCredentials};
 pub use settings::{Context, Description, Flag, Guc, Number, Setting, Unit, Value, ZSTD_LEVEL};

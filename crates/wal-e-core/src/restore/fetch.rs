@@ -116,6 +116,7 @@ pub async fn fetch(
     };
     let (chain, manifest) = or_cancelled(&cancel, reading).await?;
     complain_of_left_over(&chain, &notices);
+    say_where_wal_was(&chain, &request, &notices);
     progress.bytes_total.store(chain.bytes(), Ordering::Relaxed);
     let name = chain.tip().name.clone();
     let places = request.tablespaces.of(chain.tip().sentinel.spec.as_ref(), &request.created)?;
@@ -224,6 +225,18 @@ fn complain_of_left_over(chain: &Chain, notices: &Notices) {
                 tar_set::file_name(first)
             ));
         }
+    }
+}
+
+/// On a disk of its own, WAL had room that the data directory may not have.
+fn say_where_wal_was(chain: &Chain, request: &FetchRequest, notices: &Notices) {
+    let Some(place) = &chain.tip().sentinel.wal_directory else { return };
+    if request.wal_directory.is_none() {
+        notices.send(
+            Level::Warning,
+            format!("\"pg_wal\" becomes a directory; in the cluster that was backed up it was a link to \"{place}\""),
+            Some(format!("To put it elsewhere, restore with {}.", Word::WalDirectory)),
+        );
     }
 }
 

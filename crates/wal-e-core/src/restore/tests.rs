@@ -1,3 +1,4 @@
+use crate::config::Exclusions;
 use crate::config::Face;
 use std::collections::BTreeMap;
 use std::fs;
@@ -146,6 +147,7 @@ impl Fixture {
             timeline: TimelineId(1),
             segment_size: SEGMENT_SIZE,
             data_directory: self.data(),
+            log_directory: None,
             pg_version: 150_018,
             system_identifier: CLUSTER,
             start_time: OffsetDateTime::now_utc(),
@@ -159,6 +161,7 @@ impl Fixture {
             tar_size_threshold_bytes: 500_000,
             compression: self.compression,
             read_rate_limit_bytes_per_second: None,
+            exclude: Exclusions::default(),
         };
         let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());
         let progress = Arc::new(Progress::default());

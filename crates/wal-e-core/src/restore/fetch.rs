@@ -231,7 +231,8 @@ fn complain_of_left_over(chain: &Chain, notices: &Notices) {
 /// On a disk of its own, WAL had room that the data directory may not have.
 fn say_where_wal_was(chain: &Chain, request: &FetchRequest, notices: &Notices) {
     let Some(place) = &chain.tip().sentinel.wal_directory else { return };
-    if request.wal_directory.is_none() {
+    // An empty directory of this name is the place of another volume.
+    if request.wal_directory.is_none() && !request.directory.join("pg_wal").is_dir() {
         notices.send(
             Level::Warning,
             format!("\"pg_wal\" becomes a directory; in the cluster that was backed up it was a link to \"{place}\""),

@@ -274,8 +274,13 @@ impl<R: Read> Unpacking<'_, R> {
         let place = self.sink.target.place(path);
         self.sink.target.make_directory(&place)?;
         let mode = (mode & 0o750) | 0o700;
-        fs::set_permissions(&place, fs::Permissions::from_mode(mode))
-            .map_err(|error| Error::file("set permissions of directory", &place, &error))
+        match fs::set_permissions(&place, fs::Permissions::from_mode(mode)) {
+            // Somebody else's: a mount point that this user may write to all the same.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            result => {
+                result.map_err(|error| Error::file("set permissions of directory", &place, &error))
+            }
+        }
     }
 
     /// Reads a file, and writes it nowhere.

@@ -137,3 +137,18 @@ fn the_place_of_the_wal_is_noted() {
     assert_eq!(listing.wal_directory, Some(wal));
     assert_eq!(paths(&listing.directories), ["", "pg_wal"]);
 }
+
+#[test]
+fn a_tablespace_whose_name_no_object_can_hold_is_refused() {
+    use std::os::unix::ffi::OsStringExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let space = dir.path().join(std::ffi::OsString::from_vec(b"B\xfcro".to_vec()));
+    fs::create_dir_all(data.join("pg_tblspc")).unwrap();
+    fs::create_dir_all(&space).unwrap();
+    symlink(&space, data.join("pg_tblspc/16384")).unwrap();
+    let error = walk(&cluster(&data), &notice::channel().0).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.message().contains("tablespace 16384"), "{error}");
+}

@@ -5,6 +5,8 @@ use pgrx::{PgSqlErrorCode, function_name};
 use wal_e_core::config::Face;
 use wal_e_core::{Error, ErrorKind};
 
+use crate::pg::text::for_report;
+
 /// A failure with its SQLSTATE. Becomes an [`ErrorReport`] where it leaves for
 /// a client, because pgrx keeps the SQLSTATE of no other type.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,12 +106,13 @@ impl From<CaughtError> for Failure {
 
 impl From<Failure> for ErrorReport {
     fn from(failure: Failure) -> Self {
-        let mut report = ErrorReport::new(failure.code, failure.message, function_name!());
+        let message = for_report(failure.message);
+        let mut report = ErrorReport::new(failure.code, message, function_name!());
         if let Some(detail) = failure.detail {
-            report = report.set_detail(detail);
+            report = report.set_detail(for_report(detail));
         }
         if let Some(hint) = failure.hint {
-            report = report.set_hint(hint);
+            report = report.set_hint(for_report(hint));
         }
         report
     }

@@ -10,13 +10,13 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use wal_e_core::base_backup::PushOptions;
 use wal_e_core::codec::{Compression, Encoding};
 use wal_e_core::config::{
-    Context, Endpoint, EnvDir, FileConfig, Prefix, S3Config, S3Given, Setting, StoreConfig, Unit,
-    Variables,
+    Context, Endpoint, EnvDir, Exclusions, FileConfig, Prefix, S3Config, S3Given, Setting,
+    StoreConfig, Unit, Variables,
 };
 use wal_e_core::{Error, ErrorKind, Result};
 
 use crate::pg::guc_hooks;
-use crate::pg::report::without_nul;
+use crate::pg::report::c_text;
 
 type Text = GucSetting<Option<CString>>;
 
@@ -38,6 +38,7 @@ static S3_TIMEOUT: GucSetting<i32> = number(Setting::S3Timeout);
 static BACKUP_CONCURRENCY: GucSetting<i32> = number(Setting::BackupConcurrency);
 static BACKUP_READ_RATE_LIMIT: GucSetting<i32> = number(Setting::BackupReadRateLimit);
 static TAR_SIZE_THRESHOLD: GucSetting<i32> = number(Setting::TarSizeThreshold);
+static BACKUP_EXCLUDE: Text = Text::new(Some(c""));
 
 /// A number with the default that the table has.
 const fn number(setting: Setting) -> GucSetting<i32> {
@@ -141,6 +142,7 @@ fn define(setting: Setting, name: String) {
         Setting::BackupConcurrency => number(&BACKUP_CONCURRENCY),
         Setting::BackupReadRateLimit => number(&BACKUP_READ_RATE_LIMIT),
         Setting::TarSizeThreshold => number(&TAR_SIZE_THRESHOLD),
+        Setting::BackupExclude => checked(&BACKUP_EXCLUDE, guc_hooks::Check::BackupExclude),
         // The program's alone.
         Setting::S3Prefix | Setting::FilePrefix | Setting::AwsAccessKeyId => {}
     }
@@ -148,7 +150,7 @@ fn define(setting: Setting, name: String) {
 
 /// PostgreSQL keeps the pointers for as long as the process lives.
 fn forever(text: String) -> &'static CStr {
-    Box::leak(without_nul(&text).into_boxed_c_str())
+    Box::leak(c_text(&text).into_boxed_c_str())
 }
 
 fn unit(unit: Unit) -> GucFlags {
@@ -278,6 +280,19 @@ pub fn backup_concurrency() -> usize {
     usize::try_from(BACKUP_CONCURRENCY.get()).unwrap_or(1)
 }
 
+/// What base backups leave out.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for what cannot be left out; a check when it is set prevents it.
+pub fn backup_exclude() -> Result<Exclusions> {
+    get(&BACKUP_EXCLUDE).unwrap_or_default().parse()
+}
+
+/// Whether a value of `wal_e.backup_exclude` names what can be left out.
+pub fn check_backup_exclude(value: &str) -> Result<()> {
+    value.parse::<Exclusions>().map(|_| ())
+}
+
 /// How a base backup is taken, as configured now.
 ///
 /// # Errors
@@ -289,5 +304,6 @@ pub fn backup_options() -> Result<PushOptions> {
         tar_size_threshold_bytes: u64::try_from(TAR_SIZE_THRESHOLD.get()).unwrap_or(1024) << 20,
         compression: compression()?,
         read_rate_limit_bytes_per_second: (rate_limit > 0).then_some(rate_limit),
+        exclude: backup_exclude()?,
     })
 }

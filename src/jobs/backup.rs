@@ -209,6 +209,7 @@ fn backup_start(
         timeline: facts.timeline,
         segment_size,
         data_directory: facts.data_directory,
+        log_directory: Some(server::log_directory()),
         pg_version: facts.version,
         system_identifier: facts.system_identifier,
         start_time,

@@ -138,7 +138,7 @@ mod version {
             text.push(' ');
             text.push_str(more);
         }
-        let text = report::without_nul(&text);
+        let text = report::c_text(&text);
         // SAFETY: the archiver reads the string right after the callback and
         // keeps nothing of it. In ErrorContext it is freed when the archiver
         // has reported it, as one made by arch_module_check_errdetail is.

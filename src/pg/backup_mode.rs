@@ -12,7 +12,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 use wal_e_core::base_backup::BackupStop;
 use wal_e_core::postgres::Lsn;
 
-use super::report::without_nul;
+use super::report::c_text;
 use super::worker_process::in_transaction;
 use crate::error::{Failure, Result};
 
@@ -31,7 +31,7 @@ impl BackupMode {
     /// # Errors
     /// What PostgreSQL raises.
     pub fn begin(label: &str, fast: bool) -> Result<Self> {
-        let label = without_nul(label);
+        let label = c_text(label);
         in_transaction(|| {
             // SAFETY: the label is a C string. All that PostgreSQL keeps is made in
             // a context that lives as long as the process, as pg_backup_start does

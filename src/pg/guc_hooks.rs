@@ -6,7 +6,7 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::{pg_guard, pg_sys};
 use wal_e_core::Error;
 
-use super::report::without_nul;
+use super::report::c_text;
 use crate::error::Failure;
 use crate::gucs;
 
@@ -17,6 +17,8 @@ pub enum Check {
     Prefix,
     /// [`gucs::check_endpoint`].
     Endpoint,
+    /// [`gucs::check_backup_exclude`].
+    BackupExclude,
 }
 
 /// Defines a text setting for superusers whose values are checked.
@@ -31,6 +33,7 @@ pub fn define_checked_text(
     let hook: pg_sys::GucStringCheckHook = match check {
         Check::Prefix => Some(check_prefix),
         Check::Endpoint => Some(check_endpoint),
+        Check::BackupExclude => Some(check_backup_exclude),
     };
     // SAFETY: the hook is guarded: a panic in it becomes an ERROR.
     unsafe {
@@ -74,6 +77,16 @@ unsafe extern "C-unwind" fn check_endpoint(
     accept(gucs::check_endpoint(&unsafe { text(new) }))
 }
 
+#[pg_guard]
+unsafe extern "C-unwind" fn check_backup_exclude(
+    new: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL hands in a valid pointer to the new value.
+    accept(gucs::check_backup_exclude(&unsafe { text(new) }))
+}
+
 /// # Safety
 /// `value` points to a pointer that is null or to a C string.
 unsafe fn text(value: *mut *mut c_char) -> String {
@@ -103,7 +116,7 @@ fn accept(checked: Result<(), Error>) -> bool {
 /// # Safety
 /// Only while a process of PostgreSQL runs, on its main thread.
 unsafe fn in_error_context(text: Option<&str>) -> *mut c_char {
-    match text.map(without_nul) {
+    match text.map(c_text) {
         // SAFETY: ErrorContext exists from the start of each process.
         Some(text) => unsafe { pg_sys::MemoryContextStrdup(pg_sys::ErrorContext, text.as_ptr()) },
         None => std::ptr::null_mut(),

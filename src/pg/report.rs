@@ -12,6 +12,8 @@ use std::ptr::null;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
+use super::text::to_database;
+
 /// The severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
@@ -42,9 +44,9 @@ pub fn report(severity: Severity, message: &str, detail: Option<&str>, hint: Opt
         Severity::Log => pg_sys::LOG,
         Severity::Warning => pg_sys::WARNING,
     } as c_int;
-    let message = without_nul(message);
-    let detail = detail.map(without_nul);
-    let hint = hint.map(without_nul);
+    let message = c_text(message);
+    let detail = detail.map(c_text);
+    let hint = hint.map(c_text);
     let pointer = |text: &Option<CString>| text.as_ref().map_or(null(), |text| text.as_ptr());
     let (message, detail, hint) = (message.as_ptr(), pointer(&detail), pointer(&hint));
     // SAFETY: called on the main thread, which pgrx's guard checks. The strings
@@ -70,7 +72,7 @@ pub fn report(severity: Severity, message: &str, detail: Option<&str>, hint: Opt
     }
 }
 
-/// `text` as a C string; a NUL inside would end it early.
-pub fn without_nul(text: &str) -> CString {
-    CString::new(text.replace('\0', " ")).unwrap_or_default()
+/// `text` as a C string, in the encoding of the database; a NUL inside would end it early.
+pub fn c_text(text: &str) -> CString {
+    CString::new(to_database(&text.replace('\0', " "))).unwrap_or_default()
 }

@@ -36,7 +36,7 @@ pub fn facts() -> ServerFacts {
         segment_size: segment_size(),
         system_identifier: system_identifier(),
         data_directory: data_directory(),
-        version: setting(c"server_version_num").parse().unwrap_or(pg_sys::PG_VERSION_NUM),
+        version: version(),
         data_checksums,
     }
 }
@@ -60,11 +60,21 @@ fn system_identifier() -> SystemIdentifier {
     SystemIdentifier(unsafe { pg_sys::GetSystemIdentifier() })
 }
 
+/// `server_version_num`.
+pub fn version() -> u32 {
+    setting(c"server_version_num").parse().unwrap_or(pg_sys::PG_VERSION_NUM)
+}
+
 /// Absolute path of the data directory.
-fn data_directory() -> PathBuf {
+pub fn data_directory() -> PathBuf {
     // SAFETY: a C string that is set before the first child is forked.
     let path = unsafe { CStr::from_ptr(pg_sys::DataDir) };
     PathBuf::from(OsStr::from_bytes(path.to_bytes()))
+}
+
+/// Where the server writes its own log, as its setting says it.
+pub fn log_directory() -> PathBuf {
+    PathBuf::from(setting(c"log_directory"))
 }
 
 /// Up to where this server has its WAL on disk: flushed on a primary, received

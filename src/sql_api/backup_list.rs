@@ -10,6 +10,7 @@ use super::timestamp::timestamptz;
 use crate::error::{Result, in_words};
 use crate::gucs;
 use crate::pg::lsn_datum::LsnDatum;
+use crate::pg::text::Text;
 
 /// The base backups of the configured prefix, oldest first.
 #[pg_extern]
@@ -18,7 +19,7 @@ fn wale_backup_list() -> Result<
     TableIterator<
         'static,
         (
-            name!(backup_name, String),
+            name!(backup_name, Text),
             name!(backup_type, &'static str),
             name!(start_time, Option<TimestampWithTimeZone>),
             name!(finish_time, Option<TimestampWithTimeZone>),
@@ -30,9 +31,9 @@ fn wale_backup_list() -> Result<
             name!(uncompressed_bytes, Option<i64>),
             name!(compressed_bytes, Option<i64>),
             name!(permanent, bool),
-            name!(hostname, Option<String>),
-            name!(data_directory, Option<String>),
-            name!(damage, Option<String>),
+            name!(hostname, Option<Text>),
+            name!(data_directory, Option<Text>),
+            name!(damage, Option<Text>),
         ),
     >,
     ErrorReport,
@@ -41,7 +42,7 @@ fn wale_backup_list() -> Result<
     Ok(TableIterator::new(backups.into_iter().map(|backup| {
         let (kind, damage) = (backup.kind().as_str(), backup.damage().map(in_words));
         (
-            backup.name,
+            Text(backup.name),
             kind,
             backup.start_time.and_then(timestamptz),
             backup.finish_time.and_then(timestamptz),
@@ -53,9 +54,9 @@ fn wale_backup_list() -> Result<
             backup.uncompressed_bytes.and_then(|bytes| i64::try_from(bytes).ok()),
             backup.compressed_bytes.and_then(|bytes| i64::try_from(bytes).ok()),
             backup.permanent,
-            backup.hostname,
-            backup.data_directory,
-            damage,
+            backup.hostname.map(Text),
+            backup.data_directory.map(Text),
+            damage.map(Text),
         )
     })))
 }

@@ -13,6 +13,7 @@ use crate::jobs::backup::{Backup, MAX_LABEL_BYTES, Request};
 use crate::jobs::caller::{self, Stop};
 use crate::jobs::slot::{self, Status, View};
 use crate::pg::server;
+use crate::pg::text::Text;
 use crate::server_log;
 use crate::shared_values::FixedText;
 
@@ -20,13 +21,14 @@ use crate::shared_values::FixedText;
 /// `wait => false` it returns as soon as the backup has begun.
 #[pg_extern]
 fn wale_backup_push(
-    label: Option<&str>,
+    label: Option<Text>,
     fast: Option<bool>,
     permanent: Option<bool>,
     wait: Option<bool>,
 ) -> Result<String, ErrorReport> {
     // Not STRICT: a NULL must not look like a backup that was taken.
-    let (Some(label), Some(fast), Some(permanent), Some(wait)) = (label, fast, permanent, wait)
+    let (Some(Text(label)), Some(fast), Some(permanent), Some(wait)) =
+        (label, fast, permanent, wait)
     else {
         return Err(Failure::new(
             PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
@@ -34,8 +36,8 @@ fn wale_backup_push(
         )
         .into());
     };
-    check_requirements(label)?;
-    let request = Request { label: FixedText::new(label), fast, permanent };
+    check_requirements(&label)?;
+    let request = Request { label: FixedText::new(&label), fast, permanent };
     Ok(push(&request, wait)?)
 }
 
@@ -56,7 +58,7 @@ fn wale_backup_progress() -> Result<
             name!(partitions_total, Option<i64>),
             name!(partitions_done, Option<i64>),
             name!(estimated_finish, Option<TimestampWithTimeZone>),
-            name!(error, Option<String>),
+            name!(error, Option<Text>),
         ),
     >,
     ErrorReport,
@@ -82,7 +84,7 @@ fn wale_backup_progress() -> Result<
             count(counters.partitions_done),
             estimated_finish.and_then(timestamptz),
             match view.status {
-                Status::Failed(failure) => Some(failure.message),
+                Status::Failed(failure) => Some(Text(failure.message)),
                 _ => None,
             },
         )

@@ -9,6 +9,7 @@ use crate::gucs;
 use crate::jobs::caller;
 use crate::jobs::slot::Status;
 use crate::jobs::verification::{MAX_NAME_BYTES, Request, Row, Verification};
+use crate::pg::text::Text;
 use crate::shared_values::FixedText;
 
 /// Reads a base backup back in a background worker: a row for each kind of check
@@ -16,25 +17,22 @@ use crate::shared_values::FixedText;
 #[pg_extern]
 #[allow(clippy::type_complexity)]
 fn wale_backup_verify(
-    backup_name: Option<&str>,
+    backup_name: Option<Text>,
 ) -> Result<
-    TableIterator<
-        'static,
-        (name!(check_name, String), name!(ok, Option<bool>), name!(detail, String)),
-    >,
+    TableIterator<'static, (name!(check_name, Text), name!(ok, Option<bool>), name!(detail, Text))>,
     ErrorReport,
 > {
     // Not STRICT: an empty result would look like success.
-    let Some(name) = backup_name else {
+    let Some(Text(name)) = backup_name else {
         return Err(Failure::new(
             PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             "the argument of wale_backup_verify must not be null",
         )
         .into());
     };
-    let rows = verify(name)?;
+    let rows = verify(&name)?;
     Ok(TableIterator::new(
-        rows.into_iter().map(|row| (row.check_name, row.ok, in_words(&row.detail))),
+        rows.into_iter().map(|row| (Text(row.check_name), row.ok, Text(in_words(&row.detail)))),
     ))
 }
 

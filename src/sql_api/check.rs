@@ -4,11 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use wal_e_core::base_backup::{self, Cluster};
 use wal_e_core::check::{self, Check};
 
 use crate::archiver_stats;
 use crate::error::{Failure, Result, in_words};
 use crate::gucs;
+use crate::pg::text::Text;
 use crate::pg::{server, shared_memory};
 
 /// An archiver that works takes a file within seconds.
@@ -23,20 +25,19 @@ fn wale_check() -> Result<
         (
             name!(check_name, &'static str),
             name!(ok, Option<bool>),
-            name!(detail, String),
-            name!(hint, Option<String>),
+            name!(detail, Text),
+            name!(hint, Option<Text>),
         ),
     >,
     ErrorReport,
 > {
     let mut rows = vec![preload(), archive_mode(), archive_library(), wal_level()];
     rows.extend(prefix()?);
+    rows.push(data_directory()?);
     rows.extend([compression(), archiver(), lag()]);
-    Ok(TableIterator::new(
-        rows.into_iter().map(|row| {
-            (row.name, row.ok, in_words(&row.detail), row.hint.as_deref().map(in_words))
-        }),
-    ))
+    Ok(TableIterator::new(rows.into_iter().map(|row| {
+        (row.name, row.ok, Text(in_words(&row.detail)), row.hint.as_deref().map(in_words).map(Text))
+    })))
 }
 
 fn preload() -> Check {
@@ -137,6 +138,22 @@ fn prefix() -> Result<Vec<Check>> {
     };
     let claimant = server::claimant();
     super::run(|notices| async move { Ok(check::prefix(&config, &claimant, notices).await) })
+}
+
+/// Whether a base backup could read all that belongs into it.
+fn data_directory() -> Result<Check> {
+    let exclude = match gucs::backup_exclude() {
+        Ok(exclude) => exclude,
+        Err(error) => return Ok(Check::of_error("data_directory", &error, "Correct the setting.")),
+    };
+    let cluster = Cluster {
+        data_directory: server::data_directory(),
+        pg_version: server::version(),
+        log_directory: Some(server::log_directory()),
+        exclude,
+    };
+    let store = gucs::store_config().ok();
+    super::run(|_| async move { Ok(base_backup::check(cluster, store.as_ref()).await) })
 }
 
 fn archiver() -> Check {

@@ -14,6 +14,7 @@ use super::timestamp::{offset_date_time, timestamptz};
 use crate::error::{Failure, Result, in_words};
 use crate::gucs;
 use crate::pg::lsn_datum::LsnDatum;
+use crate::pg::text::Text;
 
 /// One row: what a restore to the target would need and reach, or why it is impossible.
 #[pg_extern]
@@ -21,8 +22,8 @@ use crate::pg::lsn_datum::LsnDatum;
 fn wale_restore_plan(
     target_time: Option<TimestampWithTimeZone>,
     target_lsn: Option<LsnDatum>,
-    target_name: Option<String>,
-    target_timeline: Option<String>,
+    target_name: Option<Text>,
+    target_timeline: Option<Text>,
 ) -> Result<
     TableIterator<
         'static,
@@ -38,15 +39,15 @@ fn wale_restore_plan(
             name!(consistent_lsn, Option<LsnDatum>),
             name!(reached_lsn, Option<LsnDatum>),
             name!(reached_time, Option<TimestampWithTimeZone>),
-            name!(notes, Option<String>),
-            name!(reason, Option<String>),
-            name!(nearest, Option<String>),
+            name!(notes, Option<Text>),
+            name!(reason, Option<Text>),
+            name!(nearest, Option<Text>),
         ),
     >,
     ErrorReport,
 > {
-    let target = target(target_time, target_lsn, target_name)?;
-    let timeline = target_timeline.map(|text| text.parse::<TargetTimeline>());
+    let target = target(target_time, target_lsn, target_name.map(|Text(name)| name))?;
+    let timeline = target_timeline.map(|Text(text)| text.parse::<TargetTimeline>());
     let timeline = timeline.transpose().map_err(Failure::from)?;
     let row = match plan(target, timeline)? {
         Answer::Plan(plan) => {
@@ -64,7 +65,7 @@ fn wale_restore_plan(
                 Some(LsnDatum(plan.consistent_lsn)),
                 plan.reached_lsn.map(LsnDatum),
                 plan.reached_time.and_then(timestamptz),
-                Some(in_words(&plan.notes.join("\n"))).filter(|notes| !notes.is_empty()),
+                Some(in_words(&plan.notes.join("\n"))).filter(|notes| !notes.is_empty()).map(Text),
                 None,
                 None,
             )
@@ -82,8 +83,8 @@ fn wale_restore_plan(
             None,
             None,
             None,
-            Some(in_words(&reason)),
-            nearest.as_deref().map(in_words),
+            Some(Text(in_words(&reason))),
+            nearest.as_deref().map(in_words).map(Text),
         ),
     };
     Ok(TableIterator::once(row))

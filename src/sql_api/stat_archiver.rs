@@ -7,6 +7,7 @@ use super::require_preloading;
 use super::timestamp::timestamptz;
 use crate::archiver_stats;
 use crate::pg::lsn_datum::LsnDatum;
+use crate::pg::text::Text;
 
 /// One row: what the archiver has done since the server was started, and what
 /// it has left to do.
@@ -30,9 +31,9 @@ fn wale_stat_archiver() -> Result<
             name!(lag_seconds, Option<f64>),
             name!(last_failed_wal, Option<String>),
             name!(last_failed_time, Option<TimestampWithTimeZone>),
-            name!(last_error, Option<String>),
-            name!(last_error_detail, Option<String>),
-            name!(last_error_hint, Option<String>),
+            name!(last_error, Option<Text>),
+            name!(last_error_detail, Option<Text>),
+            name!(last_error_hint, Option<Text>),
             name!(stats_reset, Option<TimestampWithTimeZone>),
         ),
     >,
@@ -62,9 +63,9 @@ fn wale_stat_archiver() -> Result<
         lag.and_then(|lag| lag.time).map(|time| time.as_secs_f64()),
         view.last_failed_file,
         view.last_failed_time.and_then(timestamptz),
-        error,
-        detail,
-        hint,
+        error.map(Text),
+        detail.map(Text),
+        hint.map(Text),
         view.since.and_then(timestamptz),
     )))
 }

@@ -1,6 +1,7 @@
 //! The running server whose base backup is taken: one session, which begins
 //! backup mode, is held open, and ends it.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,8 @@ pub struct ServerFacts {
     pub version: u32,
     /// The setting `data_directory`.
     pub data_directory: String,
+    /// The setting `log_directory`, when this role may know it.
+    pub log_directory: Option<PathBuf>,
     /// Of its control file.
     pub system_identifier: SystemIdentifier,
     /// Size of its WAL segments.
@@ -119,7 +122,8 @@ impl Session {
                         current_setting('data_checksums') = 'on', \
                         pg_is_in_recovery(), \
                         current_setting('archive_mode'), \
-                        has_function_privilege('pg_read_file(text)', 'execute')",
+                        has_function_privilege('pg_read_file(text)', 'execute'), \
+                        (SELECT setting FROM pg_settings WHERE name = 'log_directory')",
                 &[],
             )
             .await
@@ -154,6 +158,7 @@ impl Session {
         Ok(ServerFacts {
             version: version.unsigned_abs(),
             data_directory: row.get(0),
+            log_directory: row.get::<_, Option<String>>(7).map(PathBuf::from),
             // SQL has no unsigned integers: the bits are the identifier's.
             system_identifier: SystemIdentifier(row.get::<_, i64>(1).cast_unsigned()),
             segment_size,

@@ -72,6 +72,9 @@ pub struct Sentinel {
     pub hostname: Option<String>,
     /// Data directory that it was taken of.
     pub data_dir: Option<String>,
+    /// Where `pg_wal` was, when it was a link. WAL-G has no such key, and passes it over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wal_directory: Option<String>,
     /// As of the time it was taken; `metadata.json` decides.
     pub is_permanent: bool,
     /// What `files_metadata.json` says since: WAL-G 1 kept it here.

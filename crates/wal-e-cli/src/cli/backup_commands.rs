@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use wal_e_core::config::Setting;
+use wal_e_core::config::{Exclusions, Setting};
 use wal_e_core::restore::ArchiveMode;
 
 use super::recovery_options::{RecoveryOptions, TargetOptions};
@@ -31,6 +31,12 @@ pub struct BackupPush {
         value_parser = within::<u64>(Setting::BackupReadRateLimit)
     )]
     pub cluster_read_rate_limit: Option<u64>,
+
+    #[arg(
+        long = Setting::BackupExclude.option(), help = Setting::BackupExclude.help(),
+        value_name = placeholder(Setting::BackupExclude), default_value = ""
+    )]
+    pub exclude: Exclusions,
 
     /// Label of the backup, as in backup_label
     #[arg(long, value_name = "TEXT", default_value = "wal_e", value_parser = one_line)]

@@ -80,6 +80,7 @@ async fn push_in_session(
         timeline: started.timeline,
         segment_size: facts.segment_size,
         data_directory,
+        log_directory: facts.log_directory,
         pg_version: facts.version,
         system_identifier: facts.system_identifier,
         start_time,
@@ -93,6 +94,7 @@ async fn push_in_session(
         tar_size_threshold_bytes: TAR_SIZE_THRESHOLD_BYTES,
         compression,
         read_rate_limit_bytes_per_second: arguments.cluster_read_rate_limit,
+        exclude: arguments.exclude.clone(),
     };
     let (store, notices) = (Arc::clone(&opened.store), opened.notices.clone());
     let begin = BackupPush::begin(store, start, options, Arc::clone(progress), notices, cancel);

@@ -86,6 +86,7 @@ mod tests {
             .unwrap();
         let facts = ServerFacts {
             version: 150_000,
+            log_directory: None,
             data_directory: directory.path().to_str().unwrap().to_owned(),
             system_identifier: SystemIdentifier(7),
             segment_size: SegmentSize::DEFAULT,

@@ -36,9 +36,10 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::tar_stream::member_name;
-use super::walk::{self, Entry, Listing};
-use super::{Phase, Progress};
+use super::walk::{self, Cluster, Entry, Listing};
+use super::{Phase, Progress, inspect};
 use crate::codec::Compression;
+use crate::config::Exclusions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::{self, Notices};
@@ -66,6 +67,8 @@ pub struct PushOptions {
     pub compression: Compression,
     /// Limit for reading data files, for all partitions together; `None` is no limit.
     pub read_rate_limit_bytes_per_second: Option<u64>,
+    /// What of the data directory is left out.
+    pub exclude: Exclusions,
 }
 
 /// What is known once `pg_backup_start` has returned.
@@ -79,6 +82,8 @@ pub struct BackupStart {
     pub segment_size: SegmentSize,
     /// Absolute path of the data directory.
     pub data_directory: PathBuf,
+    /// `log_directory`, as [`Cluster`] has it.
+    pub log_directory: Option<PathBuf>,
     /// `server_version_num`.
     pub pg_version: u32,
     /// The cluster's system identifier.
@@ -118,6 +123,7 @@ pub struct BackupPush {
     notices: Notices,
     cancel: CancellationToken,
     tablespaces: BTreeMap<u32, PathBuf>,
+    wal_directory: Option<PathBuf>,
     files: FilesMetadata,
     manifest: Vec<ManifestFile>,
     stored_bytes: u64,
@@ -169,6 +175,7 @@ impl BackupPush {
             notices,
             cancel,
             tablespaces: BTreeMap::new(),
+            wal_directory: None,
             files: FilesMetadata::default(),
             manifest: Vec::new(),
             stored_bytes: 0,
@@ -189,8 +196,11 @@ impl BackupPush {
     /// can be reached to end it.
     pub async fn push_files(&mut self) -> Result<()> {
         self.progress.set_phase(Phase::Uploading);
-        let Listing { directories, files, tablespaces } = self.list_files(&self.notices).await?;
+        let listing = self.list_files(&self.notices).await?;
+        let Listing { directories, files, tablespaces, wal_directory } = listing;
+        inspect::refuse_inside(self.store.directory(), &self.start.data_directory, &tablespaces)?;
         self.tablespaces = tablespaces;
+        self.wal_directory = wal_directory;
         let total = files.iter().map(|file| file.size_bytes).sum();
         self.progress.bytes_total.store(total, Ordering::Relaxed);
         let target = partitions::target_size_bytes(
@@ -270,10 +280,14 @@ impl BackupPush {
     }
 
     async fn list_files(&self, notices: &Notices) -> Result<Listing> {
-        let (data_directory, version) = (self.start.data_directory.clone(), self.start.pg_version);
+        let cluster = Cluster {
+            data_directory: self.start.data_directory.clone(),
+            pg_version: self.start.pg_version,
+            log_directory: self.start.log_directory.clone(),
+            exclude: self.options.exclude.clone(),
+        };
         let notices = notices.clone();
-        blocking("listing the cluster", move || walk::walk(&data_directory, version, &notices))
-            .await
+        blocking("listing the cluster", move || walk::walk(&cluster, &notices)).await
     }
 }
 

@@ -61,6 +61,8 @@ words! {
     Resume = "resume", "what resumes a restore", "--resume";
     /// To restore without regard for free space.
     IgnoreFreeSpace = "ignore_free_space", "what ignores free space", "--ignore-free-space";
+    /// Where `pg_wal` goes.
+    WalDirectory = "wal_directory", "what places pg_wal", "--waldir";
     /// To take a gap for the end of the WAL.
     EndAtGap = "end_at_gap", "what ends recovery at a gap", "--end-at-gap";
     /// Where one tablespace goes.

@@ -39,6 +39,37 @@ const EXCLUDED_FILES: [&str; 11] = [
     TABLESPACE_MAP,
 ];
 
+/// What stands at the top of a data directory, and belongs into every backup of it, with content
+/// or without.
+pub const OWN_NAMES: [&str; 22] = [
+    "PG_VERSION",
+    "base",
+    "global",
+    "pg_commit_ts",
+    "pg_dynshmem",
+    "pg_hba.conf",
+    "pg_ident.conf",
+    "pg_logical",
+    "pg_multixact",
+    "pg_notify",
+    "pg_replslot",
+    "pg_serial",
+    "pg_snapshots",
+    "pg_stat",
+    "pg_stat_tmp",
+    "pg_subtrans",
+    "pg_tblspc",
+    "pg_twophase",
+    "pg_wal",
+    "pg_xact",
+    "postgresql.auto.conf",
+    "postgresql.conf",
+];
+
+/// What a file system, not PostgreSQL, puts into its root, which may be the data directory:
+/// what `fsck` found (ext), and the snapshots of some network storage.
+const OF_FILE_SYSTEM: [&str; 2] = ["lost+found", ".snapshot"];
+
 /// The control file.
 pub const CONTROL_FILE: &str = "global/pg_control";
 
@@ -85,6 +116,7 @@ pub fn is_excluded(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     // pg_control goes into a tar of its own.
     EXCLUDED_FILES.contains(&path)
+        || OF_FILE_SYSTEM.contains(&path)
         || path == CONTROL_FILE
         || path.starts_with(UNFINISHED_BACKUP)
         || path.starts_with(KNOWN_PREFIXES)
@@ -214,6 +246,8 @@ mod tests {
             "wal_e.unfinished_restore",
             "wal_e.known_prefixes",
             "pg_tblspc/16384/wal_e.unfinished_restore",
+            "lost+found",
+            ".snapshot",
         ] {
             assert!(is_excluded(path), "{path}");
         }

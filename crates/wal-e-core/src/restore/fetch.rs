@@ -116,6 +116,7 @@ pub async fn fetch(
     };
     let (chain, manifest) = or_cancelled(&cancel, reading).await?;
     warn_of_left_over(&chain, &notices);
+    say_where_wal_was(&chain, &request, &notices);
     progress.bytes_total.store(chain.bytes(), Ordering::Relaxed);
     let name = chain.tip().name.clone();
     let places = request.tablespaces.of(chain.tip().sentinel.spec.as_ref(), &request.created)?;
@@ -226,6 +227,19 @@ fn warn_of_left_over(chain: &Chain, notices: &Notices) {
                 tar_set::file_name(first)
             ));
         }
+    }
+}
+
+/// On a disk of its own, WAL had room that the data directory may not have.
+fn say_where_wal_was(chain: &Chain, request: &FetchRequest, notices: &Notices) {
+    let Some(place) = &chain.tip().sentinel.wal_directory else { return };
+    // An empty directory of this name is the place of another volume.
+    if request.wal_directory.is_none() && !request.directory.join("pg_wal").is_dir() {
+        notices.send(
+            Level::Warning,
+            format!("\"pg_wal\" becomes a directory; in the cluster that was backed up it was a link to \"{place}\""),
+            Some(format!("To put it elsewhere, restore with {}.", Word::WalDirectory)),
+        );
     }
 }
 

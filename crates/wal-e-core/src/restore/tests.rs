@@ -14,6 +14,7 @@ use super::*;
 use crate::base_backup::{BackupPush, BackupStart, BackupStop, Progress, PushOptions, Taker};
 use crate::catalogue::list;
 use crate::codec::{Compression, Compressor, Decompressor, Encoding};
+use crate::config::Exclusions;
 use crate::error::{ErrorKind, Result};
 use crate::layout;
 use crate::notice::{self, Notices};
@@ -148,6 +149,7 @@ impl Fixture {
             timeline: TimelineId(1),
             segment_size: SEGMENT_SIZE,
             data_directory: self.data(),
+            log_directory: None,
             pg_version: 150_018,
             system_identifier: CLUSTER,
             start_time: OffsetDateTime::now_utc(),
@@ -161,6 +163,7 @@ impl Fixture {
             tar_size_threshold_bytes: 500_000,
             compression: self.compression,
             read_rate_limit_bytes_per_second: None,
+            exclude: Exclusions::default(),
         };
         let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());
         let progress = Arc::new(Progress::default());

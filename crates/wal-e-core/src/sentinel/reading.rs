@@ -75,6 +75,7 @@ impl<'de> Visitor<'de> for SentinelVisitor {
                 "datefmt" => sentinel.date_fmt = value(&mut map)?,
                 "hostname" => sentinel.hostname = value(&mut map)?,
                 "datadir" => sentinel.data_dir = value(&mut map)?,
+                "waldirectory" => sentinel.wal_directory = value(&mut map)?,
                 "ispermanent" => sentinel.is_permanent = value(&mut map)?.unwrap_or_default(),
                 "files" => {
                     let files: Option<BTreeMap<String, FileMetadata>> = value(&mut map)?;

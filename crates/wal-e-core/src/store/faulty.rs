@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -303,6 +304,10 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
 
     fn require(&self, key: &ObjectKey) {
         self.store.require(key);
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        self.store.directory()
     }
 
     fn server(&self) -> Option<&str> {

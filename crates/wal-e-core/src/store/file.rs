@@ -149,6 +149,10 @@ impl ObjectStore for FileStore {
         .await
     }
 
+    fn directory(&self) -> Option<&Path> {
+        Some(&self.root.path)
+    }
+
     fn finds_by_name(&self) -> bool {
         true
     }

@@ -5,6 +5,7 @@
 //! functions of [`conformance`] and run on each of them.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -252,6 +253,11 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// Only of a directory, whose disk may be unmounted while it is used: there it
     /// costs no request.
     fn require(&self, _key: &ObjectKey) {}
+
+    /// The directory that it is, where it is one.
+    fn directory(&self) -> Option<&Path> {
+        None
+    }
 
     /// The server that it is on, where the URLs of objects do not name it.
     fn server(&self) -> Option<&str> {

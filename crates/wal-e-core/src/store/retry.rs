@@ -10,6 +10,7 @@
 //! [`congestion`].
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -187,6 +188,10 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
 
     fn require(&self, key: &ObjectKey) {
         self.shared.store.require(key);
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        self.shared.store.directory()
     }
 
     fn server(&self) -> Option<&str> {

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use super::*;
 use crate::base_backup::{BackupPush, BackupStart, BackupStop, Progress, PushOptions, Taker};
 use crate::codec::{Compression, Compressor, Decompressor};
+use crate::config::Exclusions;
 use crate::notice;
 use crate::postgres::wal_sample::WalWriter;
 use crate::postgres::{Lsn, SegmentSize, TimelineId, WalFileName, control_file};
@@ -81,6 +82,7 @@ impl Fixture {
             timeline: TimelineId(1),
             segment_size: SegmentSize::new(SEGMENT_BYTES as u64).unwrap(),
             data_directory,
+            log_directory: None,
             pg_version: 170_004,
             system_identifier: CLUSTER,
             start_time: OffsetDateTime::now_utc(),
@@ -94,6 +96,7 @@ impl Fixture {
             tar_size_threshold_bytes: 500_000,
             compression: Compression::new(self.encoding, None).unwrap(),
             read_rate_limit_bytes_per_second: None,
+            exclude: Exclusions::default(),
         };
         let store: Arc<dyn ObjectStore> = Arc::new(self.memory.clone());
         let progress = Arc::new(Progress::default());

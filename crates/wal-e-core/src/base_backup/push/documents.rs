@@ -91,6 +91,7 @@ impl BackupPush {
             finish_time: Some(stopped),
             hostname: Some(start.hostname.clone()),
             data_dir: Some(data_directory),
+            wal_directory: self.wal_directory.as_ref().map(|place| place.display().to_string()),
             is_permanent: start.permanent,
             ..Sentinel::full()
         }

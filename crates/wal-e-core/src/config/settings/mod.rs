@@ -76,6 +76,8 @@ settings! {
     BackupReadRateLimit => work::BACKUP_READ_RATE_LIMIT,
     /// Where a tar partition ends.
     TarSizeThreshold => work::TAR_SIZE_THRESHOLD,
+    /// What a backup leaves out.
+    BackupExclude => work::BACKUP_EXCLUDE,
 }
 
 /// What there is to know of a setting.

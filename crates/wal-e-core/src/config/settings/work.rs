@@ -92,3 +92,22 @@ pub(super) const TAR_SIZE_THRESHOLD: Description = Description {
     }),
     ..TEXT_OF_SERVER
 };
+
+/// Only what a server starts without: a backup that cannot be restored is not a choice.
+pub(super) const BACKUP_EXCLUDE: Description = Description {
+    name: "backup_exclude",
+    purpose: "Files and directories at the top of the data directory that base backups leave out",
+    note: "Names separated by commas; \"*\" in a name stands for any characters. What belongs to \
+           PostgreSQL cannot be left out.",
+    remarks: "For dumps, core files, and whatever else was put there. The server's own logs (`log_directory`) are \
+              left out without it.",
+    value: Value::Text { empty: "that nothing is left out but what PostgreSQL makes anew" },
+    option: Some(Flag {
+        name: "exclude",
+        placeholder: "NAMES",
+        form: "names separated by commas, \"*\" for any characters",
+        commands: &["backup-push"],
+        value: None,
+    }),
+    ..TEXT_OF_SERVER
+};

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::{Destination, WAL};
@@ -146,6 +146,17 @@ impl Destination {
         if self.is_resumed && fs::read_link(link).is_ok_and(|found| found == place) {
             return Ok(());
         }
+        // The place of a volume that is not mounted, or was not wanted.
+        match fs::remove_dir(link) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                let message = format!("\"{}\" is a mount point", link.display());
+                return Err(Error::new(ErrorKind::Config, message).with_hint(format!(
+                    "Restore without {}, so that the WAL goes where it leads; or unmount it.",
+                    Word::WalDirectory
+                )));
+            }
+            _ => {}
+        }
         symlink(place, link).map_err(|error| Error::file("create link", link, &error))
     }
 
@@ -171,9 +182,28 @@ impl Destination {
     }
 }
 
-/// Whether a directory holds nothing but what a new file system brings with it.
+/// Whether a directory holds nothing but what a new file system brings with it, and empty
+/// places for other file systems: a volume for the WAL is often mounted before a restore.
 fn check_empty(directory: &Path) -> Result<bool> {
-    let mut entries = fs::read_dir(directory)
+    let entries = fs::read_dir(directory)
         .map_err(|error| Error::file("read directory", directory, &error))?;
-    Ok(entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lost+found")))
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::file("read directory", directory, &error))?;
+        let path = entry.path();
+        if entry.file_name() == "lost+found" {
+            continue;
+        }
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let is_place = is_directory && (entry.file_name() == WAL || is_mount_point(&path));
+        if !(is_place && check_empty(&path)?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a directory is on another file system than the one that it is in.
+fn is_mount_point(directory: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|of| of.dev()).ok();
+    directory.parent().is_some_and(|parent| device(parent) != device(directory))
 }

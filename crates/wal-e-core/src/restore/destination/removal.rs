@@ -83,7 +83,11 @@ fn empty(directory: &Path) -> io::Result<()> {
             continue;
         }
         if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
+            match fs::remove_dir_all(entry.path()) {
+                // A mount point, which is empty by now, stays.
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                result => result?,
+            }
         } else {
             fs::remove_file(entry.path())?;
         }

@@ -135,3 +135,30 @@ fn a_tablespace_says_which_restore_it_belongs_to() {
     assert!(space.join("precious").exists());
     target.remove_marks().unwrap();
 }
+
+#[test]
+fn an_empty_place_for_the_wal_is_no_content() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, wal) = (dir.path().join("data"), dir.path().join("wal"));
+    let place = data.join("pg_wal");
+    fs::create_dir_all(place.join("lost+found")).unwrap();
+    let prepare = |wal_directory: Option<PathBuf>| {
+        Destination::prepare(&data, BTreeMap::new(), wal_directory, false)
+    };
+    prepare(None).unwrap().remove().unwrap();
+    assert!(data.is_dir());
+
+    // Where the WAL goes elsewhere, the link takes its place.
+    fs::create_dir_all(&place).unwrap();
+    let target = prepare(Some(wal.clone())).unwrap();
+    assert_eq!(fs::read_link(&place).unwrap(), wal);
+    target.remove().unwrap();
+
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("000000010000000000000001"), b"x").unwrap();
+    let error = prepare(None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    fs::remove_dir_all(&place).unwrap();
+    fs::create_dir_all(data.join("base")).unwrap();
+    assert!(prepare(None).is_err());
+}

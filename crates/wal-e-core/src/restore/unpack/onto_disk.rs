@@ -1,7 +1,7 @@
 //! A tar of a backup onto disk: what a restore does with its members.
 
 use std::fs::{self, File};
-use std::io::{BufReader, Write};
+use std::io::{self, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -175,8 +175,12 @@ impl Target for OntoDisk<'_> {
         let place = self.sink.target.place(path);
         self.sink.target.make_directory(&place)?;
         let mode = (mode & 0o750) | 0o700;
-        fs::set_permissions(&place, fs::Permissions::from_mode(mode))
-            .map_err(|error| Error::file("set permissions of directory", &place, &error))?;
+        match fs::set_permissions(&place, fs::Permissions::from_mode(mode)) {
+            // Another user's: a mount point that this one may write to all the same.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            result => result
+                .map_err(|error| Error::file("set permissions of directory", &place, &error))?,
+        }
         self.unpacked.record(path, None);
         Ok(())
     }

@@ -20,7 +20,9 @@ use crate::layout::{self, ObjectKey};
 use crate::notice::Notices;
 use crate::owner::{self, Claimant};
 use crate::sentinel::format_time;
-use crate::store::{self, Attributes, ListRequest, ObjectStore, PutMode, PutOutcome, retry};
+use crate::store::{
+    self, Ability, Attributes, ListRequest, ObjectStore, PutMode, PutOutcome, retry,
+};
 
 /// How long one step may take.
 const STEP_LIMIT: Duration = Duration::from_secs(10);
@@ -67,9 +69,9 @@ impl Check {
     }
 }
 
-/// The checks of a prefix, in the order in which they are told. The last two
-/// are asked of `s3://` prefixes only.
-const CHECKS: [&str; 11] = [
+/// The checks of a prefix, in the order in which they are told. Those after
+/// [`LOCAL_CHECKS`] are asked of `s3://` prefixes only.
+const CHECKS: [&str; 16] = [
     PREFIX,
     READABLE,
     WRITABLE,
@@ -81,7 +83,17 @@ const CHECKS: [&str; 11] = [
     BASE_BACKUP,
     CREDENTIALS,
     CLOCK_SKEW,
+    UPLOAD_CHECKSUM,
+    MULTIPART,
+    MISSING_OBJECTS,
+    LISTING_ORDER,
+    SERVER_ADDRESS,
 ];
+/// How many of the checks are of any kind of prefix.
+const LOCAL_CHECKS: usize = 9;
+/// What the store says of itself: [`store::Ability::name`].
+const ABILITIES: [&str; 5] =
+    [UPLOAD_CHECKSUM, MULTIPART, MISSING_OBJECTS, LISTING_ORDER, SERVER_ADDRESS];
 const PREFIX: &str = "prefix";
 const CREDENTIALS: &str = "credentials";
 const READABLE: &str = "readable";
@@ -93,6 +105,11 @@ const DELETABLE: &str = "deletable";
 const CLOCK_SKEW: &str = "clock_skew";
 const OWNER: &str = "owner";
 const BASE_BACKUP: &str = "base_backup";
+const UPLOAD_CHECKSUM: &str = "upload_checksum";
+const MULTIPART: &str = "multipart";
+const MISSING_OBJECTS: &str = "missing_objects";
+const LISTING_ORDER: &str = "listing_order";
+const SERVER_ADDRESS: &str = "server_address";
 
 /// The rows when the settings name no prefix that could be opened.
 pub fn without_prefix(error: &Error) -> Vec<Check> {
@@ -101,7 +118,7 @@ pub fn without_prefix(error: &Error) -> Vec<Check> {
         Setting::Prefix
     );
     let failed = Check::of_error(PREFIX, error, &hint);
-    let others = CHECKS[1..9].iter();
+    let others = CHECKS[1..LOCAL_CHECKS].iter();
     let others = others.map(|name| Check::not_checked(name, "there is no usable prefix"));
     std::iter::once(failed).chain(others).collect()
 }
@@ -220,6 +237,7 @@ impl Rows {
         self.skip(&[WRITABLE, CREATE_ONLY, CHECKSUM, DELETABLE], reason);
         if remote {
             self.skip(&[CLOCK_SKEW], reason);
+            self.skip(&ABILITIES, reason);
         }
     }
 
@@ -323,6 +341,7 @@ async fn written(rows: &mut Rows, store: &dyn ObjectStore, remote: bool) {
         rows.skip(&[CREATE_ONLY, CHECKSUM, DELETABLE], "the prefix cannot be written");
         if remote {
             rows.skip(&[CLOCK_SKEW], "the prefix cannot be written");
+            rows.skip(&ABILITIES, "the prefix cannot be written");
         }
         return;
     };
@@ -350,6 +369,7 @@ async fn written(rows: &mut Rows, store: &dyn ObjectStore, remote: bool) {
     }
     if remote {
         clock_skew(rows, store, &key, before, after).await;
+        abilities(rows, store).await;
     }
     deleted(rows, store, &key).await;
 }
@@ -363,6 +383,28 @@ async fn read_back(store: &dyn ObjectStore, key: &ObjectKey, content: &Bytes) ->
         ErrorKind::Corrupt,
         format!("object \"{}\" is not what was stored a moment ago", store.url(key.as_str())),
     ))
+}
+
+/// What the server can do, and what is used where it cannot.
+async fn abilities(rows: &mut Rows, store: &dyn ObjectStore) {
+    let hint = "Check the store: what it can do could not be found out.";
+    let Some(found) = rows.step(UPLOAD_CHECKSUM, store.abilities(), hint).await else {
+        rows.skip(&ABILITIES[1..], "what the store can do could not be found out");
+        return;
+    };
+    for name in ABILITIES {
+        rows.push(match found.iter().find(|ability| ability.name == name) {
+            Some(Ability { ok: Some(false), detail, hint, .. }) => Check::failed(
+                name,
+                detail,
+                hint.as_deref().unwrap_or("Backups need it: allow it, or use another store."),
+            ),
+            Some(Ability { ok, detail, hint, .. }) => {
+                Check { name, ok: *ok, detail: detail.clone(), hint: hint.clone() }
+            }
+            None => Check::not_checked(name, "the store says nothing of it"),
+        });
+    }
 }
 
 async fn clock_skew(

@@ -34,6 +34,26 @@ pub enum PutMode {
     Replace,
 }
 
+/// What one server can do that not all of its kind can, and what is used where it cannot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ability {
+    /// A name for it.
+    pub name: &'static str,
+    /// Whether it is as it should be; `None` where something is less safe or needs a setting.
+    pub ok: Option<bool>,
+    /// What was found, and what is used.
+    pub detail: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Ability {
+    /// It is as it should be, or what is used instead is as good.
+    pub fn used(name: &'static str, detail: impl Into<String>) -> Self {
+        Ability { name, ok: Some(true), detail: detail.into(), hint: None }
+    }
+}
+
 /// What became of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -273,6 +293,12 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// safe for one writer at a time. To find out may write an object of its own
     /// ([`crate::layout::create_only_probe`]).
     async fn create_only_is_atomic(&self) -> Result<bool>;
+
+    /// What the server can do, where servers of a kind differ. May write an object of its own
+    /// ([`crate::layout::create_only_probe`]).
+    async fn abilities(&self) -> Result<Vec<Ability>> {
+        Ok(Vec::new())
+    }
 
     /// Where the credentials in use were found, as a phrase that fits after
     /// "from". `None` for a store without, or before the first request.

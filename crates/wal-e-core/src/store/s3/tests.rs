@@ -278,7 +278,7 @@ async fn a_store_that_ignores_create_only_is_looked_into_first() {
         "",
         "<Error><Code>NotImplemented</Code><Message>What header?</Message></Error>",
     );
-    for probe in [vec![OK, OK], vec![unknown]] {
+    for probe in [vec![OK, OK], vec![unknown, OK]] {
         let probes = probe.len();
         let script = Script::play([probe, vec![MISSING, OK, OK]].concat()).await;
         let (store, queue) = script.store().await;

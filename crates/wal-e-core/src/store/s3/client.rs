@@ -107,15 +107,7 @@ fn uses_path_style(config: &S3Config) -> bool {
     }
     let is_host_label = (3..=63).contains(&bucket.len())
         && bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    let is_plain = config.endpoint.as_deref().is_some_and(is_plain);
-    let is_dotted_host = is_plain && bucket.split('.').all(|label| !label.is_empty());
-    let is_host_name =
-        is_host_label || is_dotted_host && !bucket.contains([':', '_']) && !has_upper_case(bucket);
-    !is_host_name || config.force_path_style.unwrap_or(config.endpoint.is_some())
-}
-
-fn has_upper_case(bucket: &str) -> bool {
-    bucket.bytes().any(|byte| byte.is_ascii_uppercase())
+    !is_host_label || config.force_path_style.unwrap_or(config.endpoint.is_some())
 }
 
 /// Whether it is the name of an access point and not of a bucket.
@@ -253,7 +245,7 @@ mod tests {
             // No certificate is for a name with one label more.
             ("db.example.com", None, None, "https://s3.eu-west-1.amazonaws.com/db.example.com"),
             ("db.example.com", host, Some(false), "https://s3.example.com:9000/db.example.com"),
-            ("db.example.com", Some("http://h:1"), Some(false), "http://db.example.com.h:1"),
+            ("db.example.com", Some("http://h:1"), Some(false), "http://h:1/db.example.com"),
             // Names from before there were rules.
             ("Old_Bucket", None, None, "https://s3.eu-west-1.amazonaws.com/Old_Bucket"),
             ("Old_Bucket", host, Some(false), "https://s3.example.com:9000/Old_Bucket"),

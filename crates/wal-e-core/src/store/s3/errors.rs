@@ -197,6 +197,11 @@ impl Failure {
         answer.code.is_none() && matches!(answer.status, 301 | 307 | 400 | 403)
     }
 
+    /// Whether the server answered at all.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self, Failure::Answered(_))
+    }
+
     /// Whether the same request may succeed later.
     pub(super) fn may_pass(&self, place: &Place) -> bool {
         let kind = verdict(self, place, Action::List).kind;

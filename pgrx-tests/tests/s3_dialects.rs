@@ -167,6 +167,11 @@ const USABLE: &[(Dialect, &[&str])] = &[
     ),
 ];
 
+/// A dialect of one test.
+fn with(rules: &[Rule]) -> Dialect {
+    Dialect { name: "of one test", rules: rules.to_vec().leak(), ..Dialect::PLAIN }
+}
+
 fn config(server: &S3Server) -> S3Config {
     S3Config {
         endpoint: Some(server.endpoint()),
@@ -241,8 +246,7 @@ async fn a_checksum_and_a_create_only_upload_that_are_refused_are_told_apart() {
         (&[no_checksum(Of::Write)][..], true, "content-md5"),
         (&[no_checksum(Of::Write), NO_CONDITION][..], false, "content-md5"),
     ] {
-        let (server, store, queue) =
-            speaking(Dialect { name: "", rules: rules.to_vec().leak(), ..Dialect::PLAIN }).await;
+        let (server, store, queue) = speaking(with(rules)).await;
         assert_eq!(put(&*store, "x", PutMode::CreateOnly).await, Ok(PutOutcome::Stored));
         assert_eq!(put(&*store, "x", PutMode::CreateOnly).await, Ok(PutOutcome::AlreadyExists));
         assert_eq!(store.create_only_is_atomic().await, Ok(atomic));
@@ -262,8 +266,8 @@ async fn a_checksum_and_a_create_only_upload_that_are_refused_are_told_apart() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_for_another_reason_is_told_as_it_was() {
-    let rules = &[refuse(Of::Write, When::Always, 400, "InvalidArgument", "Not today.")];
-    let (_server, store, queue) = speaking(Dialect { name: "", rules, ..Dialect::PLAIN }).await;
+    let rule = refuse(Of::Write, When::Always, 400, "InvalidArgument", "Not today.");
+    let (_server, store, queue) = speaking(with(&[rule])).await;
     let error = put(&*store, "x", PutMode::CreateOnly).await.expect_err("it is refused");
     let shown = shown(&error);
     println!("{shown}");
@@ -276,12 +280,11 @@ async fn a_refusal_for_another_reason_is_told_as_it_was() {
 async fn an_object_that_may_not_be_read_is_told_from_one_that_is_not_there() {
     const NO_READ: Rule = refuse(Of::Read, When::Always, 403, "AccessDenied", "Access Denied");
     const NO_LIST: Rule = refuse(Of::List, When::Always, 403, "AccessDenied", "Access Denied");
-    let dialect = |rules| Dialect { name: "", rules, ..Dialect::PLAIN };
     let (server, store, _queue) = speaking(Dialect::PLAIN).await;
     assert_eq!(put(&*store, "there", PutMode::Replace).await, Ok(PutOutcome::Stored));
     assert_eq!(put(&*store, "there.too", PutMode::Replace).await, Ok(PutOutcome::Stored));
 
-    server.speak(dialect(&[NO_READ]));
+    server.speak(with(&[NO_READ]));
     let before = server.requests().len();
     let error = store.get(&key("not-there"), 0, None).await.expect_err("it is not there");
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
@@ -302,7 +305,7 @@ async fn an_object_that_may_not_be_read_is_told_from_one_that_is_not_there() {
         assert!(shown.contains("(s3:GetObject)") && !shown.contains("PutObject"), "{shown}");
     }
 
-    server.speak(dialect(&[NO_READ, NO_LIST]));
+    server.speak(with(&[NO_READ, NO_LIST]));
     for name in ["there", "not-there"] {
         let error = store.get(&key(name), 0, None).await.expect_err("it may not be read");
         let shown = shown(&error);
@@ -313,7 +316,7 @@ async fn an_object_that_may_not_be_read_is_told_from_one_that_is_not_there() {
 
     // Whether it is there is asked again where the answer may pass.
     const BUSY: Rule = refuse(Of::List, When::Always, 503, "SlowDown", "Slow down.");
-    server.speak(dialect(&[HIDES_MISSING, BUSY]));
+    server.speak(with(&[HIDES_MISSING, BUSY]));
     let error = store.get(&key("not-there"), 0, None).await.expect_err("nothing is known");
     assert_eq!(error.kind(), ErrorKind::Throttled, "{error:?}");
 }
@@ -416,8 +419,7 @@ async fn a_refusal_says_what_it_is_and_what_to_do() {
             words: &["307 TemporaryRedirect", "\"other.example.com:9000\"", "set --s3-endpoint"],
         },
     ] {
-        let dialect = Dialect { name: "", rules: vec![rule].leak(), ..Dialect::PLAIN };
-        let (server, store, _queue) = speaking(dialect).await;
+        let (server, store, _queue) = speaking(with(&[rule])).await;
         let error = put(&*store, "x", PutMode::CreateOnly).await.expect_err("it is refused");
         let shown = shown(&error);
         println!("{shown}\n");
@@ -442,8 +444,7 @@ async fn a_bucket_in_another_region_is_found_where_the_server_says() {
     for rule in
         [malformed, in_header(301, "PermanentRedirect"), in_header(307, ""), in_header(400, "")]
     {
-        let dialect = Dialect { name: "", rules: vec![rule].leak(), ..Dialect::PLAIN };
-        let (server, store, queue) = speaking(dialect).await;
+        let (server, store, queue) = speaking(with(&[rule])).await;
         // First by a request whose answer has no room for a reason.
         assert_eq!(store.head(&key("x")).await.map(|found| found.is_some()), Ok(false));
         assert_eq!(put(&*store, "x", PutMode::CreateOnly).await, Ok(PutOutcome::Stored));
@@ -466,14 +467,28 @@ async fn a_bucket_in_another_region_is_found_where_the_server_says() {
         (silent, "is not in region \"us-east-1\": set --s3-region to its region."),
         (around, "Set --s3-region to \"a\"."),
     ] {
-        let dialect = Dialect { name: "", rules: vec![rule].leak(), ..Dialect::PLAIN };
-        let (_server, store, _queue) = speaking(dialect).await;
+        let (_server, store, _queue) = speaking(with(&[rule])).await;
         let error = put(&*store, "x", PutMode::Replace).await.expect_err("it is elsewhere");
         let shown = shown(&error);
         println!("{shown}");
         assert_eq!(error.kind(), ErrorKind::Config, "{shown}");
         assert!(shown.contains(words), "{shown}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_without_a_scheme_is_taken_for_https_and_says_so() {
+    let server = S3Server::start();
+    server.create_bucket(BUCKET);
+    let address = server.endpoint().replacen("http://", "", 1);
+    let config = S3Config { endpoint: Some(address.clone()), ..config(&server) };
+    let (store, _queue) = open(config, Patience::none()).await;
+    let error = put(&*store, "x", PutMode::Replace).await.expect_err("it speaks no TLS");
+    let shown = shown(&error);
+    println!("{shown}");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{shown}");
+    assert!(shown.contains(&format!("\"https://{address}\"")), "{shown}");
+    assert!(shown.contains("does not speak TLS") && shown.contains("\"http://\""), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -486,7 +501,7 @@ async fn a_wait_that_the_server_asks_for_is_kept() {
         };
         let server = S3Server::start();
         server.create_bucket(BUCKET);
-        server.speak(Dialect { name: "", rules: vec![rule].leak(), ..Dialect::PLAIN });
+        server.speak(with(&[rule]));
         let (store, _queue) = open(config(&server), Patience::archiver()).await;
         let began = Instant::now();
         assert_eq!(put(&*store, "x", PutMode::Replace).await, Ok(PutOutcome::Stored));
@@ -555,11 +570,8 @@ fn wal_goes_to_such_servers_and_comes_back() {
 fn base_backups_go_to_such_servers_and_come_back() {
     let archive = Archive::s3();
     archive.server().set_page_size(3);
-    archive.server().speak(Dialect {
-        name: "no checksum, 403 for what is missing, no order",
-        rules: &[no_checksum(Of::Write), HIDES_MISSING],
-        listing: ListingOrder::None,
-    });
+    let dialect = with(&[no_checksum(Of::Write), HIDES_MISSING]);
+    archive.server().speak(Dialect { listing: ListingOrder::None, ..dialect });
     let cluster = Cluster::build(PgVersion::V15)
         .configuration("archive_mode = on")
         .configuration(format!("archive_command = '{}'", archive_command(&archive, "")))
@@ -606,22 +618,19 @@ fn wale_check_says_what_the_server_can_do_and_what_is_used_instead() {
     assert!(plain.iter().all(|(_, ok, _)| *ok == Some(true)), "{plain:#?}");
 
     archive.server().set_page_size(1);
-    archive.server().speak(Dialect {
-        name: "",
-        rules: &[
-            no_checksum(Of::Write),
-            HIDES_MISSING,
-            refuse(Of::Complete, When::Has("if-none-match"), 501, "NotImplemented", NO_CREATE_ONLY),
-            refuse(
-                Of::All,
-                When::SignedForOtherThan("eu-west-1"),
-                400,
-                "AuthorizationHeaderMalformed",
-                "the region 'us-east-1' is wrong; expecting 'eu-west-1'",
-            ),
-        ],
-        listing: ListingOrder::None,
-    });
+    let dialect = with(&[
+        no_checksum(Of::Write),
+        HIDES_MISSING,
+        refuse(Of::Complete, When::Has("if-none-match"), 501, "NotImplemented", NO_CREATE_ONLY),
+        refuse(
+            Of::All,
+            When::SignedForOtherThan("eu-west-1"),
+            400,
+            "AuthorizationHeaderMalformed",
+            "the region 'us-east-1' is wrong; expecting 'eu-west-1'",
+        ),
+    ]);
+    archive.server().speak(Dialect { listing: ListingOrder::None, ..dialect });
     let rows = abilities(&cluster);
     println!("{rows:#?}");
     for (name, ok, words) in [

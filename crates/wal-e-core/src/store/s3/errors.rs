@@ -12,11 +12,13 @@ use super::credentials::{CredentialSource, Refusal};
 use crate::error::{Error, ErrorKind};
 
 mod action;
+mod cause;
 mod hints;
 mod region;
 mod response;
 
 pub(super) use action::Action;
+use cause::Cause;
 use hints::verdict;
 pub(super) use region::named_region;
 
@@ -171,7 +173,7 @@ impl Failure {
     pub(super) fn may_be_for_a_header(&self) -> bool {
         let Failure::Answered(answer) = self else { return false };
         matches!(answer.status, 400 | 405 | 411 | 415 | 417 | 422 | 428 | 501)
-            && hints::cause(answer).is_none()
+            && cause::cause(answer).is_none()
     }
 
     /// The server says that it is about the checksum of the content.
@@ -188,7 +190,7 @@ impl Failure {
     /// keep that to themselves.
     pub(super) fn may_hide_absence(&self) -> bool {
         let Failure::Answered(answer) = self else { return false };
-        answer.status == 403 && hints::cause(answer).is_none()
+        answer.status == 403 && cause::cause(answer).is_none()
     }
 
     /// The answer has no room for a reason, as those to HEAD.
@@ -314,11 +316,11 @@ impl Failure {
                     Some(code) => format!("{status} {code}"),
                     None => status.to_string(),
                 };
-                match hints::cause(answer) {
-                    Some(hints::Cause::Quota) => {
+                match cause::cause(answer) {
+                    Some(Cause::Quota) => {
                         format!("the quota of the bucket is used up (the server answered {status})")
                     }
-                    Some(hints::Cause::NoSpace) => {
+                    Some(Cause::NoSpace) => {
                         format!("the server has no space left (it answered {status})")
                     }
                     _ => format!("the server answered {status}"),

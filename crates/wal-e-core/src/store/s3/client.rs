@@ -86,7 +86,8 @@ pub(super) async fn connect(config: &S3Config, limits: Limits) -> Result<Connect
         .use_arn_region(true)
         .force_path_style(path_style);
     if let Some(endpoint) = endpoint {
-        builder = builder.endpoint_url(endpoint);
+        // The SDK puts the bucket right after it, also where it has a path.
+        builder = builder.endpoint_url(format!("{endpoint}/"));
     }
     let (client, endpoint) = (Client::from_conf(builder.build()), endpoint.map(str::to_owned));
     Ok(Connection { client, region, endpoint, path_style, keys })
@@ -254,6 +255,7 @@ mod tests {
             ("tenant:bucket", host, Some(false), "https://s3.example.com:9000/tenant%3Abucket"),
             // An endpoint with a path.
             ("bucket", Some("https://h/storage/s3/"), None, "https://h/storage/s3/bucket"),
+            ("bucket", Some("https://h/s3"), Some(false), "https://bucket.h/s3"),
             ("bucket", Some("minio.local:9000"), None, "https://minio.local:9000/bucket"),
             ("bucket", Some("http://[::1]:9000"), None, "http://[::1]:9000/bucket"),
             (

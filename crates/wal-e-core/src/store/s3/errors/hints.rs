@@ -272,6 +272,9 @@ fn busy() -> Verdict {
 /// The bucket is in another region than the one asked, or on another server.
 fn elsewhere(failure: &Failure, answer: &Answer, place: &Place) -> Verdict {
     let hint = match (named_region(failure), &answer.redirect_host) {
+        (Some(region), _) if region == place.region => {
+            "Requests are signed for that region already: check the endpoint.".to_owned()
+        }
         (Some(region), _) => format!("Set {} to \"{region}\".", Setting::S3Region),
         (None, Some(host)) if place.endpoint.is_some() => format!(
             "The server sends its clients to \"{host}\": if you know that server, set {} to it.",

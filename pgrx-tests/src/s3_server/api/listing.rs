@@ -142,7 +142,7 @@ fn page_of<'a>(
     match order {
         ListingOrder::ByName | ListingOrder::Repeating => {}
         ListingOrder::None => names.sort_by_key(hash),
-        ListingOrder::TwoShards => names.sort_by_key(|entry| hash(entry) < "8".to_owned()),
+        ListingOrder::TwoShards => names.sort_by_key(|entry| hash(entry).as_str() < "8"),
     }
     let at_last = last_name.and_then(|last| names.iter().position(|name| name.name() == last));
     let begin = match (order, at_last) {

@@ -1,13 +1,11 @@
 //! What went wrong, as PostgreSQL reports it.
 
-use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
-use pgrx::{PgSqlErrorCode, function_name};
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::panic::CaughtError;
 use wal_e_core::config::Face;
 use wal_e_core::{Error, ErrorKind};
 
-use crate::pg::text::for_report;
-
-/// A failure with its SQLSTATE. Becomes an [`ErrorReport`] where it leaves for
+/// A failure with its SQLSTATE. Becomes an [`pgrx::pg_sys::panic::ErrorReport`] where it leaves for
 /// a client, because pgrx keeps the SQLSTATE of no other type.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
@@ -101,19 +99,5 @@ impl From<CaughtError> for Failure {
             hint: report.hint().map(str::to_owned),
             passes: false,
         }
-    }
-}
-
-impl From<Failure> for ErrorReport {
-    fn from(failure: Failure) -> Self {
-        let message = for_report(failure.message);
-        let mut report = ErrorReport::new(failure.code, message, function_name!());
-        if let Some(detail) = failure.detail {
-            report = report.set_detail(for_report(detail));
-        }
-        if let Some(hint) = failure.hint {
-            report = report.set_hint(for_report(hint));
-        }
-        report
     }
 }

@@ -168,14 +168,9 @@ pub fn check_prefix(value: &str) -> Result<()> {
     if value.is_empty() { Ok(()) } else { value.parse::<Prefix>().map(|_| ()) }
 }
 
-/// Whether a value of `wal_e.s3_endpoint` is a URL, or empty.
+/// Whether a value of `wal_e.s3_endpoint` names a server, or is empty.
 pub fn check_endpoint(value: &str) -> Result<()> {
-    let host = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
-    if value.is_empty() || host.is_some_and(|host| !host.is_empty() && !host.starts_with('/')) {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Config, format!("invalid endpoint \"{value}\""))
-        .with_detail("An endpoint begins with \"https://\" or \"http://\" and a host name."))
+    if value.is_empty() { Ok(()) } else { value.parse::<Endpoint>().map(|_| ()) }
 }
 
 fn get(setting: &Text) -> Option<String> {
@@ -216,7 +211,7 @@ pub fn store_config() -> Result<StoreConfig> {
     match prefix {
         Prefix::S3 { bucket, path } => {
             let variables = env_dir.map(Variables::from).unwrap_or_default();
-            S3Config::resolve(bucket, path, s3_given(), &variables).map(StoreConfig::S3)
+            S3Config::resolve(bucket, path, s3_given()?, &variables).map(StoreConfig::S3)
         }
         Prefix::File { directory } => Ok(StoreConfig::File(FileConfig { directory })),
     }
@@ -224,10 +219,10 @@ pub fn store_config() -> Result<StoreConfig> {
 
 /// What the settings say of S3; variables say the rest. A number that is the default
 /// counts as not given: PostgreSQL does not say who set it.
-fn s3_given() -> S3Given {
+fn s3_given() -> Result<S3Given> {
     let timeout = Some(S3_TIMEOUT.get()).filter(|n| *n != default(Setting::S3Timeout));
-    S3Given {
-        endpoint: get(&S3_ENDPOINT).map(|url| Endpoint { url, force_path_style: None }),
+    Ok(S3Given {
+        endpoint: get(&S3_ENDPOINT).map(|url| url.parse::<Endpoint>()).transpose()?,
         region: get(&S3_REGION),
         force_path_style: match S3_FORCE_PATH_STYLE.get() {
             PathStyle::Auto => None,
@@ -240,7 +235,7 @@ fn s3_given() -> S3Given {
         sse_kms_key_id: get(&S3_SSE_KMS_KEY_ID),
         credentials: None,
         timeout: timeout.and_then(|n| u64::try_from(n).ok()).map(Duration::from_secs),
-    }
+    })
 }
 
 /// How new objects are compressed, as configured now.

@@ -9,10 +9,13 @@
 use std::ffi::{CString, c_char, c_int};
 use std::ptr::null;
 
+use pgrx::function_name;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+use pgrx::pg_sys::panic::ErrorReport;
 
-use super::text::to_database;
+use super::text::{for_report, to_database};
+use crate::error::Failure;
 
 /// The severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,4 +78,18 @@ pub fn report(severity: Severity, message: &str, detail: Option<&str>, hint: Opt
 /// `text` as a C string, in the encoding of the database; a NUL inside would end it early.
 pub fn c_text(text: &str) -> CString {
     CString::new(to_database(&text.replace('\0', " "))).unwrap_or_default()
+}
+
+impl From<Failure> for ErrorReport {
+    fn from(failure: Failure) -> Self {
+        let message = for_report(failure.message);
+        let mut report = ErrorReport::new(failure.code, message, function_name!());
+        if let Some(detail) = failure.detail {
+            report = report.set_detail(for_report(detail));
+        }
+        if let Some(hint) = failure.hint {
+            report = report.set_hint(for_report(hint));
+        }
+        report
+    }
 }

@@ -65,9 +65,9 @@ impl Check {
     }
 }
 
-/// The checks of a prefix, in the order in which they are reported. The last two
-/// are made for `s3://` prefixes only.
-const CHECKS: [&str; 11] = [
+/// The checks of a prefix, in the order in which they are reported. Those after
+/// [`LOCAL_CHECKS`] are made for `s3://` prefixes only.
+const CHECKS: [&str; 16] = [
     PREFIX,
     READABLE,
     WRITABLE,
@@ -79,7 +79,17 @@ const CHECKS: [&str; 11] = [
     BASE_BACKUP,
     CREDENTIALS,
     CLOCK_SKEW,
+    UPLOAD_CHECKSUM,
+    MULTIPART,
+    MISSING_OBJECTS,
+    LISTING_ORDER,
+    SERVER_ADDRESS,
 ];
+/// How many of the checks are of any kind of prefix.
+const LOCAL_CHECKS: usize = 9;
+/// What the store says of itself: [`store::Ability::name`].
+const ABILITIES: [&str; 5] =
+    [UPLOAD_CHECKSUM, MULTIPART, MISSING_OBJECTS, LISTING_ORDER, SERVER_ADDRESS];
 const PREFIX: &str = "prefix";
 const CREDENTIALS: &str = "credentials";
 const READABLE: &str = "readable";
@@ -91,6 +101,11 @@ const DELETABLE: &str = "deletable";
 const CLOCK_SKEW: &str = "clock_skew";
 const OWNER: &str = "owner";
 const BASE_BACKUP: &str = "base_backup";
+const UPLOAD_CHECKSUM: &str = "upload_checksum";
+const MULTIPART: &str = "multipart";
+const MISSING_OBJECTS: &str = "missing_objects";
+const LISTING_ORDER: &str = "listing_order";
+const SERVER_ADDRESS: &str = "server_address";
 
 /// The rows when the settings name no prefix that could be opened.
 pub fn without_prefix(error: &Error) -> Vec<Check> {
@@ -99,7 +114,7 @@ pub fn without_prefix(error: &Error) -> Vec<Check> {
         Setting::Prefix
     );
     let failed = Check::of_error(PREFIX, error, &hint);
-    let others = CHECKS[1..9].iter();
+    let others = CHECKS[1..LOCAL_CHECKS].iter();
     let others = others.map(|name| Check::not_checked(name, "there is no usable prefix"));
     std::iter::once(failed).chain(others).collect()
 }

@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -56,13 +57,21 @@ pub struct Error {
     hint: Option<String>,
     may_pass: bool,
     needs_new_keys: bool,
+    retry_after: Option<Duration>,
 }
 
 impl Error {
     /// An error of `kind` that says `message`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let (may_pass, needs_new_keys) = (false, false);
-        Error { kind, message: message.into(), detail: None, hint: None, may_pass, needs_new_keys }
+        Error {
+            kind,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            may_pass: false,
+            needs_new_keys: false,
+            retry_after: None,
+        }
     }
 
     /// An error of the operating system: `message` says what was tried.
@@ -116,6 +125,13 @@ impl Error {
         self
     }
 
+    /// Says how long the store asks to wait before the next attempt.
+    #[must_use]
+    pub fn that_asks_to_wait(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -166,6 +182,11 @@ impl Error {
     /// As [`is_unusable_object`](Self::is_unusable_object), or it does not exist.
     pub fn is_of_one_object(&self) -> bool {
         self.is_unusable_object() || self.kind == ErrorKind::NotFound
+    }
+
+    /// How long the store asks to wait before the next attempt, if it says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// Whether keys that were good before were refused.

@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::time::Duration;
 
-use super::{CHECKS, CHECKSUM, CLOCK_SKEW, CREATE_ONLY, Check, DELETABLE, PREFIX, WRITABLE};
+use super::{
+    ABILITIES, CHECKS, CHECKSUM, CLOCK_SKEW, CREATE_ONLY, Check, DELETABLE, PREFIX, WRITABLE,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Rows so far, and why the store is not asked any more.
@@ -65,6 +67,7 @@ impl Rows {
         self.skip(&[WRITABLE, CREATE_ONLY, CHECKSUM, DELETABLE], reason);
         if remote {
             self.skip(&[CLOCK_SKEW], reason);
+            self.skip(&ABILITIES, reason);
         }
     }
 

@@ -4,10 +4,12 @@ use bytes::Bytes;
 use time::OffsetDateTime;
 
 use super::rows::Rows;
-use super::{CHECKSUM, CLOCK_SKEW, CREATE_ONLY, Check, DELETABLE, WRITABLE};
+use super::{
+    ABILITIES, CHECKSUM, CLOCK_SKEW, CREATE_ONLY, Check, DELETABLE, UPLOAD_CHECKSUM, WRITABLE,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
-use crate::store::{Attributes, ObjectStore, PutMode, PutOutcome};
+use crate::store::{Ability, Attributes, ObjectStore, PutMode, PutOutcome};
 
 /// S3 refuses requests whose time differs by 15 minutes.
 const TOLERATED_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
@@ -30,6 +32,7 @@ pub(super) async fn written(rows: &mut Rows, store: &dyn ObjectStore, remote: bo
         rows.skip(&[CREATE_ONLY, CHECKSUM, DELETABLE], "the prefix cannot be written");
         if remote {
             rows.skip(&[CLOCK_SKEW], "the prefix cannot be written");
+            rows.skip(&ABILITIES, "the prefix cannot be written");
         }
         return;
     };
@@ -57,6 +60,7 @@ pub(super) async fn written(rows: &mut Rows, store: &dyn ObjectStore, remote: bo
     }
     if remote {
         clock_skew(rows, store, &key, before, after).await;
+        abilities(rows, store).await;
     }
     deleted(rows, store, &key).await;
 }
@@ -70,6 +74,28 @@ async fn read_back(store: &dyn ObjectStore, key: &ObjectKey, content: &Bytes) ->
         ErrorKind::Corrupt,
         format!("object \"{}\" is not what was stored a moment ago", store.url(key.as_str())),
     ))
+}
+
+/// What the server can do, and what is used where it cannot.
+async fn abilities(rows: &mut Rows, store: &dyn ObjectStore) {
+    let hint = "Check the store: what it can do could not be found out.";
+    let Some(found) = rows.step(UPLOAD_CHECKSUM, store.abilities(), hint).await else {
+        rows.skip(&ABILITIES[1..], "what the store can do could not be found out");
+        return;
+    };
+    for name in ABILITIES {
+        rows.push(match found.iter().find(|ability| ability.name == name) {
+            Some(Ability { ok: Some(false), detail, hint, .. }) => Check::failed(
+                name,
+                detail,
+                hint.as_deref().unwrap_or("Backups need it: allow it, or use another store."),
+            ),
+            Some(Ability { ok, detail, hint, .. }) => {
+                Check { name, ok: *ok, detail: detail.clone(), hint: hint.clone() }
+            }
+            None => Check::not_checked(name, "the store says nothing of it"),
+        });
+    }
 }
 
 pub(super) async fn clock_skew(

@@ -42,11 +42,20 @@ impl FromStr for Prefix {
             ));
         }
         if let Some(rest) = url.strip_prefix("s3://") {
-            let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let (bucket, path) = split_bucket(rest);
             if bucket.is_empty() {
                 return Err(malformed("It names no bucket."));
             }
-            if !bucket.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
+            if bucket.starts_with("arn:") && !is_access_point(bucket) {
+                return Err(malformed(
+                    "Of ARNs, only that of an access point can stand for a bucket: \
+                     \"s3://arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME/path\".",
+                ));
+            }
+            let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+            // "tenant:bucket" is a bucket of a tenant of Ceph.
+            let name = bucket.replacen(':', "", 1);
+            if !bucket.starts_with("arn:") && (name.is_empty() || !name.bytes().all(is_allowed)) {
                 return Err(malformed("The bucket name has a character that S3 does not allow."));
             }
             let path = path.trim_matches('/').to_owned();
@@ -69,6 +78,35 @@ impl FromStr for Prefix {
     }
 }
 
+/// The bucket, or what stands for it, and the path. An ARN has slashes of its own:
+/// `arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME`, and with `outpost/ID/` before that.
+fn split_bucket(rest: &str) -> (&str, &str) {
+    let names = match rest.split_once(":outpost/") {
+        _ if !rest.starts_with("arn:") => 1,
+        Some(_) => 4,
+        None if rest.contains(":accesspoint/") => 2,
+        None => 1,
+    };
+    match rest.match_indices('/').nth(names - 1) {
+        Some((at, _)) => (&rest[..at], &rest[at + 1..]),
+        None => (rest, ""),
+    }
+}
+
+fn is_access_point(arn: &str) -> bool {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    let [_, partition, service, _, account, resource] = parts[..] else { return false };
+    let name = resource.rsplit(['/', ':']).next().unwrap_or_default();
+    let is_known = |b: u8| b.is_ascii_alphanumeric() || b"-./:".contains(&b);
+    partition.starts_with("aws")
+        && matches!(service, "s3" | "s3-outposts" | "s3-object-lambda")
+        && !account.is_empty()
+        && resource.contains("accesspoint")
+        && !name.is_empty()
+        && name != "accesspoint"
+        && arn.bytes().all(is_known)
+}
+
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -89,10 +127,39 @@ mod tests {
             ("s3://bucket", "s3://bucket"),
             ("s3://bucket/", "s3://bucket"),
             ("s3://bucket/a/b/", "s3://bucket/a/b"),
+            ("s3://db.example.com/a", "s3://db.example.com/a"),
+            ("s3://Old_Bucket/a", "s3://Old_Bucket/a"),
+            ("s3://tenant:bucket/a", "s3://tenant:bucket/a"),
+            ("s3://:bucket/a", "s3://:bucket/a"),
             ("file:///var/backups", "file:///var/backups"),
             ("file://localhost/var/backups", "file:///var/backups"),
         ] {
             assert_eq!(url.parse::<Prefix>().unwrap().to_string(), printed);
+        }
+    }
+
+    #[test]
+    fn an_access_point_stands_for_a_bucket() {
+        const ARN: &str = "arn:aws:s3:us-west-2:123456789012:accesspoint";
+        const OUTPOST: &str = "arn:aws:s3-outposts:us-west-2:123456789012:outpost/op-1";
+        for (bucket, path) in [
+            (format!("{ARN}/wal"), "a/b"),
+            (format!("{ARN}/wal"), ""),
+            (format!("{ARN}:wal"), "a"),
+            (format!("{OUTPOST}/accesspoint/wal"), "a/b"),
+        ] {
+            let url = format!("s3://{bucket}/{path}");
+            let expected = Prefix::S3 { bucket, path: path.to_owned() };
+            assert_eq!(url.parse::<Prefix>().unwrap(), expected, "{url}");
+        }
+        for url in [
+            "s3://arn:aws:s3:::bucket/a",
+            &format!("s3://{ARN}"),
+            &format!("s3://{ARN}/"),
+            "s3://arn:aws",
+        ] {
+            let error = url.parse::<Prefix>().unwrap_err();
+            assert!(error.detail().unwrap().contains("access point"), "{url}: {error:?}");
         }
     }
 
@@ -106,6 +173,8 @@ mod tests {
             "s3:///path",
             "s3://b/../c",
             "s3://b k/x",
+            "s3://:",
+            "s3://a:b:c/x",
             "file://relative/path",
             "file:///a/../b",
             "http://bucket/path",

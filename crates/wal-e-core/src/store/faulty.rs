@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    Attributes, ListPage, ListRequest, MultipartUpload, ObjectBody, ObjectInfo, ObjectReader,
-    ObjectStore, PutMode, PutOutcome,
+    Ability, Attributes, ListPage, ListRequest, MultipartUpload, ObjectBody, ObjectInfo,
+    ObjectReader, ObjectStore, PutMode, PutOutcome,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
@@ -288,6 +288,10 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
 
     async fn create_only_is_atomic(&self) -> Result<bool> {
         self.store.create_only_is_atomic().await
+    }
+
+    async fn abilities(&self) -> Result<Vec<Ability>> {
+        self.store.abilities().await
     }
 
     fn gains_by_ranges(&self) -> bool {

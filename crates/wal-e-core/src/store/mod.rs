@@ -35,6 +35,26 @@ pub enum PutMode {
     Replace,
 }
 
+/// What one server can do that not all of its kind can, and what is used where it cannot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ability {
+    /// A name for it.
+    pub name: &'static str,
+    /// Whether it is as it should be; `None` where something is less safe or needs a setting.
+    pub ok: Option<bool>,
+    /// What was found, and what is used.
+    pub detail: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Ability {
+    /// It is as it should be, or what is used instead is as good.
+    pub fn used(name: &'static str, detail: impl Into<String>) -> Self {
+        Ability { name, ok: Some(true), detail: detail.into(), hint: None }
+    }
+}
+
 /// What became of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -238,6 +258,10 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     }
 
     /// A page of a listing; `page` is the `next` of the page before.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Conflict`] when a page has names that belong on an earlier one. The
+    /// listing comes in order when it is begun anew.
     async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage>;
 
     /// Removes an object; one that does not exist is not an error.
@@ -280,6 +304,12 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// ([`crate::layout::create_only_probe`]).
     async fn create_only_is_atomic(&self) -> Result<bool>;
 
+    /// What the server can do, where servers of a kind differ. May write an object of its own
+    /// ([`crate::layout::create_only_probe`]).
+    async fn abilities(&self) -> Result<Vec<Ability>> {
+        Ok(Vec::new())
+    }
+
     /// Where the credentials in use were found, as a phrase that fits after
     /// "from". `None` for a store without, or before the first request.
     fn credentials_source(&self) -> Option<String> {
@@ -310,11 +340,24 @@ pub trait MultipartUpload: fmt::Debug + Send + Sync {
 }
 
 /// All pages of a listing.
+///
+/// # Errors
+/// Those of [`ObjectStore::list`], but for a listing that turns out to be out of order: that
+/// is read once more.
 pub async fn list_all(store: &dyn ObjectStore, request: &ListRequest) -> Result<Vec<ObjectInfo>> {
     let mut objects = Vec::new();
     let mut page = None;
+    let mut begun_anew = false;
     loop {
-        let answer = store.list(request, page).await?;
+        let answer = match store.list(request, page.clone()).await {
+            Err(error) if error.kind() == ErrorKind::Conflict && page.is_some() && !begun_anew => {
+                begun_anew = true;
+                objects.clear();
+                page = None;
+                continue;
+            }
+            answer => answer?,
+        };
         objects.extend(answer.objects);
         page = answer.next;
         if page.is_none() {

@@ -18,8 +18,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    Attributes, ListPage, ListRequest, MultipartUpload, ObjectBody, ObjectInfo, ObjectReader,
-    ObjectStore, PutMode, PutOutcome,
+    Ability, Attributes, ListPage, ListRequest, MultipartUpload, ObjectBody, ObjectInfo,
+    ObjectReader, ObjectStore, PutMode, PutOutcome,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
@@ -208,6 +208,10 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
 
     async fn create_only_is_atomic(&self) -> Result<bool> {
         retry!(self.shared, self.shared.store.create_only_is_atomic())
+    }
+
+    async fn abilities(&self) -> Result<Vec<Ability>> {
+        retry!(self.shared, self.shared.store.abilities())
     }
 
     fn gains_by_ranges(&self) -> bool {

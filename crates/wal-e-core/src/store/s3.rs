@@ -19,27 +19,35 @@ use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 use time::OffsetDateTime;
-use tokio::sync::OnceCell;
 
 use super::{
-    Attributes, ListPage, ListRequest, MultipartUpload, ObjectInfo, ObjectReader, ObjectStore,
-    PutMode, PutOutcome,
+    Ability, Attributes, ListPage, ListRequest, MultipartUpload, ObjectInfo, ObjectReader,
+    ObjectStore, PutMode, PutOutcome,
 };
 use crate::config::S3Config;
 use crate::error::{Error, Result};
 use crate::layout::{self, ObjectKey};
-use crate::notice::{Level, Notices};
+use crate::notice::Notices;
 
+mod abilities;
+mod address;
 mod body;
+mod checksum;
 mod client;
 mod credentials;
 mod errors;
 mod limits;
+mod listing;
+mod missing;
 mod multipart;
 mod payload;
+mod probe;
 
+use abilities::{Abilities, Carrier};
+use address::Address;
+use checksum::Checksum;
 use credentials::{Keys, Refusal};
-use errors::{Answer, Failure, Place};
+use errors::{Action, Answer, Failure, Place};
 use limits::Limits;
 use multipart::S3Upload;
 use payload::Payload;
@@ -56,20 +64,19 @@ pub struct S3Store {
 
 /// A bucket and how it is reached, shared with uploads.
 struct Bucket {
-    client: Client,
+    address: Address,
+    abilities: Abilities,
     keys: Keys,
     name: String,
     /// What all keys begin with: empty, or a path that ends with a slash.
     base: String,
-    /// For error messages.
-    place: Place,
+    /// For error messages, with the region that requests were signed for at first.
+    first_place: Place,
     storage_class: Option<StorageClass>,
     encryption: Option<ServerSideEncryption>,
     kms_key_id: Option<String>,
     /// Whether payloads are signed: only where no TLS protects them on the way.
     signs_payloads: bool,
-    /// Whether the server honours `If-None-Match: *`, once known.
-    honours_create_only: OnceCell<bool>,
     limits: Limits,
     /// Counts the pieces of all uploads.
     activity: Arc<AtomicU64>,
@@ -96,23 +103,28 @@ impl S3Store {
 
     async fn with_limits(config: &S3Config, limits: Limits, notices: Notices) -> Result<S3Store> {
         let connection = client::connect(config, limits).await?;
-        let (bucket, path) = (&config.bucket, config.path.trim_matches('/'));
+        let (name, path) = (&config.bucket, config.path.trim_matches('/'));
+        let base = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let (client, region) = (connection.client, connection.region);
+        let endpoint = connection.endpoint;
         let bucket = Bucket {
-            client: connection.client,
-            name: bucket.clone(),
-            base: if path.is_empty() { String::new() } else { format!("{path}/") },
-            place: Place {
-                bucket: bucket.clone(),
-                endpoint: config.endpoint.clone(),
-                region: connection.region,
+            address: Address::new(client, region.clone(), name, notices.clone()),
+            abilities: Abilities::new(format!("s3://{name}/{base}"), notices.clone()),
+            name: name.clone(),
+            base,
+            signs_payloads: endpoint.as_deref().is_some_and(|e| e.starts_with("http://")),
+            first_place: Place {
+                bucket: name.clone(),
+                endpoint,
+                region,
+                path_style: connection.path_style,
+                encrypts: config.sse.is_some(),
                 credentials: connection.keys.source(),
             },
             keys: connection.keys,
             storage_class: config.storage_class.as_deref().map(StorageClass::from),
             encryption: config.sse.as_deref().map(ServerSideEncryption::from),
             kms_key_id: config.sse_kms_key_id.clone(),
-            signs_payloads: config.endpoint.as_deref().is_some_and(|e| e.starts_with("http://")),
-            honours_create_only: OnceCell::new(),
             limits,
             activity: Arc::default(),
             notices,
@@ -140,8 +152,14 @@ impl Bucket {
         format!("s3://{}/{}{key}", self.name, self.base)
     }
 
-    fn payload(&self, content: Bytes) -> Payload {
-        Payload::new(content, self.signs_payloads, &self.activity)
+    fn payload(&self, content: Bytes, checksum: Checksum) -> Payload {
+        let signs = self.signs_payloads || checksum == Checksum::Signature;
+        Payload::new(content, checksum, signs, &self.activity)
+    }
+
+    /// What error messages say of the store.
+    fn place(&self) -> Place {
+        Place { region: self.address.region(), ..self.first_place.clone() }
     }
 
     /// The key inside the bucket.
@@ -149,37 +167,43 @@ impl Bucket {
         format!("{}{key}", self.base)
     }
 
-    fn error(&self, failure: Failure, action: &str, key: &ObjectKey) -> Error {
-        failure.into_error(action, &self.url(key.as_str()), &self.place)
+    fn error(&self, failure: Failure, action: Action, key: &ObjectKey) -> Error {
+        failure.into_error(action, &self.url(key.as_str()), &self.place())
     }
 
     /// One request that is answered within `limit` or fails.
-    async fn ask<T, E>(
+    async fn ask<T, E, Asking>(
         &self,
         limit: Duration,
-        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        request: impl Fn(Client) -> Asking,
     ) -> Result<T, Failure>
     where
+        Asking: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        self.attempt(within(limit, request)).await
+        self.attempt(|client| within(limit, request(client))).await
     }
 
-    /// One request that has its limit. When the server refuses the keys that it
-    /// was signed with, others are looked for.
-    async fn attempt<T>(
-        &self,
-        request: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        let generation = self.keys.generation();
-        let failure = match request.await {
-            Ok(answer) => {
-                self.keys.accepted();
-                return Ok(answer);
+    /// One request that has its limit. It is made once more when the server names another
+    /// region to sign it for. When the server refuses the keys that it was signed with,
+    /// others are looked for.
+    async fn attempt<T, Asking>(&self, request: impl Fn(Client) -> Asking) -> Result<T, Failure>
+    where
+        Asking: Future<Output = Result<T, Failure>>,
+    {
+        let (generation, failure) = loop {
+            let generation = self.keys.generation();
+            let (client, region) = self.address.client();
+            match request(client).await {
+                Ok(answer) => {
+                    self.keys.accepted();
+                    return Ok(answer);
+                }
+                Err(failure) if self.address.follow(&region, &failure) => {}
+                Err(failure) => break (generation, failure),
             }
-            Err(failure) => failure,
         };
-        let refusal = failure.refusal(&self.place);
+        let refusal = failure.refusal(&self.place());
         Err(match (failure, refusal) {
             (Failure::Answered(answer), Some(refusal)) => {
                 let may_pass = self.keys.refused(generation, refusal).await;
@@ -191,36 +215,37 @@ impl Bucket {
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
-        let request = self.client.head_object().bucket(&self.name).key(self.full_key(key));
-        match self.ask(self.limits.answer, request.send()).await {
-            Ok(answer) => Ok(Some(ObjectInfo {
-                key: key.clone(),
-                size_bytes: size(answer.content_length),
-                last_modified: moment(answer.last_modified.as_ref()),
-                etag: answer.e_tag.clone(),
-                storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
-                attributes: attributes(answer.metadata.as_ref()),
-            })),
-            Err(failure) if failure.is_missing_object() => Ok(None),
-            Err(failure) => {
-                let failure = self.with_reason(failure, key).await;
-                Err(self.error(failure, "look for object", key))
+        let mut region = self.address.region();
+        loop {
+            let refused = match self.head_object(key).await {
+                Ok(info) => return Ok(Some(info)),
+                Err(failure) => failure,
+            };
+            let is_without_reason = refused.is_without_reason();
+            let Some(failure) = self.without_absence(refused, key).await else { return Ok(None) };
+            let region_now = self.address.region();
+            // The listing that was made for the reason may have found another region.
+            if !is_without_reason || region_now == region {
+                return Err(self.error(failure, Action::Head, key));
             }
+            region = region_now;
         }
     }
 
-    /// An answer to HEAD has no room for a reason. Where the keys were good before, another
-    /// request tells whether they have been replaced since.
-    async fn with_reason(&self, failure: Failure, key: &ObjectKey) -> Failure {
-        if !failure.is_refused_without_reason() || !self.keys.may_be_replaced() {
-            return failure;
-        }
-        let request =
-            self.client.list_objects_v2().bucket(&self.name).prefix(self.full_key(key)).max_keys(1);
-        match self.ask(self.limits.answer, request.send()).await {
-            Err(told) => told,
-            Ok(_) => failure,
-        }
+    async fn head_object(&self, key: &ObjectKey) -> Result<ObjectInfo, Failure> {
+        let answer = self
+            .ask(self.limits.answer, |client| {
+                client.head_object().bucket(&self.name).key(self.full_key(key)).send()
+            })
+            .await?;
+        Ok(ObjectInfo {
+            key: key.clone(),
+            size_bytes: size(answer.content_length),
+            last_modified: moment(answer.last_modified.as_ref()),
+            etag: answer.e_tag.clone(),
+            storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
+            attributes: attributes(answer.metadata.as_ref()),
+        })
     }
 
     /// One PutObject. With `create_only` the server is asked to refuse it when
@@ -231,25 +256,32 @@ impl Bucket {
         content: Bytes,
         create_only: bool,
         attributes: &Attributes,
+        checksum: Checksum,
     ) -> Result<PutOutcome, Failure> {
-        let payload = self.payload(content);
-        let request = self
-            .client
-            .put_object()
-            .bucket(&self.name)
-            .key(self.full_key(key))
-            .content_type("application/octet-stream")
-            .content_length(payload.length())
-            .checksum_crc32_c(payload.crc32c())
-            .set_metadata(metadata(attributes))
-            .set_storage_class(self.storage_class.clone())
-            .set_server_side_encryption(self.encryption.clone())
-            .set_ssekms_key_id(self.kms_key_id.clone())
-            .set_if_none_match(create_only.then(|| "*".to_owned()))
-            .body(payload.stream())
-            .customize()
-            .interceptor(payload.signing());
-        match self.attempt(payload.watch(self.limits, request.send())).await {
+        let payload = self.payload(content, checksum);
+        let headers = payload.headers();
+        let put = self.attempt(|client| {
+            let request = client
+                .put_object()
+                .bucket(&self.name)
+                .key(self.full_key(key))
+                .content_type("application/octet-stream")
+                .content_length(payload.length())
+                .set_checksum_crc32_c(headers.crc32c.clone())
+                .set_content_md5(headers.md5.clone())
+                .set_checksum_crc32(headers.crc32.clone())
+                .set_checksum_sha256(headers.sha256.clone())
+                .set_metadata(metadata(attributes))
+                .set_storage_class(self.storage_class.clone())
+                .set_server_side_encryption(self.encryption.clone())
+                .set_ssekms_key_id(self.kms_key_id.clone())
+                .set_if_none_match(create_only.then(|| "*".to_owned()))
+                .body(payload.stream())
+                .customize()
+                .interceptor(payload.signing());
+            payload.watch(self.limits, request.send())
+        });
+        match put.await {
             Ok(_) => Ok(PutOutcome::Stored),
             Err(failure) if create_only && failure.is_precondition() => {
                 Ok(PutOutcome::AlreadyExists)
@@ -265,50 +297,17 @@ impl Bucket {
         mode: PutMode,
         attributes: &Attributes,
     ) -> Result<PutOutcome> {
-        let failed = |failure| self.error(failure, "put object", key);
+        let failed = |failure| self.error(failure, Action::Put, key);
         let create_only = mode == PutMode::CreateOnly;
         let honoured = !create_only || self.honours_create_only().await.map_err(failed)?;
         if !honoured && self.head(key).await?.is_some() {
             return Ok(PutOutcome::AlreadyExists);
         }
-        self.put_object(key, content, create_only && honoured, attributes).await.map_err(failed)
-    }
-
-    async fn honours_create_only(&self) -> Result<bool, Failure> {
-        let known = self.honours_create_only.get_or_try_init(|| self.probe_create_only());
-        // Whoever waits for another's probe waits no longer than for one of its own.
-        let limit = self.limits.answer;
-        match tokio::time::timeout(limit, known).await {
-            Ok(known) => known.copied(),
-            Err(_) => Err(Failure::TooSlow(limit)),
-        }
-    }
-
-    /// Servers are known that overwrite in spite of `If-None-Match: *` (Garage),
-    /// and some refuse the header.
-    async fn probe_create_only(&self) -> Result<bool, Failure> {
-        let key = layout::create_only_probe();
-        let content = Bytes::from_static(
-            b"The create-only upload of this object shows whether the store honours If-None-Match.\n",
-        );
-        for _ in 0..2 {
-            match self.put_object(&key, content.clone(), true, &Attributes::default()).await {
-                Ok(PutOutcome::AlreadyExists) => return Ok(true),
-                Ok(PutOutcome::Stored) => {}
-                Err(failure) if failure.is_not_implemented() => break,
-                Err(failure) => return Err(failure),
-            }
-        }
-        self.notices.send(
-            Level::Warning,
-            format!("the store of \"{}\" does not honour create-only uploads", self.url("")),
-            Some(
-                "wal_e looks for an object before it uploads one, but two writers at the same \
-                 moment could overwrite one another: let only one server write to this prefix."
-                    .to_owned(),
-            ),
-        );
-        Ok(false)
+        let ask_server = create_only && honoured;
+        let put = self.abilities.with_checksum(Carrier::Object, |checksum| {
+            self.put_object(key, content.clone(), ask_server, attributes, checksum)
+        });
+        put.await.map_err(failed)
     }
 }
 
@@ -319,7 +318,7 @@ impl ObjectStore for S3Store {
     }
 
     fn server(&self) -> Option<&str> {
-        self.bucket.place.endpoint.as_deref()
+        self.bucket.first_place.endpoint.as_deref()
     }
 
     async fn put(
@@ -361,65 +360,18 @@ impl ObjectStore for S3Store {
     }
 
     async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage> {
-        let bucket = &self.bucket;
-        let start_after = request.start_after.as_ref().map(|key| format!("{}{key}", bucket.base));
-        let prefix = format!("{}{}", bucket.base, request.prefix);
-        let answer = bucket
-            .client
-            .list_objects_v2()
-            .bucket(&bucket.name)
-            .prefix(&prefix)
-            .set_start_after(start_after)
-            .set_delimiter(request.shallow.then(|| "/".to_owned()))
-            .set_continuation_token(page.clone());
-        let broken_off = |failure: Failure| {
-            // A listing can be empty, but there is none that is not there: whoever looks for
-            // an object must not take this for the answer that it is missing.
-            let failure = match failure {
-                Failure::Answered(Answer { status, code: Some(code), .. })
-                    if matches!(code.as_str(), "NoSuchKey" | "NoSuchUpload" | "NotFound") =>
-                {
-                    Failure::NotUnderstood(format!(
-                        "the request to list objects was answered {status} {code}, as if it were for one object"
-                    ))
-                }
-                failure => failure,
-            };
-            failure.into_error("list objects below", &bucket.url(&request.prefix), &bucket.place)
-        };
-        let answer = bucket.ask(bucket.limits.answer, answer.send()).await.map_err(broken_off)?;
-        let next = answer.next_continuation_token;
-        // A listing that goes on where it was would never end.
-        if answer.is_truncated == Some(true) && (next.is_none() || next == page) {
-            return Err(broken_off(Failure::NotUnderstood(
-                "the listing goes on, but the server does not say where".to_owned(),
-            )));
-        }
-        let objects = answer.contents.unwrap_or_default().into_iter().filter_map(|object| {
-            // What has no key's form ("directory" objects, for one) is not ours.
-            let key = ObjectKey::from_listing(object.key?.strip_prefix(&bucket.base)?)?;
-            Some(ObjectInfo {
-                key,
-                size_bytes: size(object.size),
-                last_modified: moment(object.last_modified.as_ref()),
-                etag: object.e_tag,
-                storage_class: object.storage_class.map(|class| class.as_str().to_owned()),
-                attributes: Attributes::default(),
-            })
-        });
-        Ok(ListPage {
-            objects: objects.collect(),
-            next: next.filter(|_| answer.is_truncated == Some(true)),
-        })
+        listing::list(&self.bucket, request, page).await
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         let bucket = &self.bucket;
-        let request = bucket.client.delete_object().bucket(&bucket.name).key(bucket.full_key(key));
-        match bucket.ask(bucket.limits.answer, request.send()).await {
+        let delete = bucket.ask(bucket.limits.answer, |client| {
+            client.delete_object().bucket(&bucket.name).key(bucket.full_key(key)).send()
+        });
+        match delete.await {
             Ok(_) => Ok(()),
             Err(failure) if failure.is_missing_object() => Ok(()),
-            Err(failure) => Err(bucket.error(failure, "delete object", key)),
+            Err(failure) => Err(bucket.error(failure, Action::Delete, key)),
         }
     }
 
@@ -438,11 +390,15 @@ impl ObjectStore for S3Store {
     async fn create_only_is_atomic(&self) -> Result<bool> {
         let probe = layout::create_only_probe();
         let honoured = self.bucket.honours_create_only().await;
-        honoured.map_err(|failure| self.bucket.error(failure, "put object", &probe))
+        honoured.map_err(|failure| self.bucket.error(failure, Action::Put, &probe))
+    }
+
+    async fn abilities(&self) -> Result<Vec<Ability>> {
+        Ok(self.find_abilities().await)
     }
 
     fn credentials_source(&self) -> Option<String> {
-        self.bucket.place.credentials.get()
+        self.bucket.first_place.credentials.get()
     }
 }
 

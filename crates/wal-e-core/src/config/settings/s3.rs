@@ -16,8 +16,8 @@ pub(super) const S3_ENDPOINT: Description = Description {
     name: "s3_endpoint",
     purpose: "URL of an S3 server that is not AWS",
     note: "\"https://host:port\".",
-    remarks: "The program and a variable also take WAL-E's form, such as `https+path://host:port`, \
-              which says where the bucket is named, and `host:port` alone.",
+    remarks: "WAL-E's form, such as `https+path://host:port`, also says where the bucket is named. \
+              `host:port` alone means `https`.",
     value: Value::Text { empty: "AWS" },
     option: option("s3-endpoint", "URL", "https://HOST:PORT"),
     variables: &["S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"],

@@ -14,6 +14,9 @@ const SPEAK_EVERY: Duration = Duration::from_secs(60);
 /// shorter: a store that asks for fewer requests should see fewer.
 const FIRST_DELAY_WHEN_THROTTLED: Duration = Duration::from_secs(1);
 
+/// A store that asks for a longer wait than this is asked again all the same.
+const LONGEST_WAIT_ASKED_FOR: Duration = Duration::from_secs(60);
+
 /// How long new keys are waited for at first, where those that there are have
 /// expired. A user may be waiting, and this needs a person more often than not.
 /// Once the store has answered it is a rotation that lags, an outage like any other.
@@ -86,6 +89,17 @@ impl Patience {
     /// archiver had better say what is wrong.
     fn waits_for_new_keys(&self) -> bool {
         self.give_up_after > RENEWAL_TIME
+    }
+
+    /// How long to wait after so many failures, the last of which is `error`; `share` is drawn
+    /// evenly from 0 to 1. A wait that the store asks for is kept, and what was drawn is added.
+    fn delay(&self, failures: u32, error: &Error, share: f64) -> Duration {
+        let asked = error.retry_after().unwrap_or_default().min(LONGEST_WAIT_ASKED_FOR);
+        let drawn = match asked.is_zero() {
+            true => self.delay_bound(failures, error.kind()),
+            false => self.delay_bound(1, error.kind()),
+        };
+        asked + drawn.mul_f64(share)
     }
 
     /// The longest that may be waited after so many failures, the last of `kind`.
@@ -164,8 +178,7 @@ impl Attempts<'_> {
             return Err(self.given_up(error, elapsed));
         };
         self.speaker.retrying(&error, give_up_after);
-        let delay = self.patience.delay_bound(self.failures, error.kind());
-        let delay = delay.mul_f64(fastrand::f64());
+        let delay = self.patience.delay(self.failures, &error, fastrand::f64());
         tokio::time::sleep(delay.min(left)).await;
         Ok(())
     }
@@ -199,6 +212,23 @@ mod tests {
         );
         assert_eq!(bounds(ErrorKind::Throttled, 1..=6), [1000, 2000, 4000, 8000, 15000, 15000]);
         assert_eq!(bounds(ErrorKind::Throttled, u32::MAX..=u32::MAX), [15000]);
+    }
+
+    #[test]
+    fn a_wait_that_the_store_asks_for_is_kept_within_bounds() {
+        let patience = Patience::backup();
+        let delays = |wait: Option<u64>, share| {
+            let error = Error::new(ErrorKind::Throttled, "busy");
+            let error = match wait {
+                Some(seconds) => error.that_asks_to_wait(Duration::from_secs(seconds)),
+                None => error,
+            };
+            patience.delay(3, &error, share).as_millis()
+        };
+        assert_eq!((delays(None, 0.0), delays(None, 1.0)), (0, 4_000));
+        assert_eq!((delays(Some(0), 0.0), delays(Some(0), 1.0)), (0, 4_000));
+        assert_eq!((delays(Some(7), 0.0), delays(Some(7), 1.0)), (7_000, 8_000));
+        assert_eq!(delays(Some(86_400), 0.0), 60_000);
     }
 
     #[test]

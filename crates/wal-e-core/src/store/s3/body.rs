@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 
-use super::errors::{Failure, chain};
+use super::errors::{Action, Failure, chain};
 use super::{Bucket, attributes, moment, size};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::store::{ObjectBody, ObjectInfo, ObjectReader};
 
-const ACTION: &str = "get object";
+const ACTION: Action = Action::Get;
 
 /// Opens `length` bytes of an object from `offset`, or all to its end.
 pub(super) async fn open(
@@ -30,13 +30,11 @@ pub(super) async fn open(
         Some(length) => Some(format!("bytes={offset}-{}", offset.saturating_add(length - 1))),
         None => (offset > 0).then(|| format!("bytes={offset}-")),
     };
-    let request = bucket
-        .client
-        .get_object()
-        .bucket(&bucket.name)
-        .key(bucket.full_key(key))
-        .set_range(range.clone());
-    let answer = match bucket.ask(bucket.limits.answer, request.send()).await {
+    let get = bucket.ask(bucket.limits.answer, |client| {
+        let request = client.get_object().bucket(&bucket.name).key(bucket.full_key(key));
+        request.set_range(range.clone()).send()
+    });
+    let answer = match get.await {
         Ok(answer) => answer,
         Err(failure) if failure.is_invalid_range() => {
             let rest = no_bytes(Arc::clone(&bucket), key, offset, if_match).await?;
@@ -45,7 +43,13 @@ pub(super) async fn open(
             }
             return Err(bucket.error(failure, ACTION, key));
         }
-        Err(failure) => return Err(bucket.error(failure, ACTION, key)),
+        Err(failure) => {
+            return Err(match bucket.without_absence(failure.clone(), key).await {
+                Some(failure) => bucket.error(failure, ACTION, key),
+                None if failure.is_missing_object() => bucket.error(failure, ACTION, key),
+                None => missing(&bucket.url(key.as_str())),
+            });
+        }
     };
     let left = size(answer.content_length);
     let size_bytes = match (range, answer.content_range.as_deref()) {
@@ -101,9 +105,7 @@ async fn no_bytes(
     if_match: Option<&str>,
 ) -> Result<ObjectReader> {
     let url = bucket.url(key.as_str());
-    let info = bucket.head(key).await?.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("object \"{url}\" does not exist"))
-    })?;
+    let info = bucket.head(key).await?.ok_or_else(|| missing(&url))?;
     check_etag(&bucket, &info, if_match)?;
     if info.size_bytes < offset {
         return Err(Error::new(
@@ -113,6 +115,10 @@ async fn no_bytes(
     }
     let body = S3Body { bucket, key: key.clone(), stream: ByteStream::default(), left: 0 };
     Ok(ObjectReader { info, body: Box::new(body) })
+}
+
+fn missing(url: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("object \"{url}\" does not exist"))
 }
 
 /// The whole size in `bytes OFFSET-LAST/TOTAL`.

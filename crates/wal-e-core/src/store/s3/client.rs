@@ -23,7 +23,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::credentials::{self, CredentialSource, Keys};
 use super::limits::Limits;
-use crate::config::{Credentials, S3Config, Setting};
+use crate::config::{Credentials, Endpoint, S3Config, Setting};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long an idle connection is kept; servers close theirs after little more.
@@ -33,12 +33,18 @@ const IDLE_LIMIT: Duration = Duration::from_secs(20);
 pub(super) struct Connection {
     pub(super) client: Client,
     pub(super) region: String,
+    /// The server that is not AWS, with its scheme.
+    pub(super) endpoint: Option<String>,
+    /// Whether buckets are named in the path.
+    pub(super) path_style: bool,
     pub(super) keys: Keys,
 }
 
 /// Builds a client. Only the search for a region may use the network.
 pub(super) async fn connect(config: &S3Config, limits: Limits) -> Result<Connection> {
     let endpoint = config.endpoint.as_deref().map(check_endpoint).transpose()?;
+    let endpoint = endpoint.as_deref();
+    let path_style = uses_path_style(config);
     let trust = match &config.ca_file {
         Some(path) => TrustStore::empty().with_pem_certificate(read_ca_file(path)?),
         // Reading all certificates of the system is not for nothing.
@@ -76,34 +82,55 @@ pub(super) async fn connect(config: &S3Config, limits: Limits) -> Result<Connect
         // Checksums are sent by us, in headers; on the way back we compare our own.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        .force_path_style(config.force_path_style.unwrap_or(endpoint.is_some()));
+        // The region that stands in the name of an access point counts.
+        .use_arn_region(true)
+        .force_path_style(path_style);
     if let Some(endpoint) = endpoint {
-        builder = builder.endpoint_url(endpoint);
+        // The SDK puts the bucket right after it, also where it has a path.
+        builder = builder.endpoint_url(format!("{endpoint}/"));
     }
-    Ok(Connection { client: Client::from_conf(builder.build()), region, keys })
+    let (client, endpoint) = (Client::from_conf(builder.build()), endpoint.map(str::to_owned));
+    Ok(Connection { client, region, endpoint, path_style, keys })
 }
 
 fn is_plain(endpoint: &str) -> bool {
     endpoint.starts_with("http://")
 }
 
-fn check_endpoint(endpoint: &str) -> Result<&str> {
-    let rest = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
-    match rest {
-        Some(host) if !host.is_empty() && !host.starts_with('/') && !host.contains('@') => {
-            Ok(endpoint)
-        }
-        // It is not repeated when it might hold a password.
-        Some(host) if host.contains('@') => {
-            Err(Error::new(ErrorKind::Config, "the S3 endpoint has a user name or password in it")
-                .with_hint("Leave it out: S3 knows only access keys."))
-        }
-        _ => Err(Error::new(ErrorKind::Config, format!("invalid S3 endpoint \"{endpoint}\""))
-            .with_hint("An endpoint looks like \"https://minio.example.com:9000\".")),
+/// Whether the bucket is named in the path of a request. Amazon's certificates are for
+/// `*.s3.REGION.amazonaws.com`, which no bucket with a dot in its name is; and what cannot
+/// be part of a host name at all is in the path wherever that is possible.
+fn uses_path_style(config: &S3Config) -> bool {
+    let bucket = &config.bucket;
+    // Only as a host name.
+    if is_arn(bucket) {
+        return false;
     }
+    let is_host_label = (3..=63).contains(&bucket.len())
+        && bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    !is_host_label || config.force_path_style.unwrap_or(config.endpoint.is_some())
+}
+
+/// Whether it is the name of an access point and not of a bucket.
+fn is_arn(bucket: &str) -> bool {
+    bucket.starts_with("arn:")
+}
+
+/// The region of an access point, which stands in its name.
+fn region_of_arn(bucket: &str) -> Option<&str> {
+    let region = bucket.strip_prefix("arn:")?.split(':').nth(2)?;
+    (!region.is_empty()).then_some(region)
+}
+
+/// The endpoint with its scheme.
+fn check_endpoint(endpoint: &str) -> Result<String> {
+    endpoint.parse::<Endpoint>().map(|endpoint| endpoint.url)
 }
 
 async fn region(config: &S3Config, providers: &ProviderConfig, limit: Duration) -> Result<String> {
+    if let Some(region) = region_of_arn(&config.bucket) {
+        return Ok(region.to_owned());
+    }
     if let Some(region) = &config.region {
         return Ok(region.clone());
     }
@@ -162,20 +189,97 @@ fn read_ca_file(path: &Path) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_s3::presigning::PresigningConfig;
+
     use super::*;
+    use crate::config::{Secret, StaticCredentials};
 
     #[test]
-    fn endpoints_need_a_scheme_and_no_password() {
-        for good in ["http://localhost:9000", "https://s3.example.com", "https://h/"] {
-            assert_eq!(check_endpoint(good).unwrap(), good);
+    fn an_endpoint_without_a_scheme_is_taken_for_https() {
+        for (given, url) in [
+            ("http://localhost:9000", "http://localhost:9000"),
+            ("https://s3.example.com/", "https://s3.example.com"),
+            ("minio.local:9000", "https://minio.local:9000"),
+        ] {
+            assert_eq!(check_endpoint(given).unwrap(), url);
         }
-        for bad in ["", "localhost:9000", "http://", "https:///x", "ftp://h", "s3://bucket"] {
+        for bad in ["", "http://", "https:///x", "ftp://h", "s3://bucket"] {
             let error = check_endpoint(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{bad}");
             assert!(error.hint().is_some());
         }
         let error = check_endpoint("https://user:hunter2@host").unwrap_err();
         assert!(!format!("{error:?}").contains("hunter2"));
+    }
+
+    /// The URL that an object is asked for at.
+    async fn url(bucket: &str, endpoint: Option<&str>, force_path_style: Option<bool>) -> String {
+        let keys = StaticCredentials {
+            access_key_id: "AKID".into(),
+            secret_access_key: Secret::new("hunter2"),
+            session_token: None,
+            source: "a test".into(),
+        };
+        let config = S3Config {
+            endpoint: endpoint.map(str::to_owned),
+            region: Some("eu-west-1".into()),
+            force_path_style,
+            credentials: Some(Credentials::Given(keys)),
+            ..S3Config::new(bucket, "")
+        };
+        let connection = connect(&config, Limits::from_timeout(None)).await.unwrap();
+        let presigning = PresigningConfig::expires_in(Duration::from_secs(60)).unwrap();
+        let request = connection.client.get_object().bucket(bucket).key("a/b c");
+        let presigned = request.presigned(presigning).await.unwrap();
+        let (url, _) = presigned.uri().split_once('?').unwrap();
+        url.strip_suffix("/a/b%20c").unwrap_or_else(|| panic!("{url}")).to_owned()
+    }
+
+    #[tokio::test]
+    async fn buckets_are_named_where_they_can_be() {
+        let host = Some("https://s3.example.com:9000/");
+        for (bucket, endpoint, force_path_style, expected) in [
+            ("bucket", None, None, "https://bucket.s3.eu-west-1.amazonaws.com"),
+            ("bucket", None, Some(true), "https://s3.eu-west-1.amazonaws.com/bucket"),
+            ("bucket", host, None, "https://s3.example.com:9000/bucket"),
+            ("bucket", host, Some(false), "https://bucket.s3.example.com:9000"),
+            // No certificate is for a name with one label more.
+            ("db.example.com", None, None, "https://s3.eu-west-1.amazonaws.com/db.example.com"),
+            ("db.example.com", host, Some(false), "https://s3.example.com:9000/db.example.com"),
+            ("db.example.com", Some("http://h:1"), Some(false), "http://h:1/db.example.com"),
+            // Names from before there were rules.
+            ("Old_Bucket", None, None, "https://s3.eu-west-1.amazonaws.com/Old_Bucket"),
+            ("Old_Bucket", host, Some(false), "https://s3.example.com:9000/Old_Bucket"),
+            // A tenant of Ceph.
+            ("tenant:bucket", host, None, "https://s3.example.com:9000/tenant%3Abucket"),
+            ("tenant:bucket", host, Some(false), "https://s3.example.com:9000/tenant%3Abucket"),
+            // An endpoint with a path.
+            ("bucket", Some("https://h/storage/s3/"), None, "https://h/storage/s3/bucket"),
+            ("bucket", Some("https://h/s3"), Some(false), "https://bucket.h/s3"),
+            ("bucket", Some("minio.local:9000"), None, "https://minio.local:9000/bucket"),
+            ("bucket", Some("http://[::1]:9000"), None, "http://[::1]:9000/bucket"),
+            (
+                "arn:aws:s3:us-west-2:123456789012:accesspoint/wal",
+                None,
+                None,
+                "https://wal-123456789012.s3-accesspoint.us-west-2.amazonaws.com",
+            ),
+            (
+                "arn:aws:s3:us-west-2:123456789012:accesspoint/wal",
+                None,
+                Some(true),
+                "https://wal-123456789012.s3-accesspoint.us-west-2.amazonaws.com",
+            ),
+            (
+                "wal-metadata-abc123-s3alias",
+                None,
+                None,
+                "https://wal-metadata-abc123-s3alias.s3.eu-west-1.amazonaws.com",
+            ),
+        ] {
+            let url = url(bucket, endpoint, force_path_style).await;
+            assert_eq!(url, expected, "{bucket} {endpoint:?} {force_path_style:?}");
+        }
     }
 
     #[test]

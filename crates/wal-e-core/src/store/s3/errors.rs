@@ -11,9 +11,16 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use super::credentials::{CredentialSource, Refusal};
 use crate::error::{Error, ErrorKind};
 
+mod action;
+mod cause;
 mod hints;
+mod region;
+mod response;
 
+pub(super) use action::Action;
+use cause::Cause;
 use hints::verdict;
+pub(super) use region::named_region;
 
 /// No more of a server's text than this goes into a message.
 const LONGEST_TEXT: usize = 300;
@@ -24,6 +31,10 @@ pub(super) struct Place {
     pub(super) bucket: String,
     pub(super) endpoint: Option<String>,
     pub(super) region: String,
+    /// Whether the bucket is named in the path of a request.
+    pub(super) path_style: bool,
+    /// Whether requests ask for encryption.
+    pub(super) encrypts: bool,
     pub(super) credentials: CredentialSource,
 }
 
@@ -60,10 +71,28 @@ pub(super) struct Answer {
     pub(super) request_id: Option<String>,
     /// Where the bucket is, when the server says so.
     pub(super) bucket_region: Option<String>,
+    /// The host that it sends the client to.
+    pub(super) redirect_host: Option<String>,
+    /// How long it asks to wait.
+    pub(super) retry_after: Option<Duration>,
+    /// What a listing showed of the object that the request was refused for.
+    pub(super) listing: Listing,
     /// It refuses keys in whose place there are others by now, or may be soon.
     pub(super) may_pass: bool,
     /// It refuses keys that it took before.
     pub(super) needs_new_keys: bool,
+}
+
+/// What is known of an object that may not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Listing {
+    /// It was not listed.
+    #[default]
+    NotAsked,
+    /// It is there.
+    Shows,
+    /// It may not be listed either.
+    Refused,
 }
 
 impl Failure {
@@ -74,15 +103,13 @@ impl Failure {
         match error {
             SdkError::ServiceError(service) => {
                 let meta = service.err().meta();
-                let headers = service.raw().headers();
+                let message = meta.message().map(one_line).filter(|text| !text.is_empty());
+                let answer = response::answer(service.raw());
                 Failure::Answered(Answer {
-                    status: service.raw().status().as_u16(),
-                    code: meta.code().map(one_line),
-                    message: meta.message().map(one_line).filter(|text| !text.is_empty()),
+                    code: meta.code().map(one_line).or(answer.code),
+                    message: message.or(answer.message),
                     request_id: error.request_id().map(one_line),
-                    bucket_region: headers.get("x-amz-bucket-region").map(one_line),
-                    may_pass: false,
-                    needs_new_keys: false,
+                    ..answer
                 })
             }
             SdkError::ResponseError(response) => {
@@ -90,7 +117,7 @@ impl Failure {
                 if (200..300).contains(&status) {
                     Failure::NotUnderstood(error_text(error))
                 } else {
-                    Failure::Answered(Answer { status, ..Answer::default() })
+                    Failure::Answered(response::answer(response.raw()))
                 }
             }
             SdkError::ConstructionFailure(_) => match credentials_failure(error) {
@@ -125,11 +152,6 @@ impl Failure {
         }
     }
 
-    /// The request was refused, and there was no room to say why.
-    pub(super) fn is_refused_without_reason(&self) -> bool {
-        self.status() == Some(403) && self.code().is_none()
-    }
-
     /// There is no object of that name (and it is not the bucket that lacks).
     pub(super) fn is_missing_object(&self) -> bool {
         self.status() == Some(404) && matches!(self.code(), None | Some("NoSuchKey" | "NotFound"))
@@ -146,9 +168,54 @@ impl Failure {
         self.status() == Some(412) || self.code() == Some("PreconditionFailed")
     }
 
-    /// The server knows of no such header or request.
-    pub(super) fn is_not_implemented(&self) -> bool {
-        self.status() == Some(501) || self.code() == Some("NotImplemented")
+    /// It may be that the server does not know, or does not want, a header of the request:
+    /// the same request with another one may go through.
+    pub(super) fn may_be_for_a_header(&self) -> bool {
+        let Failure::Answered(answer) = self else { return false };
+        matches!(answer.status, 400 | 405 | 411 | 415 | 417 | 422 | 428 | 501)
+            && cause::cause(answer).is_none()
+    }
+
+    /// The server says that it is about the checksum of the content.
+    pub(super) fn names_checksum(&self) -> bool {
+        let Failure::Answered(answer) = self else { return false };
+        let said = [&answer.code, &answer.message].into_iter().flatten();
+        said.into_iter().any(|text| {
+            let text = text.to_ascii_lowercase();
+            ["checksum", "md5", "crc"].iter().any(|word| text.contains(word))
+        })
+    }
+
+    /// The request was refused as those for objects that are not there are by servers that
+    /// keep that to themselves.
+    pub(super) fn may_hide_absence(&self) -> bool {
+        let Failure::Answered(answer) = self else { return false };
+        answer.status == 403 && cause::cause(answer).is_none()
+    }
+
+    /// The answer has no room for a reason, as those to HEAD.
+    pub(super) fn is_without_reason(&self) -> bool {
+        let Failure::Answered(answer) = self else { return false };
+        answer.code.is_none() && matches!(answer.status, 301 | 307 | 400 | 403)
+    }
+
+    /// Whether the server answered at all.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self, Failure::Answered(_))
+    }
+
+    /// Whether the same request may succeed later.
+    pub(super) fn may_pass(&self, place: &Place) -> bool {
+        let kind = verdict(self, place, Action::List).kind;
+        matches!(kind, ErrorKind::Unavailable | ErrorKind::Throttled)
+    }
+
+    /// With what a listing showed.
+    pub(super) fn with_listing(self, listing: Listing) -> Failure {
+        match self {
+            Failure::Answered(answer) => Failure::Answered(Answer { listing, ..answer }),
+            other => other,
+        }
     }
 
     /// The range asked for begins at the end or after it.
@@ -159,7 +226,7 @@ impl Failure {
     /// How the server refused the keys of the request, if that is what it did.
     pub(super) fn refusal(&self, place: &Place) -> Option<Refusal> {
         let Failure::Answered(answer) = self else { return None };
-        if verdict(self, place).kind != ErrorKind::Denied {
+        if verdict(self, place, Action::Get).kind != ErrorKind::Denied {
             return None;
         }
         Some(match answer.code.as_deref() {
@@ -170,15 +237,17 @@ impl Failure {
                 | "InvalidToken"
                 | "InvalidTokenId",
             ) => Refusal::Expired,
-            Some("InvalidAccessKeyId" | "SignatureDoesNotMatch") => Refusal::NotKnown,
+            Some("InvalidAccessKeyId" | "InvalidClientTokenId" | "SignatureDoesNotMatch") => {
+                Refusal::NotKnown
+            }
             None if answer.status == 400 => Refusal::PerhapsExpired,
             _ => Refusal::Other,
         })
     }
 
     /// The error for `could not ACTION "URL"`.
-    pub(super) fn into_error(self, action: &str, url: &str, place: &Place) -> Error {
-        let verdict = verdict(&self, place);
+    pub(super) fn into_error(self, action: Action, url: &str, place: &Place) -> Error {
+        let verdict = verdict(&self, place, action);
         let error = Error::new(
             verdict.kind,
             format!("could not {action} \"{url}\": {}", self.reason(place)),
@@ -218,6 +287,12 @@ impl Failure {
             Failure::Answered(answer) if answer.needs_new_keys => error.that_needs_new_keys(),
             _ => error,
         };
+        let error = match &self {
+            Failure::Answered(Answer { retry_after: Some(wait), .. }) => {
+                error.that_asks_to_wait(*wait)
+            }
+            _ => error,
+        };
         let error = match detail.is_empty() {
             true => error,
             false => error.with_detail(detail.join(" ")),
@@ -235,10 +310,22 @@ impl Failure {
             None => format!("S3 in region \"{}\"", place.region),
         };
         match self {
-            Failure::Answered(Answer { status, code: Some(code), .. }) => {
-                format!("the server answered {status} {code}")
+            Failure::Answered(answer) => {
+                let status = answer.status;
+                let status = match &answer.code {
+                    Some(code) => format!("{status} {code}"),
+                    None => status.to_string(),
+                };
+                match cause::cause(answer) {
+                    Some(Cause::Quota) => {
+                        format!("the quota of the bucket is used up (the server answered {status})")
+                    }
+                    Some(Cause::NoSpace) => {
+                        format!("the server has no space left (it answered {status})")
+                    }
+                    _ => format!("the server answered {status}"),
+                }
             }
-            Failure::Answered(Answer { status, .. }) => format!("the server answered {status}"),
             Failure::NotUnderstood(_) => "the server's answer was not understood".to_owned(),
             Failure::NoConnection(_) => format!("the connection to {server} failed"),
             Failure::Certificate(_) => format!("the certificate of {server} is not trusted"),

@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::operation::upload_part::UploadPartOutput;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 
-use super::errors::Failure;
+use super::abilities::{Carrier, Completion};
+use super::checksum::Checksum;
+use super::errors::{Action, Failure};
 use super::{Bucket, metadata};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
@@ -18,24 +21,24 @@ use crate::store::{Attributes, MultipartUpload, PutMode, PutOutcome};
 pub(super) async fn abort_all(bucket: &Bucket, directory: &str) -> Result<()> {
     let failed = |failure: Failure| {
         let url = bucket.url(directory);
-        failure.into_error("abort the unfinished uploads below", &url, &bucket.place)
+        failure.into_error(Action::AbortUploads, &url, &bucket.place())
     };
     let mut key_marker = None;
     let mut upload_id_marker = None;
     loop {
-        let request = bucket
-            .client
-            .list_multipart_uploads()
-            .bucket(&bucket.name)
-            .prefix(format!("{}{directory}", bucket.base))
-            .set_key_marker(key_marker.clone())
-            .set_upload_id_marker(upload_id_marker.clone());
-        let page = bucket.ask(bucket.limits.answer, request.send()).await.map_err(failed)?;
+        let page = bucket.ask(bucket.limits.answer, |client| {
+            client
+                .list_multipart_uploads()
+                .bucket(&bucket.name)
+                .prefix(format!("{}{directory}", bucket.base))
+                .set_key_marker(key_marker.clone())
+                .set_upload_id_marker(upload_id_marker.clone())
+                .send()
+        });
+        let page = page.await.map_err(failed)?;
         for upload in page.uploads.unwrap_or_default() {
             let (Some(key), Some(id)) = (upload.key, upload.upload_id) else { continue };
-            let request =
-                bucket.client.abort_multipart_upload().bucket(&bucket.name).key(key).upload_id(id);
-            match bucket.ask(bucket.limits.answer, request.send()).await {
+            match abort_once(bucket, &key, &id).await {
                 Ok(_) => {}
                 Err(failure) if failure.is_missing_upload() => {}
                 Err(failure) => return Err(failed(failure)),
@@ -57,17 +60,43 @@ pub(super) async fn abort_all(bucket: &Bucket, directory: &str) -> Result<()> {
 
 /// Aborts one upload. One that has ended is no error.
 pub(super) async fn abort(bucket: &Bucket, key: &ObjectKey, id: &str) -> Result<()> {
-    let request = bucket
-        .client
-        .abort_multipart_upload()
-        .bucket(&bucket.name)
-        .key(bucket.full_key(key))
-        .upload_id(id);
-    match bucket.ask(bucket.limits.answer, request.send()).await {
-        Ok(_) => Ok(()),
+    match abort_once(bucket, &bucket.full_key(key), id).await {
+        Ok(()) => Ok(()),
         Err(failure) if failure.is_missing_upload() => Ok(()),
-        Err(failure) => Err(bucket.error(failure, "abort the upload of object", key)),
+        Err(failure) => Err(bucket.error(failure, Action::AbortUpload, key)),
     }
+}
+
+/// `full_key` is the key in the bucket.
+async fn abort_once(bucket: &Bucket, full_key: &str, id: &str) -> Result<(), Failure> {
+    let abort = bucket.ask(bucket.limits.answer, |client| {
+        client.abort_multipart_upload().bucket(&bucket.name).key(full_key).upload_id(id).send()
+    });
+    abort.await.map(|_| ())
+}
+
+/// One CreateMultipartUpload; the server's number of the upload.
+async fn begin_once(
+    bucket: &Bucket,
+    key: &ObjectKey,
+    attributes: &Attributes,
+    checksum: Checksum,
+) -> Result<String, Failure> {
+    let begin = bucket.ask(bucket.limits.answer, |client| {
+        client
+            .create_multipart_upload()
+            .bucket(&bucket.name)
+            .key(bucket.full_key(key))
+            .content_type("application/octet-stream")
+            .set_checksum_algorithm(checksum.algorithm())
+            .set_metadata(metadata(attributes))
+            .set_storage_class(bucket.storage_class.clone())
+            .set_server_side_encryption(bucket.encryption.clone())
+            .set_ssekms_key_id(bucket.kms_key_id.clone())
+            .send()
+    });
+    let unnamed = || Failure::NotUnderstood("it did not name the upload".to_owned());
+    begin.await?.upload_id.ok_or_else(unnamed)
 }
 
 #[derive(Debug)]
@@ -89,26 +118,15 @@ impl S3Upload {
         mode: PutMode,
         attributes: &Attributes,
     ) -> Result<S3Upload> {
-        let failed = |failure| bucket.error(failure, "begin the upload of object", key);
+        let failed = |failure| bucket.error(failure, Action::BeginUpload, key);
         if mode == PutMode::CreateOnly {
             // Known before hours of uploading rather than after.
             bucket.honours_create_only().await.map_err(failed)?;
         }
-        let request = bucket
-            .client
-            .create_multipart_upload()
-            .bucket(&bucket.name)
-            .key(bucket.full_key(key))
-            .content_type("application/octet-stream")
-            .checksum_algorithm(ChecksumAlgorithm::Crc32C)
-            .set_metadata(metadata(attributes))
-            .set_storage_class(bucket.storage_class.clone())
-            .set_server_side_encryption(bucket.encryption.clone())
-            .set_ssekms_key_id(bucket.kms_key_id.clone());
-        let answer = bucket.ask(bucket.limits.answer, request.send()).await.map_err(failed)?;
-        let id = answer.upload_id.ok_or_else(|| {
-            failed(Failure::NotUnderstood("it did not name the upload".to_owned()))
-        })?;
+        let begin = bucket.abilities.with_checksum(Carrier::Announcement, |checksum| {
+            begin_once(&bucket, key, attributes, checksum)
+        });
+        let id = begin.await.map_err(failed)?;
         Ok(S3Upload {
             bucket,
             key: key.clone(),
@@ -119,7 +137,7 @@ impl S3Upload {
         })
     }
 
-    fn error(&self, failure: Failure, action: &str) -> Error {
+    fn error(&self, failure: Failure, action: Action) -> Error {
         self.bucket.error(failure, action, &self.key)
     }
 
@@ -132,6 +150,62 @@ impl S3Upload {
                 .with_detail(format!("Part {missing} was not sent.")));
         }
         Ok(parts.values().cloned().collect())
+    }
+
+    async fn put_part_once(
+        &self,
+        number: i32,
+        content: Bytes,
+        checksum: Checksum,
+    ) -> Result<UploadPartOutput, Failure> {
+        let bucket = &self.bucket;
+        let payload = bucket.payload(content, checksum);
+        let headers = payload.headers();
+        let put = bucket.attempt(|client| {
+            let request = client
+                .upload_part()
+                .bucket(&bucket.name)
+                .key(bucket.full_key(&self.key))
+                .upload_id(&self.id)
+                .part_number(number)
+                .content_length(payload.length())
+                .set_checksum_crc32_c(headers.crc32c.clone())
+                .set_content_md5(headers.md5.clone())
+                .set_checksum_crc32(headers.crc32.clone())
+                .set_checksum_sha256(headers.sha256.clone())
+                .body(payload.stream())
+                .customize()
+                .interceptor(payload.signing());
+            payload.watch(bucket.limits, request.send())
+        });
+        put.await
+    }
+
+    /// One CompleteMultipartUpload. With `create_only` the server is asked to refuse it when
+    /// there is an object already.
+    pub(super) async fn complete_once(
+        &self,
+        create_only: bool,
+    ) -> Result<Result<PutOutcome, Failure>> {
+        let bucket = &self.bucket;
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(self.parts()?)).build();
+        let complete = bucket.ask(bucket.limits.complete, |client| {
+            client
+                .complete_multipart_upload()
+                .bucket(&bucket.name)
+                .key(bucket.full_key(&self.key))
+                .upload_id(&self.id)
+                .multipart_upload(parts.clone())
+                .set_if_none_match(create_only.then(|| "*".to_owned()))
+                .send()
+        });
+        Ok(match complete.await {
+            Ok(_) => Ok(PutOutcome::Stored),
+            Err(failure) if create_only && failure.is_precondition() => {
+                Ok(PutOutcome::AlreadyExists)
+            }
+            Err(failure) => Err(failure),
+        })
     }
 
     /// Ends an upload that came too late.
@@ -148,34 +222,20 @@ impl MultipartUpload for S3Upload {
     }
 
     async fn put_part(&self, number: u32, _offset: u64, body: Bytes) -> Result<()> {
-        let action = format!("put part {number} of object");
         let part_number = i32::try_from(number).map_err(|_| {
             Error::new(ErrorKind::Bug, format!("part number {number} is too large"))
         })?;
-        let payload = self.bucket.payload(body);
-        let request = self
-            .bucket
-            .client
-            .upload_part()
-            .bucket(&self.bucket.name)
-            .key(self.bucket.full_key(&self.key))
-            .upload_id(&self.id)
-            .part_number(part_number)
-            .content_length(payload.length())
-            .checksum_crc32_c(payload.crc32c())
-            .body(payload.stream())
-            .customize()
-            .interceptor(payload.signing());
-        let answer = self
-            .bucket
-            .attempt(payload.watch(self.bucket.limits, request.send()))
-            .await
-            .map_err(|failure| self.error(failure, &action))?;
+        let put = self.bucket.abilities.with_checksum(Carrier::Part, |checksum| {
+            self.put_part_once(part_number, body.clone(), checksum)
+        });
+        let answer = put.await.map_err(|failure| self.error(failure, Action::PutPart(number)))?;
         // A checksum that the server does not know of is not named again.
         let part = CompletedPart::builder()
             .part_number(part_number)
             .set_e_tag(answer.e_tag)
             .set_checksum_crc32_c(answer.checksum_crc32_c)
+            .set_checksum_crc32(answer.checksum_crc32)
+            .set_checksum_sha256(answer.checksum_sha256)
             .build();
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(number, part);
         Ok(())
@@ -190,28 +250,30 @@ impl MultipartUpload for S3Upload {
                 format!("the upload of \"{url}\" has ended"),
             ));
         }
-        let parts = self.parts()?;
+        self.parts()?;
         let create_only = self.mode == PutMode::CreateOnly;
         // Also where uploads in one request honour create-only: Ceph 18 does
         // there and not here.
         if create_only && self.bucket.head(&self.key).await?.is_some() {
             return self.give_way().await;
         }
-        let failed = |failure| self.error(failure, "complete the upload of object");
-        let ask_server = create_only && self.bucket.honours_create_only().await.map_err(failed)?;
-        let request = self
-            .bucket
-            .client
-            .complete_multipart_upload()
-            .bucket(&self.bucket.name)
-            .key(self.bucket.full_key(&self.key))
-            .upload_id(&self.id)
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
-            .set_if_none_match(ask_server.then(|| "*".to_owned()));
-        match self.bucket.ask(self.bucket.limits.complete, request.send()).await {
-            Ok(_) => Ok(PutOutcome::Stored),
-            Err(failure) if ask_server && failure.is_precondition() => self.give_way().await,
-            Err(failure) => Err(failed(failure)),
+        let failed = |failure| self.error(failure, Action::CompleteUpload);
+        let ask_server = create_only
+            && self.bucket.honours_create_only().await.map_err(failed)?
+            && self.bucket.abilities.asks_at_completion();
+        let outcome = match self.complete_once(ask_server).await? {
+            Err(failure) if ask_server && failure.may_be_for_a_header() => {
+                let outcome = self.complete_once(false).await?;
+                if outcome.is_ok() {
+                    self.bucket.abilities.note_completion(Completion::Refused);
+                }
+                outcome.map_err(|_| failure)
+            }
+            outcome => outcome,
+        };
+        match outcome.map_err(failed)? {
+            PutOutcome::AlreadyExists => self.give_way().await,
+            PutOutcome::Stored => Ok(PutOutcome::Stored),
         }
     }
 

@@ -27,6 +27,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use sha2::{Digest, Sha256};
 
+use super::checksum::{Checksum, Headers};
 use super::errors::Failure;
 use super::limits::Limits;
 
@@ -41,6 +42,7 @@ pub(super) struct Payload {
     activity: Arc<AtomicU64>,
     /// Pieces of this content.
     sent: Arc<AtomicU64>,
+    checksum: Checksum,
     signs: bool,
 }
 
@@ -55,7 +57,12 @@ struct Progress {
 impl Payload {
     /// `signs`: whether the content's hash goes into the signature. `activity`
     /// counts the pieces of all uploads.
-    pub(super) fn new(content: Bytes, signs: bool, activity: &Arc<AtomicU64>) -> Payload {
+    pub(super) fn new(
+        content: Bytes,
+        checksum: Checksum,
+        signs: bool,
+        activity: &Arc<AtomicU64>,
+    ) -> Payload {
         let progress = Progress {
             began: Instant::now(),
             moved_ms: AtomicU64::new(0),
@@ -66,6 +73,7 @@ impl Payload {
             progress: Arc::new(progress),
             activity: Arc::clone(activity),
             sent: Arc::default(),
+            checksum,
             signs,
         }
     }
@@ -74,10 +82,9 @@ impl Payload {
         i64::try_from(self.content.len()).unwrap_or(i64::MAX)
     }
 
-    /// The checksum as S3 writes it. In a header: not every server understands
-    /// one that follows the content.
-    pub(super) fn crc32c(&self) -> String {
-        aws_smithy_types::base64::encode(crc32c::crc32c(&self.content).to_be_bytes())
+    /// The checksum, before the content: not every server understands one that follows it.
+    pub(super) fn headers(&self) -> Headers {
+        Headers::of(self.checksum, &self.content)
     }
 
     /// The content for one request.
@@ -222,7 +229,7 @@ mod tests {
     async fn pieces_are_the_content_and_their_length_is_known() {
         for length in [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES] {
             let content: Bytes = (0..length).map(|n| (n % 251) as u8).collect();
-            let payload = Payload::new(content.clone(), true, &Arc::default());
+            let payload = Payload::new(content.clone(), Checksum::Crc32c, true, &Arc::default());
             assert_eq!(payload.length(), length as i64);
             for _ in 0..2 {
                 let pieces = Pieces {
@@ -239,13 +246,12 @@ mod tests {
     }
 
     fn payload(content: &'static [u8], signs: bool) -> Payload {
-        Payload::new(Bytes::from_static(content), signs, &Arc::default())
+        Payload::new(Bytes::from_static(content), Checksum::Crc32c, signs, &Arc::default())
     }
 
     #[test]
-    fn checksums_are_written_as_s3_wants_them() {
-        // The check value of CRC-32C, and SHA-256 of "abc" from FIPS 180.
-        assert_eq!(payload(b"123456789", true).crc32c(), "4waSgw==");
+    fn only_what_no_tls_protects_is_hashed_for_the_signature() {
+        // SHA-256 of "abc" from FIPS 180.
         assert_eq!(
             payload(b"abc", true).signing().hash.unwrap(),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::ErrorKind;
 use crate::config::{Credentials, Secret, StaticCredentials};
-use crate::notice::{self, NoticeQueue};
+use crate::notice::{self, Level, NoticeQueue};
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::from_listing(name).unwrap()
@@ -278,7 +278,7 @@ async fn a_store_that_ignores_create_only_is_looked_into_first() {
         "",
         "<Error><Code>NotImplemented</Code><Message>What header?</Message></Error>",
     );
-    for probe in [vec![OK, OK], vec![unknown]] {
+    for probe in [vec![OK, OK], vec![unknown, OK]] {
         let probes = probe.len();
         let script = Script::play([probe, vec![MISSING, OK, OK]].concat()).await;
         let (store, queue) = script.store().await;

@@ -1,6 +1,7 @@
-//! What a failure means for the caller, and how to fix it.
+//! What a failure means for the caller, and what to do about it.
 
-use super::{Answer, Failure, Place};
+use super::cause::{Cause, cause, has};
+use super::{Action, Answer, Failure, Listing, Place, named_region};
 use crate::config::{Setting, Word};
 use crate::error::ErrorKind;
 
@@ -20,20 +21,20 @@ impl Verdict {
     }
 }
 
-pub(super) fn verdict(failure: &Failure, place: &Place) -> Verdict {
+pub(super) fn verdict(failure: &Failure, place: &Place, action: Action) -> Verdict {
     match failure {
-        Failure::Answered(answer) => of_answer(answer, place),
+        Failure::Answered(answer) => match cause(answer) {
+            Some(Cause::Elsewhere) => elsewhere(failure, answer, place),
+            Some(cause) => of_cause(cause, place),
+            None => of_status(answer, place, action),
+        },
         Failure::NotUnderstood(_) => Verdict::hinted(
             ErrorKind::Unavailable,
             "Check that the endpoint is an S3 server and that no proxy answers in its place.",
         ),
-        Failure::NoConnection(_) => Verdict::hinted(
-            ErrorKind::Unavailable,
-            match &place.endpoint {
-                Some(_) => "Check the endpoint, the name resolution and the firewall.",
-                None => "Check the region, the name resolution and the firewall.",
-            },
-        ),
+        Failure::NoConnection(text) => {
+            Verdict::hinted(ErrorKind::Unavailable, without_connection(text, place))
+        }
         Failure::TooSlow(_) => Verdict::hinted(
             ErrorKind::Unavailable,
             format!(
@@ -66,7 +67,7 @@ pub(super) fn verdict(failure: &Failure, place: &Place) -> Verdict {
                 Setting::EnvDir
             ),
         ),
-        // Whatever is wrong with the directory is told by the error itself.
+        // Whatever is wrong with the directory is said by the error itself.
         Failure::EnvDir(error) => {
             Verdict { kind: ErrorKind::Config, hint: error.hint().map(str::to_owned) }
         }
@@ -77,103 +78,184 @@ pub(super) fn verdict(failure: &Failure, place: &Place) -> Verdict {
     }
 }
 
-fn of_answer(answer: &Answer, place: &Place) -> Verdict {
+fn of_cause(cause: Cause, place: &Place) -> Verdict {
     use ErrorKind::{Config, Conflict, Denied, NotFound, Unavailable};
     let source = place.credentials.get().unwrap_or_else(|| "the AWS configuration".to_owned());
     let bucket = &place.bucket;
-    match answer.code.as_deref().unwrap_or_default() {
-        "NoSuchKey" | "NoSuchUpload" | "NotFound" => Verdict::plain(NotFound),
-        "NoSuchBucket" => Verdict::hinted(
-            Config,
-            format!("Create the bucket \"{bucket}\", or correct the prefix or the endpoint."),
-        ),
-        "InvalidBucketName" => Verdict::hinted(
+    match cause {
+        Cause::Missing => Verdict::plain(NotFound),
+        Cause::NoBucket => Verdict::hinted(Config, no_bucket(place)),
+        Cause::BucketName => Verdict::hinted(
             Config,
             format!("\"{bucket}\" cannot be the name of a bucket: correct the prefix."),
         ),
-        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => Verdict::hinted(
+        Cause::TokenExpired => Verdict::hinted(
             Denied,
             format!("The session token has expired: renew the credentials in {source}."),
         ),
-        "InvalidToken" | "InvalidTokenId" => Verdict::hinted(
+        Cause::TokenInvalid => Verdict::hinted(
             Denied,
             format!("The session token is not valid: renew the credentials in {source}."),
         ),
-        "InvalidAccessKeyId" => Verdict::hinted(
+        Cause::UnknownKey => Verdict::hinted(
             Denied,
             format!("The server does not know the access key: correct it in {source}."),
         ),
-        "SignatureDoesNotMatch" => Verdict::hinted(
+        Cause::WrongSecret => Verdict::hinted(
             Denied,
             format!(
                 "The secret key does not belong to the access key: correct it in {source}. A proxy \
                  that changes the Host header has the same effect."
             ),
         ),
-        "RequestTimeTooSkewed" | "RequestExpired" => Verdict::hinted(
+        Cause::Clock => Verdict::hinted(
             Denied,
             "The clocks of this machine and of the server differ too much: set them right.",
         ),
-        "InvalidObjectState" => Verdict::hinted(
+        Cause::Account => Verdict::hinted(
+            Denied,
+            "The account of these credentials is suspended, unpaid or not set up: its owner or \
+             the provider can change that.",
+        ),
+        Cause::Archived => Verdict::hinted(
             Config,
             "The object is in a storage class that cannot be read at once: restore it first.",
         ),
-        "AuthorizationHeaderMalformed"
-        | "IllegalLocationConstraintException"
-        | "IncorrectEndpoint"
-        | "PermanentRedirect"
-        | "TemporaryRedirect" => elsewhere(answer, place),
-        "PreconditionFailed" | "InvalidRange" => Verdict::plain(Conflict),
-        "RequestLimitExceeded"
-        | "ServiceUnavailable"
-        | "SlowDown"
-        | "Throttling"
-        | "ThrottlingException"
-        | "TooManyRequests" => busy(),
-        // A body that arrived damaged arrives whole the next time.
-        "BadDigest"
-        | "IncompleteBody"
-        | "InternalError"
-        | "RequestTimeout"
-        | "RequestTimeoutException"
-        | "XAmzContentChecksumMismatch"
-        | "XAmzContentSHA256Mismatch" => Verdict::plain(Unavailable),
-        _ => match answer.status {
-            301 | 302 | 307 | 308 => elsewhere(answer, place),
-            401 | 403 => Verdict::hinted(
-                Denied,
-                format!(
-                    "Allow these credentials to list the bucket \"{bucket}\" and to get, put and \
-                     delete its objects (s3:ListBucket, s3:GetObject, s3:PutObject, \
-                     s3:DeleteObject, s3:AbortMultipartUpload)."
-                ),
+        Cause::Condition => Verdict::plain(Conflict),
+        Cause::Busy => busy(),
+        // Where it goes to is said with the answer.
+        Cause::Passing | Cause::Elsewhere => Verdict::plain(Unavailable),
+        Cause::Quota => Verdict::hinted(
+            Unavailable,
+            format!(
+                "Raise the quota of the bucket \"{bucket}\" or of its owner, or remove objects \
+                 that are not needed."
             ),
-            // An answer to HEAD has no body, and so no reason.
-            400 if answer.code.is_none() && answer.bucket_region.is_some() => {
-                elsewhere(answer, place)
-            }
-            400 if answer.code.is_none() => Verdict::hinted(
+        ),
+        Cause::NoSpace => Verdict::hinted(
+            Unavailable,
+            "Give the server more space, or remove objects that are not needed.",
+        ),
+        Cause::Addressing => Verdict::hinted(Config, addressing(place)),
+        Cause::WantsTls => {
+            Verdict::hinted(Config, "The server speaks TLS: begin the endpoint with \"https://\".")
+        }
+        Cause::StorageClass => Verdict::hinted(
+            Config,
+            format!("Set {} to a storage class of this server.", Setting::S3StorageClass),
+        ),
+        Cause::Encryption => Verdict::hinted(
+            Config,
+            format!(
+                "Set {} to a method of encryption that this server has keys for.",
+                Setting::S3Sse
+            ),
+        ),
+        Cause::Request => Verdict::plain(Config),
+    }
+}
+
+/// An answer without a code that says more than its status.
+fn of_status(answer: &Answer, place: &Place, action: Action) -> Verdict {
+    use ErrorKind::{Config, Conflict, Denied, Unavailable};
+    match answer.status {
+        401 | 403 => Verdict::hinted(Denied, denied(answer, place, action)),
+        // An answer to HEAD has no body, and so no reason.
+        400 if answer.code.is_none() && answer.message.is_none() => {
+            let source =
+                place.credentials.get().unwrap_or_else(|| "the AWS configuration".to_owned());
+            Verdict::hinted(
                 Denied,
                 format!(
                     "This usually means that the session token has expired: check the credentials \
                      in {source}."
                 ),
-            ),
-            // Only S3 itself can say that an object is not there: a proxy's page
-            // must not end a recovery.
-            404 => Verdict::plain(Unavailable),
-            // Two writers at once: ConditionalRequestConflict on Amazon's
-            // servers, ConcurrentModification on Ceph.
-            409 => Verdict::plain(Unavailable),
-            412 | 416 => Verdict::plain(Conflict),
-            429 | 503 => busy(),
-            408 | 425 => Verdict::plain(Unavailable),
-            501 => Verdict::plain(Config),
-            // An error inside of a 200 comes without its own status.
-            200..=299 | 500.. => Verdict::plain(Unavailable),
-            _ => Verdict::plain(Config),
-        },
+            )
+        }
+        // Only S3 itself can say that an object is not there: a proxy's page
+        // must not end a recovery.
+        404 => Verdict::plain(Unavailable),
+        // Two writers at once: ConditionalRequestConflict on Amazon's
+        // servers, ConcurrentModification on Ceph.
+        409 => Verdict::plain(Unavailable),
+        412 | 416 => Verdict::plain(Conflict),
+        408 | 425 => Verdict::plain(Unavailable),
+        501 => Verdict::plain(Config),
+        // An error inside of a 200 comes without its own status.
+        200..=299 | 500.. => Verdict::plain(Unavailable),
+        _ => Verdict::plain(Config),
     }
+}
+
+/// What to allow. A reader of an object that is not there is refused like one of an object
+/// that is there, unless it may list the bucket.
+fn denied(answer: &Answer, place: &Place, action: Action) -> String {
+    let bucket = &place.bucket;
+    match answer.listing {
+        Listing::Shows => format!(
+            "The object is there, and these credentials may list it: allow them to get objects of \
+             the bucket \"{bucket}\" too (s3:GetObject)."
+        ),
+        Listing::Refused => format!(
+            "The object may be there or not: allow these credentials to list the bucket \
+             \"{bucket}\" (s3:ListBucket) and to get its objects (s3:GetObject)."
+        ),
+        Listing::NotAsked if action.writes() && !place.encrypts => format!(
+            "Allow these credentials {}. If the bucket's policy demands encryption, set {}.",
+            action.permission(bucket),
+            Setting::S3Sse
+        ),
+        Listing::NotAsked => format!("Allow these credentials {}.", action.permission(bucket)),
+    }
+}
+
+fn no_bucket(place: &Place) -> String {
+    let bucket = &place.bucket;
+    match (&place.endpoint, place.path_style) {
+        (Some(_), false) => format!(
+            "Create the bucket \"{bucket}\", correct the prefix or the endpoint, or set {} to on \
+             if the server knows no buckets in host names.",
+            Setting::S3ForcePathStyle
+        ),
+        _ => format!("Create the bucket \"{bucket}\", or correct the prefix or the endpoint."),
+    }
+}
+
+/// The server wants the bucket where it is not.
+fn addressing(place: &Place) -> String {
+    match place.path_style {
+        true => format!(
+            "The server wants the bucket in the host name: set {} to off.",
+            Setting::S3ForcePathStyle
+        ),
+        false => format!(
+            "The server wants the bucket in the path: set {} to on.",
+            Setting::S3ForcePathStyle
+        ),
+    }
+}
+
+fn without_connection(text: &str, place: &Place) -> String {
+    let Some(endpoint) = &place.endpoint else {
+        return "Check the region, the name resolution and the firewall.".to_owned();
+    };
+    // rustls names it so when the first bytes of the other side are no TLS.
+    let speaks_tls = !has(text, &["corrupt message", "invalidcontenttype", "wrong version"]);
+    if endpoint.starts_with("https://") && !speaks_tls {
+        return "The server does not speak TLS at this port: begin the endpoint with \"http://\", \
+                or correct its port."
+            .to_owned();
+    }
+    let lookup = has(text, &["dns error", "lookup address"]);
+    if lookup && !place.path_style {
+        return format!(
+            "The bucket is in the host name: check that \"{}.\" before the endpoint's host is a \
+             name that resolves, or set {} to on.",
+            place.bucket,
+            Setting::S3ForcePathStyle
+        );
+    }
+    "Check the endpoint, the name resolution and the firewall.".to_owned()
 }
 
 /// The server does not keep up, or does not want to.
@@ -187,12 +269,18 @@ fn busy() -> Verdict {
     )
 }
 
-/// The bucket is in another region than the one asked.
-fn elsewhere(answer: &Answer, place: &Place) -> Verdict {
-    let named = answer.bucket_region.as_deref().or_else(|| expected_region(answer));
-    let hint = match named {
-        Some(region) => format!("Set {} to \"{region}\".", Setting::S3Region),
-        None => format!(
+/// The bucket is in another region than the one asked, or on another server.
+fn elsewhere(failure: &Failure, answer: &Answer, place: &Place) -> Verdict {
+    let hint = match (named_region(failure), &answer.redirect_host) {
+        (Some(region), _) if region == place.region => {
+            "Requests are signed for that region already: check the endpoint.".to_owned()
+        }
+        (Some(region), _) => format!("Set {} to \"{region}\".", Setting::S3Region),
+        (None, Some(host)) if place.endpoint.is_some() => format!(
+            "The server sends its clients to \"{host}\": if you know that server, set {} to it.",
+            Setting::S3Endpoint
+        ),
+        (None, _) => format!(
             "The bucket \"{}\" is not in region \"{}\": set {} to its region.",
             place.bucket,
             place.region,
@@ -200,11 +288,4 @@ fn elsewhere(answer: &Answer, place: &Place) -> Verdict {
         ),
     };
     Verdict::hinted(ErrorKind::Config, hint)
-}
-
-/// The region in "the region 'A' is wrong; expecting 'B'".
-fn expected_region(answer: &Answer) -> Option<&str> {
-    let (_, rest) = answer.message.as_deref()?.split_once("expecting '")?;
-    let (region, _) = rest.split_once('\'')?;
-    (!region.is_empty()).then_some(region)
 }

@@ -12,6 +12,8 @@ fn place() -> Place {
         bucket: "bucket".into(),
         endpoint: None,
         region: "us-east-1".into(),
+        path_style: false,
+        encrypts: false,
         credentials: CredentialSource::known("env_dir \"/etc/wal-e.d/env\""),
     }
 }
@@ -26,7 +28,7 @@ fn answered(status: u16, code: &str, message: &str) -> Failure {
 }
 
 fn error(failure: Failure) -> Error {
-    failure.into_error("put object", "s3://bucket/path/wal_005/x.lz4", &place())
+    failure.into_error(Action::Put, "s3://bucket/path/wal_005/x.lz4", &place())
 }
 
 #[test]
@@ -94,7 +96,6 @@ fn what_does_not_pass_is_final_and_says_why_and_how_to_mend_it() {
         (400, "ExpiredToken", "renew the credentials in env_dir"),
         (400, "TokenRefreshRequired", "renew the credentials in env_dir"),
         (400, "InvalidToken", "renew the credentials in env_dir"),
-        (400, "", "check the credentials in env_dir"),
     ] {
         let error = error(answered(status, code, "No."));
         assert!(!error.is_transient(), "{status} {code}");
@@ -191,6 +192,7 @@ fn hints_name_what_to_change() {
         (answered(400, "ExpiredToken", ""), "renew the credentials in env_dir"),
         (answered(403, "InvalidAccessKeyId", ""), "correct it in env_dir"),
         (answered(403, "AccessDenied", ""), "s3:PutObject"),
+        (answered(400, "", ""), "check the credentials in env_dir"),
         (
             answered(
                 400,
@@ -223,7 +225,7 @@ fn the_server_is_named_when_it_does_not_answer() {
     assert!(slow.message().ends_with("S3 in region \"us-east-1\" did not answer within 60 s"));
     let place = Place { endpoint: Some("http://minio:9000".into()), ..place() };
     let refused = Failure::NoConnection("tcp connect error: Connection refused".into());
-    let refused = refused.into_error("get object", "s3://b/k", &place);
+    let refused = refused.into_error(Action::Get, "s3://b/k", &place);
     assert_eq!(
         refused.message(),
         "could not get object \"s3://b/k\": the connection to \"http://minio:9000\" failed"

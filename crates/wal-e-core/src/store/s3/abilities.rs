@@ -1,0 +1,253 @@
+//! What this server can do, found out once and remembered as long as the store is open.
+//!
+//! Servers differ in what they know of a request. What one refuses is found out with the
+//! first request that it refuses: the same request is sent in another form, and only when
+//! that goes through the difference between the two counts as the reason.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::OnceCell;
+
+use super::checksum::Checksum;
+use super::errors::Failure;
+use crate::notice::{Level, Notices};
+
+/// What carries content: servers differ between the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carrier {
+    /// A whole object.
+    Object,
+    /// The beginning of an upload in parts, which announces the checksum.
+    Announcement,
+    /// A part of an object.
+    Part,
+}
+
+impl Carrier {
+    fn describe(self) -> &'static str {
+        match self {
+            Carrier::Object => "an object",
+            Carrier::Announcement => "the beginning of an upload in parts",
+            Carrier::Part => "a part of an object",
+        }
+    }
+}
+
+/// What is known of the checksum of one carrier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Trust {
+    checksum: Checksum,
+    /// Whether content has gone through with it.
+    proven: bool,
+}
+
+/// Whether listings come in the order of the keys' bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    NotKnown,
+    Ordered,
+    Unordered,
+}
+
+/// Whether an upload in parts can be completed only if there is no such object yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Completion {
+    /// It is asked for, and not known to fail.
+    Asked,
+    Honoured,
+    Ignored,
+    Refused,
+}
+
+#[derive(Debug)]
+struct Known {
+    object: Trust,
+    announcement: Option<Trust>,
+    part: Option<Trust>,
+    order: Order,
+    completion: Completion,
+}
+
+/// Shared by all requests of a bucket.
+#[derive(Debug)]
+pub(super) struct Abilities {
+    known: Mutex<Known>,
+    /// Whether `If-None-Match: *` is honoured by uploads of whole objects.
+    pub(super) create_only: OnceCell<bool>,
+    hides_missing: AtomicBool,
+    url: String,
+    notices: Notices,
+}
+
+impl Abilities {
+    /// Nothing is known yet. `url` names the store in notices.
+    pub(super) fn new(url: String, notices: Notices) -> Abilities {
+        let object = Trust { checksum: Checksum::Crc32c, proven: false };
+        let (order, completion) = (Order::NotKnown, Completion::Asked);
+        Abilities {
+            known: Mutex::new(Known { object, announcement: None, part: None, order, completion }),
+            create_only: OnceCell::new(),
+            hides_missing: AtomicBool::new(false),
+            url,
+            notices,
+        }
+    }
+
+    fn known<T>(&self, look: impl FnOnce(&mut Known) -> T) -> T {
+        look(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn trust(&self, carrier: Carrier) -> Trust {
+        let unproven = |trust: Trust| Trust { proven: false, ..trust };
+        self.known(|known| {
+            let announcement = known.announcement.unwrap_or(unproven(known.object));
+            match carrier {
+                Carrier::Object => known.object,
+                Carrier::Announcement => announcement,
+                Carrier::Part => known.part.unwrap_or(unproven(announcement)),
+            }
+        })
+    }
+
+    /// The checksum to send.
+    pub(super) fn checksum(&self, carrier: Carrier) -> Checksum {
+        self.trust(carrier).checksum
+    }
+
+    /// Content went through with this checksum.
+    pub(super) fn accepted(&self, carrier: Carrier, checksum: Checksum) {
+        let before = self.trust(carrier);
+        let now = Trust { checksum, proven: true };
+        if before == now {
+            return;
+        }
+        self.known(|known| match carrier {
+            Carrier::Object => known.object = now,
+            Carrier::Announcement => known.announcement = Some(now),
+            Carrier::Part => {
+                known.part = Some(now);
+                if before.checksum != checksum {
+                    // What comes with parts is what should be announced.
+                    known.announcement = Some(Trust { checksum, proven: false });
+                }
+            }
+        });
+        if before.checksum != checksum {
+            self.notices.send(
+                Level::Log,
+                format!(
+                    "the server of \"{}\" refuses {} with {}: {}",
+                    self.url,
+                    before.checksum.header(),
+                    carrier.describe(),
+                    instead(checksum),
+                ),
+                None,
+            );
+        }
+    }
+
+    /// Sends content with the checksum in use. When the server refuses a header of the
+    /// request, with the others, until one goes through.
+    ///
+    /// # Errors
+    /// The first refusal, when no other checksum goes through.
+    pub(super) async fn with_checksum<T, Sending>(
+        &self,
+        carrier: Carrier,
+        send: impl Fn(Checksum) -> Sending,
+    ) -> Result<T, Failure>
+    where
+        Sending: Future<Output = Result<T, Failure>>,
+    {
+        let Trust { checksum, proven } = self.trust(carrier);
+        let refusal = match send(checksum).await {
+            Ok(answer) => {
+                self.accepted(carrier, checksum);
+                return Ok(answer);
+            }
+            Err(failure) => failure,
+        };
+        // Content that has gone through with this checksum is not sent five times for
+        // whatever else may be wrong with a request.
+        if !refusal.may_be_for_a_header() || proven && !refusal.names_checksum() {
+            return Err(refusal);
+        }
+        for other in Checksum::ALL.into_iter().filter(|other| *other != checksum) {
+            match send(other).await {
+                Ok(answer) => {
+                    self.accepted(carrier, other);
+                    return Ok(answer);
+                }
+                Err(failure) if failure.may_be_for_a_header() => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Whether to ask that an upload in parts is completed only if there is no such object.
+    pub(super) fn asks_at_completion(&self) -> bool {
+        self.known(|known| known.completion != Completion::Refused)
+    }
+
+    pub(super) fn completion(&self) -> Completion {
+        self.known(|known| known.completion)
+    }
+
+    /// Takes note of how the server completes uploads in parts.
+    pub(super) fn note_completion(&self, completion: Completion) {
+        let before = self.known(|known| std::mem::replace(&mut known.completion, completion));
+        if completion == Completion::Refused && before != completion {
+            self.notices.log(format!(
+                "the server of \"{}\" does not take If-None-Match at the end of an upload in \
+                 parts: wal_e looks for the object before",
+                self.url
+            ));
+        }
+    }
+
+    pub(super) fn order(&self) -> Order {
+        self.known(|known| known.order)
+    }
+
+    /// Takes note of the order of a listing of several pages.
+    pub(super) fn note_order(&self, order: Order) {
+        let before = self.known(|known| std::mem::replace(&mut known.order, order));
+        if order == Order::Unordered && before != order {
+            self.notices.log(format!(
+                "the server of \"{}\" lists objects in no order: wal_e reads each listing to its \
+                 end and sorts it",
+                self.url
+            ));
+        }
+    }
+
+    /// Whether the server is known to answer 403 for an object that is not there.
+    pub(super) fn hides_missing(&self) -> bool {
+        self.hides_missing.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that it answers so.
+    pub(super) fn note_hidden(&self) {
+        if !self.hides_missing.swap(true, Ordering::Relaxed) {
+            self.notices.debug(format!(
+                "the server of \"{}\" answers 403 for objects that are not there: wal_e lists \
+                 their names instead",
+                self.url
+            ));
+        }
+    }
+}
+
+/// What is sent where the server does not take what is sent at first.
+pub(super) fn instead(checksum: Checksum) -> String {
+    match checksum {
+        Checksum::Signature => "only the SHA-256 that is signed protects the content".to_owned(),
+        checksum => format!("{} is sent instead", checksum.header()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

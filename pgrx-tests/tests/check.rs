@@ -25,7 +25,7 @@ const OF_S3_ONLY: [&str; 7] = [
 ];
 
 /// The rows for an archive on S3, in their order.
-const CHECKS: [&str; 23] = [
+const CHECKS: [&str; 24] = [
     "preload",
     "archive_mode",
     "archive_library",
@@ -46,6 +46,7 @@ const CHECKS: [&str; 23] = [
     "missing_objects",
     "listing_order",
     "server_address",
+    "data_directory",
     "compression",
     "archiver",
     "lag",

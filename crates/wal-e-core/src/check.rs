@@ -18,7 +18,7 @@ use crate::layout;
 use crate::notice::Notices;
 use crate::owner::{self, Claimant};
 use crate::sentinel::format_time;
-use crate::store::{self, ListRequest, ObjectStore, retry};
+use crate::store::{self, Ability, ListRequest, ObjectStore, retry};
 
 mod rows;
 mod writing;
@@ -57,6 +57,12 @@ impl Check {
     /// It could not be looked at, because of `reason`.
     pub fn not_checked(name: &'static str, reason: &str) -> Self {
         Check { name, ok: None, detail: format!("not checked: {reason}"), hint: None }
+    }
+
+    /// What a store says of itself.
+    fn of_ability(ability: &Ability) -> Self {
+        let Ability { name, ok, detail, hint } = ability;
+        Check { name, ok: *ok, detail: detail.clone(), hint: hint.clone() }
     }
 
     /// It is not, as `error` says; `hint` serves where the error has none.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
-use crate::store::{Ability, Attributes, ObjectStore, PutMode, PutOutcome};
+use crate::store::{Attributes, ObjectStore, PutMode, PutOutcome};
 
 /// S3 refuses requests whose time differs by 15 minutes.
 const TOLERATED_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
@@ -41,17 +41,8 @@ pub(super) async fn written(rows: &mut Rows, store: &dyn ObjectStore, remote: bo
 
     let hint = "Allow this server to write objects below the prefix.";
     let atomic = rows.step(CREATE_ONLY, store.create_only_is_atomic(), hint).await;
-    match atomic {
-        Some(true) => rows.push(Check::passed(
-            CREATE_ONLY,
-            "the store refuses to replace an object when it is asked to",
-        )),
-        Some(false) => rows.push(Check::failed(
-            CREATE_ONLY,
-            "the store replaces objects although it is asked not to, so wal_e looks before it writes",
-            "Let only one server write to this prefix, or use a store that honours If-None-Match.",
-        )),
-        None => {}
+    if let Some(atomic) = atomic {
+        rows.push(create_only(store, atomic, remote).await);
     }
 
     let hint = "Do not trust this store: what it returns is not what was stored.";
@@ -63,6 +54,25 @@ pub(super) async fn written(rows: &mut Rows, store: &dyn ObjectStore, remote: bo
         abilities(rows, store).await;
     }
     deleted(rows, store, &key).await;
+}
+
+/// Whether the store replaces objects. A directory says how it does not.
+async fn create_only(store: &dyn ObjectStore, atomic: bool, remote: bool) -> Check {
+    let said = match remote {
+        false => store.abilities().await.unwrap_or_default(),
+        true => Vec::new(),
+    };
+    match said.iter().find(|ability| ability.name == CREATE_ONLY) {
+        Some(ability) => Check::of_ability(ability),
+        None if atomic => {
+            Check::passed(CREATE_ONLY, "the store refuses to replace an object when it is asked to")
+        }
+        None => Check::failed(
+            CREATE_ONLY,
+            "the store replaces objects although it is asked not to, so wal_e looks before it writes",
+            "Let only one server write to this prefix, or use a store that honours If-None-Match.",
+        ),
+    }
 }
 
 async fn read_back(store: &dyn ObjectStore, key: &ObjectKey, content: &Bytes) -> Result<String> {
@@ -85,14 +95,7 @@ async fn abilities(rows: &mut Rows, store: &dyn ObjectStore) {
     };
     for name in ABILITIES {
         rows.push(match found.iter().find(|ability| ability.name == name) {
-            Some(Ability { ok: Some(false), detail, hint, .. }) => Check::failed(
-                name,
-                detail,
-                hint.as_deref().unwrap_or("Backups need it: allow it, or use another store."),
-            ),
-            Some(Ability { ok, detail, hint, .. }) => {
-                Check { name, ok: *ok, detail: detail.clone(), hint: hint.clone() }
-            }
+            Some(ability) => Check::of_ability(ability),
             None => Check::not_checked(name, "the store says nothing of it"),
         });
     }

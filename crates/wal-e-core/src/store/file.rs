@@ -1,8 +1,8 @@
 //! Objects as files below a directory that exists already.
 //!
 //! An upload writes a temporary file next to its target, syncs it, gives it its
-//! name with `link` (which cannot replace) or `rename`, and syncs the
-//! directory. So an object is either whole and durable, or not there.
+//! name with `link` (which cannot replace; `naming` has what is done without it) or
+//! `rename`, and syncs the directory. So an object is either whole and durable, or not there.
 //!
 //! The work is blocking and runs on tokio's blocking threads. Such a piece of
 //! work, once begun, ends by itself even when its future is dropped.
@@ -16,15 +16,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    Attributes, ListPage, ListRequest, MultipartUpload, ObjectInfo, ObjectReader, ObjectStore,
-    PutMode, PutOutcome,
+    Ability, Attributes, ListPage, ListRequest, MultipartUpload, ObjectInfo, ObjectReader,
+    ObjectStore, PutMode, PutOutcome,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
+use crate::notice::{self, Notices};
 use crate::tasks;
 
 mod body;
 mod listing;
+mod naming;
 mod root;
 mod temporary;
 mod upload;
@@ -49,14 +51,18 @@ impl FileStore {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when it does not exist or is not a directory.
-    pub async fn open(directory: &Path) -> Result<FileStore> {
+    pub async fn open(directory: &Path, notices: Notices) -> Result<FileStore> {
         let directory = directory.to_owned();
-        blocking(move || FileStore::new(&directory)).await
+        blocking(move || FileStore::telling(&directory, notices)).await
     }
 
-    /// [`FileStore::open`] where it may block.
+    /// [`FileStore::open`] where it may block, and says nothing of the file system.
     pub fn new(directory: &Path) -> Result<FileStore> {
-        let root = Root::open(directory)?;
+        FileStore::telling(directory, notice::channel().0)
+    }
+
+    fn telling(directory: &Path, notices: Notices) -> Result<FileStore> {
+        let root = Root::open(directory, notices)?;
         Ok(FileStore { root: Arc::new(root), page_size: DEFAULT_PAGE_SIZE })
     }
 }
@@ -221,7 +227,13 @@ impl ObjectStore for FileStore {
     }
 
     async fn create_only_is_atomic(&self) -> Result<bool> {
-        Ok(true)
+        let root = Arc::clone(&self.root);
+        blocking(move || root.create_only_is_atomic()).await
+    }
+
+    async fn abilities(&self) -> Result<Vec<Ability>> {
+        let root = Arc::clone(&self.root);
+        blocking(move || root.abilities()).await
     }
 }
 

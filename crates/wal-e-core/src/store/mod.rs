@@ -395,6 +395,8 @@ pub async fn open(
             let store = s3::S3Store::new(config, notices.clone()).await?;
             Arc::new(retry::RetryingStore::new(store, patience, notices))
         }
-        StoreConfig::File(config) => Arc::new(file::FileStore::open(&config.directory).await?),
+        StoreConfig::File(config) => {
+            Arc::new(file::FileStore::open(&config.directory, notices).await?)
+        }
     })
 }

@@ -5,15 +5,17 @@ use std::fs::{DirBuilder, File, Metadata};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use time::OffsetDateTime;
 
+use super::naming::{KnownNaming, sync_directory};
 use super::temporary::{self, TemporaryFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
-use crate::store::{Attributes, ObjectInfo, PutMode, PutOutcome};
+use crate::notice::{Level, Notices};
+use crate::store::{Ability, Attributes, ObjectInfo, PutMode, PutOutcome};
 
 /// The directory of a store, shared with the work on blocking threads.
 #[derive(Debug)]
@@ -25,6 +27,11 @@ pub(super) struct Root {
     pub(super) activity: AtomicU64,
     /// Without this object nothing is stored.
     pub(super) required: OnceLock<ObjectKey>,
+    /// How new objects get their names.
+    pub(super) naming: KnownNaming,
+    /// Whether a directory was met whose names the file system cannot make durable.
+    forgets_names: AtomicBool,
+    notices: Notices,
 }
 
 impl Root {
@@ -32,12 +39,15 @@ impl Root {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when it does not exist or is not a directory.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open(path: &Path, notices: Notices) -> Result<Self> {
         let root = Root {
             path: path.to_owned(),
             durable: Mutex::default(),
             activity: AtomicU64::new(0),
             required: OnceLock::new(),
+            naming: KnownNaming::default(),
+            forgets_names: AtomicBool::new(false),
+            notices,
         };
         root.check()?;
         Ok(root)
@@ -124,7 +134,7 @@ impl Root {
             // Another process may have made them and not yet synced: a name is
             // durable only once its directory is.
             for directory in &chain {
-                sync_directory(directory)
+                self.sync_names(directory)
                     .map_err(|error| self.refused("put", key, directory, &error))?;
             }
             temporary::remove_older_than(&target, temporary::STALE_AFTER);
@@ -210,7 +220,7 @@ impl Root {
         let refused = |path: &Path, error: &io::Error| self.refused("put", key, path, error);
         temporary.sync().map_err(|error| refused(temporary.path(), &error))?;
         let target = self.file(key);
-        let outcome = temporary.publish(&target, mode);
+        let outcome = temporary.publish(&target, mode, &self.naming);
         let outcome = outcome.map_err(|error| refused(&target, &error))?;
         self.make_durable(key, &self.directory(key))?;
         Ok(outcome)
@@ -231,8 +241,54 @@ impl Root {
     /// its name was durable, and our caller will rely on it. For the same reason
     /// what is required is looked for again: the disk may have gone since.
     pub(super) fn make_durable(&self, key: &ObjectKey, directory: &Path) -> Result<()> {
-        sync_directory(directory).map_err(|error| self.refused("put", key, directory, &error))?;
+        self.sync_names(directory).map_err(|error| self.refused("put", key, directory, &error))?;
         self.check_required()
+    }
+
+    /// Makes the names in a directory durable, as far as the file system can.
+    fn sync_names(&self, directory: &Path) -> io::Result<()> {
+        let is_durable = sync_directory(directory)?;
+        if !is_durable && !self.forgets_names.swap(true, Ordering::Relaxed) {
+            self.notices.send(
+                Level::Warning,
+                format!("the file system of \"{}\" cannot sync directories", self.path.display()),
+                Some("A crash of the machine that has the disk can lose objects that were stored just before. Use a file system that can sync directories, if that matters.".to_owned()),
+            );
+        }
+        Ok(())
+    }
+
+    /// What the file system can do: found out with an empty file.
+    pub(super) fn abilities(&self) -> Result<Vec<Ability>> {
+        let failed = |error: io::Error| Error::file("try the file system of", &self.path, &error);
+        let from = TemporaryFile::create(&self.path).map_err(failed)?;
+        let to = TemporaryFile::create(&self.path).map_err(failed)?;
+        // Both have names that listings leave out, and lose them here.
+        std::fs::remove_file(to.path()).map_err(failed)?;
+        let published = from.publish(to.path(), PutMode::CreateOnly, &self.naming);
+        let (PutOutcome::Stored | PutOutcome::AlreadyExists) = published.map_err(failed)?;
+        self.sync_names(&self.path).map_err(failed)?;
+        let naming = self.naming.get();
+        let (mut ok, mut hint) = (Some(true), None);
+        let mut detail = format!("new objects get their names by {naming}");
+        if self.forgets_names.load(Ordering::Relaxed) {
+            detail += "; the file system cannot sync directories, so a crash of its machine can lose the last objects";
+            (ok, hint) =
+                (None, Some("Use a file system that can sync directories, if that matters."));
+        }
+        if !naming.is_atomic() {
+            ok = Some(false);
+            hint = Some(
+                "Let only one server write to this prefix, or use a file system that has hard links.",
+            );
+        }
+        Ok(vec![Ability { name: "create_only", ok, detail, hint: hint.map(str::to_owned) }])
+    }
+
+    /// Whether of several writers exactly one creates an object.
+    pub(super) fn create_only_is_atomic(&self) -> Result<bool> {
+        self.abilities()?;
+        Ok(self.naming.get().is_atomic())
     }
 
     /// An object's file; `None` when it, or the root, is not there.
@@ -285,10 +341,6 @@ impl Root {
 /// a file.
 pub(super) fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 pub(super) fn object_info(key: ObjectKey, metadata: &Metadata) -> ObjectInfo {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use super::naming::{KnownNaming, Naming};
 use crate::store::{PutMode, PutOutcome};
 
 /// How much is written at once: small enough to see a slow disk move.
@@ -58,7 +59,12 @@ impl TemporaryFile {
     }
 
     /// Gives it the name `target`, which is not yet durable then.
-    pub(super) fn publish(&self, target: &Path, mode: PutMode) -> io::Result<PutOutcome> {
+    pub(super) fn publish(
+        &self,
+        target: &Path,
+        mode: PutMode,
+        naming: &KnownNaming,
+    ) -> io::Result<PutOutcome> {
         match mode {
             PutMode::Replace => {
                 match std::fs::rename(&self.path, target) {
@@ -67,8 +73,11 @@ impl TemporaryFile {
                 }
                 Ok(PutOutcome::Stored)
             }
-            PutMode::CreateOnly => match std::fs::hard_link(&self.path, target) {
-                Ok(()) => Ok(PutOutcome::Stored),
+            PutMode::CreateOnly => match naming.name(&self.path, target) {
+                Ok(way) => {
+                    self.renamed.store(way != Naming::HardLink, Ordering::Relaxed);
+                    Ok(PutOutcome::Stored)
+                }
                 Err(_) if self.is_at(target) => Ok(PutOutcome::Stored),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     Ok(PutOutcome::AlreadyExists)

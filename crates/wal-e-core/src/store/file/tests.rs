@@ -219,3 +219,26 @@ async fn an_object_that_shrinks_under_the_reader_is_an_error() {
     File::options().write(true).open(directory.path().join("a")).unwrap().set_len(3).unwrap();
     assert_eq!(reader.body.next_chunk().await.unwrap_err().kind(), ErrorKind::Corrupt);
 }
+
+#[tokio::test]
+async fn a_store_says_how_objects_get_their_names() {
+    let (directory, store) = store();
+    assert!(store.create_only_is_atomic().await.unwrap());
+    let [ability] = store.abilities().await.unwrap().try_into().unwrap();
+    assert_eq!((ability.ok, ability.hint), (Some(true), None));
+    assert!(ability.detail.ends_with("hard links"), "{}", ability.detail);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left");
+
+    store.root.naming.set(naming::Naming::LookFirst);
+    assert!(!store.create_only_is_atomic().await.unwrap());
+    for (expected, content) in [(PutOutcome::Stored, "a"), (PutOutcome::AlreadyExists, "b")] {
+        let attributes = Attributes::default();
+        let object = key("a/b");
+        let put = store.put(&object, content.into(), PutMode::CreateOnly, &attributes);
+        assert_eq!(put.await.unwrap(), expected);
+    }
+    assert_eq!(std::fs::read(directory.path().join("a/b")).unwrap(), b"a");
+    let [ability] = store.abilities().await.unwrap().try_into().unwrap();
+    assert_eq!(ability.ok, Some(false));
+    assert!(ability.hint.is_some());
+}

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::cluster::Cluster;
-use crate::process::{ServerUser, run};
+use crate::preload::build;
+use crate::process::ServerUser;
 use crate::scratch::Scratch;
 
 const SOURCE: &str = include_str!("disk_full.c");
@@ -31,15 +32,7 @@ impl DiskOfWal {
     #[track_caller]
     pub fn new() -> DiskOfWal {
         let scratch = Scratch::new();
-        let source = scratch.path().join("disk_full.c");
-        let library = scratch.path().join("disk_full.so");
-        fs::write(&source, SOURCE).expect("a file of the scratch directory can be written");
-        run(Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
-            .arg(&library)
-            .arg(&source)
-            .arg("-ldl"))
-        .success();
+        let library = build(&scratch, "disk_full", SOURCE);
         DiskOfWal { library, flag: scratch.path().join("full"), _scratch: scratch }
     }
 

@@ -288,7 +288,7 @@ async fn an_object_that_may_not_be_read_is_told_from_one_that_is_not_there() {
     let before = server.requests().len();
     let error = store.get(&key("not-there"), 0, None).await.expect_err("it is not there");
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
-    assert_eq!(server.requests().len(), before + 2, "one listing tells");
+    assert_eq!(server.requests().len(), before + 2, "one listing is enough");
     assert_eq!(store.head(&key("not-there")).await.map(|found| found.is_some()), Ok(false));
     // It is the beginning of a name that is there.
     let error = store.get(&key("ther"), 0, None).await.expect_err("it is not there");

@@ -463,16 +463,29 @@ async fn a_bucket_in_another_region_is_found_where_the_server_says() {
     let silent = refuse(Of::All, When::Always, 301, "PermanentRedirect", "Elsewhere.");
     let around =
         refuse(Of::All, When::Always, 400, "AuthorizationHeaderMalformed", "expecting 'a'");
+    let to_and_fro = Rule {
+        headers: &[("x-amz-bucket-region", "b")],
+        ..refuse(Of::All, When::SignedForOtherThan("b"), 301, "PermanentRedirect", "Elsewhere.")
+    };
+    let back = refuse(
+        Of::All,
+        When::Always,
+        400,
+        "AuthorizationHeaderMalformed",
+        "the region 'b' is wrong; expecting 'us-east-1'",
+    );
     for (rule, words) in [
         (silent, "is not in region \"us-east-1\": set --s3-region to its region."),
-        (around, "signed for that region already: check the endpoint."),
+        (around, "Set --s3-region to \"a\", and --s3-endpoint to the server of that region."),
+        (to_and_fro, "Set --s3-region to \"b\", and --s3-endpoint to the server of that region."),
     ] {
-        let (_server, store, _queue) = speaking(with(&[rule])).await;
+        let (_server, store, queue) = speaking(with(&[rule, back])).await;
         let error = put(&*store, "x", PutMode::Replace).await.expect_err("it is elsewhere");
         let shown = shown(&error);
         println!("{shown}");
         assert_eq!(error.kind(), ErrorKind::Config, "{shown}");
         assert!(shown.contains(words), "{shown}");
+        assert_eq!(said(&queue), Vec::<String>::new());
     }
 }
 

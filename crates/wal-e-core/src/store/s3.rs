@@ -44,10 +44,10 @@ mod payload;
 mod probe;
 
 use abilities::{Abilities, Carrier};
-use address::Address;
+use address::{Address, Signing};
 use checksum::Checksum;
 use credentials::{Keys, Refusal};
-use errors::{Action, Answer, Failure, Place};
+use errors::{Action, Answer, Failure, Place, named_region};
 use limits::Limits;
 use multipart::S3Upload;
 use payload::Payload;
@@ -191,17 +191,21 @@ impl Bucket {
     where
         Asking: Future<Output = Result<T, Failure>>,
     {
-        let (generation, failure) = loop {
-            let generation = self.keys.generation();
-            let (client, region) = self.address.client();
-            match request(client).await {
-                Ok(answer) => {
-                    self.keys.accepted();
-                    return Ok(answer);
-                }
-                Err(failure) if self.address.follow(&region, &failure) => {}
-                Err(failure) => break (generation, failure),
+        let generation = self.keys.generation();
+        let signing = self.address.signing();
+        let outcome = match request(signing.client).await {
+            Err(failure) => match self.address.elsewhere(&signing.region, &failure) {
+                Some(elsewhere) => self.attempt_elsewhere(elsewhere, failure, request).await,
+                None => Err(failure),
+            },
+            answer => answer,
+        };
+        let failure = match outcome {
+            Ok(answer) => {
+                self.keys.accepted();
+                return Ok(answer);
             }
+            Err(failure) => failure,
         };
         let refusal = failure.refusal(&self.place());
         Err(match (failure, refusal) {
@@ -214,21 +218,46 @@ impl Bucket {
         })
     }
 
+    /// Makes a request once more that the server `refused` for the region it was signed for.
+    async fn attempt_elsewhere<T, Asking>(
+        &self,
+        elsewhere: Signing,
+        refused: Failure,
+        request: impl Fn(Client) -> Asking,
+    ) -> Result<T, Failure>
+    where
+        Asking: Future<Output = Result<T, Failure>>,
+    {
+        let outcome = request(elsewhere.client.clone()).await;
+        match &outcome {
+            // Neither of the regions will do.
+            Err(failure) if named_region(failure).is_some() => return Err(refused),
+            Err(failure) if !failure.is_answer() || failure.is_without_reason() => {}
+            _ => self.address.move_to(elsewhere),
+        }
+        outcome
+    }
+
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
-        let mut region = self.address.region();
-        loop {
-            let refused = match self.head_object(key).await {
-                Ok(info) => return Ok(Some(info)),
-                Err(failure) => failure,
-            };
-            let is_without_reason = refused.is_without_reason();
-            let Some(failure) = self.without_absence(refused, key).await else { return Ok(None) };
-            let region_now = self.address.region();
+        let region = self.address.region();
+        match self.head_once(key).await {
             // The listing that was made for the reason may have found another region.
-            if !is_without_reason || region_now == region {
-                return Err(self.error(failure, Action::Head, key));
+            Err(failure) if failure.is_without_reason() && self.address.region() != region => {
+                self.head_once(key).await
             }
-            region = region_now;
+            answer => answer,
+        }
+        .map_err(|failure| self.error(failure, Action::Head, key))
+    }
+
+    async fn head_once(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>, Failure> {
+        let refused = match self.head_object(key).await {
+            Ok(info) => return Ok(Some(info)),
+            Err(failure) => failure,
+        };
+        match self.without_absence(refused, key).await {
+            None => Ok(None),
+            Some(failure) => Err(failure),
         }
     }
 

@@ -1,8 +1,9 @@
 //! The client in use, and the region that it signs for.
 //!
-//! A server that is asked in the wrong region says which is right. Requests are signed for
-//! that one from then on. No request follows a redirect to another host: whatever is sent
-//! goes to the server that the settings name, or to Amazon's of another region.
+//! A server that is asked in the wrong region says which is right. The request is sent once
+//! more, signed for that one; when the server takes it, all further requests are. No request
+//! follows a redirect to another host: whatever is sent goes to the server that the settings
+//! name, or to Amazon's of another region.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,32 +14,29 @@ use super::errors::{Failure, named_region};
 use crate::config::Setting;
 use crate::notice::{Level, Notices};
 
-/// Servers that send each other's clients back and forth are not followed for ever.
-const MOST_MOVES: u32 = 3;
-
 /// Shared by all requests of a bucket.
 pub(super) struct Address {
-    state: Mutex<State>,
+    state: Mutex<Signing>,
     bucket: String,
     notices: Notices,
 }
 
-struct State {
-    client: Client,
-    region: String,
-    moves: u32,
+/// A client and what it signs for.
+#[derive(Clone)]
+pub(super) struct Signing {
+    pub(super) client: Client,
+    pub(super) region: String,
 }
 
 impl Address {
     pub(super) fn new(client: Client, region: String, bucket: &str, notices: Notices) -> Address {
-        let state = Mutex::new(State { client, region, moves: 0 });
+        let state = Mutex::new(Signing { client, region });
         Address { state, bucket: bucket.to_owned(), notices }
     }
 
-    /// The client for the next request, and the region that it signs for.
-    pub(super) fn client(&self) -> (Client, String) {
-        let state = self.lock();
-        (state.client.clone(), state.region.clone())
+    /// What the next request is made with.
+    pub(super) fn signing(&self) -> Signing {
+        self.lock().clone()
     }
 
     /// The region that requests are signed for.
@@ -46,29 +44,31 @@ impl Address {
         self.lock().region.clone()
     }
 
-    /// Whether a request that was signed for `signed_for` has a chance when it is sent once
-    /// more, now for the region that the server named in its refusal.
-    pub(super) fn follow(&self, signed_for: &str, failure: &Failure) -> bool {
-        let Some(region) = named_region(failure).filter(|region| *region != signed_for) else {
-            return false;
-        };
-        let mut state = self.lock();
-        if state.region == region {
-            // Another request was sent there before.
-            return true;
+    /// What to send a request with once more that was signed for `region`, where the server
+    /// names another one in its refusal.
+    pub(super) fn elsewhere(&self, region: &str, failure: &Failure) -> Option<Signing> {
+        let named = named_region(failure).filter(|named| *named != region)?;
+        let current = self.signing();
+        if current.region == named {
+            // Another request was sent there meanwhile.
+            return Some(current);
         }
-        if state.moves == MOST_MOVES {
-            return false;
+        let config = current.client.config().to_builder().region(Region::new(named.to_owned()));
+        Some(Signing { client: Client::from_conf(config.build()), region: named.to_owned() })
+    }
+
+    /// The server took a request that was signed so: further ones are, too.
+    pub(super) fn move_to(&self, signing: Signing) {
+        let region = signing.region.clone();
+        let before = std::mem::replace(&mut *self.lock(), signing).region;
+        if before == region {
+            return;
         }
-        state.moves += 1;
-        let config = state.client.config().to_builder().region(Region::new(region.to_owned()));
-        state.client = Client::from_conf(config.build());
-        state.region = region.to_owned();
         self.notices.send(
             Level::Log,
             format!(
-                "bucket \"{}\" is in region \"{region}\" and not in \"{signed_for}\": requests \
-                 are signed for \"{region}\" from now on",
+                "bucket \"{}\" is in region \"{region}\" and not in \"{before}\": requests are \
+                 signed for \"{region}\" from now on",
                 self.bucket
             ),
             Some(format!(
@@ -76,10 +76,9 @@ impl Address {
                 Setting::S3Region
             )),
         );
-        true
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Signing> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

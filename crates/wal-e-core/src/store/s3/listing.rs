@@ -141,8 +141,8 @@ async fn fetch(
 }
 
 fn error(bucket: &Bucket, request: &ListRequest, failure: Failure) -> Error {
-    // A listing can be empty, but there is none that is not there: whoever looks for
-    // an object must not take this for the answer that it is missing.
+    // A listing can be empty, but there is none that is not there: this must not be
+    // taken for the answer that an object is missing.
     let failure = match failure {
         Failure::Answered(Answer { status, code: Some(code), .. })
             if matches!(code.as_str(), "NoSuchKey" | "NoSuchUpload" | "NotFound") =>

@@ -275,6 +275,15 @@ fn elsewhere(failure: &Failure, answer: &Answer, place: &Place) -> Verdict {
         (Some(region), _) if region == place.region => {
             "Requests are signed for that region already: check the endpoint.".to_owned()
         }
+        // It has been tried there with that region.
+        (Some(region), host) if place.endpoint.is_some() => {
+            let named = host.as_deref().map(|host| format!(" (\"{host}\")")).unwrap_or_default();
+            format!(
+                "Set {} to \"{region}\", and {} to the server of that region{named}.",
+                Setting::S3Region,
+                Setting::S3Endpoint
+            )
+        }
         (Some(region), _) => format!("Set {} to \"{region}\".", Setting::S3Region),
         (None, Some(host)) if place.endpoint.is_some() => format!(
             "The server sends its clients to \"{host}\": if you know that server, set {} to it.",

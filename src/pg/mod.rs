@@ -11,4 +11,5 @@ pub mod report;
 pub mod server;
 pub mod shared_memory;
 pub mod signals;
+pub mod timeouts;
 pub mod worker_process;

@@ -19,6 +19,8 @@ pub enum Severity {
     Debug,
     /// For the administrator; not sent to a client.
     Log,
+    /// For the client that waits; not written to the log by default.
+    Notice,
     /// Needs a person.
     Warning,
 }
@@ -40,6 +42,7 @@ pub fn report(severity: Severity, message: &str, detail: Option<&str>, hint: Opt
     let level = match severity {
         Severity::Debug => pg_sys::DEBUG1,
         Severity::Log => pg_sys::LOG,
+        Severity::Notice => pg_sys::NOTICE,
         Severity::Warning => pg_sys::WARNING,
     } as c_int;
     let message = without_nul(message);

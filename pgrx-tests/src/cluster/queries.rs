@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
-use super::{Cluster, PORT, SUPERUSER};
+use super::{Cluster, SUPERUSER};
 
 impl Cluster {
     /// A connection to the database "postgres" as superuser.
@@ -25,7 +25,7 @@ impl Cluster {
     pub fn try_client(&self, database: &str) -> Result<Client, postgres::Error> {
         Config::new()
             .host_path(self.socket_directory())
-            .port(PORT)
+            .port(self.port)
             .user(SUPERUSER)
             .dbname(database)
             // A statement that waits for ever ends the test, and not its server.

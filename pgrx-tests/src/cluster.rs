@@ -18,7 +18,7 @@ use crate::process::{Finished, run};
 use crate::scratch::Scratch;
 
 pub use builder::ClusterBuilder;
-pub use queries::{SqlFailure, describe, rows};
+pub use queries::{SqlFailure, cancelled_after, describe, rows};
 pub use server::StopMode;
 
 /// The superuser of each cluster; connections over its socket are trusted.

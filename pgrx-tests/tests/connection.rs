@@ -25,8 +25,7 @@ impl Bench {
             .configuration("archive_mode = on")
             .configuration(format!("archive_command = '{}'", archive_command(&archive, "")))
             .start();
-        cluster
-            .execute("CREATE ROLE bk LOGIN SUPERUSER PASSWORD 'pass:w\\rd'; CREATE DATABASE other");
+        cluster.execute(r"CREATE ROLE bk LOGIN SUPERUSER PASSWORD 'pass:w\rd'");
         Bench { archive, cluster }
     }
 
@@ -149,7 +148,7 @@ fn a_service_and_several_hosts_are_followed() {
     let way = |host| [("PGHOST", host), ("PGUSER", "postgres")];
     bench.both_succeed(&way(&hosts));
     bench.both_succeed(&way(&name));
-    bench.both_succeed(&[&way(&sockets)[..], &[("PGSSLMODE", "require")]].concat());
+    bench.both_succeed(&[&way(&sockets)[..], &[("PGSSLMODE", "verify-full")]].concat());
     bench.both_succeed(&[&way(&hosts)[..], &[("PGLOADBALANCEHOSTS", "random")]].concat());
     bench.both_succeed(&[&way(&sockets)[..], &[("PGTARGETSESSIONATTRS", "read-write")]].concat());
 
@@ -318,9 +317,7 @@ fn what_is_not_followed_is_said() {
     let sockets = bench.sockets();
     let way = [("PGHOST", sockets.as_str()), ("PGUSER", "postgres")];
     let with = |name, value| bench.push(&[&way[..], &[(name, value)]].concat());
-    for (name, value) in
-        [("PGGSSENCMODE", "require"), ("PGMINPROTOCOLVERSION", "3.2"), ("PGSSLKEY", "pkcs11:a")]
-    {
+    for (name, value) in [("PGGSSENCMODE", "require"), ("PGMINPROTOCOLVERSION", "3.2")] {
         assert_says(&with(name, value).failure(1), &[name, "cannot be followed", "HINT"]);
     }
     let warned = with("PGCLIENTENCODING", "LATIN1");

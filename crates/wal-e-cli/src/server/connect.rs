@@ -127,20 +127,22 @@ async fn connect_to(
     let server = &settings.servers[index];
     let mut last = None;
     for address in resolve(settings, server).await? {
+        // What is said of the connection that was wanted first is worth more.
+        let mut first = None;
         for route in routes(settings, index, address)? {
-            let had_tls = route.tls.is_some();
             let failure = match attempt(settings, &route, target).await {
                 Ok(connected) => return Ok(connected),
                 Err(failure) => failure,
             };
-            let again = may_try_otherwise(settings.tls.mode, had_tls, &failure);
+            let again = may_try_otherwise(settings.tls.mode, route.tls.is_some(), &failure);
             let ends = !failure.lets_go_on();
-            // What is said of the connection that was wanted first is worth more.
-            last = last.filter(|_| again).or(Some(failure));
-            if !again {
-                if ends {
-                    return last.map_or_else(|| Err(unknown(server).into()), Err);
-                }
+            let failure = first.take().unwrap_or(failure);
+            if again {
+                first = Some(failure);
+            } else if ends {
+                return Err(failure);
+            } else {
+                last = Some(failure);
                 break;
             }
         }

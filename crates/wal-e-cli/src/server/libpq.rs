@@ -115,6 +115,7 @@ pub fn settings(environment: &Place) -> Result<Settings> {
     };
     let database = parameters.text("dbname").unwrap_or("postgres").to_owned();
     let mut servers = servers::list(&parameters)?;
+    let over_tcp = servers.iter().any(|server| matches!(server.address, Address::Tcp(_)));
     password_file::give_passwords(&mut servers, &parameters, &database, &user, &mut warnings)?;
     Ok(Settings {
         servers,
@@ -144,7 +145,7 @@ pub fn settings(environment: &Place) -> Result<Settings> {
             ],
             Target::Any,
         )?,
-        tls: tls_options::read(&parameters)?,
+        tls: tls_options::read(&parameters, over_tcp)?,
         methods: match parameters.get("require_auth") {
             Some(list) => Methods::parse(&list.value).ok_or_else(|| list.invalid())?,
             None => Methods::ALL,

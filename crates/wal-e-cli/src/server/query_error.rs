@@ -75,6 +75,9 @@ fn hint(error: &tokio_postgres::Error) -> Option<&'static str> {
         code if *code == SqlState::INVALID_PASSWORD => {
             Some("Passwords come from PGPASSWORD, or from the file of PGPASSFILE or ~/.pgpass.")
         }
+        _ if answer.message().contains("client certificate") => {
+            Some("Name a certificate for this role with PGSSLCERT, and its key with PGSSLKEY.")
+        }
         code if code.code().starts_with("28") => {
             Some("Set PGUSER to a role that pg_hba.conf lets in from here.")
         }

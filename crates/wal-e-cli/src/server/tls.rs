@@ -124,7 +124,7 @@ impl Tls {
         let stream = connector
             .connect(server_name(host), stream)
             .await
-            .map_err(|error| failed(reason(&error)))?;
+            .map_err(|error| not_shaken(&error))?;
         let (_, session) = stream.get_ref();
         if self.direct && session.alpn_protocol() != Some(PROTOCOL) {
             return Err(failed(
@@ -161,21 +161,22 @@ fn unusable(error: &rustls::Error) -> Error {
 }
 
 /// Why the handshake failed, in words.
-fn reason(error: &std::io::Error) -> String {
+fn not_shaken(error: &std::io::Error) -> Error {
     let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
     else {
         let text = error.to_string();
-        return text.split(" (os error ").next().unwrap_or_default().to_owned();
+        return failed(text.split(" (os error ").next().unwrap_or_default().to_owned());
     };
     match error {
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
             match other.0.downcast_ref::<Reason>() {
-                Some(reason) => reason.0.clone(),
-                None => error.to_string(),
+                Some(Reason { why, hint: Some(hint) }) => failed(why.clone()).with_hint(*hint),
+                Some(Reason { why, hint: None }) => failed(why.clone()),
+                None => failed(error.to_string()),
             }
         }
-        rustls::Error::AlertReceived(alert) => format!("the server said {alert:?}"),
-        _ => error.to_string(),
+        rustls::Error::AlertReceived(alert) => failed(format!("the server said {alert:?}")),
+        _ => failed(error.to_string()),
     }
 }
 

@@ -54,6 +54,7 @@ fn servers_are_lists_of_hosts_addresses_and_ports() {
 
 #[test]
 fn what_cannot_be_meant_or_done_is_refused_by_the_name_of_its_variable() {
+    let db = ("PGHOST", "db");
     for (variables, named) in [
         (&[("PGPORT", "x")][..], "PGPORT"),
         (&[("PGPORT", "0")], "PGPORT"),
@@ -63,11 +64,11 @@ fn what_cannot_be_meant_or_done_is_refused_by_the_name_of_its_variable() {
         (&[("PGHOSTADDR", "db.example")], "PGHOSTADDR"),
         (&[("PGCONNECT_TIMEOUT", "soon")], "PGCONNECT_TIMEOUT"),
         (&[("PGSSLMODE", "on")], "PGSSLMODE"),
-        (&[("PGSSLMODE", "verify-full")], "root certificate file"),
-        (&[("PGSSLMODE", "require"), ("PGSSLROOTCERT", "system")], "PGSSLMODE"),
-        (&[("PGSSLNEGOTIATION", "direct")], "direct"),
-        (&[("PGSSLMAXPROTOCOLVERSION", "TLSv1.1")], "PGSSLMAXPROTOCOLVERSION"),
-        (&[("PGSSLKEY", "pkcs11:key")], "PGSSLKEY"),
+        (&[db, ("PGSSLMODE", "verify-full")], "root certificate file"),
+        (&[db, ("PGSSLMODE", "require"), ("PGSSLROOTCERT", "system")], "PGSSLMODE"),
+        (&[db, ("PGSSLNEGOTIATION", "direct")], "direct"),
+        (&[db, ("PGSSLMAXPROTOCOLVERSION", "TLSv1.1")], "PGSSLMAXPROTOCOLVERSION"),
+        (&[db, ("PGSSLKEY", "pkcs11:key")], "PGSSLKEY"),
         (&[("PGTARGETSESSIONATTRS", "master")], "PGTARGETSESSIONATTRS"),
         (&[("PGLOADBALANCEHOSTS", "yes")], "PGLOADBALANCEHOSTS"),
         (&[("PGREQUIREAUTH", "kerberos")], "PGREQUIREAUTH"),
@@ -110,6 +111,7 @@ fn variables_are_read_as_libpq_reads_them() {
         ("PGCONNECT_TIMEOUT", " 1 "),
         ("PGTARGETSESSIONATTRS", "primary"),
         ("PGLOADBALANCEHOSTS", "random"),
+        ("PGHOST", "db"),
         ("PGREQUIRESSL", "1"),
         ("PGREQUIREPEER", "postgres"),
     ])
@@ -126,7 +128,10 @@ fn variables_are_read_as_libpq_reads_them() {
     let settings = from(&[("PGCONNECT_TIMEOUT", "0")]).unwrap();
     assert_eq!((settings.timeout, settings.database.as_str()), (None, "postgres"));
     assert_eq!(settings.user, places::user_name().unwrap());
-    assert_eq!(settings.tls.mode, TlsMode::Prefer);
+    // At a socket there is no TLS, and none of its files is needed.
+    let at_socket = from(&[("PGHOST", "/sockets"), ("PGSSLMODE", "verify-full")]).unwrap();
+    assert_eq!(at_socket.tls.mode, TlsMode::Disable);
+    assert_eq!(from(&[("PGHOST", "db")]).unwrap().tls.mode, TlsMode::Prefer);
 }
 
 #[test]

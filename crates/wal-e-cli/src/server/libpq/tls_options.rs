@@ -82,17 +82,30 @@ pub enum Roots {
 }
 
 impl TlsOptions {
+    /// There is no TLS.
+    const NONE: TlsOptions = TlsOptions {
+        mode: TlsMode::Disable,
+        direct: false,
+        roots: Roots::None,
+        revoked: (None, None),
+        certificate: None,
+        certificate_use: CertificateUse::Disable,
+        server_name: true,
+        versions: (TlsVersion::V1_2, TlsVersion::V1_3),
+    };
+
     /// Whether a connection over TCP may be encrypted.
     pub fn is_used(&self) -> bool {
         self.mode != TlsMode::Disable
     }
 }
 
-/// Reads them.
+/// Reads them. They do not count at a Unix-domain socket, so without a server `over_tcp`
+/// there need not be any of the files.
 ///
 /// # Errors
 /// When they contradict each other, or name a file that has to be there and is not.
-pub fn read(parameters: &Parameters) -> Result<TlsOptions> {
+pub fn read(parameters: &Parameters, over_tcp: bool) -> Result<TlsOptions> {
     let root_certificate = parameters.get("sslrootcert");
     let from_system = root_certificate.is_some_and(|given| given.value == SYSTEM);
     let usual = if from_system { TlsMode::VerifyFull } else { TlsMode::Prefer };
@@ -108,6 +121,9 @@ pub fn read(parameters: &Parameters) -> Result<TlsOptions> {
         ],
         usual,
     )?;
+    if !over_tcp {
+        return Ok(TlsOptions::NONE);
+    }
     let weak = |with: &str, needed: &str| {
         let name = parameters.get("sslmode").map_or("sslmode \"prefer\"", |given| &given.name);
         Err(refused(format!("{name} is too weak for {with}"))

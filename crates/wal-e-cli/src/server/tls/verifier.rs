@@ -22,19 +22,29 @@ use super::{Trusted, names};
 
 /// Why a certificate is not accepted, in words.
 #[derive(Debug)]
-pub struct Reason(pub String);
+pub struct Reason {
+    /// What is wrong with it.
+    pub why: String,
+    /// What to do about it.
+    pub hint: Option<&'static str>,
+}
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.why)
     }
 }
 
 impl std::error::Error for Reason {}
 
+impl From<Reason> for Error {
+    fn from(reason: Reason) -> Self {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(reason))))
+    }
+}
+
 fn refused(why: impl Into<String>) -> Error {
-    let reason = Arc::new(Reason(why.into()));
-    Error::InvalidCertificate(CertificateError::Other(OtherError(reason)))
+    Reason { why: why.into(), hint: None }.into()
 }
 
 /// Verifies what an `sslmode` asks for.
@@ -110,7 +120,7 @@ impl ServerCertVerifier for Verifier {
                     | CertificateError::NotValidForNameContext { .. },
                 )) => {}
                 Err(_) if self.is_trusted_otherwise(chain, end_entity, &certificate, now) => {}
-                Err(error) => return Err(refused(not_trusted(&error))),
+                Err(error) => return Err(not_trusted(&error, certificate.is_version_1()).into()),
             }
         }
         match &self.host {
@@ -160,14 +170,14 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-fn not_trusted(error: &Error) -> String {
+fn not_trusted(error: &Error, is_version_1: bool) -> Reason {
+    const NO_AUTHORITY: &str = "no trusted authority has signed the server's certificate";
     let Error::InvalidCertificate(error) = error else {
-        return format!("the server's certificate cannot be verified: {error}");
+        let why = format!("the server's certificate cannot be verified: {error}");
+        return Reason { why, hint: None };
     };
-    match error {
-        CertificateError::UnknownIssuer => {
-            "no trusted authority has signed the server's certificate".to_owned()
-        }
+    let why = match error {
+        CertificateError::UnknownIssuer => NO_AUTHORITY.to_owned(),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the server's certificate has expired".to_owned()
         }
@@ -182,6 +192,16 @@ fn not_trusted(error: &Error) -> String {
         | CertificateError::ExpiredRevocationListContext { .. } => {
             "the list of revoked certificates has expired".to_owned()
         }
+        // One that has no extensions, or that says it is an authority, has to be looked for
+        // otherwise, and was not found.
+        CertificateError::Other(other)
+            if is_version_1 || format!("{other:?}").contains("CaUsedAsEndEntity") =>
+        {
+            NO_AUTHORITY.to_owned()
+        }
         other => format!("the server's certificate is not trusted: {other}"),
-    }
+    };
+    let hint = "Put the certificate of the authority that signed it, or itself if it signed itself, into the file of PGSSLROOTCERT.";
+    let hint = (why == NO_AUTHORITY).then_some(hint);
+    Reason { why, hint }
 }

@@ -56,13 +56,14 @@ impl BackupPush {
     }
 
     /// Whether the server takes a segment for archived that the prefix does not have. The
-    /// prefix is asked after the mark was seen, and twice.
+    /// prefix is asked after the mark was seen, and for a second: not every store lists at once
+    /// what it has.
     pub(super) async fn is_archived_elsewhere(&self, segment: WalSegment) -> Result<bool> {
         let name = WalFileName::segment(segment, self.start.segment_size);
         if !PgWal::of(&self.start.data_directory).is_archived(&name) {
             return Ok(false);
         }
-        for _ in 0..2 {
+        for _ in 0..5 {
             if self.first_missing(segment, segment.number).await? > segment.number {
                 return Ok(false);
             }

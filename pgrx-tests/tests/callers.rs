@@ -143,14 +143,14 @@ fn a_server_that_archives_elsewhere_is_refused_at_once() {
     let copies = format!("cp %p {}/%f", elsewhere.display());
     let runs_a_script = format!("sh {} %p", script.display());
     for (command, words) in [
-        (copies.as_str(), &["archived in another way", "archive_library", "HINT"][..]),
-        (&runs_a_script, &["but not to this prefix", "archive_library", "HINT"]),
+        (copies.as_str(), &["archived in another way", "archive_library"][..]),
+        (&runs_a_script, &["but not to this prefix", "archive_library"]),
     ] {
         archive_by(&cluster, command);
         cluster.execute("SELECT pg_logical_emit_message(false, 'test', 'something to archive')");
         let begin = Instant::now();
         let refused = cluster.failure_of("SELECT wale_backup_push()");
-        let mut said = vec![format!("{}\nHINT", refused.text)];
+        let mut said = vec![refused.text];
         cluster.execute("SELECT pg_logical_emit_message(false, 'test', 'something to archive')");
         said.push(run(&mut backup_push(&cluster, &archive)).failure(1));
         assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());

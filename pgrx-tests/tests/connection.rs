@@ -113,7 +113,7 @@ fn passwords_come_from_the_password_file() {
     ServerUser::get().own(&own);
     bench.both_succeed(&with("HOME", text(&home)));
 
-    bench.both_fail(&way, &["none was given", "HINT", ".pgpass", "PGPASSWORD"]);
+    bench.both_fail(&way, &["none was given", "hint:", ".pgpass", "PGPASSWORD"]);
     let wrong = bench.secret("wrong", "*:*:*:*:wrong\n");
     bench.both_fail(&with("PGPASSFILE", text(&wrong)), &["password", "wrong\""]);
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644))
@@ -318,7 +318,7 @@ fn what_is_not_followed_is_said() {
     let way = [("PGHOST", sockets.as_str()), ("PGUSER", "postgres")];
     let with = |name, value| bench.push(&[&way[..], &[(name, value)]].concat());
     for (name, value) in [("PGGSSENCMODE", "require"), ("PGMINPROTOCOLVERSION", "3.2")] {
-        assert_says(&with(name, value).failure(1), &[name, "cannot be followed", "HINT"]);
+        assert_says(&with(name, value).failure(1), &[name, "cannot be followed", "hint:"]);
     }
     let warned = with("PGCLIENTENCODING", "LATIN1");
     assert!(warned.code() == Some(0), "{warned}");
@@ -371,7 +371,7 @@ fn a_pooler_that_changes_sessions_is_noticed_before_anything_is_stored() {
     let transaction = Pooler::start(&bench.cluster, PoolMode::Transaction);
     let before = bench.archive.objects();
     let said = through(&transaction).failure(1);
-    assert_says(&said, &["pooler", "another session", "HINT", "PGPORT"]);
+    assert_says(&said, &["pooler", "another session", "hint:", "PGPORT"]);
     let added = bench.archive.objects().into_iter().filter(|object| !before.contains(object));
     let added: Vec<String> = added.filter(|object| !object.starts_with("wal_005/")).collect();
     assert_eq!(added, Vec::<String>::new());

@@ -1,6 +1,6 @@
 //! How far archiving is: throughput of the last minute, and lag. Plain
-//! arithmetic on numbers that others collect. By what a server archives, and whether that
-//! fails, as its settings and statistics say.
+//! arithmetic on numbers that others collect. And by what a server archives, and whether that
+//! fails, as far as its settings and statistics say.
 
 mod failing;
 mod way;

@@ -74,7 +74,7 @@ pub async fn check(client: &Client, expected: i32) -> Result<()> {
     }
 }
 
-/// Has another session hold a transaction open, and looks whose process it got.
+/// Has another session hold transactions open, and looks whose process it gets.
 async fn another_session(
     settings: &Settings,
     client: &Client,
@@ -88,15 +88,17 @@ async fn another_session(
     };
     let driving = tokio::spawn(connection);
     let looking = async {
-        if other.batch_execute("BEGIN").await.is_err() {
-            return Ok(());
-        }
-        let theirs = process(&other).await?;
-        if theirs == first {
-            return Err(changes(first, first));
-        }
         for _ in 0..TIMES {
+            // What this session had last is what a pooler gives away first.
             check(client, first).await?;
+            if other.batch_execute("BEGIN").await.is_err() {
+                return Ok(());
+            }
+            if process(&other).await? == first {
+                return Err(changes(first, first));
+            }
+            check(client, first).await?;
+            let _ = other.batch_execute("COMMIT").await;
         }
         Ok(())
     };

@@ -59,17 +59,17 @@ pub fn connection_error(server: &Server, error: &tokio_postgres::Error) -> Error
 fn hint(error: &tokio_postgres::Error) -> Option<&'static str> {
     let Some(answer) = error.as_db_error() else {
         let said = innermost(error);
-        return match () {
-            () if said.contains("none was given") => Some(
+        if said.contains("none was given") {
+            return Some(
                 "Put it into ~/.pgpass or the file of PGPASSFILE, which only its user may read, or set PGPASSWORD.",
-            ),
-            () if said.contains("PGREQUIREAUTH") => None,
-            () if said.contains("which wal-e does not do") => Some(
+            );
+        }
+        if said.contains("which wal-e does not do") {
+            return Some(
                 "Have pg_hba.conf take this role by peer, scram-sha-256 or cert, through a Unix-domain socket for one.",
-            ),
-            () if kind_without_answer(error) == ErrorKind::Unavailable => Some(WAY_TO_SERVER),
-            () => None,
-        };
+            );
+        }
+        return (kind_without_answer(error) == ErrorKind::Unavailable).then_some(WAY_TO_SERVER);
     };
     match answer.code() {
         code if *code == SqlState::INVALID_PASSWORD => {

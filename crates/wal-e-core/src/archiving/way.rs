@@ -89,7 +89,7 @@ fn is_another_tool(command: &str) -> bool {
         .map(|program| program.rsplit('/').next().unwrap_or(program))
         .collect();
     let is_known = |program: &&str| OTHER_TOOLS.contains(program) || HARMLESS.contains(program);
-    !programs.is_empty() && programs.iter().all(|program| is_known(&program))
+    !programs.is_empty() && programs.iter().all(is_known)
 }
 
 #[cfg(test)]

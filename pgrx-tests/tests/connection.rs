@@ -322,7 +322,7 @@ fn what_is_not_followed_is_said() {
     }
     let warned = with("PGCLIENTENCODING", "LATIN1");
     assert!(warned.code() == Some(0), "{warned}");
-    assert_says(&warned.stderr, &["WARNING", "PGCLIENTENCODING is not followed"]);
+    assert_says(&warned.stderr, &["warning:", "PGCLIENTENCODING is not followed"]);
     let settings = [&way[..], &[("PGTZ", "Europe/Berlin"), ("PGOPTIONS", "-c work_mem=1MB")]];
     bench.push(&settings.concat()).success();
 }

@@ -22,6 +22,11 @@ pub fn log(message: &str, detail: Option<&str>) {
     speak(Severity::Log, message, detail, None);
 }
 
+/// A line for the client that waits.
+pub fn tell_client(message: &str, hint: &str) {
+    speak(Severity::Notice, message, None, Some(hint));
+}
+
 /// A failure that goes no further than the log.
 pub fn warn(failure: &Failure) {
     let Failure { message, detail, hint, .. } = failure;

@@ -8,6 +8,7 @@ mod server;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -17,13 +18,14 @@ use crate::process::{Finished, run};
 use crate::scratch::Scratch;
 
 pub use builder::ClusterBuilder;
-pub use queries::{SqlFailure, describe, rows};
+pub use queries::{SqlFailure, cancelled_after, describe, rows};
 pub use server::StopMode;
 
 /// The superuser of each cluster; connections over its socket are trusted.
 const SUPERUSER: &str = "postgres";
 
-/// The port that the socket's name carries. There is no TCP listener and each
+/// The port that the socket's name carries. Without a TCP listener, which few tests need
+/// ([`Cluster::listen_on_tcp`]), each
 /// cluster has a directory of its own for its socket, so one number does.
 const PORT: u16 = 5432;
 
@@ -38,6 +40,9 @@ pub struct Cluster {
     data_directory: PathBuf,
     scratch: Scratch,
     environment: Vec<(&'static str, OsString)>,
+    port: u16,
+    /// Further ways to it: addresses, and directories of sockets.
+    listens: Vec<String>,
     postmaster: Option<Child>,
 }
 
@@ -51,7 +56,15 @@ impl Cluster {
     /// go to `scratch`, which is removed with the cluster.
     pub fn adopt(version: PgVersion, scratch: Scratch, data_directory: PathBuf) -> Cluster {
         scratch.create("s");
-        Cluster { version, data_directory, scratch, environment: Vec::new(), postmaster: None }
+        Cluster {
+            version,
+            data_directory,
+            scratch,
+            environment: Vec::new(),
+            port: PORT,
+            listens: Vec::new(),
+            postmaster: None,
+        }
     }
 
     /// The major version of its server.
@@ -105,7 +118,7 @@ impl Cluster {
         let mut command = self.installation().command(name);
         command
             .env("PGHOST", self.socket_directory())
-            .env("PGPORT", PORT.to_string())
+            .env("PGPORT", self.port.to_string())
             .env("PGUSER", SUPERUSER);
         command
     }
@@ -130,6 +143,20 @@ impl Cluster {
             .command("pg_checksums")
             .args(["--check", "--pgdata"])
             .arg(&self.data_directory))
+    }
+
+    /// Has the server listen on 127.0.0.1 too, from its next start on, and says on which port.
+    pub fn listen_on_tcp(&mut self) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        self.port = listener.local_addr().expect("it has an address").port();
+        self.listens.push("127.0.0.1".to_owned());
+        self.port
+    }
+
+    /// Has the server make another socket, from its next start on. With `@` at the beginning
+    /// it is in the abstract namespace.
+    pub fn listen_in(&mut self, directory: &str) {
+        self.listens.push(directory.to_owned());
     }
 
     /// The directory of the Unix socket.

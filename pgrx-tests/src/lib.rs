@@ -12,6 +12,7 @@
 //! * [`made_backup`]: base backups that should never have been written.
 //! * [`wal_e`], [`restore`]: the program, and clusters made with it.
 //! * [`torture`]: random histories, and whether what wal_e says of them is true.
+//! * [`certificates`], [`pooler`]: what stands between a program and its server.
 //! * [`process`], [`random`], [`scratch`], [`wait`]: children with a deadline,
 //!   moments, directories, polling.
 //!
@@ -22,6 +23,7 @@
 pub mod archive;
 pub mod archiving;
 pub mod base_backup;
+pub mod certificates;
 pub mod cluster;
 pub mod disk_full;
 pub mod fault_proxy;
@@ -31,6 +33,7 @@ pub mod installation;
 pub mod lesser_file_system;
 pub mod made_backup;
 pub mod moto;
+pub mod pooler;
 pub mod prefetch;
 pub mod preload;
 pub mod process;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pgrx::PgSqlErrorCode;
 use time::OffsetDateTime;
 use time::macros::format_description;
+use wal_e_core::archiving::Way;
 use wal_e_core::base_backup::{self, BackupPush, BackupStart, Phase, Taker};
 use wal_e_core::owner;
 use wal_e_core::postgres::Lsn;
@@ -174,6 +175,13 @@ impl Job for Backup {
 
         let push = watcher
             .run(&runtime, BackupPush::begin(store, start, options, progress, notices, cancel))?;
+        let push = match server::way_of_archiving() {
+            Way::UnknownCommand(_) => watcher.run(&runtime, async move {
+                push.refuse_other_archive().await?;
+                Ok(push)
+            })?,
+            _ => push,
+        };
         name_backup(tenant, push.name());
         // From here on there may be uploads to abort.
         watcher.let_clean_up(CLEANUP_TIME);

@@ -9,14 +9,16 @@ use super::slot::{self, Status, View};
 use super::{Job, canceled, worker};
 use crate::error::{Failure, Result};
 use crate::pg::interrupts;
+use crate::pg::timeouts::WithoutLimits;
 use crate::runtime::TICK;
 
 /// How long a canceled caller waits for the worker to clean up.
 const CLEANUP_TIME: Duration = Duration::from_secs(10);
 
-/// Has a job done in a worker, and waits until `look` has a result; it is called with
-/// the state of the job again and again. `waits` says whether `look` waits for the end.
-/// When the caller is canceled, so is the work.
+/// Has a job done in a worker, and waits until `look`, which sees it on its way and
+/// when it is done, has a result. `waits` says whether `look` waits for the end. When
+/// the caller is canceled, so is the work. The limits of time of the caller's statement and
+/// transaction do not count meanwhile: such work takes as long as it takes.
 ///
 /// # Errors
 /// When such work is running already, or no worker can be started; what the work
@@ -26,6 +28,7 @@ pub fn run<J: Job, T>(
     waits: bool,
     mut look: impl FnMut(&View<J>) -> Result<Option<T>>,
 ) -> Result<T> {
+    let _without_limits = WithoutLimits::new();
     let generation = slot::reserve::<J>(request, waits)?;
     let worker = worker::start::<J>(generation).inspect_err(|failure| {
         slot::end_abandoned::<J>(generation, failure.clone());

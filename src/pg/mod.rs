@@ -12,4 +12,5 @@ pub mod server;
 pub mod shared_memory;
 pub mod signals;
 pub mod text;
+pub mod timeouts;
 pub mod worker_process;

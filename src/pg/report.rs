@@ -24,6 +24,8 @@ pub enum Severity {
     Debug,
     /// For the administrator; not sent to a client.
     Log,
+    /// For the client that waits; not written to the log by default.
+    Notice,
     /// Something that has to be looked at.
     Warning,
 }
@@ -45,6 +47,7 @@ pub fn report(severity: Severity, message: &str, detail: Option<&str>, hint: Opt
     let level = match severity {
         Severity::Debug => pg_sys::DEBUG1,
         Severity::Log => pg_sys::LOG,
+        Severity::Notice => pg_sys::NOTICE,
         Severity::Warning => pg_sys::WARNING,
     } as c_int;
     let message = c_text(message);

@@ -3,8 +3,10 @@
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pgrx::pg_sys;
+use wal_e_core::archiving::{Attempts, Way};
 use wal_e_core::owner::Claimant;
 use wal_e_core::postgres::{Lsn, SegmentSize, SystemIdentifier, TimelineId};
 
@@ -111,6 +113,32 @@ pub fn setting(name: &CStr) -> String {
         }
         CStr::from_ptr(value).to_string_lossy().into_owned()
     }
+}
+
+/// How this server archives, as far as its settings say.
+pub fn way_of_archiving() -> Way {
+    Way::of(&setting(c"archive_library"), &setting(c"archive_command"))
+}
+
+/// When the archiver has archived and failed last, whatever it archives with.
+pub fn archiver_attempts() -> Attempts {
+    // SAFETY: a copy of statistics in shared memory, in this process's own memory; what
+    // it saw before is forgotten first.
+    let stats = unsafe {
+        pg_sys::pgstat_clear_snapshot();
+        *pg_sys::pgstat_fetch_stat_archiver()
+    };
+    Attempts {
+        archived: system_time(stats.last_archived_timestamp),
+        failed: system_time(stats.last_failed_timestamp),
+    }
+}
+
+/// A time of PostgreSQL, in microseconds since 2000; 0 is none.
+fn system_time(timestamp: pg_sys::TimestampTz) -> Option<SystemTime> {
+    const SECONDS_TO_2000: u64 = 946_684_800;
+    let since_2000 = u64::try_from(timestamp).ok().filter(|microseconds| *microseconds > 0)?;
+    Some(UNIX_EPOCH + Duration::from_secs(SECONDS_TO_2000) + Duration::from_micros(since_2000))
 }
 
 /// The pid of this process.

@@ -1,12 +1,16 @@
 //! `wale_backup_push()`, `wale_backup_progress()`, `wale_backup_cancel()`.
 
+use std::time::{Duration, Instant, SystemTime};
+
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use time::OffsetDateTime;
+use wal_e_core::archiving;
 use wal_e_core::base_backup::Phase;
 
 use super::require_preloading;
 use super::timestamp::timestamptz;
+use crate::archiver_stats;
 use crate::error::{Failure, Result};
 use crate::gucs;
 use crate::jobs::backup::{Backup, MAX_LABEL_BYTES, Request};
@@ -16,6 +20,12 @@ use crate::pg::server;
 use crate::pg::text::Text;
 use crate::server_log;
 use crate::shared_values::FixedText;
+
+/// The server is not in a state in which a backup could be completed.
+const NOT_READY: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+
+/// How often a caller that waits is told that WAL is awaited.
+const REMIND_AFTER: Duration = Duration::from_secs(60);
 
 /// Takes a base backup in a background worker and returns its name. With
 /// `wait => false` it returns as soon as the backup has begun.
@@ -113,10 +123,8 @@ fn check_requirements(label: &str) -> Result<()> {
     require_preloading()?;
     gucs::store_config()?;
     gucs::compression()?;
-    let not_ready = |message: &str, hint: &str| {
-        Err(Failure::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
-            .with_hint(hint))
-    };
+    let not_ready =
+        |message: &str, hint: &str| Err(Failure::new(NOT_READY, message).with_hint(hint));
     if server::in_recovery() {
         return not_ready(
             "a base backup cannot be taken during recovery",
@@ -129,13 +137,16 @@ fn check_requirements(label: &str) -> Result<()> {
             "Set \"archive_mode\" to on and \"archive_library\" to wal_e, and restart the server.",
         );
     }
-    if server::setting(c"archive_library").is_empty()
-        && server::setting(c"archive_command").is_empty()
-    {
-        return not_ready(
-            "a base backup needs WAL archiving, and neither \"archive_library\" nor \"archive_command\" is set",
-            "Set \"archive_library\" to wal_e and reload the configuration.",
-        );
+    if let Some(refusal) = server::way_of_archiving().refusal() {
+        return Err(Failure { code: NOT_READY, ..Failure::from(refusal) });
+    }
+    let failing = archiving::refusal_of_failing(
+        server::archiver_attempts(),
+        &archiver_stats::queue()?,
+        SystemTime::now(),
+    );
+    if let Some(refusal) = failing {
+        return Err(Failure { code: NOT_READY, ..Failure::from(refusal) });
     }
     if label.len() > MAX_LABEL_BYTES {
         return Err(Failure::new(
@@ -153,6 +164,7 @@ fn check_requirements(label: &str) -> Result<()> {
 }
 
 fn push(request: &Request, wait: bool) -> Result<String> {
+    let mut reminder = Reminder { since: None };
     caller::run::<Backup, String>(request, wait, |view| match view.status {
         Status::Done(_) => {
             warn_of_corrupt_pages(view.progress.counters.corrupt_pages);
@@ -160,8 +172,35 @@ fn push(request: &Request, wait: bool) -> Result<String> {
         }
         // It has a name when the server is in backup mode.
         Status::Active if !wait => Ok(view.progress.name.get()),
-        _ => Ok(None),
+        _ => {
+            reminder.look(view);
+            Ok(None)
+        }
     })
+}
+
+/// Tells the caller each minute that the backup waits for WAL.
+struct Reminder {
+    /// Since when it waits, or was told of it.
+    since: Option<Instant>,
+}
+
+impl Reminder {
+    fn look(&mut self, view: &View<Backup>) {
+        if view.progress.phase != Phase::WaitingForWal {
+            self.since = None;
+            return;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= REMIND_AFTER {
+            self.since = Some(Instant::now());
+            let name = view.progress.name.get().unwrap_or_default();
+            server_log::tell_client(
+                &format!("base backup \"{name}\" waits for its WAL to be archived"),
+                "All files are stored. Check that archiving works, with wale_check(); wale_backup_cancel() gives the backup up.",
+            );
+        }
+    }
 }
 
 /// The worker's warnings go to the server log; this one goes to the caller as well.

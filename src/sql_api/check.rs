@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use wal_e_core::archiving::Way;
 use wal_e_core::base_backup::{self, Cluster};
 use wal_e_core::check::{self, Check};
 
@@ -72,28 +73,34 @@ fn archive_library() -> Check {
     const NAME: &str = "archive_library";
     let library = server::setting(c"archive_library");
     let command = server::setting(c"archive_command");
-    match (library.as_str(), command.as_str()) {
-        ("wal_e" | "$libdir/wal_e", "" | "(disabled)") => Check::passed(NAME, library),
-        ("wal_e" | "$libdir/wal_e", _) => Check::failed(
+    let set_library = "Set \"archive_command\" to '' and \"archive_library\" to wal_e, and reload the configuration.";
+    match Way::of(&library, &command) {
+        Way::Extension if ["", "(disabled)"].contains(&command.as_str()) => {
+            Check::passed(NAME, library)
+        }
+        Way::Extension => Check::failed(
             NAME,
             "\"archive_command\" is set as well as \"archive_library\", which PostgreSQL 16 and later refuse",
             "Set \"archive_command\" to '' and reload the configuration.",
         ),
-        ("", command) if command.contains("wal-e") => Check::passed(
+        Way::Program => Check::passed(
             NAME,
             "not set; \"archive_command\" runs the program wal-e, of which there are no statistics",
         ),
-        ("", "" | "(disabled)") => Check::failed(
+        Way::Nothing => Check::failed(
             NAME,
             "neither \"archive_library\" nor \"archive_command\" is set",
             "Set \"archive_library\" to wal_e and reload the configuration.",
         ),
-        ("", _) => Check::failed(
+        Way::OtherCommand(_) => {
+            Check::failed(NAME, "\"archive_command\" archives in another way", set_library)
+        }
+        Way::UnknownCommand(_) => Check::failed(
             NAME,
-            "\"archive_command\" archives in another way",
-            "Set \"archive_command\" to '' and \"archive_library\" to wal_e, and reload the configuration.",
+            "\"archive_command\" archives in a way that is not known: a base backup finds out whether it is to this prefix",
+            set_library,
         ),
-        (other, _) => Check::failed(
+        Way::OtherLibrary(other) => Check::failed(
             NAME,
             format!("WAL is archived by another library, \"{other}\""),
             "Set \"archive_library\" to wal_e and reload the configuration.",

@@ -6,20 +6,30 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
+use wal_e_core::archiving::{Attempts, Way};
 use wal_e_core::base_backup::BackupStop;
+use wal_e_core::notice::Notices;
 use wal_e_core::postgres::{Lsn, SegmentSize, SystemIdentifier, TimelineId};
 use wal_e_core::{Error, ErrorKind, Result};
 
 use wal_e_core::config::Place;
 
+mod authentication;
+mod connect;
 pub mod data_directory;
-mod libpq_environment;
+mod libpq;
+mod pooler;
 mod query_error;
+mod stream;
+mod tls;
 
+use connect::{Connected, Route};
 pub use data_directory::check_belongs_to_server;
-use query_error::{connection_error, query_error};
+use libpq::Settings;
+use query_error::query_error;
+use stream::AlreadyDone;
 
 /// `pg_backup_start` has this form since PostgreSQL 15.
 const OLDEST_VERSION: i32 = 150_000;
@@ -34,6 +44,13 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long the end of a session is waited for before the process goes on.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The session idles while files are read, and a spread checkpoint takes minutes: no limit
+/// of the role or the database may end it. Of the limits, each server has those that it knows.
+const WITHOUT_LIMITS: &str = "SET search_path = pg_catalog, pg_temp; \
+    SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout', \
+    'lock_timeout', 'transaction_timeout', 'idle_session_timeout', \
+    'idle_in_transaction_session_timeout')";
 
 /// What the server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +69,10 @@ pub struct ServerFacts {
     pub data_checksums: bool,
     /// Content of `postmaster.pid`, when this role may read files.
     pub postmaster_pid: Option<String>,
+    /// By what it archives.
+    pub archives_by: Way,
+    /// When that went well last, and when it failed.
+    pub attempts: Attempts,
 }
 
 /// What `pg_backup_start` answered.
@@ -64,12 +85,15 @@ pub struct Started {
 }
 
 /// A session of the server. Backup mode ends with it at the latest.
-#[derive(Debug)]
 pub struct Session {
     client: Client,
     connection: JoinHandle<()>,
     lost: CancellationToken,
     reason: Arc<OnceLock<String>>,
+    settings: Settings,
+    route: Route,
+    /// The process of the server that answers, and has to until the end.
+    process: i32,
 }
 
 impl Session {
@@ -77,11 +101,14 @@ impl Session {
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] when no server answers, [`ErrorKind::Denied`]
-    /// when it refuses, [`ErrorKind::Config`] when the environment cannot be meant.
-    pub async fn connect(environment: &Place) -> Result<Self> {
-        let config = libpq_environment::config(environment)?;
-        let (client, connection) =
-            config.connect(NoTls).await.map_err(|error| connection_error(&config, &error))?;
+    /// when it refuses, [`ErrorKind::Config`] when the environment cannot be meant, or
+    /// the session would not stay with one process of the server.
+    pub async fn connect(environment: &Place, notices: &Notices) -> Result<Self> {
+        let settings = libpq::settings(environment)?;
+        for warning in &settings.warnings {
+            notices.warning(warning.clone());
+        }
+        let Connected { client, connection, process, route } = connect::connect(&settings).await?;
         let (lost, reason) = (CancellationToken::new(), Arc::new(OnceLock::new()));
         let (on_end, its_reason) = (lost.clone(), Arc::clone(&reason));
         let connection = tokio::spawn(async move {
@@ -90,11 +117,9 @@ impl Session {
             }
             on_end.cancel();
         });
-        let session = Session { client, connection, lost, reason };
-        // The session idles while files are read, and a spread checkpoint takes minutes.
-        let settings = "SET statement_timeout = 0; SET idle_session_timeout = 0; \
-                        SET lock_timeout = 0; SET search_path = pg_catalog, pg_temp";
-        let set = session.client.batch_execute(settings).await;
+        let process = pooler::refuse_changing_process(&settings, &client, process, &route).await?;
+        let session = Session { client, connection, lost, reason, settings, route, process };
+        let set = session.client.batch_execute(WITHOUT_LIMITS).await;
         set.map_err(|error| query_error("could not set up the session", &error))?;
         Ok(session)
     }
@@ -123,6 +148,10 @@ impl Session {
                         pg_is_in_recovery(), \
                         current_setting('archive_mode'), \
                         has_function_privilege('pg_read_file(text)', 'execute'), \
+                        current_setting('archive_library', true), \
+                        current_setting('archive_command'), \
+                        (SELECT last_archived_time FROM pg_stat_archiver), \
+                        (SELECT last_failed_time FROM pg_stat_archiver), \
                         (SELECT setting FROM pg_settings WHERE name = 'log_directory')",
                 &[],
             )
@@ -139,6 +168,11 @@ impl Session {
             return Err(Error::new(ErrorKind::Config, message).with_hint(
                 "Set archive_mode = on, and archive_library = 'wal_e' or archive_command = 'wal-e ... wal-push %p', and restart the server.",
             ));
+        }
+        let text = |column| row.get::<_, Option<&str>>(column).unwrap_or_default();
+        let archives_by = Way::of(text(7), text(8));
+        if let Some(refusal) = archives_by.refusal() {
+            return Err(refusal);
         }
         let segment_bytes: i64 = row.get(2);
         let segment_size = u64::try_from(segment_bytes).ok().and_then(SegmentSize::new);
@@ -158,12 +192,14 @@ impl Session {
         Ok(ServerFacts {
             version: version.unsigned_abs(),
             data_directory: row.get(0),
-            log_directory: row.get::<_, Option<String>>(7).map(PathBuf::from),
+            log_directory: row.get::<_, Option<String>>(11).map(PathBuf::from),
             // SQL has no unsigned integers: the bits are the identifier's.
             system_identifier: SystemIdentifier(row.get::<_, i64>(1).cast_unsigned()),
             segment_size,
             data_checksums: row.get(3),
             postmaster_pid,
+            archives_by,
+            attempts: Attempts { archived: row.get(9), failed: row.get(10) },
         })
     }
 
@@ -201,14 +237,23 @@ impl Session {
             row = start => row.map_err(failed)?,
             () = cancel.cancelled() => {
                 // Without it the backend would only see at the end of the checkpoint that we left.
-                let _ = self.client.cancel_token().cancel_query(NoTls).await;
+                self.cancel_query().await;
                 return Err(Error::cancelled());
             }
         };
         let start_lsn = row.get::<_, &str>(0).parse()?;
+        pooler::check(&self.client, self.process).await?;
         let timeline = "SELECT timeline_id FROM pg_control_checkpoint()";
         let timeline: i32 = self.client.query_one(timeline, &[]).await.map_err(failed)?.get(0);
         Ok(Started { start_lsn, timeline: TimelineId(timeline.cast_unsigned()) })
+    }
+
+    /// Asks the server, by a connection of its own, to end what the session waits for.
+    async fn cancel_query(&self) {
+        let cancel = self.client.cancel_token();
+        if let Ok(stream) = connect::open(&self.settings, &self.route, None).await {
+            let _ = cancel.cancel_query_raw(stream, AlreadyDone).await;
+        }
     }
 
     /// Ends backup mode. Does not wait for the archive.

@@ -1,10 +1,16 @@
 //! How far archiving is: throughput of the last minute, and lag. Plain
-//! arithmetic on numbers that others collect.
+//! arithmetic on numbers that others collect. And by what a server archives, and whether that
+//! fails, as far as its settings and statistics say.
+
+mod failing;
+mod way;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::postgres::archive_status::ReadyQueue;
 use crate::postgres::{Lsn, SegmentSize};
+pub use failing::{Attempts, refusal as refusal_of_failing};
+pub use way::{HOW_TO_ARCHIVE, NEEDS_WAL, Way};
 
 /// What one bucket of [`Throughput`] counts, in seconds.
 const BUCKET_SECONDS: u64 = 10;

@@ -1,10 +1,15 @@
 //! Connections, statements and their answers.
 
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
-use super::{Cluster, PORT, SUPERUSER};
+use super::{Cluster, SUPERUSER};
+
+/// After this a statement counts as hung.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(120);
 
 impl Cluster {
     /// A connection to the database "postgres" as superuser.
@@ -25,11 +30,11 @@ impl Cluster {
     pub fn try_client(&self, database: &str) -> Result<Client, postgres::Error> {
         Config::new()
             .host_path(self.socket_directory())
-            .port(PORT)
+            .port(self.port)
             .user(SUPERUSER)
             .dbname(database)
             // A statement that waits for ever ends the test, and not its server.
-            .options("-c statement_timeout=120s")
+            .options(&format!("-c statement_timeout={}", LONGEST_STATEMENT.as_millis()))
             .connect_timeout(Duration::from_secs(10))
             .connect(NoTls)
     }
@@ -40,7 +45,9 @@ impl Cluster {
         database: &str,
         sql: &str,
     ) -> Result<Vec<Vec<Option<String>>>, postgres::Error> {
-        rows(&mut self.try_client(database)?, sql)
+        let mut client = self.try_client(database)?;
+        // Base backups and verifications have no limit of time of their own.
+        cancelled_after(&mut client, LONGEST_STATEMENT, |client| rows(client, sql))
     }
 
     /// The rows of a query in the database "postgres" as text; NULL is empty.
@@ -117,6 +124,26 @@ pub fn rows(client: &mut Client, sql: &str) -> Result<Vec<Vec<Option<String>>>, 
         _ => None,
     });
     Ok(rows.collect())
+}
+
+/// Does `work` with a client, and cancels its statement when that takes longer than `limit`.
+pub fn cancelled_after<T>(
+    client: &mut Client,
+    limit: Duration,
+    work: impl FnOnce(&mut Client) -> T,
+) -> T {
+    let cancel = client.cancel_token();
+    let (done, is_done) = mpsc::channel::<()>();
+    let watch = thread::spawn(move || {
+        if is_done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            // Without a server there is nothing to cancel.
+            let _ = cancel.cancel_query(NoTls);
+        }
+    });
+    let result = work(client);
+    drop(done);
+    watch.join().expect("it does not panic");
+    result
 }
 
 /// Message, detail and hint of an error.

@@ -11,7 +11,7 @@ use crate::process::{is_running, run_within, send_signal, wait_for_end};
 use crate::scratch::keep_directories;
 use crate::wait::{PATIENCE, wait_for, wait_until};
 
-use super::{Cluster, PORT};
+use super::Cluster;
 
 /// How a server is asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +81,15 @@ impl Cluster {
             .append(true)
             .open(self.log_path())
             .expect("the log can be opened");
-        let socket_directory =
-            format!("unix_socket_directories={}", self.socket_directory().display());
+        let (directories, addresses): (Vec<_>, Vec<_>) = self
+            .listens
+            .iter()
+            .map(String::as_str)
+            .partition(|place| place.starts_with(['/', '@']));
+        let own = self.socket_directory().display().to_string();
+        let directories = [&[own.as_str()], &directories[..]].concat().join(",");
+        let socket_directories = format!("unix_socket_directories={directories}");
+        let addresses = format!("listen_addresses={}", addresses.join(","));
         // A child of this process and not of pg_ctl, so that its end is seen at
         // once, whatever the init process of the machine does with orphans.
         let child = self
@@ -90,9 +97,9 @@ impl Cluster {
             .command("postgres")
             .arg("-D")
             .arg(&self.data_directory)
-            .args(["-c", "listen_addresses="])
-            .args(["-c", &socket_directory])
-            .args(["-c", &format!("port={PORT}")])
+            .args(["-c", &addresses])
+            .args(["-c", &socket_directories])
+            .args(["-c", &format!("port={}", self.port)])
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be cloned"))

@@ -7,10 +7,13 @@ use wal_e_core::postgres::Lsn;
 
 use super::model::{Backup, Mark, Transaction, Write};
 use super::world::{Role, World, now};
-use crate::cluster::{StopMode, rows};
+use crate::cluster::{StopMode, cancelled_after, rows};
 
 /// How long a base backup may take whose WAL cannot be archived.
-const STUCK_BACKUP_TIMEOUT: &str = "SET statement_timeout = '8s'";
+const STUCK_BACKUP_LIMIT: Duration = Duration::from_secs(8);
+
+/// How long any other may take.
+const BACKUP_LIMIT: Duration = Duration::from_secs(120);
 
 impl World {
     /// Commits a transaction that adds a row, perhaps removes one, and writes about
@@ -88,10 +91,8 @@ impl World {
             self.model.is_contested(self.model.branches[self.nodes[index].branch].timeline);
         let mut client = self.nodes[index].cluster.client();
         let session = std::thread::spawn(move || {
-            if contested {
-                rows(&mut client, STUCK_BACKUP_TIMEOUT)?;
-            }
-            rows(&mut client, "SELECT wale_backup_push()")
+            let limit = if contested { STUCK_BACKUP_LIMIT } else { BACKUP_LIMIT };
+            cancelled_after(&mut client, limit, |client| rows(client, "SELECT wale_backup_push()"))
         });
         for _ in 0..writes {
             self.write(index, 200, None);

@@ -18,7 +18,7 @@ const END: &str = "  WALG_ZSTD_LEVEL                         as --compression-le
                                           credentials; without them the AWS default
                                           chain applies (profile, web identity,
                                           container, instance)
-  PGHOST, PGPORT, PGUSER, PGDATABASE, PGPASSWORD
+  PGHOST, PGPORT, PGUSER, PGSERVICE, PGPASSFILE, PGSSLMODE and the others of libpq
                                           server of backup-push
 ";
 

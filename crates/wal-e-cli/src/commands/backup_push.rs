@@ -6,11 +6,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::SystemTime;
 
 use time::OffsetDateTime;
+use wal_e_core::archiving::{Way, refusal_of_failing};
 use wal_e_core::base_backup::{BackupPush, BackupStart, Phase, Progress, PushOptions, Taker};
 use wal_e_core::codec::Compression;
 use wal_e_core::owner::{self, Claimant};
+use wal_e_core::postgres::archive_status::ReadyQueue;
 use wal_e_core::{Error, Result};
 
 use super::{Opened, open, run_large};
@@ -50,7 +53,9 @@ async fn push(
     interrupt: &Interrupt,
     progress: &Arc<Progress>,
 ) -> Result<String> {
-    let session = interrupt.or_cancelled(Session::connect(&settings::environment())).await?;
+    let environment = settings::environment();
+    let connecting = Session::connect(&environment, &opened.notices);
+    let session = interrupt.or_cancelled(connecting).await?;
     let pushed =
         push_in_session(arguments, compression, opened, interrupt, progress, &session).await;
     session.close().await;
@@ -67,6 +72,10 @@ async fn push_in_session(
 ) -> Result<String> {
     let facts = interrupt.or_cancelled(session.prepare()).await?;
     let data_directory = check_belongs_to_server(&arguments.directory, &facts)?;
+    let waiting = ReadyQueue::read(&data_directory.join("pg_wal"), facts.segment_size)?;
+    if let Some(failing) = refusal_of_failing(facts.attempts, &waiting, SystemTime::now()) {
+        return Err(failing);
+    }
     let claimant = Claimant::on_this_host(facts.system_identifier, facts.data_directory.clone())
         .remembering(&data_directory);
     let claiming = owner::claim(&*opened.store, &claimant, &opened.notices);
@@ -99,6 +108,9 @@ async fn push_in_session(
     let (store, notices) = (Arc::clone(&opened.store), opened.notices.clone());
     let begin = BackupPush::begin(store, start, options, Arc::clone(progress), notices, cancel);
     let mut backup = interrupt.or_cancelled(begin).await?;
+    if matches!(facts.archives_by, Way::UnknownCommand(_)) {
+        interrupt.or_cancelled(backup.refuse_other_archive()).await?;
+    }
     push_files(&mut backup, session, interrupt).await?;
     let stop = session.stop_backup().await?;
     backup.finish(stop).await

@@ -71,6 +71,7 @@ pub fn read_system_identifier(directory: &Path) -> Result<SystemIdentifier> {
 
 #[cfg(test)]
 mod tests {
+    use wal_e_core::archiving::{Attempts, Way};
     use wal_e_core::postgres::SegmentSize;
 
     use super::*;
@@ -92,6 +93,8 @@ mod tests {
             segment_size: SegmentSize::DEFAULT,
             data_checksums: false,
             postmaster_pid: Some(format!("{PID_FILE}starting\n")),
+            archives_by: Way::Program,
+            attempts: Attempts::default(),
         };
         (directory, facts)
     }

@@ -2,9 +2,14 @@
 
 use std::error::Error as _;
 
-use tokio_postgres::config::{Config, Host};
 use tokio_postgres::error::SqlState;
 use wal_e_core::{Error, ErrorKind};
+
+use super::libpq::Server;
+
+/// How to say which server is meant.
+pub const WAY_TO_SERVER: &str =
+    "Set PGHOST and PGPORT, or PGSERVICE, as for psql; the server must run on this host.";
 
 /// `doing: message of the server`, with its detail and hint.
 pub fn query_error(doing: &str, error: &tokio_postgres::Error) -> Error {
@@ -13,7 +18,7 @@ pub fn query_error(doing: &str, error: &tokio_postgres::Error) -> Error {
         _ => format!("{doing}: {message}"),
     };
     let Some(answer) = error.as_db_error() else {
-        return Error::new(ErrorKind::Unavailable, with(&innermost(error)));
+        return Error::new(kind_without_answer(error), with(&innermost(error)));
     };
     let kind = match answer.code() {
         code if *code == SqlState::INSUFFICIENT_PRIVILEGE => ErrorKind::Denied,
@@ -33,22 +38,77 @@ pub fn query_error(doing: &str, error: &tokio_postgres::Error) -> Error {
     converted
 }
 
-/// An error of the attempt to connect.
-pub fn connection_error(config: &Config, error: &tokio_postgres::Error) -> Error {
-    let host = match config.get_hosts().first() {
-        Some(Host::Tcp(name)) => format!("host \"{name}\""),
-        Some(Host::Unix(directory)) => format!("socket directory \"{}\"", directory.display()),
-        None => "the default host".to_owned(),
-    };
-    let port = config.get_ports().first().copied().unwrap_or(super::libpq_environment::PORT);
-    let doing = format!("could not connect to the server at {host}, port {port}");
-    let converted = query_error(&doing, error);
-    if converted.hint().is_some() {
-        return converted;
+/// An error of the attempt to begin a session.
+pub fn connection_error(server: &Server, error: &tokio_postgres::Error) -> Error {
+    let doing = format!("could not connect to the server at {}", server.describe());
+    let mut converted = query_error(&doing, error);
+    let file = server.password.as_ref().and_then(|password| password.file.as_ref());
+    if error.code() == Some(&SqlState::INVALID_PASSWORD)
+        && let Some(file) = file
+    {
+        converted =
+            converted.with_detail(format!("The password is that of \"{}\".", file.display()));
     }
-    converted.with_hint(
-        "Set PGHOST, PGPORT, PGUSER and PGDATABASE as for psql; the server must run on this host.",
-    )
+    match (converted.hint(), hint(error)) {
+        (None, Some(hint)) => converted.with_hint(hint),
+        _ => converted,
+    }
+}
+
+/// What to do about it, where that is known.
+fn hint(error: &tokio_postgres::Error) -> Option<&'static str> {
+    let Some(answer) = error.as_db_error() else {
+        let said = innermost(error);
+        if said.contains("none was given") {
+            return Some(
+                "Put it into ~/.pgpass or the file of PGPASSFILE, which only its user may read, or set PGPASSWORD.",
+            );
+        }
+        if said.contains("which wal-e does not do") {
+            return Some(
+                "Have pg_hba.conf take this role by peer, scram-sha-256 or cert, through a Unix-domain socket for one.",
+            );
+        }
+        return (kind_without_answer(error) == ErrorKind::Unavailable).then_some(WAY_TO_SERVER);
+    };
+    match answer.code() {
+        code if *code == SqlState::INVALID_PASSWORD => {
+            Some("Passwords come from PGPASSWORD, or from the file of PGPASSFILE or ~/.pgpass.")
+        }
+        _ if answer.message().contains("client certificate") => {
+            Some("Name a certificate for this role with PGSSLCERT, and its key with PGSSLKEY.")
+        }
+        code if code.code().starts_with("28") => {
+            Some("Set PGUSER to a role that pg_hba.conf lets in from here.")
+        }
+        code if *code == SqlState::INVALID_CATALOG_NAME => {
+            Some("Set PGDATABASE to a database of this server.")
+        }
+        // What poolers say to options at the start of a session.
+        _ if answer.message().contains("unsupported startup parameter") => Some(
+            "This is a connection pooler. Connect to the server itself: set PGHOST to its socket directory and PGPORT to its port.",
+        ),
+        _ => None,
+    }
+}
+
+/// What the client itself has refused is no matter of patience.
+fn kind_without_answer(error: &tokio_postgres::Error) -> ErrorKind {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(cause) = cause.downcast_ref::<std::io::Error>() {
+            return match cause.kind() {
+                std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+                _ => ErrorKind::Unavailable,
+            };
+        }
+        source = cause.source();
+    }
+    // Such as a channel binding that the server does not do.
+    match error.is_closed() {
+        true => ErrorKind::Unavailable,
+        false => ErrorKind::Denied,
+    }
 }
 
 /// The words of the last cause, without Rust's "(os error N)".

@@ -21,6 +21,7 @@ mod documents;
 mod foreign_wal;
 mod needed_wal;
 mod open_uploads;
+mod other_archiver;
 mod partitions;
 mod pg_wal;
 mod proof;

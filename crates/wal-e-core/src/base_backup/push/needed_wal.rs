@@ -11,7 +11,8 @@ use crate::store::ListRequest;
 
 impl BackupPush {
     /// Waits until the archive has every segment from start to stop: without
-    /// them the backup could not be made consistent.
+    /// them the backup could not be made consistent. One that the server has archived
+    /// elsewhere is not waited for.
     pub(super) async fn wait_for_wal(&self, stop_lsn: Lsn) -> Result<()> {
         let BackupStart { timeline, segment_size, start_lsn, .. } = self.start;
         let mut first = WalSegment::containing(timeline, start_lsn, segment_size);
@@ -26,6 +27,9 @@ impl BackupPush {
             if missing > first.number {
                 first.number = missing;
                 pause = SHORTEST_PAUSE;
+            }
+            if self.is_archived_elsewhere(first).await? {
+                return Err(self.archived_elsewhere(first));
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => waited += pause,
@@ -53,7 +57,11 @@ impl BackupPush {
     /// The first segment from `first` on that the archive lacks in every encoding;
     /// one after `last` when it has all of them. It lists them, which is one request for
     /// a thousand segments.
-    async fn first_missing(&self, first: WalSegment, last: SegmentNumber) -> Result<SegmentNumber> {
+    pub(super) async fn first_missing(
+        &self,
+        first: WalSegment,
+        last: SegmentNumber,
+    ) -> Result<SegmentNumber> {
         let size = self.start.segment_size;
         let request = ListRequest {
             prefix: layout::wal_of_timeline(first.timeline),

@@ -47,7 +47,16 @@ impl PgWal {
 
     /// Whether the server has written, or received, all of a segment.
     pub(super) fn is_finished(&self, name: &WalFileName) -> bool {
-        [".ready", ".done"].iter().any(|state| self.marks().join(format!("{name}{state}")).exists())
+        [".ready", ".done"].iter().any(|state| self.has_mark(name, state))
+    }
+
+    /// Whether the server takes a segment for archived.
+    pub(super) fn is_archived(&self, name: &WalFileName) -> bool {
+        self.has_mark(name, ".done")
+    }
+
+    fn has_mark(&self, name: &WalFileName, state: &str) -> bool {
+        self.marks().join(format!("{name}{state}")).exists()
     }
 }
 

@@ -1,0 +1,114 @@
+//! Whether a certificate is one for the host that was named.
+//!
+//! PostgreSQL 18, `src/interfaces/libpq/fe-secure-common.c` and `fe-secure-openssl.c`,
+//! `pgtls_verify_peer_name_matches_certificate_guts`.
+
+use std::net::IpAddr;
+
+use super::certificate::{Certificate, Name};
+
+/// # Errors
+/// The names that it has instead.
+pub fn check(certificate: &Certificate, host: &str) -> Result<(), String> {
+    let names = certificate.alternative_names();
+    let common_name = certificate.common_name();
+    if is_for(&names, common_name.as_deref(), host) {
+        return Ok(());
+    }
+    let mut presented: Vec<String> = names.iter().map(describe).collect();
+    if presented.is_empty() {
+        presented.extend(common_name);
+    }
+    Err(match presented.is_empty() {
+        true => format!("the server's certificate is not for host \"{host}\": it names none"),
+        false => format!(
+            "the server's certificate is for \"{}\", not for host \"{host}\"",
+            presented.join("\", \"")
+        ),
+    })
+}
+
+/// The common name counts where no other name is of the host's kind.
+fn is_for(names: &[Name], common_name: Option<&str>, host: &str) -> bool {
+    let address: Option<IpAddr> = host.parse().ok();
+    let octets = address.map(|address| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    });
+    let matches = |name: &Name| match name {
+        Name::Dns(name) => matches_name(name, host),
+        Name::Ip(bytes) => octets.as_ref() == Some(bytes),
+    };
+    let same_kind = |name: &Name| matches!(name, Name::Ip(_)) == address.is_some();
+    names.iter().any(matches)
+        || (!names.iter().any(same_kind)
+            && common_name.is_some_and(|name| matches_name(name, host)))
+}
+
+/// A `*` at the beginning stands for one label.
+fn matches_name(name: &str, host: &str) -> bool {
+    if name.contains('\0') {
+        return false;
+    }
+    if name.eq_ignore_ascii_case(host) {
+        return true;
+    }
+    let Some(domain) = name.strip_prefix('*').filter(|domain| domain.starts_with('.')) else {
+        return false;
+    };
+    match host.find('.') {
+        Some(label) => label > 0 && host[label..].eq_ignore_ascii_case(domain),
+        None => false,
+    }
+}
+
+fn describe(name: &Name) -> String {
+    match name {
+        Name::Dns(name) => name.clone(),
+        Name::Ip(bytes) => match <[u8; 4]>::try_from(bytes.as_slice()) {
+            Ok(octets) => IpAddr::from(octets).to_string(),
+            Err(_) => match <[u8; 16]>::try_from(bytes.as_slice()) {
+                Ok(octets) => IpAddr::from(octets).to_string(),
+                Err(_) => "an address".to_owned(),
+            },
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dns(name: &str) -> Name {
+        Name::Dns(name.to_owned())
+    }
+
+    #[test]
+    fn a_name_is_the_host_s_or_has_a_star_for_its_first_label() {
+        for (name, host, expected) in [
+            ("db.example", "DB.example", true),
+            ("*.example", "db.example", true),
+            ("*.example", "a.db.example", false),
+            ("*.example", "example", false),
+            ("*.example", ".example", false),
+            ("*", "db", false),
+            ("d*.example", "db.example", false),
+            ("db.example\0.evil", "db.example", false),
+        ] {
+            assert_eq!(matches_name(name, host), expected, "{name} {host}");
+        }
+    }
+
+    #[test]
+    fn the_common_name_counts_where_no_other_name_is_of_its_kind() {
+        let ip = Name::Ip(vec![127, 0, 0, 1]);
+        assert!(is_for(&[], Some("db"), "db"));
+        assert!(!is_for(&[dns("other")], Some("db"), "db"));
+        assert!(is_for(std::slice::from_ref(&ip), Some("db"), "db"));
+        assert!(is_for(std::slice::from_ref(&ip), None, "127.0.0.1"));
+        assert!(!is_for(&[ip], Some("127.0.0.2"), "127.0.0.2"));
+        assert!(is_for(&[dns("db")], Some("::1"), "::1"));
+        assert!(is_for(&[dns("127.0.0.1")], None, "127.0.0.1"));
+        assert!(!is_for(&[], None, "db"));
+    }
+}

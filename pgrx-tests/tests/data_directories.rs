@@ -209,6 +209,11 @@ fn databases_of_other_encodings_are_at_home() {
         let failure = cluster.try_query(name, &unknown).expect_err("there is no such backup");
         let message = describe(&failure);
         assert!(message.contains("base backup") && !message.contains("panic"), "{message}");
+        // The program connects to this database, too.
+        cluster.archive_current_wal();
+        let mut push = backup_push(&cluster, &archive);
+        let pushed = run(push.env("PGDATABASE", name).args(["--label", label])).success();
+        let backup = pushed.trim().to_owned();
         cluster.archive_current_wal();
         let label_file = Restore::of(PgVersion::V15, &backup).tablespace(&place, "Büro");
         label_file.run(&archive).success();

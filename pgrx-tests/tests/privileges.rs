@@ -43,7 +43,7 @@ BEGIN
         FROM pg_proc p
         WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind = 'f' AND NOT p.proretset
           AND p.proname IN ('set_config', 'current_setting', 'pg_backup_start', 'pg_is_in_recovery', 'version',
-                            'has_function_privilege', 'pg_read_file', 'pg_try_advisory_lock', 'now', 'pg_backend_pid')
+                            'has_function_privilege', 'pg_read_binary_file', 'pg_try_advisory_lock', 'now', 'pg_backend_pid')
     LOOP
         EXECUTE format('CREATE FUNCTION evil.%I(%s) RETURNS text LANGUAGE plpgsql '
             'AS ''BEGIN PERFORM evil.take(); RETURN NULL; END''', wanted.proname, wanted.arguments);

@@ -1,12 +1,15 @@
 //! The running server whose base backup is taken: one session, which begins
 //! backup mode, is held open, and ends it.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
-use tokio_postgres::Client;
+use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::{Client, Row};
 use tokio_util::sync::CancellationToken;
 use wal_e_core::archiving::{Attempts, Way};
 use wal_e_core::base_backup::BackupStop;
@@ -58,7 +61,7 @@ pub struct ServerFacts {
     /// `server_version_num`.
     pub version: u32,
     /// The setting `data_directory`.
-    pub data_directory: String,
+    pub data_directory: PathBuf,
     /// The setting `log_directory`, when this role may know it.
     pub log_directory: Option<PathBuf>,
     /// Of its control file.
@@ -139,21 +142,19 @@ impl Session {
                 .with_hint("Base backups need PostgreSQL 15 or later."));
         }
         let row = self
-            .client
-            .query_one(
+            .query_as_it_is(
                 "SELECT current_setting('data_directory'), \
                         (SELECT system_identifier FROM pg_control_system()), \
                         (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_segment_size'), \
                         current_setting('data_checksums') = 'on', \
                         pg_is_in_recovery(), \
                         current_setting('archive_mode'), \
-                        has_function_privilege('pg_read_file(text)', 'execute'), \
+                        has_function_privilege('pg_read_binary_file(text)', 'execute'), \
                         current_setting('archive_library', true), \
                         current_setting('archive_command'), \
                         (SELECT last_archived_time FROM pg_stat_archiver), \
                         (SELECT last_failed_time FROM pg_stat_archiver), \
                         (SELECT setting FROM pg_settings WHERE name = 'log_directory')",
-                &[],
             )
             .await
             .map_err(failed)?;
@@ -183,16 +184,17 @@ impl Session {
         })?;
         let postmaster_pid = match row.get(6) {
             true => {
-                let read = "SELECT pg_read_file('postmaster.pid')";
-                Some(self.client.query_one(read, &[]).await.map_err(failed)?.get(0))
+                let read = "SELECT pg_read_binary_file('postmaster.pid')";
+                let row = self.client.query_one(read, &[]).await.map_err(failed)?;
+                Some(String::from_utf8_lossy(row.get(0)).into_owned())
             }
             false => None,
         };
         self.take_backup_lock().await?;
         Ok(ServerFacts {
             version: version.unsigned_abs(),
-            data_directory: row.get(0),
-            log_directory: row.get::<_, Option<String>>(11).map(PathBuf::from),
+            data_directory: row.get::<_, AsItIs>(0).into(),
+            log_directory: row.get::<_, Option<AsItIs>>(11).map(PathBuf::from),
             // SQL has no unsigned integers: the bits are the identifier's.
             system_identifier: SystemIdentifier(row.get::<_, i64>(1).cast_unsigned()),
             segment_size,
@@ -258,18 +260,25 @@ impl Session {
 
     /// Ends backup mode. Does not wait for the archive.
     pub async fn stop_backup(&self) -> Result<BackupStop> {
-        let stop = "SELECT lsn::text, labelfile, spcmapfile \
+        // The label is in the database's encoding, the paths are in none.
+        let stop = "SELECT lsn::text, convert_to(labelfile, 'UTF8'), spcmapfile \
                     FROM pg_backup_stop(wait_for_archive => false)";
-        let row = self
-            .client
-            .query_one(stop, &[])
-            .await
-            .map_err(|error| query_error("could not end backup mode", &error))?;
+        let row = self.query_as_it_is(stop).await;
+        let row = row.map_err(|error| query_error("could not end backup mode", &error))?;
         Ok(BackupStop {
             stop_lsn: row.get::<_, &str>(0).parse()?,
-            backup_label: row.get(1),
-            tablespace_map: row.get::<_, Option<String>>(2).unwrap_or_default(),
+            backup_label: String::from_utf8_lossy(row.get(1)).into_owned(),
+            tablespace_map: row.get::<_, Option<AsItIs>>(2).map(AsItIs::lossy).unwrap_or_default(),
         })
+    }
+
+    /// The one row of a query, whose texts come as the server has them. It would convert
+    /// them from the database's encoding otherwise, also paths, which are in none.
+    async fn query_as_it_is(&self, query: &str) -> Result<Row, tokio_postgres::Error> {
+        self.client.batch_execute("SET client_encoding = SQL_ASCII").await?;
+        let row = self.client.query_one(query, &[]).await?;
+        self.client.batch_execute("SET client_encoding = UTF8").await?;
+        Ok(row)
     }
 
     /// Returns when the session has ended without being asked to.
@@ -287,5 +296,31 @@ impl Session {
     pub async fn close(self) {
         drop(self.client);
         let _ = tokio::time::timeout(CLOSE_PATIENCE, self.connection).await;
+    }
+}
+
+/// The bytes of a text.
+struct AsItIs(Vec<u8>);
+
+impl AsItIs {
+    /// The text, where what is not UTF-8 is replaced.
+    fn lossy(self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+}
+
+impl From<AsItIs> for PathBuf {
+    fn from(text: AsItIs) -> Self {
+        PathBuf::from(OsString::from_vec(text.0))
+    }
+}
+
+impl FromSql<'_> for AsItIs {
+    fn from_sql(_: &Type, raw: &[u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(AsItIs(raw.to_vec()))
+    }
+
+    fn accepts(of: &Type) -> bool {
+        *of == Type::TEXT
     }
 }

@@ -76,8 +76,9 @@ async fn push_in_session(
     if let Some(failing) = refusal_of_failing(facts.attempts, &waiting, SystemTime::now()) {
         return Err(failing);
     }
-    let claimant = Claimant::on_this_host(facts.system_identifier, facts.data_directory.clone())
-        .remembering(&data_directory);
+    let claimant =
+        Claimant::on_this_host(facts.system_identifier, facts.data_directory.to_string_lossy())
+            .remembering(&data_directory);
     let claiming = owner::claim(&*opened.store, &claimant, &opened.notices);
     interrupt.or_cancelled(claiming).await?;
     let cancel = interrupt.token();

@@ -30,8 +30,11 @@ pub fn check_belongs_to_server(directory: &Path, facts: &ServerFacts) -> Result<
     };
 
     let identity = |path: &Path| fs::metadata(path).map(|of| (of.dev(), of.ino())).ok();
-    if identity(&path) != identity(Path::new(&facts.data_directory)) {
-        return Err(of_another(format!("The server works in \"{}\".", facts.data_directory)));
+    if identity(&path) != identity(&facts.data_directory) {
+        return Err(of_another(format!(
+            "The server works in \"{}\".",
+            facts.data_directory.display()
+        )));
     }
     let system_identifier = read_system_identifier(&path)?;
     if system_identifier != facts.system_identifier {
@@ -43,9 +46,8 @@ pub fn check_belongs_to_server(directory: &Path, facts: &ServerFacts) -> Result<
     // A copy of the cluster on another host has the same path and identifier.
     if let Some(of_server) = &facts.postmaster_pid {
         let file = path.join("postmaster.pid");
-        let here =
-            fs::read_to_string(&file).map_err(|source| Error::file("read file", &file, &source))?;
-        if start_of(&here) != start_of(of_server) {
+        let here = fs::read(&file).map_err(|source| Error::file("read file", &file, &source))?;
+        if start_of(&String::from_utf8_lossy(&here)) != start_of(of_server) {
             let detail = "Its postmaster.pid differs from the one that the server reads.";
             return Err(of_another(detail.to_owned()));
         }
@@ -88,7 +90,7 @@ mod tests {
         let facts = ServerFacts {
             version: 150_000,
             log_directory: None,
-            data_directory: directory.path().to_str().unwrap().to_owned(),
+            data_directory: directory.path().to_owned(),
             system_identifier: SystemIdentifier(7),
             segment_size: SegmentSize::DEFAULT,
             data_checksums: false,

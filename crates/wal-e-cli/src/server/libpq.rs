@@ -5,6 +5,7 @@
 //! What is not followed is said: by an error where leaving it out would connect elsewhere
 //! or with less safety than was asked for, by a warning otherwise.
 
+mod keywords;
 mod not_followed;
 mod parameters;
 mod password_file;

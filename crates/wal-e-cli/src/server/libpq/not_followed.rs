@@ -2,7 +2,8 @@
 
 use wal_e_core::Result;
 
-use super::parameters::{Parameter, Parameters};
+use super::keywords::Parameter;
+use super::parameters::Parameters;
 
 /// Refuses what would connect elsewhere, or with less safety, if it were left out; warns of
 /// what changes nothing.

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use wal_e_core::Result;
 
-use super::parameters::{Parameter, Parameters};
+use super::keywords::Parameter;
+use super::parameters::Parameters;
 use super::places::{SOCKET_DIRECTORIES, socket_directory};
 use super::{PORT, refused};
 

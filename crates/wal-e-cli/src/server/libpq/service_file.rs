@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use wal_e_core::config::Place;
 use wal_e_core::{Error, Result};
 
-use super::parameters::{KEYWORDS, Parameter};
+use super::keywords::{KEYWORDS, Parameter};
 use super::{places, refused};
 
 type Found = BTreeMap<&'static str, Parameter>;

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use wal_e_core::Result;
 
-use super::parameters::{Parameter, Parameters};
+use super::keywords::Parameter;
+use super::parameters::Parameters;
 use super::refused;
 
 /// The value of `sslrootcert` that means the certificates of the system.

@@ -10,7 +10,7 @@ use wal_e_e2e::base_backup::BACKUP_WORKER;
 use wal_e_e2e::cluster::{Cluster, SqlFailure, rows};
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::run;
-use wal_e_e2e::wait::wait_for;
+use wal_e_e2e::wait::{wait_for, wait_until};
 use wal_e_e2e::wal_e::backup_push;
 
 /// A server whose base backups take some seconds.
@@ -124,12 +124,20 @@ fn a_person_can_cancel_what_has_no_limit() {
     assert_eq!(archive.backups(), Vec::<String>::new());
 }
 
-/// Archives with a command from now on.
+/// Archives with a command from now on. A server ends its archiver when `archive_library` changes,
+/// and does not hurry to start another.
 fn archive_by(cluster: &Cluster, command: &str) {
+    let former =
+        (cluster.query_one("SHOW archive_library") != "").then(|| cluster.pid_of("archiver"));
     cluster.execute("ALTER SYSTEM SET archive_library = ''");
     cluster.execute(&format!("ALTER SYSTEM SET archive_command = '{command}'"));
     cluster.reload();
     wait_for("the setting", || cluster.query_one("SHOW archive_command") == command);
+    if let Some(former) = former {
+        wait_until("another archiver", Duration::from_secs(90), || {
+            cluster.find_pid("archiver").filter(|pid| *pid != former)
+        });
+    }
 }
 
 #[test]
@@ -204,7 +212,7 @@ fn who_waits_for_wal_is_told_each_minute() {
         !cluster.query(waiting).is_empty()
     });
     let waited = "WARNING:  base backup";
-    wal_e_e2e::wait::wait_until("a minute to pass", Duration::from_secs(90), || {
+    wait_until("a minute to pass", Duration::from_secs(90), || {
         cluster.log().contains(waited).then_some(())
     });
     wait_for("the caller's minute", || {

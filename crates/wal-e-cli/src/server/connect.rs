@@ -279,7 +279,7 @@ pub async fn open(
     let server = &settings.servers[route.server];
     let doing = || format!("could not connect to the server at {}", server.describe());
     let unreachable = |error: std::io::Error| {
-        Error::new(ErrorKind::Unavailable, Error::io(&doing(), &error).message())
+        Error::new(ErrorKind::Unavailable, Error::io(doing(), &error).message())
             .with_hint(super::query_error::WAY_TO_SERVER)
     };
     let address = match &route.address {

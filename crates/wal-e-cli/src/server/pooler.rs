@@ -54,10 +54,9 @@ pub async fn refuse_changing_process(
         check(client, first).await?;
     }
     let another = another_session(settings, client, route, first);
-    match tokio::time::timeout(PATIENCE, another).await {
-        Ok(checked) => checked?,
-        // Nothing was free for it, so this session keeps what it has.
-        Err(_) => {}
+    // When nothing was free for it in that time, this session keeps what it has.
+    if let Ok(checked) = tokio::time::timeout(PATIENCE, another).await {
+        checked?;
     }
     check(client, first).await?;
     Ok(first)

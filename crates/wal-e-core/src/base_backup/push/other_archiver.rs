@@ -15,7 +15,7 @@ use crate::postgres::{SegmentNumber, WalFileName, WalSegment};
 use crate::tasks::or_cancelled;
 
 /// How long the server may take to archive the segment that the backup's start has ended.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const PAUSE: Duration = Duration::from_millis(200);
 

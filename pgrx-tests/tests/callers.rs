@@ -128,7 +128,7 @@ fn a_person_can_cancel_what_has_no_limit() {
 /// and does not hurry to start another.
 fn archive_by(cluster: &Cluster, command: &str) {
     let former =
-        (cluster.query_one("SHOW archive_library") != "").then(|| cluster.pid_of("archiver"));
+        (!cluster.query_one("SHOW archive_library").is_empty()).then(|| cluster.pid_of("archiver"));
     cluster.execute("ALTER SYSTEM SET archive_library = ''");
     cluster.execute(&format!("ALTER SYSTEM SET archive_command = '{command}'"));
     cluster.reload();

@@ -66,7 +66,7 @@ fn kind_of_name(owner: &str, name: &str) -> Option<Kind> {
         "purpose" | "note" | "remarks" | "form" if owner == "Description" || owner == "Flag" => {
             Some(Kind::Help)
         }
-        "detail" if owner == "Check" || owner == "Finding" => Some(Kind::Row),
+        "detail" if ["Ability", "Check", "Finding"].contains(&owner) => Some(Kind::Row),
         _ if has("hint") || has("advice") => Some(Kind::Hint),
         _ if has("detail") => Some(Kind::Detail),
         _ if has("message") || name == "reason" => Some(Kind::Message),

@@ -47,7 +47,7 @@ enum Resolved {
 
 /// Why a server could not be had, and whether another may be tried.
 pub struct Failure {
-    error: Error,
+    error: Box<Error>,
     /// The server's answer, when it gave one.
     code: Option<SqlState>,
     /// Whether it broke before the server said anything.
@@ -57,7 +57,7 @@ pub struct Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let no_answer = error.kind() == ErrorKind::Unavailable;
-        Failure { error, code: None, no_answer }
+        Failure { error: Box::new(error), code: None, no_answer }
     }
 }
 
@@ -88,7 +88,7 @@ pub async fn connect(settings: &Settings) -> Result<Connected> {
                 Ok(connected) => return Ok(connected),
                 Err(failure) => {
                     let ends = !failure.lets_go_on();
-                    errors.push(failure.error);
+                    errors.push(*failure.error);
                     if ends {
                         return Err(in_one(errors));
                     }
@@ -244,7 +244,7 @@ pub async fn begin_session(
     let stream = open(settings, route, Some(startup)).await?;
     let begun = config(settings, server).connect_raw(stream, AlreadyDone).await;
     let (client, connection) = begun.map_err(|error| Failure {
-        error: connection_error(server, &error),
+        error: Box::new(connection_error(server, &error)),
         code: error.code().cloned(),
         no_answer: error.as_db_error().is_none()
             && connection_error(server, &error).kind() == ErrorKind::Unavailable,
@@ -403,7 +403,7 @@ async fn check_target(
     let error = Error::new(ErrorKind::Config, message).with_hint(
         "PGTARGETSESSIONATTRS says which one is wanted. A base backup needs the primary.",
     );
-    Err(Failure { error, code: None, no_answer: true })
+    Err(Failure { error: Box::new(error), code: None, no_answer: true })
 }
 
 #[cfg(test)]
@@ -411,7 +411,7 @@ mod tests {
     use super::*;
 
     fn failure(code: Option<SqlState>, message: &str) -> Failure {
-        Failure { error: Error::new(ErrorKind::Denied, message), code, no_answer: false }
+        Failure { error: Box::new(Error::new(ErrorKind::Denied, message)), code, no_answer: false }
     }
 
     #[test]

@@ -270,9 +270,9 @@ impl Root {
         self.sync_names(&self.path).map_err(failed)?;
         let naming = self.naming.get();
         let (mut ok, mut hint) = (Some(true), None);
-        let mut detail = format!("new objects get their names by {naming}");
+        let mut found = format!("new objects get their names by {naming}");
         if self.forgets_names.load(Ordering::Relaxed) {
-            detail += "; the file system cannot sync directories, so a crash of its machine can lose the last objects";
+            found += "; the file system cannot sync directories, so a crash of its machine can lose the last objects";
             (ok, hint) =
                 (None, Some("Use a file system that can sync directories, if that matters."));
         }
@@ -282,7 +282,7 @@ impl Root {
                 "Let only one server write to this prefix, or use a file system that has hard links.",
             );
         }
-        Ok(vec![Ability { name: "create_only", ok, detail, hint: hint.map(str::to_owned) }])
+        Ok(vec![Ability { name: "create_only", ok, detail: found, hint: hint.map(str::to_owned) }])
     }
 
     /// Whether of several writers exactly one creates an object.

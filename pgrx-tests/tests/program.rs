@@ -1,5 +1,7 @@
 //! The program with a server that does not load the extension.
 
+use std::time::Duration;
+
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::fault_proxy::Fault;
@@ -154,4 +156,28 @@ fn wal_push_sends_ahead_and_answers_the_next_calls_without_the_store() {
 fn the_version_is_printed() {
     let version = run(bare_wal_e().arg("version")).success();
     assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+}
+
+/// Nothing is lost by giving up a question, and the one who asked waits.
+#[test]
+fn a_question_to_a_server_that_is_not_there_is_answered_within_seconds() {
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port can be had")
+        .port();
+    for question in ["backup-list", "restore-plan"] {
+        let mut command = bare_wal_e();
+        command
+            .env("AWS_ACCESS_KEY_ID", "key")
+            .env("AWS_SECRET_ACCESS_KEY", "secret")
+            .env("AWS_REGION", "us-east-1")
+            .args(["--s3-endpoint", &format!("http://127.0.0.1:{port}")])
+            .args(["--s3-prefix", "s3://bucket/prefix", question]);
+        let finished = run(&mut command);
+        assert!(finished.elapsed < Duration::from_secs(30), "{finished}");
+        let printed = finished.failure(1);
+        assert_eq!(printed.matches("trying again").count(), 1, "{printed}");
+        assert!(printed.contains("Connection refused"), "{printed}");
+    }
 }

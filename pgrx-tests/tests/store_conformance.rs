@@ -38,6 +38,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 fn short_patience() -> Patience {
     Patience {
         give_up_after: Duration::from_secs(3),
+        without_answer: Duration::from_secs(3),
         first_delay: Duration::from_millis(10),
         longest_delay: Duration::from_millis(100),
     }

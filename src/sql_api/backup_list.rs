@@ -64,7 +64,7 @@ fn wale_backup_list() -> Result<
 fn list() -> Result<Vec<BackupInfo>> {
     let config = gucs::store_config()?;
     super::run(|notices| async move {
-        let store = store::open(&config, Patience::command(), notices.clone()).await?;
+        let store = store::open(&config, Patience::question(), notices.clone()).await?;
         catalogue::list(&*store, &notices).await
     })
 }

@@ -98,7 +98,7 @@ enum Answer {
 fn plan(target: Option<RecoveryTarget>, timeline: Option<TargetTimeline>) -> Result<Answer> {
     let config = gucs::store_config()?;
     super::run(|notices| async move {
-        let store = store::open(&config, Patience::command(), notices.clone()).await?;
+        let store = store::open(&config, Patience::question(), notices.clone()).await?;
         let request = PlanRequest {
             backup: BackupChoice::Auto,
             target,

@@ -8,7 +8,7 @@ use wal_e_core::catalogue;
 use wal_e_core::catalogue::BackupInfo;
 use wal_e_core::{Error, ErrorKind, Result};
 
-use super::{open, run_small};
+use super::{open_for_question, run_small};
 use crate::cli;
 use crate::report::{Report, print_result};
 use crate::settings::Settings;
@@ -16,7 +16,7 @@ use crate::table::{align, size};
 
 pub fn run(arguments: &cli::BackupList, settings: &Settings, report: &Report) -> Result<()> {
     let backups = run_small(async {
-        let opened = open(settings, report).await?;
+        let opened = open_for_question(settings, report).await?;
         let list = catalogue::list(opened.store.as_ref(), &opened.notices);
         report.attend(&opened.queue, || None, list).await
     })??;

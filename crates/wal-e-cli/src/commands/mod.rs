@@ -50,8 +50,17 @@ pub(super) struct Opened {
 }
 
 async fn open(settings: &Settings, report: &Report) -> Result<Opened> {
+    open_with(Patience::command(), settings, report).await
+}
+
+/// The store for a question, which is not asked for long when nothing answers.
+async fn open_for_question(settings: &Settings, report: &Report) -> Result<Opened> {
+    open_with(Patience::question(), settings, report).await
+}
+
+async fn open_with(patience: Patience, settings: &Settings, report: &Report) -> Result<Opened> {
     let (notices, queue) = notice::channel();
-    let opening = store::open(&settings.store, Patience::command(), notices.clone());
+    let opening = store::open(&settings.store, patience, notices.clone());
     let store = report.attend(&queue, || None, opening).await?;
     Ok(Opened { store, notices, queue })
 }

@@ -9,7 +9,7 @@ use wal_e_core::recovery::{self, BackupChoice, Outcome, PlanRequest, ReadWal, Re
 
 use self::json::{plan_as_json, refusal_as_json};
 use self::text::rows;
-use super::{Opened, archiving, open, run_large};
+use super::{Opened, archiving, open_for_question, run_large};
 use crate::cli;
 use crate::interrupt::{Failure, Interrupt};
 use crate::report::{Report, print_result};
@@ -38,7 +38,7 @@ pub fn run(
     let outcome = run_large(async {
         let interrupt = Interrupt::listen(report)?;
         let planned = interrupt.or_cancelled(async {
-            let opened = open(settings, report).await?;
+            let opened = open_for_question(settings, report).await?;
             plan(&opened, &request, report).await
         });
         planned.await.map_err(|error| interrupt.failure(error))

@@ -17,6 +17,10 @@ const FIRST_DELAY_WHEN_THROTTLED: Duration = Duration::from_secs(1);
 /// A store that asks for a longer wait than this is asked again all the same.
 const LONGEST_WAIT_ASKED_FOR: Duration = Duration::from_secs(60);
 
+/// How long a question waits for the first answer of a store: long enough for a restart of
+/// a proxy on the way.
+const FIRST_ANSWER_TIME: Duration = Duration::from_secs(5);
+
 /// How long new keys are waited for at first, where those that there are have
 /// expired. A user may be waiting, and this needs a person more often than not.
 /// Once the store has answered it is a rotation that lags, an outage like any other.
@@ -31,6 +35,8 @@ const RENEWAL_TIME: Duration = Duration::from_secs(20);
 pub struct Patience {
     /// No attempt begins later than this after the first one.
     pub give_up_after: Duration,
+    /// The same while the store has not answered yet.
+    pub without_answer: Duration,
     /// The bound of the first wait.
     pub first_delay: Duration,
     /// The bound of any wait.
@@ -54,6 +60,12 @@ impl Patience {
         Patience::giving_up_after(Duration::from_secs(120))
     }
 
+    /// For a question that a user waits for: an endpoint that is wrong should be reported
+    /// within seconds, and nothing is lost.
+    pub fn question() -> Self {
+        Patience { without_answer: FIRST_ANSWER_TIME, ..Patience::command() }
+    }
+
     /// One attempt and no more.
     pub fn none() -> Self {
         Patience::giving_up_after(Duration::ZERO)
@@ -62,6 +74,7 @@ impl Patience {
     fn giving_up_after(give_up_after: Duration) -> Self {
         Patience {
             give_up_after,
+            without_answer: give_up_after,
             first_delay: Duration::from_millis(200),
             longest_delay: Duration::from_secs(15),
         }
@@ -79,6 +92,7 @@ impl Patience {
     /// How long to go on after this error of a store that did, or did not, work before.
     fn give_up_after(&self, error: &Error, has_worked: bool) -> Duration {
         match error.kind() {
+            ErrorKind::Unavailable if !has_worked => self.without_answer,
             ErrorKind::Unavailable | ErrorKind::Throttled => self.give_up_after,
             _ if has_worked => self.give_up_after,
             _ => self.give_up_after.min(RENEWAL_TIME),
@@ -240,6 +254,18 @@ mod tests {
         };
         assert_eq!(seconds(false), [20, 20, 20]);
         assert_eq!(seconds(true), [20, 120, 600]);
+    }
+
+    #[test]
+    fn a_question_to_a_store_that_never_answered_is_given_up_soon() {
+        let seconds = |kind, has_worked| {
+            let error = Error::new(kind, "refused");
+            let limits = [Patience::question(), Patience::command(), Patience::backup()];
+            limits.map(|patience| patience.give_up_after(&error, has_worked).as_secs())
+        };
+        assert_eq!(seconds(ErrorKind::Unavailable, false), [5, 120, 600]);
+        assert_eq!(seconds(ErrorKind::Unavailable, true), [120, 120, 600]);
+        assert_eq!(seconds(ErrorKind::Throttled, false), [120, 120, 600]);
     }
 
     #[tokio::test]

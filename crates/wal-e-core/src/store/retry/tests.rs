@@ -13,6 +13,7 @@ use Operation::{BeginMultipart, Complete, Get, Head, List, Put, PutPart};
 /// Long enough to never end in a test, and quick.
 const PATIENT: Patience = Patience {
     give_up_after: Duration::from_secs(600),
+    without_answer: Duration::from_secs(600),
     first_delay: Duration::from_millis(1),
     longest_delay: Duration::from_millis(2),
 };
@@ -117,7 +118,11 @@ async fn what_cannot_pass_is_not_tried_again() {
 #[tokio::test]
 async fn patience_ends() {
     let faulty = FaultyStore::new(MemoryStore::new()).with(Put, When::From(1), Refuse(Unavailable));
-    let patience = Patience { give_up_after: Duration::from_millis(30), ..PATIENT };
+    let patience = Patience {
+        give_up_after: Duration::from_millis(30),
+        without_answer: Duration::from_millis(30),
+        ..PATIENT
+    };
     let (store, queue) = retrying(&faulty, patience);
     let error = put(&store, "a", "x").await.unwrap_err();
     assert_eq!(error.kind(), Unavailable);
@@ -227,7 +232,11 @@ async fn a_body_does_not_go_on_with_another_object() {
 async fn patience_with_a_body_ends() {
     let faulty = FaultyStore::new(MemoryStore::new()).with(Get, When::From(2), Refuse(Unavailable));
     let faulty = faulty.with(Get, When::Call(1), CutBody(10));
-    let patience = Patience { give_up_after: Duration::from_millis(20), ..PATIENT };
+    let patience = Patience {
+        give_up_after: Duration::from_millis(20),
+        without_answer: Duration::from_millis(20),
+        ..PATIENT
+    };
     let (store, _queue) = retrying(&faulty, patience);
     assert_eq!(put(&store, "a", LONG).await.unwrap(), PutOutcome::Stored);
     assert_eq!(read(&store, "a").await.unwrap_err().kind(), Unavailable);

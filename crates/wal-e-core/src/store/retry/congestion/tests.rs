@@ -21,6 +21,7 @@ const WORK: Duration = Duration::from_millis(10);
 
 const PATIENT: Patience = Patience {
     give_up_after: Duration::from_secs(600),
+    without_answer: Duration::from_secs(600),
     first_delay: Duration::from_millis(1),
     longest_delay: Duration::from_millis(2),
 };

@@ -44,6 +44,7 @@ async fn an_expired_token_is_tried_again_until_there_is_another() {
     let (notices, queue) = notice::channel();
     let patience = Patience {
         give_up_after: Duration::from_secs(60),
+        without_answer: Duration::from_secs(60),
         first_delay: Duration::from_millis(1),
         longest_delay: Duration::from_millis(20),
     };

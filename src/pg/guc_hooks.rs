@@ -17,6 +17,8 @@ pub enum Check {
     Prefix,
     /// [`gucs::check_endpoint`].
     Endpoint,
+    /// [`gucs::check_proxy`].
+    Proxy,
 }
 
 /// Defines a text setting for superusers whose values are checked.
@@ -31,6 +33,7 @@ pub fn define_checked_text(
     let hook: pg_sys::GucStringCheckHook = match check {
         Check::Prefix => Some(check_prefix),
         Check::Endpoint => Some(check_endpoint),
+        Check::Proxy => Some(check_proxy),
     };
     // SAFETY: the hook is guarded: a panic in it becomes an ERROR.
     unsafe {
@@ -72,6 +75,16 @@ unsafe extern "C-unwind" fn check_endpoint(
 ) -> bool {
     // SAFETY: PostgreSQL hands in a valid pointer to the new value.
     accept(gucs::check_endpoint(&unsafe { text(new) }))
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_proxy(
+    new: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL hands in a valid pointer to the new value.
+    accept(gucs::check_proxy(&unsafe { text(new) }))
 }
 
 /// # Safety

@@ -71,7 +71,7 @@ impl Check {
 
 /// The checks of a prefix, in the order in which they are told. Those after
 /// [`LOCAL_CHECKS`] are asked of `s3://` prefixes only.
-const CHECKS: [&str; 16] = [
+const CHECKS: [&str; 18] = [
     PREFIX,
     READABLE,
     WRITABLE,
@@ -81,6 +81,8 @@ const CHECKS: [&str; 16] = [
     DELETABLE,
     OWNER,
     BASE_BACKUP,
+    PROXY,
+    CERTIFICATES,
     CREDENTIALS,
     CLOCK_SKEW,
     UPLOAD_CHECKSUM,
@@ -95,6 +97,8 @@ const LOCAL_CHECKS: usize = 9;
 const ABILITIES: [&str; 5] =
     [UPLOAD_CHECKSUM, MULTIPART, MISSING_OBJECTS, LISTING_ORDER, SERVER_ADDRESS];
 const PREFIX: &str = "prefix";
+const PROXY: &str = "proxy";
+const CERTIFICATES: &str = "certificates";
 const CREDENTIALS: &str = "credentials";
 const READABLE: &str = "readable";
 const WRITABLE: &str = "writable";
@@ -154,6 +158,9 @@ async fn open_prefix(
         read => read.map(|_| ()),
     };
     if remote {
+        for way in store.way() {
+            rows.push(Check { name: way.name, ok: way.ok, detail: way.detail, hint: way.hint });
+        }
         rows.push(credentials(store, read.as_ref().err()));
     }
     let hint = "Allow this server to read objects below the prefix.";

@@ -309,6 +309,10 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
         self.store.require(key);
     }
 
+    fn way(&self) -> Vec<Ability> {
+        self.store.way()
+    }
+
     fn server(&self) -> Option<&str> {
         self.store.server()
     }

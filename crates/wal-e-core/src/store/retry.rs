@@ -189,6 +189,10 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
         self.shared.store.require(key);
     }
 
+    fn way(&self) -> Vec<Ability> {
+        self.shared.store.way()
+    }
+
     fn server(&self) -> Option<&str> {
         self.shared.store.server()
     }

@@ -7,7 +7,7 @@ use pgrx::{pg_guard, pg_sys};
 use wal_e_core::Error;
 
 use super::report::without_nul;
-use crate::error::Failure;
+use crate::error::{Failure, in_words};
 use crate::gucs;
 
 /// What a text setting is checked for when it is set.
@@ -84,7 +84,14 @@ unsafe extern "C-unwind" fn check_proxy(
     _source: pg_sys::GucSource::Type,
 ) -> bool {
     // SAFETY: PostgreSQL hands in a valid pointer to the new value.
-    accept(gucs::check_proxy(&unsafe { text(new) }))
+    let checked = gucs::check_proxy(&unsafe { text(new) });
+    if let Err(error) = &checked {
+        let message = in_words(error.message());
+        // SAFETY: as in `accept`. PostgreSQL's own message has the value in it, which may be a
+        // password.
+        unsafe { pg_sys::GUC_check_errmsg_string = in_error_context(Some(&message)) };
+    }
+    accept(checked)
 }
 
 /// # Safety

@@ -14,15 +14,18 @@ use bytes::Bytes;
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::dto::StorageClass;
 use s3s::service::S3ServiceBuilder;
+use s3s::validation::NameValidation;
 use s3s::{S3Result, s3_error};
 
 use crate::server_thread::ServerThread;
 pub use connection::RequestSeen;
+use dialect::{Dialect, Spoken};
 use state::{Attributes, Object, State, WriteConditions};
 
 mod api;
 mod checksum;
 mod connection;
+pub mod dialect;
 mod state;
 
 const ACCESS_KEY: &str = "AKIAWALETESTS";
@@ -53,6 +56,7 @@ struct Shared {
     refusal: Mutex<Option<Refusal>>,
     ignores_create_only: AtomicBool,
     refuses_to_list_uploads: AtomicBool,
+    dialect: Spoken,
     min_part_size: AtomicUsize,
     page_size: AtomicUsize,
 }
@@ -97,6 +101,15 @@ impl S3Auth for Auth {
     }
 }
 
+/// Lets buckets have any name: those of Ceph's tenants, and from before there were rules.
+struct AnyName;
+
+impl NameValidation for AnyName {
+    fn validate_bucket_name(&self, name: &str) -> bool {
+        !name.is_empty()
+    }
+}
+
 impl S3Server {
     /// Starts a server without buckets.
     ///
@@ -110,11 +123,13 @@ impl S3Server {
             refusal: Mutex::default(),
             ignores_create_only: AtomicBool::new(false),
             refuses_to_list_uploads: AtomicBool::new(false),
+            dialect: Spoken::default(),
             min_part_size: AtomicUsize::new(5 * 1024 * 1024),
             page_size: AtomicUsize::new(100),
         });
         let mut service = S3ServiceBuilder::new(api::Api(Arc::clone(&shared)));
         service.set_auth(Auth(Arc::clone(&shared)));
+        service.set_validation(AnyName);
         let service = service.build();
         let of_connections = Arc::clone(&shared);
         let thread = ServerThread::start("s3-server", move |listener| {
@@ -154,6 +169,11 @@ impl S3Server {
     /// Garage does.
     pub fn ignore_create_only(&self, ignore: bool) {
         self.shared.ignores_create_only.store(ignore, Ordering::Relaxed);
+    }
+
+    /// From now on the server has the manners of another one.
+    pub fn speak(&self, dialect: Dialect) {
+        self.shared.dialect.set(dialect);
     }
 
     /// Whether uploads in parts may not be listed, as for a key without the permission

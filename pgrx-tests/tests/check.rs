@@ -13,9 +13,21 @@ use wal_e_e2e::s3_server::Refusal;
 use wal_e_e2e::wait::wait_for;
 use wal_e_e2e::wal_e::wal_e;
 
-/// The rows for an archive on S3, in their order; for one in a directory all
-/// but "credentials" and "clock_skew".
-const CHECKS: [&str; 18] = [
+/// Those that only an archive on S3 has.
+const OF_S3_ONLY: [&str; 9] = [
+    "proxy",
+    "certificates",
+    "credentials",
+    "clock_skew",
+    "upload_checksum",
+    "multipart",
+    "missing_objects",
+    "listing_order",
+    "server_address",
+];
+
+/// The rows for an archive on S3, in their order.
+const CHECKS: [&str; 26] = [
     "preload",
     "archive_mode",
     "archive_library",
@@ -29,8 +41,16 @@ const CHECKS: [&str; 18] = [
     "deletable",
     "owner",
     "base_backup",
+    "proxy",
+    "certificates",
     "credentials",
     "clock_skew",
+    "upload_checksum",
+    "multipart",
+    "missing_objects",
+    "listing_order",
+    "server_address",
+    "variables",
     "compression",
     "archiver",
     "lag",
@@ -110,9 +130,8 @@ fn a_healthy_set_up_passes_every_check() {
         assert_eq!(archive.objects(), before);
 
         let names = cluster.query("SELECT check_name FROM wale_check()").concat();
-        let of_s3_only = ["credentials", "clock_skew"];
         let expected: Vec<&str> =
-            CHECKS.into_iter().filter(|name| on_s3 || !of_s3_only.contains(name)).collect();
+            CHECKS.into_iter().filter(|name| on_s3 || !OF_S3_ONLY.contains(name)).collect();
         assert_eq!(names, expected);
         if on_s3 {
             assert!(rows["credentials"].detail.contains("env_dir"), "{rows:#?}");

@@ -14,6 +14,7 @@ use s3s::{HttpResponse, StdError};
 use tokio::net::TcpListener;
 
 use super::Shared;
+use super::dialect::Asked;
 
 /// A request and how it was answered.
 #[derive(Debug, Clone)]
@@ -63,7 +64,8 @@ async fn answer(
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().trim_start_matches('/');
     let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
-    let mut headers = parts.headers.clone();
+    let signed_headers = parts.headers.clone();
+    let mut headers = signed_headers.clone();
     headers.remove(hyper::header::AUTHORIZATION);
     let mut seen = RequestSeen {
         method: parts.method.to_string(),
@@ -76,9 +78,18 @@ async fn answer(
     // The body is read before any answer: a client that is refused while it still
     // sends would see a reset instead of the reason.
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    let request = hyper::Request::from_parts(parts, s3s::Body::from(body));
-    let response =
-        service.call(request).await.map_err(|error| io::Error::other(StdError::from(error)))?;
+    let method = parts.method.clone();
+    let asked =
+        Asked { method: &method, key: &seen.key, query: &seen.query, headers: &signed_headers };
+    let response = match shared.dialect.answer(&asked, None) {
+        Some(refusal) => refusal,
+        None => {
+            let request = hyper::Request::from_parts(parts, s3s::Body::from(body));
+            let response = service.call(request).await;
+            let response = response.map_err(|error| io::Error::other(StdError::from(error)))?;
+            shared.dialect.answer(&asked, Some(response.status())).unwrap_or(response)
+        }
+    };
     seen.status = response.status().as_u16();
     shared.requests().push(seen);
     Ok(response)

@@ -169,7 +169,7 @@ impl Variables {
             .iter()
             .filter(|setting| !matches!(setting, Setting::S3Prefix | Setting::FilePrefix));
         let settings = settings.map(|&setting| (first.find(setting), next.find(setting)));
-        let names = AwsVariables::NAMES.iter();
+        let names = AwsVariables::NAMES.iter().chain(&["AWS_ACCESS_KEY_ID"]);
         let names = names.map(|name| (first.find_name(name), next.find_name(name)));
         let both = settings.chain(names).filter_map(|(first, next)| Some((first?, next?)));
         let differ = both.filter(|(first, next)| first.value != next.value);

@@ -257,6 +257,10 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     }
 
     /// A page of a listing; `page` is the `next` of the page before.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Conflict`] when a page has names that belong on an earlier one. The
+    /// listing comes in order when it is begun anew.
     async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage>;
 
     /// Removes an object; one that is not there is no error.
@@ -335,11 +339,24 @@ pub trait MultipartUpload: fmt::Debug + Send + Sync {
 }
 
 /// All pages of a listing.
+///
+/// # Errors
+/// Those of [`ObjectStore::list`], but for a listing that turns out to be out of order: that
+/// is read once more.
 pub async fn list_all(store: &dyn ObjectStore, request: &ListRequest) -> Result<Vec<ObjectInfo>> {
     let mut objects = Vec::new();
     let mut page = None;
+    let mut begun_anew = false;
     loop {
-        let answer = store.list(request, page).await?;
+        let answer = match store.list(request, page.clone()).await {
+            Err(error) if error.kind() == ErrorKind::Conflict && page.is_some() && !begun_anew => {
+                begun_anew = true;
+                objects.clear();
+                page = None;
+                continue;
+            }
+            answer => answer?,
+        };
         objects.extend(answer.objects);
         page = answer.next;
         if page.is_none() {

@@ -10,6 +10,7 @@ use s3s::{S3Request, S3Result, s3_error};
 
 use super::super::Shared;
 use super::super::checksum;
+use super::super::dialect::ListingOrder;
 use super::super::state::{Entry, Listing};
 use super::size;
 
@@ -38,7 +39,15 @@ pub(super) fn objects(
         _ => name.to_owned(),
     };
     let state = shared.state();
-    let (page, is_truncated) = state.list(&input.bucket, &listing)?;
+    let order = shared.dialect.listing();
+    let (page, is_truncated) = match order {
+        ListingOrder::ByName => state.list(&input.bucket, &listing)?,
+        order => {
+            let all = Listing { last_name: None, limit: usize::MAX, ..listing };
+            let (names, _) = state.list(&input.bucket, &all)?;
+            page_of(names, order, listing.last_name, listing.limit)
+        }
+    };
     let is_truncated = is_truncated && asked > 0;
     let next = page.last().filter(|_| is_truncated).map(|last| token_of(last.name()));
     let mut contents = Vec::new();
@@ -120,6 +129,31 @@ pub(super) fn uploads(
         uploads: Some(uploads),
         ..ListMultipartUploadsOutput::default()
     })
+}
+
+/// A page of names in another order than theirs, and whether more follow.
+fn page_of<'a>(
+    mut names: Vec<Entry<'a>>,
+    order: ListingOrder,
+    last_name: Option<&str>,
+    limit: usize,
+) -> (Vec<Entry<'a>>, bool) {
+    let hash = |entry: &Entry<'_>| checksum::etag_of(entry.name().as_bytes());
+    match order {
+        ListingOrder::ByName | ListingOrder::Repeating => {}
+        ListingOrder::None => names.sort_by_key(hash),
+        ListingOrder::TwoShards => names.sort_by_key(|entry| hash(entry).as_str() < "8"),
+    }
+    let at_last = last_name.and_then(|last| names.iter().position(|name| name.name() == last));
+    let begin = match (order, at_last) {
+        (_, None) => 0,
+        (ListingOrder::Repeating, Some(at)) => at,
+        (_, Some(at)) => at + 1,
+    };
+    // Or a page that repeats a name would have no other.
+    let limit = limit.max(2);
+    let is_truncated = names.len() - begin > limit;
+    (names.drain(begin..).take(limit).collect(), is_truncated)
 }
 
 /// `encoding-type=url`: names as they stand in a URL, slashes kept.

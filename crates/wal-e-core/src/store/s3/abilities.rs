@@ -69,6 +69,28 @@ struct Known {
     completion: Completion,
 }
 
+impl Known {
+    /// Parts begin with what is known of announcements, and those with what is known of
+    /// objects.
+    fn trust(&self, carrier: Carrier) -> Trust {
+        let unproven = |trust: Trust| Trust { proven: false, ..trust };
+        let announcement = self.announcement.unwrap_or(unproven(self.object));
+        match carrier {
+            Carrier::Object => self.object,
+            Carrier::Announcement => announcement,
+            Carrier::Part => self.part.unwrap_or(unproven(announcement)),
+        }
+    }
+
+    fn set_trust(&mut self, carrier: Carrier, trust: Trust) {
+        match carrier {
+            Carrier::Object => self.object = trust,
+            Carrier::Announcement => self.announcement = Some(trust),
+            Carrier::Part => self.part = Some(trust),
+        }
+    }
+}
+
 /// Shared by all requests of a bucket.
 #[derive(Debug)]
 pub(super) struct Abilities {
@@ -98,48 +120,43 @@ impl Abilities {
         look(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn trust(&self, carrier: Carrier) -> Trust {
-        let unproven = |trust: Trust| Trust { proven: false, ..trust };
-        self.known(|known| {
-            let announcement = known.announcement.unwrap_or(unproven(known.object));
-            match carrier {
-                Carrier::Object => known.object,
-                Carrier::Announcement => announcement,
-                Carrier::Part => known.part.unwrap_or(unproven(announcement)),
-            }
-        })
-    }
-
     /// The checksum to send.
     pub(super) fn checksum(&self, carrier: Carrier) -> Checksum {
-        self.trust(carrier).checksum
+        self.known(|known| known.trust(carrier)).checksum
     }
 
     /// Content went through with this checksum.
     pub(super) fn accepted(&self, carrier: Carrier, checksum: Checksum) {
-        let before = self.trust(carrier);
-        let now = Trust { checksum, proven: true };
-        if before == now {
-            return;
-        }
-        self.known(|known| match carrier {
-            Carrier::Object => known.object = now,
-            Carrier::Announcement => known.announcement = Some(now),
-            Carrier::Part => {
-                known.part = Some(now);
-                if before.checksum != checksum {
-                    // What comes with parts is what should be announced.
-                    known.announcement = Some(Trust { checksum, proven: false });
-                }
+        self.known(|known| {
+            // What another upload has found out meanwhile stays.
+            if known.trust(carrier).checksum == checksum {
+                known.set_trust(carrier, Trust { checksum, proven: true });
             }
         });
-        if before.checksum != checksum {
+    }
+
+    /// Content went through with this checksum after it was refused with another one.
+    fn learned(&self, carrier: Carrier, refused: Checksum, checksum: Checksum) {
+        let is_new = self.known(|known| {
+            let is_new = known.trust(carrier).checksum != checksum;
+            known.set_trust(carrier, Trust { checksum, proven: true });
+            if is_new && carrier == Carrier::Part {
+                // What comes with parts is what should be announced.
+                known.announcement = Some(Trust { checksum, proven: false });
+            }
+            is_new
+        });
+        if is_new {
+            let level = match checksum {
+                Checksum::Signature => Level::Warning,
+                _ => Level::Log,
+            };
             self.notices.send(
-                Level::Log,
+                level,
                 format!(
                     "the server of \"{}\" refuses {} with {}: {}",
                     self.url,
-                    before.checksum.header(),
+                    refused.header(),
                     carrier.describe(),
                     instead(checksum),
                 ),
@@ -161,7 +178,7 @@ impl Abilities {
     where
         Sending: Future<Output = Result<T, Failure>>,
     {
-        let Trust { checksum, proven } = self.trust(carrier);
+        let Trust { checksum, proven } = self.known(|known| known.trust(carrier));
         let refusal = match send(checksum).await {
             Ok(answer) => {
                 self.accepted(carrier, checksum);
@@ -177,7 +194,7 @@ impl Abilities {
         for other in Checksum::ALL.into_iter().filter(|other| *other != checksum) {
             match send(other).await {
                 Ok(answer) => {
-                    self.accepted(carrier, other);
+                    self.learned(carrier, checksum, other);
                     return Ok(answer);
                 }
                 Err(failure) if failure.may_be_for_a_header() => {}

@@ -82,7 +82,8 @@ pub(super) async fn connect(config: &S3Config, limits: Limits) -> Result<Connect
         .use_arn_region(true)
         .force_path_style(path_style);
     if let Some(endpoint) = endpoint {
-        builder = builder.endpoint_url(endpoint);
+        // The SDK puts the bucket right after it, also where it has a path.
+        builder = builder.endpoint_url(format!("{endpoint}/"));
     }
     let (client, endpoint) = (Client::from_conf(builder.build()), endpoint.map(str::to_owned));
     Ok(Connection { client, region, endpoint, path_style, keys, way })
@@ -103,10 +104,6 @@ fn services(config: &S3Config, tls: &Arc<Tls>) -> Services {
     }
 }
 
-fn is_plain(endpoint: &str) -> bool {
-    endpoint.starts_with("http://")
-}
-
 /// Whether the bucket is named in the path of a request. Amazon's certificates are for
 /// `*.s3.REGION.amazonaws.com`, which no bucket with a dot in its name is; and what cannot
 /// be part of a host name at all is in the path wherever that is possible.
@@ -118,15 +115,7 @@ fn uses_path_style(config: &S3Config) -> bool {
     }
     let is_host_label = (3..=63).contains(&bucket.len())
         && bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    let is_plain = config.endpoint.as_deref().is_some_and(is_plain);
-    let is_dotted_host = is_plain && bucket.split('.').all(|label| !label.is_empty());
-    let is_host_name =
-        is_host_label || is_dotted_host && !bucket.contains([':', '_']) && !has_upper_case(bucket);
-    !is_host_name || config.force_path_style.unwrap_or(config.endpoint.is_some())
-}
-
-fn has_upper_case(bucket: &str) -> bool {
-    bucket.bytes().any(|byte| byte.is_ascii_uppercase())
+    !is_host_label || config.force_path_style.unwrap_or(config.endpoint.is_some())
 }
 
 /// Whether it is the name of an access point and not of a bucket.
@@ -241,7 +230,7 @@ mod tests {
             // No certificate is for a name with one label more.
             ("db.example.com", None, None, "https://s3.eu-west-1.amazonaws.com/db.example.com"),
             ("db.example.com", host, Some(false), "https://s3.example.com:9000/db.example.com"),
-            ("db.example.com", Some("http://h:1"), Some(false), "http://db.example.com.h:1"),
+            ("db.example.com", Some("http://h:1"), Some(false), "http://h:1/db.example.com"),
             // Names from before there were rules.
             ("Old_Bucket", None, None, "https://s3.eu-west-1.amazonaws.com/Old_Bucket"),
             ("Old_Bucket", host, Some(false), "https://s3.example.com:9000/Old_Bucket"),
@@ -250,6 +239,7 @@ mod tests {
             ("tenant:bucket", host, Some(false), "https://s3.example.com:9000/tenant%3Abucket"),
             // An endpoint with a path.
             ("bucket", Some("https://h/storage/s3/"), None, "https://h/storage/s3/bucket"),
+            ("bucket", Some("https://h/s3"), Some(false), "https://bucket.h/s3"),
             ("bucket", Some("minio.local:9000"), None, "https://minio.local:9000/bucket"),
             ("bucket", Some("http://[::1]:9000"), None, "http://[::1]:9000/bucket"),
             (

@@ -13,11 +13,13 @@ use super::http::ProxyFailure;
 use crate::error::{Error, ErrorKind};
 
 mod action;
+mod cause;
 mod hints;
 mod region;
 mod response;
 
 pub(super) use action::Action;
+use cause::Cause;
 use hints::verdict;
 pub(super) use region::named_region;
 
@@ -181,7 +183,7 @@ impl Failure {
     pub(super) fn may_be_for_a_header(&self) -> bool {
         let Failure::Answered(answer) = self else { return false };
         matches!(answer.status, 400 | 405 | 411 | 415 | 417 | 422 | 428 | 501)
-            && hints::cause(answer).is_none()
+            && cause::cause(answer).is_none()
     }
 
     /// The server says that it is about the checksum of the content.
@@ -198,13 +200,18 @@ impl Failure {
     /// keep that to themselves.
     pub(super) fn may_hide_absence(&self) -> bool {
         let Failure::Answered(answer) = self else { return false };
-        answer.status == 403 && hints::cause(answer).is_none()
+        answer.status == 403 && cause::cause(answer).is_none()
     }
 
     /// The answer has no room for a reason, as those to HEAD.
     pub(super) fn is_without_reason(&self) -> bool {
         let Failure::Answered(answer) = self else { return false };
         answer.code.is_none() && matches!(answer.status, 301 | 307 | 400 | 403)
+    }
+
+    /// Whether the server answered at all.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self, Failure::Answered(_))
     }
 
     /// Whether the same request may succeed later.
@@ -320,17 +327,17 @@ impl Failure {
                     Some(code) => format!("{status} {code}"),
                     None => status.to_string(),
                 };
-                match (hints::cause(answer), &place.proxy) {
-                    (Some(hints::Cause::Proxy), Some(proxy)) => {
+                match (cause::cause(answer), &place.proxy) {
+                    (Some(Cause::Proxy), Some(proxy)) => {
                         format!("the proxy {proxy} refused the request with {status}")
                     }
                     (None, Some(proxy)) if answer.from_proxy && answer.code.is_none() => {
                         format!("the proxy {proxy} answered {status}")
                     }
-                    (Some(hints::Cause::Quota), _) => {
+                    (Some(Cause::Quota), _) => {
                         format!("the quota of the bucket is used up (the server answered {status})")
                     }
-                    (Some(hints::Cause::NoSpace), _) => {
+                    (Some(Cause::NoSpace), _) => {
                         format!("the server has no space left (it answered {status})")
                     }
                     _ => format!("the server answered {status}"),

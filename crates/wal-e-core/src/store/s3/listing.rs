@@ -9,7 +9,7 @@
 use super::abilities::Order;
 use super::errors::{Action, Answer, Failure};
 use super::{Bucket, moment, size};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::store::{Attributes, ListPage, ListRequest, ObjectInfo};
 
@@ -28,7 +28,7 @@ pub(super) async fn list(
     let failed = |failure| error(bucket, request, failure);
     let place = page.as_deref().map(Place::read);
     let token = place.as_ref().map(|place| place.token.clone());
-    if bucket.abilities.order() == Order::Unordered {
+    if place.is_none() && bucket.abilities.order() == Order::Unordered {
         return read_all(bucket, request).await.map_err(failed);
     }
     let first = fetch(bucket, request, token).await.map_err(failed)?;
@@ -57,9 +57,7 @@ pub(super) async fn list(
         bucket.abilities.note_order(Order::Unordered);
         if last_before.is_some() {
             // What came before was taken for the beginning of a list in order.
-            return Err(failed(Failure::NotUnderstood(
-                "a page of the listing has names that belong on an earlier one".to_owned(),
-            )));
+            return Err(out_of_order(bucket, request));
         }
         return read_all(bucket, request).await.map_err(failed);
     }
@@ -142,9 +140,9 @@ async fn fetch(
     })
 }
 
-fn error(bucket: &Bucket, request: &ListRequest, failure: Failure) -> crate::Error {
-    // A listing can be empty, but there is none that is not there: whoever looks for
-    // an object must not take this for the answer that it is missing.
+fn error(bucket: &Bucket, request: &ListRequest, failure: Failure) -> Error {
+    // A listing can be empty, but there is none that is not there: this must not be
+    // taken for the answer that an object is missing.
     let failure = match failure {
         Failure::Answered(Answer { status, code: Some(code), .. })
             if matches!(code.as_str(), "NoSuchKey" | "NoSuchUpload" | "NotFound") =>
@@ -156,6 +154,15 @@ fn error(bucket: &Bucket, request: &ListRequest, failure: Failure) -> crate::Err
         failure => failure,
     };
     failure.into_error(Action::List, &bucket.url(&request.prefix), &bucket.place())
+}
+
+fn out_of_order(bucket: &Bucket, request: &ListRequest) -> Error {
+    let url = bucket.url(&request.prefix);
+    Error::new(ErrorKind::Conflict, format!("the list of objects below \"{url}\" is out of order"))
+        .with_detail("A later page of it has names that belong on an earlier one.")
+        .with_hint(
+            "Try again: from now on this process reads each listing to its end and sorts it.",
+        )
 }
 
 /// Where a listing goes on: the server's token, and the last key that was handed out.

@@ -32,12 +32,15 @@ impl Bucket {
                 None
             }
             Ok(_) => Some(failure),
+            // An answer to HEAD has no room for a reason; this one has.
             Err(listing) if listing.may_hide_absence() => {
-                Some(failure.with_listing(Listing::Refused))
+                let told = if failure.is_without_reason() { listing } else { failure };
+                Some(told.with_listing(Listing::Refused))
             }
-            // It has room for a reason, unlike an answer to HEAD; and what may pass is tried
-            // again before an object that may be missing counts as refused.
-            Err(listing) if failure.is_without_reason() || listing.may_pass(&self.place()) => {
+            Err(listing) if failure.is_without_reason() && listing.is_answer() => Some(listing),
+            // What may pass is tried again before an object that may be missing counts as
+            // refused.
+            Err(listing) if failure.may_hide_absence() && listing.may_pass(&self.place()) => {
                 Some(listing)
             }
             Err(_) => Some(failure),

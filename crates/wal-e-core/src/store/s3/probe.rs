@@ -23,7 +23,7 @@ impl Bucket {
     /// Whether `If-None-Match: *` is honoured; found out once.
     pub(super) async fn honours_create_only(&self) -> Result<bool, Failure> {
         let known = self.abilities.create_only.get_or_try_init(|| self.probe_create_only());
-        // Whoever waits for another's probe waits no longer than for one of its own.
+        // To wait for another's probe takes no longer than for one's own.
         let limit = self.limits.answer;
         match tokio::time::timeout(limit, known).await {
             Ok(known) => known.copied(),

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::ErrorKind;
 use crate::config::{Credentials, Secret, StaticCredentials};
-use crate::notice::{self, NoticeQueue};
+use crate::notice::{self, Level, NoticeQueue};
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::from_listing(name).unwrap()

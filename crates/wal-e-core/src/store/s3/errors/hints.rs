@@ -1,5 +1,6 @@
 //! What a failure means for the caller, and what to do about it.
 
+use super::cause::{Cause, cause, has};
 use super::{Action, Answer, Failure, Listing, Place, named_region};
 use crate::config::{Setting, Word};
 use crate::error::ErrorKind;
@@ -20,143 +21,6 @@ impl Verdict {
     fn hinted(kind: ErrorKind, hint: impl Into<String>) -> Verdict {
         Verdict { kind, hint: Some(hint.into()) }
     }
-}
-
-/// Why a server refused a request, as far as its code and words say so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
-    Missing,
-    NoBucket,
-    BucketName,
-    TokenExpired,
-    TokenInvalid,
-    UnknownKey,
-    WrongSecret,
-    Clock,
-    Account,
-    Archived,
-    Elsewhere,
-    Condition,
-    Busy,
-    /// Of this one attempt: a body that arrived damaged arrives whole the next time.
-    Passing,
-    Quota,
-    NoSpace,
-    /// The bucket has to be named otherwise: in the host name or in the path.
-    Addressing,
-    WantsTls,
-    /// Not of the server at all.
-    Proxy,
-    StorageClass,
-    Encryption,
-    /// Of the request's size or name; another header changes nothing.
-    Request,
-}
-
-/// `None` for what only the status says something of, and for plain denials.
-pub(super) fn cause(answer: &Answer) -> Option<Cause> {
-    let code = answer.code.as_deref().unwrap_or_default();
-    of_code(code).or_else(|| match answer.status {
-        407 => Some(Cause::Proxy),
-        429 | 503 => Some(Cause::Busy),
-        507 => Some(Cause::NoSpace),
-        301 | 302 | 307 | 308 => Some(Cause::Elsewhere),
-        400 if code.is_empty() && answer.bucket_region.is_some() => Some(Cause::Elsewhere),
-        200.. if answer.status != 404 => of_words(code, answer.message.as_deref()?),
-        _ => None,
-    })
-}
-
-fn of_code(code: &str) -> Option<Cause> {
-    Some(match code {
-        "NoSuchKey" | "NoSuchUpload" | "NotFound" => Cause::Missing,
-        "NoSuchBucket" => Cause::NoBucket,
-        "InvalidBucketName" => Cause::BucketName,
-        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => Cause::TokenExpired,
-        "InvalidToken" | "InvalidTokenId" => Cause::TokenInvalid,
-        "InvalidAccessKeyId" | "InvalidClientTokenId" => Cause::UnknownKey,
-        "SignatureDoesNotMatch" => Cause::WrongSecret,
-        "RequestTimeTooSkewed" | "RequestExpired" => Cause::Clock,
-        "AccountProblem" | "AllAccessDisabled" | "NotSignedUp" | "UserDisable"
-        | "UserSuspended" => Cause::Account,
-        "InvalidObjectState" => Cause::Archived,
-        "AuthorizationHeaderMalformed"
-        | "IllegalLocationConstraintException"
-        | "IncorrectEndpoint"
-        | "InvalidRegion"
-        | "PermanentRedirect"
-        | "Redirect"
-        | "TemporaryRedirect" => Cause::Elsewhere,
-        "PreconditionFailed" | "InvalidRange" => Cause::Condition,
-        "RequestLimitExceeded"
-        | "ServiceUnavailable"
-        | "SlowDown"
-        | "Throttling"
-        | "ThrottlingException"
-        | "TooManyRequests" => Cause::Busy,
-        "BadDigest"
-        | "IncompleteBody"
-        | "InternalError"
-        | "RequestTimeout"
-        | "RequestTimeoutException"
-        | "XAmzContentChecksumMismatch"
-        | "XAmzContentSHA256Mismatch" => Cause::Passing,
-        "InsufficientStorage" | "InsufficientCapacity" | "NotEnoughSpace" | "XMinioStorageFull" => {
-            Cause::NoSpace
-        }
-        "InvalidStorageClass" => Cause::StorageClass,
-        "InvalidEncryptionAlgorithmError" | "ServerSideEncryptionConfigurationNotFoundError" => {
-            Cause::Encryption
-        }
-        "EntityTooLarge"
-        | "EntityTooSmall"
-        | "InvalidPart"
-        | "InvalidPartOrder"
-        | "KeyTooLongError"
-        | "MetadataTooLarge"
-        | "MissingSecurityHeader"
-        | "RequestHeaderSectionTooLarge" => Cause::Request,
-        _ if code.starts_with("KMS.") => Cause::Encryption,
-        _ if has(code, &["quota", "storagelimit", "capexceeded"]) => Cause::Quota,
-        _ if has(code, &["secondleveldomain", "pathstyle", "virtualhost", "subdomain"]) => {
-            Cause::Addressing
-        }
-        _ => return None,
-    })
-}
-
-/// The cause in the words of a refusal whose code says too little.
-fn of_words(code: &str, message: &str) -> Option<Cause> {
-    let says = |words: &[&str]| has(message, words);
-    if says(&["quota", "cap exceeded", "storage limit"]) {
-        return Some(Cause::Quota);
-    }
-    if says(&["no space left", "insufficient storage", "storage full", "disk full"]) {
-        return Some(Cause::NoSpace);
-    }
-    if says(&["path style", "path-style", "virtual host", "virtual-host"]) {
-        return Some(Cause::Addressing);
-    }
-    if says(&["http request to an https server", "plain http request was sent to https"]) {
-        return Some(Cause::WantsTls);
-    }
-    if says(&["request time and", "date is too old", "time skew", "clock skew"]) {
-        return Some(Cause::Clock);
-    }
-    let refused = matches!(code, "InvalidArgument" | "InvalidRequest" | "NotImplemented" | "");
-    if refused && says(&["server-side-encryption", "server side encryption", "sse-", "kms"]) {
-        return Some(Cause::Encryption);
-    }
-    if refused && says(&["storage class", "storage-class"]) {
-        return Some(Cause::StorageClass);
-    }
-    None
-}
-
-/// Whether one of the words is in the text, whatever its case.
-fn has(text: &str, words: &[&str]) -> bool {
-    let text = text.to_ascii_lowercase();
-    words.iter().any(|word| text.contains(word))
 }
 
 pub(super) fn verdict(failure: &Failure, place: &Place, action: Action) -> Verdict {
@@ -441,6 +305,9 @@ fn busy() -> Verdict {
 /// The bucket is in another region than the one asked, or on another server.
 fn elsewhere(failure: &Failure, answer: &Answer, place: &Place) -> Verdict {
     let hint = match (named_region(failure), &answer.redirect_host) {
+        (Some(region), _) if region == place.region => {
+            "Requests are signed for that region already: check the endpoint.".to_owned()
+        }
         (Some(region), _) => format!("Set {} to \"{region}\".", Setting::S3Region),
         (None, Some(host)) if place.endpoint.is_some() => format!(
             "The server sends its clients to \"{host}\": if you know that server, set {} to it.",

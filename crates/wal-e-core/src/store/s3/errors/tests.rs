@@ -97,7 +97,6 @@ fn what_does_not_pass_is_final_and_says_why_and_how_to_mend_it() {
         (400, "ExpiredToken", "renew the credentials in env_dir"),
         (400, "TokenRefreshRequired", "renew the credentials in env_dir"),
         (400, "InvalidToken", "renew the credentials in env_dir"),
-        (400, "", "check the credentials in env_dir"),
     ] {
         let error = error(answered(status, code, "No."));
         assert!(!error.is_transient(), "{status} {code}");
@@ -194,6 +193,7 @@ fn hints_name_what_to_change() {
         (answered(400, "ExpiredToken", ""), "renew the credentials in env_dir"),
         (answered(403, "InvalidAccessKeyId", ""), "correct it in env_dir"),
         (answered(403, "AccessDenied", ""), "s3:PutObject"),
+        (answered(400, "", ""), "check the credentials in env_dir"),
         (
             answered(
                 400,

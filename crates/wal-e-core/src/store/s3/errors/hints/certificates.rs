@@ -1,6 +1,6 @@
 //! Why a certificate is not trusted, and how to make one that is.
 
-use super::has;
+use super::super::cause::has;
 use crate::config::Setting;
 use crate::store::s3::errors::Place;
 

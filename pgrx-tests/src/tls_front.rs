@@ -35,10 +35,19 @@ impl Certificate {
 
     /// Of X.509 version 1, as `openssl x509 -req` makes it without extensions.
     pub fn of_version_one(subject: &str) -> Certificate {
+        Certificate::old(subject, "30")
+    }
+
+    /// The same, and its time was over yesterday.
+    pub fn expired(subject: &str) -> Certificate {
+        Certificate::old(subject, "-1")
+    }
+
+    fn old(subject: &str, days: &str) -> Certificate {
         let certificate = Certificate { scratch: Scratch::new() };
         let request = ["req", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem"];
         certificate.openssl(&[&request[..], &["-out", "request.pem", "-subj", subject]].concat());
-        let sign = ["x509", "-req", "-in", "request.pem", "-signkey", "key.pem", "-days", "30"];
+        let sign = ["x509", "-req", "-in", "request.pem", "-signkey", "key.pem", "-days", days];
         certificate.openssl(&[&sign[..], &["-out", "cert.pem"]].concat());
         certificate
     }

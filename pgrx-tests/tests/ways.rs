@@ -176,8 +176,7 @@ fn why_a_certificate_is_not_trusted_is_said() {
         let mut command = list(&server, &front.endpoint());
         fails_with(command.arg("--s3-ca-file").arg(file), words);
     };
-    let expired = ["-addext", "subjectAltName=IP:127.0.0.1", "-days", "-1"];
-    let expired = Certificate::self_made("/CN=x", &expired);
+    let expired = Certificate::expired("/CN=127.0.0.1");
     refused(&expired, &expired.path(), &["has expired"]);
     let elsewhere = ["-addext", "subjectAltName=DNS:elsewhere.example.com"];
     let elsewhere = Certificate::self_made("/CN=127.0.0.1", &elsewhere);

@@ -96,6 +96,8 @@ const LOCAL_CHECKS: usize = 9;
 /// What the store says of itself: [`store::Ability::name`].
 const ABILITIES: [&str; 5] =
     [UPLOAD_CHECKSUM, MULTIPART, MISSING_OBJECTS, LISTING_ORDER, SERVER_ADDRESS];
+/// What the settings say of the way to the store: [`ObjectStore::way`].
+const WAY: [&str; 2] = [PROXY, CERTIFICATES];
 const PREFIX: &str = "prefix";
 const PROXY: &str = "proxy";
 const CERTIFICATES: &str = "certificates";
@@ -158,9 +160,7 @@ async fn open_prefix(
         read => read.map(|_| ()),
     };
     if remote {
-        for way in store.way() {
-            rows.push(Check { name: way.name, ok: way.ok, detail: way.detail, hint: way.hint });
-        }
+        way(&mut rows, store);
         rows.push(credentials(store, read.as_ref().err()));
     }
     let hint = "Allow this server to read objects below the prefix.";
@@ -390,6 +390,17 @@ async fn read_back(store: &dyn ObjectStore, key: &ObjectKey, content: &Bytes) ->
         ErrorKind::Corrupt,
         format!("object \"{}\" is not what was stored a moment ago", store.url(key.as_str())),
     ))
+}
+
+/// What is on the way to the server.
+fn way(rows: &mut Rows, store: &dyn ObjectStore) {
+    let found = store.way();
+    for name in WAY {
+        rows.push(match found.iter().find(|part| part.name == name) {
+            Some(part) => Check::passed(name, &part.detail),
+            None => Check::not_checked(name, "the store says nothing of it"),
+        });
+    }
 }
 
 /// What the server can do, and what is used where it cannot.

@@ -37,15 +37,19 @@ impl Profile {
 
     /// A file that is named and is not there is empty, as for the AWS command line.
     pub(in crate::store::s3) fn files(&self) -> EnvConfigFiles {
-        let named = |file: &Option<String>| file.clone().filter(|file| Path::new(file).exists());
         let mut files = EnvConfigFiles::builder()
             .include_default_config_file(self.config_file.is_none())
             .include_default_credentials_file(self.credentials_file.is_none());
-        if let Some(file) = named(&self.config_file) {
-            files = files.with_file(EnvConfigFileKind::Config, file);
-        }
-        if let Some(file) = named(&self.credentials_file) {
-            files = files.with_file(EnvConfigFileKind::Credentials, file);
+        for (kind, file) in [
+            (EnvConfigFileKind::Config, &self.config_file),
+            (EnvConfigFileKind::Credentials, &self.credentials_file),
+        ] {
+            files = match file {
+                Some(file) if Path::new(file).exists() => files.with_file(kind, file),
+                // The SDK wants at least one.
+                Some(_) => files.with_contents(kind, ""),
+                None => files,
+            };
         }
         files.build()
     }

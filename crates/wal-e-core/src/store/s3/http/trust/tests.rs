@@ -16,7 +16,7 @@ use crate::error::ErrorKind;
 /// Runs openssl in `directory`.
 fn openssl(directory: &Path, arguments: &str) {
     let output = Command::new("openssl")
-        .args(arguments.split(' '))
+        .args(arguments.split_whitespace())
         .current_dir(directory)
         .output()
         .expect("the tests need the program openssl");

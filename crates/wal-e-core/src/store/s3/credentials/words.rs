@@ -17,8 +17,8 @@ pub(super) fn of(error: &CredentialsError) -> String {
         text if !text.contains("cargo feature") => text,
         text if text.contains("sso") => {
             "it signs in through IAM Identity Center (SSO), which needs a person at a browser and \
-             is not supported; \"credential_process = aws configure export-credentials --profile \
-             NAME --format process\" in a profile of its own gives its keys"
+             is not supported; \"credential_process\" in a profile of its own can run \"aws \
+             configure export-credentials\" for its keys"
                 .to_owned()
         }
         _ => "it signs in by \"aws login\", which needs a person at a browser and is not supported"

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
-use wal_e_core::config::StoreConfig;
-use wal_e_core::notice::{self, NoticeQueue, Notices};
+use wal_e_core::config::{Misfit, StoreConfig};
+use wal_e_core::notice::{self, Level, NoticeQueue, Notices};
 use wal_e_core::postgres::{SegmentSize, WalFileKind, WalFileName, archive_status};
 use wal_e_core::store::{self, retry::Patience};
 use wal_e_core::wal::{self, Archiving, Pipeline, Pushed};
@@ -106,6 +106,8 @@ struct Archiver {
     notices: Notices,
     queue: NoticeQueue,
     complaints: Complaints,
+    /// Variables that are not followed, as the log has them.
+    misfits: Vec<Misfit>,
     stop: StopWatch,
 }
 
@@ -125,6 +127,7 @@ impl Archiver {
             notices,
             queue,
             complaints: Complaints::default(),
+            misfits: Vec::new(),
             stop: StopWatch::default(),
         }
     }
@@ -178,6 +181,7 @@ impl Archiver {
             return Ok(Arc::clone(&open.pipeline));
         }
         self.disconnect();
+        self.log_misfits();
         let (wanted, notices) = (settings.clone(), self.notices.clone());
         let claimant = server::claimant();
         let opening = async move {
@@ -191,6 +195,16 @@ impl Archiver {
         self.connection =
             Some(Connection { settings: settings.clone(), pipeline: Arc::clone(&pipeline) });
         Ok(pipeline)
+    }
+
+    /// Logs the variables that are not followed, once after each change.
+    fn log_misfits(&mut self) {
+        let found = gucs::misfits();
+        for misfit in found.iter().filter(|misfit| !self.misfits.contains(misfit)) {
+            let Misfit { message, hint } = misfit.clone();
+            self.notices.send(Level::Warning, message, Some(hint));
+        }
+        self.misfits = found;
     }
 
     /// Gives up what is under way.

@@ -2,7 +2,7 @@
 //! `postgresql.conf` or with `ALTER SYSTEM` and take effect on a reload, never
 //! within an object that is on its way. None of them is a secret.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,10 +10,12 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use wal_e_core::base_backup::PushOptions;
 use wal_e_core::codec::{Compression, Encoding};
 use wal_e_core::config::{
-    Context, Endpoint, EnvDir, Exclusions, FileConfig, Prefix, S3Config, S3Given, Setting,
-    StoreConfig, Unit, Variables,
+    CompressionVariables, Context, Endpoint, EnvDir, Exclusions, FileConfig, Misfit, Place, Prefix,
+    S3Config, S3Given, Setting, StoreConfig, Unit, Variables,
 };
 use wal_e_core::{Error, ErrorKind, Result};
+
+pub use wal_e_core::config::check_proxy;
 
 use crate::pg::guc_hooks;
 use crate::pg::report::c_text;
@@ -27,6 +29,7 @@ static S3_ENDPOINT: Text = Text::new(Some(c""));
 static S3_REGION: Text = Text::new(Some(c""));
 static S3_FORCE_PATH_STYLE: GucSetting<PathStyle> = GucSetting::<PathStyle>::new(PathStyle::Auto);
 static S3_CA_FILE: Text = Text::new(Some(c""));
+static S3_PROXY: Text = Text::new(Some(c""));
 static S3_STORAGE_CLASS: Text = Text::new(Some(c""));
 static S3_SSE: Text = Text::new(Some(c""));
 static S3_SSE_KMS_KEY_ID: Text = Text::new(Some(c""));
@@ -127,6 +130,7 @@ fn define(setting: Setting, name: String) {
             GucRegistry::define_enum_guc(name, short, long, variable, context(), flags);
         }
         Setting::S3CaFile => text(&S3_CA_FILE),
+        Setting::S3Proxy => checked(&S3_PROXY, guc_hooks::Check::Proxy),
         Setting::S3StorageClass => text(&S3_STORAGE_CLASS),
         Setting::S3Sse => text(&S3_SSE),
         Setting::S3SseKmsKeyId => text(&S3_SSE_KMS_KEY_ID),
@@ -207,14 +211,29 @@ pub fn env_dir() -> Result<Option<EnvDir>> {
 /// [`ErrorKind::Config`]: no prefix, a malformed one, an unreadable `env_dir`.
 pub fn store_config() -> Result<StoreConfig> {
     let prefix = prefix()?;
-    let env_dir = env_dir()?;
     match prefix {
         Prefix::S3 { bucket, path } => {
-            let variables = env_dir.map(Variables::from).unwrap_or_default();
-            S3Config::resolve(bucket, path, s3_given()?, &variables).map(StoreConfig::S3)
+            S3Config::resolve(bucket, path, s3_given()?, &variables()?).map(StoreConfig::S3)
         }
         Prefix::File { directory } => Ok(StoreConfig::File(FileConfig { directory })),
     }
+}
+
+/// The variables of `wal_e.env_dir`, and those that the server was started with.
+fn variables() -> Result<Variables> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let environment = Place::Environment(std::env::vars_os().filter_map(text).collect());
+    let places = env_dir()?.map(Place::EnvDir).into_iter().chain([environment]);
+    Ok(Variables { places: places.collect() })
+}
+
+/// Variables that are set and mean something else to a program than to this server, or nothing
+/// to both. What keeps them from being read is not for this to say.
+pub fn misfits() -> Vec<Misfit> {
+    let prefix = prefix().ok();
+    variables().map(|found| found.misfits_of_server(prefix.as_ref())).unwrap_or_default()
 }
 
 /// What the settings say of S3; variables say the rest. A number that is the default
@@ -230,6 +249,7 @@ fn s3_given() -> Result<S3Given> {
             PathStyle::Off | PathStyle::False => Some(false),
         },
         ca_file: get(&S3_CA_FILE).map(PathBuf::from),
+        proxy: get(&S3_PROXY),
         storage_class: get(&S3_STORAGE_CLASS),
         sse: get(&S3_SSE),
         sse_kms_key_id: get(&S3_SSE_KMS_KEY_ID),
@@ -238,13 +258,16 @@ fn s3_given() -> Result<S3Given> {
     })
 }
 
-/// How new objects are compressed, as configured now.
+/// How new objects are compressed, as configured now. As for other settings a default counts as
+/// not set, and variables are asked then; what they say that cannot be done is passed over, and
+/// reported by [`misfits`].
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for a level that the method does not have.
+/// [`ErrorKind::Config`] for a level that the method does not have, and as [`env_dir`].
 pub fn compression() -> Result<Compression> {
+    let variables = CompressionVariables::find(&variables()?);
     let encoding = match COMPRESSION.get() {
-        Method::Lz4 => Encoding::Lz4,
+        Method::Lz4 => variables.encoding().ok().flatten().unwrap_or(Encoding::Lz4),
         Method::Zstd => Encoding::Zstd,
         Method::None => Encoding::None,
     };
@@ -253,6 +276,11 @@ pub fn compression() -> Result<Compression> {
         Encoding::None => 0,
         _ => COMPRESSION_LEVEL.get(),
     };
+    if level == default(Setting::CompressionLevel)
+        && let Ok(Some(compression)) = variables.compression(encoding)
+    {
+        return Ok(compression);
+    }
     Compression::new(encoding, Some(level)).map_err(|error| {
         error.with_detail(format!(
             "\"wal_e.compression\" is \"{encoding}\", and \"wal_e.compression_level\" is {level}."

@@ -5,6 +5,8 @@
 //!   [`fingerprint`], [`prefetch`], [`standby`], [`witness`] and [`workload`] are more
 //!   of what can be done with it.
 //! * [`s3_server`], [`fault_proxy`], [`moto`]: S3, where things go wrong on demand.
+//! * [`forward_proxy`], [`tls_front`], [`key_service`]: what is on the way to S3, and hands out
+//!   keys for it.
 //! * [`disk_full`]: a disk without space, on demand.
 //! * [`archive`]: a prefix and the place that it names, seen without wal_e;
 //!   [`wal_comparison`] with what a server has.
@@ -29,7 +31,9 @@ pub mod disk_full;
 pub mod fault_proxy;
 pub mod fingerprint;
 pub mod foreign_archive;
+pub mod forward_proxy;
 pub mod installation;
+pub mod key_service;
 pub mod lesser_file_system;
 pub mod made_backup;
 pub mod moto;
@@ -43,6 +47,7 @@ pub mod s3_server;
 pub mod scratch;
 mod server_thread;
 pub mod standby;
+pub mod tls_front;
 pub mod torture;
 pub mod wait;
 pub mod wal_comparison;

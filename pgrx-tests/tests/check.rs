@@ -14,7 +14,9 @@ use wal_e_e2e::wait::wait_for;
 use wal_e_e2e::wal_e::wal_e;
 
 /// Those that only an archive on S3 has.
-const OF_S3_ONLY: [&str; 7] = [
+const OF_S3_ONLY: [&str; 9] = [
+    "proxy",
+    "certificates",
     "credentials",
     "clock_skew",
     "upload_checksum",
@@ -25,7 +27,7 @@ const OF_S3_ONLY: [&str; 7] = [
 ];
 
 /// The rows for an archive on S3, in their order.
-const CHECKS: [&str; 24] = [
+const CHECKS: [&str; 27] = [
     "preload",
     "archive_mode",
     "archive_library",
@@ -39,6 +41,8 @@ const CHECKS: [&str; 24] = [
     "deletable",
     "owner",
     "base_backup",
+    "proxy",
+    "certificates",
     "credentials",
     "clock_skew",
     "upload_checksum",
@@ -47,6 +51,7 @@ const CHECKS: [&str; 24] = [
     "listing_order",
     "server_address",
     "data_directory",
+    "variables",
     "compression",
     "archiver",
     "lag",

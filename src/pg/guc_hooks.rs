@@ -7,7 +7,7 @@ use pgrx::{pg_guard, pg_sys};
 use wal_e_core::Error;
 
 use super::report::c_text;
-use crate::error::Failure;
+use crate::error::{Failure, in_words};
 use crate::gucs;
 
 /// What a text setting is checked for when it is set.
@@ -19,6 +19,8 @@ pub enum Check {
     Endpoint,
     /// [`gucs::check_backup_exclude`].
     BackupExclude,
+    /// [`gucs::check_proxy`].
+    Proxy,
 }
 
 /// Defines a text setting for superusers whose values are checked.
@@ -34,6 +36,7 @@ pub fn define_checked_text(
         Check::Prefix => Some(check_prefix),
         Check::Endpoint => Some(check_endpoint),
         Check::BackupExclude => Some(check_backup_exclude),
+        Check::Proxy => Some(check_proxy),
     };
     // SAFETY: the hook is guarded: a panic in it becomes an ERROR.
     unsafe {
@@ -85,6 +88,23 @@ unsafe extern "C-unwind" fn check_backup_exclude(
 ) -> bool {
     // SAFETY: PostgreSQL hands in a valid pointer to the new value.
     accept(gucs::check_backup_exclude(&unsafe { text(new) }))
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_proxy(
+    new: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL hands in a valid pointer to the new value.
+    let checked = gucs::check_proxy(&unsafe { text(new) });
+    if let Err(error) = &checked {
+        let message = in_words(error.message());
+        // SAFETY: as in `accept`. PostgreSQL's own message has the value in it, which may be a
+        // password.
+        unsafe { pg_sys::GUC_check_errmsg_string = in_error_context(Some(&message)) };
+    }
+    accept(checked)
 }
 
 /// # Safety

@@ -35,7 +35,7 @@ fn wale_check() -> Result<
     let mut rows = vec![preload(), archive_mode(), archive_library(), wal_level()];
     rows.extend(prefix()?);
     rows.push(data_directory()?);
-    rows.extend([compression(), archiver(), lag()]);
+    rows.extend([variables(), compression(), archiver(), lag()]);
     Ok(TableIterator::new(rows.into_iter().map(|row| {
         (row.name, row.ok, Text(in_words(&row.detail)), row.hint.as_deref().map(in_words).map(Text))
     })))
@@ -117,6 +117,22 @@ fn wal_level() -> Check {
             "Set \"wal_level\" to replica and restart the server.",
         ),
         level => Check::passed(NAME, level),
+    }
+}
+
+fn variables() -> Check {
+    const NAME: &str = "variables";
+    let misfits = gucs::misfits();
+    match misfits.as_slice() {
+        [] => Check::passed(NAME, "every variable that matters is understood"),
+        misfits => {
+            let join = |parts: Vec<&str>, between| parts.join(between);
+            Check::failed(
+                NAME,
+                join(misfits.iter().map(|misfit| misfit.message.as_str()).collect(), "; "),
+                join(misfits.iter().map(|misfit| misfit.hint.as_str()).collect(), " "),
+            )
+        }
     }
 }
 

@@ -1,31 +1,10 @@
 //! How `backup-push` and `wal-push` compress: by options, environment and `--env-dir`.
 
 use wal_e_core::codec::{Compression, Encoding};
-use wal_e_core::config::{Setting, Variable, Variables, ZSTD_LEVEL};
+use wal_e_core::config::CompressionVariables;
 use wal_e_core::{Error, Result};
 
 use crate::cli::CompressionOptions;
-
-/// What the environment and `--env-dir` say. It is not checked before something has to
-/// be compressed: a restore does not depend on it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CompressionVariables {
-    method: Option<Variable>,
-    level: Option<Variable>,
-    /// WAL-G's; it counts for zstd only.
-    zstd_level: Option<Variable>,
-}
-
-impl CompressionVariables {
-    /// Those that are set.
-    pub fn find(variables: &Variables) -> Self {
-        CompressionVariables {
-            method: variables.find(Setting::Compression),
-            level: variables.find(Setting::CompressionLevel),
-            zstd_level: variables.find_name(ZSTD_LEVEL),
-        }
-    }
-}
 
 impl CompressionOptions {
     /// The compression to use.
@@ -34,27 +13,20 @@ impl CompressionOptions {
     /// [`wal_e_core::ErrorKind::Config`] for a method that is not supported and a level
     /// that it does not have.
     pub fn resolve(&self, variables: &CompressionVariables) -> Result<Compression> {
-        let encoding = match (&self.compression, &variables.method) {
-            (Some(method), _) => {
+        let encoding = match &self.compression {
+            Some(method) => {
                 method.parse::<Encoding>().map_err(|error| named(error, "--compression"))?
             }
-            (None, Some(found)) => {
-                found.value.parse::<Encoding>().map_err(|error| named(error, &found.name))?
-            }
-            (None, None) => Encoding::default(),
+            None => variables.encoding()?.unwrap_or_default(),
         };
         if let Some(level) = self.compression_level {
             return Compression::new(encoding, Some(level))
                 .map_err(|error| named(error, "--compression-level"));
         }
-        let found = match (&variables.level, &variables.zstd_level) {
-            (None, Some(found)) if encoding == Encoding::Zstd => found,
-            (Some(found), _) => found,
-            (None, _) => return Compression::new(encoding, None),
-        };
-        let level = found.value.trim().parse::<i32>();
-        let level = level.map_err(|_| found.invalid("It must be a whole number."))?;
-        Compression::new(encoding, Some(level)).map_err(|error| named(error, &found.name))
+        match variables.compression(encoding)? {
+            Some(compression) => Ok(compression),
+            None => Compression::new(encoding, None),
+        }
     }
 }
 

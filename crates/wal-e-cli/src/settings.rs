@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use wal_e_core::config::{
-    Credentials, Endpoint, EnvDir, FileConfig, NAMESPACES, Place, Prefix, S3Config, S3Given,
-    Secret, Setting, StaticCredentials, StoreConfig, Variables,
+    CompressionVariables, Credentials, Endpoint, EnvDir, FileConfig, Misfit, NAMESPACES, Place,
+    Prefix, Proxies, Proxy, S3Config, S3Given, Secret, Setting, StaticCredentials, StoreConfig,
+    Variables,
 };
 use wal_e_core::{Error, ErrorKind, Result};
 
 use crate::cli::StoreOptions;
-use crate::compression::CompressionVariables;
 
 /// Where the credentials are that a later `wal-fetch` will need again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub struct Settings {
     pub credentials: CredentialPlace,
     /// How to compress, as far as variables say.
     pub compression: CompressionVariables,
+    /// Variables that are set and not followed.
+    pub misfits: Vec<Misfit>,
     /// The arguments that lead another process to the same place, when
     /// it is given the same credentials. No secret is among them.
     pub arguments: Vec<String>,
@@ -79,7 +81,8 @@ impl Settings {
             }
         };
         let compression = CompressionVariables::find(&variables);
-        Ok(Settings { store, credentials, compression, arguments: arguments.0 })
+        let misfits = variables.misfits();
+        Ok(Settings { store, credentials, compression, misfits, arguments: arguments.0 })
     }
 
     /// Text that distinguishes the archive from all others, even from one of the same name
@@ -149,6 +152,9 @@ impl Arguments {
         if let Some(file) = given.ca_file.clone().or_else(variable) {
             self.push_path(Setting::S3CaFile, &file)?;
         }
+        if let Some(proxy) = repeated_proxy(given, variables)? {
+            self.push(Setting::S3Proxy, &proxy);
+        }
         let timeout = given.timeout.map(|timeout| timeout.as_secs().to_string());
         if let Some(seconds) = text(timeout, Setting::S3Timeout) {
             self.push(Setting::S3Timeout, &seconds);
@@ -166,6 +172,23 @@ impl Arguments {
         self.push(setting, text);
         Ok(())
     }
+}
+
+/// The proxy that another process would not find by itself. One with a password is left for
+/// its own environment, or for `--env-dir`.
+fn repeated_proxy(given: &S3Given, variables: &Variables) -> Result<Option<String>> {
+    if given.proxy.is_some() {
+        return Ok(given.proxy.clone());
+    }
+    let proxies = Proxies::resolve(None, variables)?;
+    let endpoint = match (&given.endpoint, variables.find(Setting::S3Endpoint)) {
+        (Some(endpoint), _) => endpoint.url.clone(),
+        (None, Some(found)) => found.value.parse::<Endpoint>()?.url,
+        (None, None) => "https://s3.amazonaws.com".to_owned(),
+    };
+    let proxy = proxies.for_url(&endpoint);
+    let is_seen_here = |proxy: &&Proxy| !proxy.from_env_dir && proxy.login.is_none();
+    Ok(proxy.filter(is_seen_here).map(Proxy::url))
 }
 
 /// The prefix, and whether it was found in `--env-dir`.
@@ -233,6 +256,7 @@ fn s3(
         region: text(&options.s3_region),
         force_path_style: options.s3_force_path_style,
         ca_file: options.s3_ca_file.clone(),
+        proxy: text(&options.s3_proxy),
         storage_class: text(&options.s3_storage_class),
         sse: text(&options.s3_sse),
         sse_kms_key_id: text(&options.s3_sse_kms_key_id),

@@ -73,7 +73,7 @@ impl Check {
 
 /// The checks of a prefix, in the order in which they are reported. Those after
 /// [`LOCAL_CHECKS`] are made for `s3://` prefixes only.
-const CHECKS: [&str; 16] = [
+const CHECKS: [&str; 18] = [
     PREFIX,
     READABLE,
     WRITABLE,
@@ -83,6 +83,8 @@ const CHECKS: [&str; 16] = [
     DELETABLE,
     OWNER,
     BASE_BACKUP,
+    PROXY,
+    CERTIFICATES,
     CREDENTIALS,
     CLOCK_SKEW,
     UPLOAD_CHECKSUM,
@@ -96,7 +98,11 @@ const LOCAL_CHECKS: usize = 9;
 /// What the store says of itself: [`store::Ability::name`].
 const ABILITIES: [&str; 5] =
     [UPLOAD_CHECKSUM, MULTIPART, MISSING_OBJECTS, LISTING_ORDER, SERVER_ADDRESS];
+/// What the settings say of the way to the store: [`ObjectStore::way`].
+const WAY: [&str; 2] = [PROXY, CERTIFICATES];
 const PREFIX: &str = "prefix";
+const PROXY: &str = "proxy";
+const CERTIFICATES: &str = "certificates";
 const CREDENTIALS: &str = "credentials";
 const READABLE: &str = "readable";
 const WRITABLE: &str = "writable";
@@ -156,6 +162,7 @@ async fn open_prefix(
         read => read.map(|_| ()),
     };
     if remote {
+        way(&mut rows, store);
         rows.push(credentials(store, read.as_ref().err()));
     }
     let hint = "Allow this server to read objects below the prefix.";
@@ -183,6 +190,17 @@ async fn open_prefix(
         rows.skip_writing(remote, "it is not certain that the prefix is this cluster's");
     }
     rows.in_order()
+}
+
+/// What is on the way to the server.
+fn way(rows: &mut Rows, store: &dyn ObjectStore) {
+    let found = store.way();
+    for name in WAY {
+        rows.push(match found.iter().find(|part| part.name == name) {
+            Some(part) => Check::passed(name, &part.detail),
+            None => Check::not_checked(name, "the store says nothing of it"),
+        });
+    }
 }
 
 /// Where the keys came from, and whether the server takes them.

@@ -3,21 +3,29 @@
 
 use std::path::PathBuf;
 
+mod aws;
+mod compression_variables;
 mod credentials;
 mod endpoint;
 mod env_dir;
 mod exclusions;
+mod misfits;
 mod prefix;
+mod proxy;
 mod s3;
 mod settings;
 mod variables;
 mod words;
 
+pub use aws::AwsVariables;
+pub use compression_variables::CompressionVariables;
 pub use credentials::{Credentials, Secret, StaticCredentials};
 pub use endpoint::Endpoint;
 pub use env_dir::{EnvDir, NAMESPACES};
 pub use exclusions::Exclusions;
+pub use misfits::Misfit;
 pub use prefix::Prefix;
+pub use proxy::{Proxies, Proxy, check_proxy};
 pub use s3::{DEFAULT_S3_TIMEOUT, S3Config, S3Given};
 pub use settings::{Context, Description, Flag, Guc, Number, Setting, Unit, Value, ZSTD_LEVEL};
 pub use variables::{Place, Variable, Variables};

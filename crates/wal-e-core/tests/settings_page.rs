@@ -22,16 +22,16 @@ configuration is reloaded. None of them is a secret, because settings can be rea
 Of several variables the first in the list counts. Each may also begin with `WALE_` or `WALG_`, and counts before
 the bare name then.
 
-**The server** reads the directory of `wal_e.env_dir`. Keys and the variables under [S3](#s3) mean there what they
-mean to `wal-e`; its own settings count before them. The prefix and the compression of a server are its settings
-alone.
+**The server** reads the directory of `wal_e.env_dir`, and after it the environment that it was started with. The
+variables mean there what they mean to `wal-e`; its own settings count before them. The prefix of a server is its
+setting alone. See [Variables](stores.md#variables).
 
 ## Keys
 
 Keys are never settings. They count only as a pair from one place: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and,
 where there is one, `AWS_SESSION_TOKEN`, each also with `WALE_` or `WALG_` before it. Without a pair in the
 directory (and, for `wal-e`, in the environment) the AWS default chain applies: environment, `~/.aws`, web identity,
-container, instance.
+container, instance. See [Credentials](stores.md#credentials).
 ";
 
 /// Each heading stands before the setting.

@@ -62,6 +62,12 @@ pub struct StoreOptions {
     pub s3_ca_file: Option<PathBuf>,
 
     #[arg(
+        long = Setting::S3Proxy.option(), help = Setting::S3Proxy.help(),
+        value_name = placeholder(Setting::S3Proxy), global = true
+    )]
+    pub s3_proxy: Option<String>,
+
+    #[arg(
         long = Setting::S3StorageClass.option(), help = Setting::S3StorageClass.help(),
         value_name = placeholder(Setting::S3StorageClass), global = true
     )]

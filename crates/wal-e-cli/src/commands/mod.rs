@@ -29,6 +29,13 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
         return Ok(version::run()?);
     }
     let settings = Settings::resolve(&cli.store, environment())?;
+    // A server that recovers asks for each WAL file, and stores nothing.
+    if !matches!(cli.command, Command::WalFetch(_) | Command::WalPrefetch(_)) {
+        for misfit in &settings.misfits {
+            report.warning(&misfit.message);
+            report.hint(&misfit.hint);
+        }
+    }
     match &cli.command {
         Command::BackupPush(arguments) => backup_push::run(arguments, &settings, report),
         Command::BackupFetch(arguments) => backup_fetch::run(arguments, &settings, report),

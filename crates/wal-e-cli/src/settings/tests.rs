@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Parser;
+use wal_e_core::config::AwsVariables;
 
 use super::*;
 use crate::cli::Cli;
@@ -211,6 +212,10 @@ fn a_file_of_env_dir_means_the_same_to_the_program_and_to_a_server() {
     let region = |name: &str| Some(S3Config { region: Some(name.to_owned()), ..plain() });
     let style = |force| Some(S3Config { force_path_style: Some(force), ..plain() });
     let ca_file = |path: &str| Some(S3Config { ca_file: Some(path.into()), ..plain() });
+    let bundle = || {
+        let places = vec![environment(&[("AWS_CA_BUNDLE", "/ca.pem")])];
+        AwsVariables::find(&Variables { places })
+    };
     for (name, value, expected) in [
         ("WALE_S3_ENDPOINT", "https+path://h:443", endpoint("https://h:443", Some(true))),
         ("WALG_S3_ENDPOINT", "http+virtualhost://h", endpoint("http://h", Some(false))),
@@ -224,7 +229,12 @@ fn a_file_of_env_dir_means_the_same_to_the_program_and_to_a_server() {
         ("WALG_AWS_S3_FORCE_PATH_STYLE", "FALSE", style(false)),
         ("AWS_S3_FORCE_PATH_STYLE", "perhaps", None),
         ("WALG_S3_CA_CERT_FILE", "/ca.pem", ca_file("/ca.pem")),
-        ("AWS_CA_BUNDLE", "/ca.pem", ca_file("/ca.pem")),
+        // Not for S3 alone.
+        (
+            "AWS_CA_BUNDLE",
+            "/ca.pem",
+            ca_file("/ca.pem").map(|config| S3Config { aws: bundle(), ..config }),
+        ),
         (
             "WALG_S3_STORAGE_CLASS",
             "STANDARD_IA",
@@ -263,4 +273,21 @@ fn keys_of_env_dir_are_the_same_to_the_program_and_to_a_server() {
     let keys = Some(Credentials::EnvDir(directory.path().to_owned()));
     let expected = S3Config { credentials: keys, ..S3Config::new("b", "") };
     assert_eq!(server, StoreConfig::S3(expected));
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_handed_on_unless_it_has_a_password() {
+    let proxy = |variables: &[(&str, &str)]| {
+        let settings = resolve(&["--s3-prefix", "s3://b"], variables).unwrap();
+        let mut arguments = settings.arguments.into_iter();
+        arguments.find(|argument| argument == "--s3-proxy").and(arguments.next())
+    };
+    let handed_on = Some("http://p:1".to_owned());
+    assert_eq!(proxy(&[("HTTPS_PROXY", "http://p:1")]), handed_on);
+    assert_eq!(proxy(&[("HTTPS_PROXY", "http://u:hunter2@p:1")]), None);
+    assert_eq!(proxy(&[("HTTP_PROXY", "http://p:1")]), None, "for another kind of endpoint");
+    let plain = ("AWS_ENDPOINT_URL", "http://h");
+    assert_eq!(proxy(&[("HTTP_PROXY", "http://p:1"), plain]), handed_on);
+    assert_eq!(proxy(&[("HTTP_PROXY", "http://p:1"), plain, ("NO_PROXY", "h")]), None);
+    assert_eq!(proxy(&[]), None);
 }

@@ -72,6 +72,11 @@ impl EnvDir {
         self.variables.get(name).map(String::as_str)
     }
 
+    /// The names of those that are set.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.keys().map(String::as_str)
+    }
+
     /// The keys in it. They count only as a pair, so that an access key of one
     /// place is never combined with a secret of another.
     pub fn credentials(&self) -> Option<StaticCredentials> {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Credentials, Endpoint, Setting, Variables};
-use crate::error::Result;
+use super::{AwsVariables, Credentials, Endpoint, Proxies, Setting, Variables};
+use crate::error::{Error, ErrorKind, Result};
 
 /// [`S3Config::timeout`] where none is given.
 pub const DEFAULT_S3_TIMEOUT: Duration = match Setting::S3Timeout.number().default {
@@ -25,8 +25,10 @@ pub struct S3Config {
     pub region: Option<String>,
     /// Bucket in the path instead of the host name; with a custom endpoint the default.
     pub force_path_style: Option<bool>,
-    /// PEM file of the authorities that may sign the server's certificate.
+    /// PEM file of the authorities that may sign the server's certificate, or of that itself.
     pub ca_file: Option<PathBuf>,
+    /// What is on the way there.
+    pub proxies: Proxies,
     /// `x-amz-storage-class`.
     pub storage_class: Option<String>,
     /// `AES256`, `aws:kms`, ...
@@ -35,6 +37,8 @@ pub struct S3Config {
     pub sse_kms_key_id: Option<String>,
     /// `None` means the AWS default chain.
     pub credentials: Option<Credentials>,
+    /// What the AWS default chain goes by.
+    pub aws: AwsVariables,
     /// How long a request may stall before it counts as failed; `None`
     /// means [`DEFAULT_S3_TIMEOUT`]. An answer may take twice as long, and the
     /// completion of a multipart upload ten times.
@@ -51,10 +55,12 @@ impl S3Config {
             region: None,
             force_path_style: None,
             ca_file: None,
+            proxies: Proxies::default(),
             storage_class: None,
             sse: None,
             sse_kms_key_id: None,
             credentials: None,
+            aws: AwsVariables::default(),
             timeout: None,
         }
     }
@@ -71,6 +77,18 @@ impl S3Config {
         given: S3Given,
         variables: &Variables,
     ) -> Result<Self> {
+        if let Some(found) = variables.find_name("S3_SSE_C") {
+            let message = format!("{} is set, and wal_e cannot do what it says", found.name);
+            return Err(Error::new(ErrorKind::Config, message)
+                .with_detail(
+                    "Objects would be stored without the encryption with a key of the client's \
+                     own (SSE-C) that it asks for.",
+                )
+                .with_hint(format!(
+                    "Remove it, and set {} to \"AES256\" or \"aws:kms\".",
+                    Setting::S3Sse
+                )));
+        }
         let text = |given: Option<String>, setting| {
             given.or_else(|| variables.find(setting).map(|found| found.value))
         };
@@ -97,10 +115,12 @@ impl S3Config {
             endpoint: endpoint.map(|endpoint| endpoint.url),
             region: text(given.region, Setting::S3Region),
             ca_file: given.ca_file.or(ca_file),
+            proxies: Proxies::resolve(given.proxy.as_deref(), variables)?,
             storage_class: text(given.storage_class, Setting::S3StorageClass),
             sse: text(given.sse, Setting::S3Sse),
             sse_kms_key_id: text(given.sse_kms_key_id, Setting::S3SseKmsKeyId),
             credentials: given.credentials.or_else(|| variables.env_dir_with_keys()),
+            aws: AwsVariables::find(variables),
             timeout,
         })
     }
@@ -117,6 +137,8 @@ pub struct S3Given {
     pub force_path_style: Option<bool>,
     /// [`S3Config::ca_file`].
     pub ca_file: Option<PathBuf>,
+    /// A proxy for all requests, or "none".
+    pub proxy: Option<String>,
     /// [`S3Config::storage_class`].
     pub storage_class: Option<String>,
     /// [`S3Config::sse`].

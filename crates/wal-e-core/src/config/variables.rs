@@ -31,8 +31,24 @@ impl Place {
         setting.variable_names().into_iter().find_map(|name| self.variable(name))
     }
 
+    /// The names of those that are set.
+    pub(super) fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        match self {
+            Place::Environment(variables) => {
+                let set = variables.iter().filter(|(_, value)| !value.is_empty());
+                Box::new(set.map(|(name, _)| name.as_str()))
+            }
+            Place::EnvDir(directory) => Box::new(directory.names()),
+        }
+    }
+
+    /// The variable of this name under its longest name that is set.
+    pub(super) fn find_name(&self, name: &str) -> Option<Variable> {
+        NAMESPACES.iter().find_map(|namespace| self.variable(format!("{namespace}{name}")))
+    }
+
     /// The variable of this very name, when it is set.
-    fn variable(&self, name: String) -> Option<Variable> {
+    pub(super) fn variable(&self, name: String) -> Option<Variable> {
         let value = self.get(&name)?.to_owned();
         Some(Variable { name, value, from_env_dir: self.is_env_dir() })
     }
@@ -127,9 +143,7 @@ impl Variables {
 
     /// The variable that no setting has for its own, under its longest name that is set.
     pub fn find_name(&self, name: &str) -> Option<Variable> {
-        self.places.iter().find_map(|place| {
-            NAMESPACES.iter().find_map(|namespace| place.variable(format!("{namespace}{name}")))
-        })
+        self.places.iter().find_map(|place| place.find_name(name))
     }
 }
 

@@ -314,6 +314,10 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
         self.store.directory()
     }
 
+    fn way(&self) -> Vec<Ability> {
+        self.store.way()
+    }
+
     fn server(&self) -> Option<&str> {
         self.store.server()
     }

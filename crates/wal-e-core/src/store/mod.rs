@@ -310,6 +310,11 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         Ok(Vec::new())
     }
 
+    /// What is on the way to the server, as far as the settings say it: nothing is asked.
+    fn way(&self) -> Vec<Ability> {
+        Vec::new()
+    }
+
     /// Where the credentials in use were found, as a phrase that fits after
     /// "from". `None` for a store without, or before the first request.
     fn credentials_source(&self) -> Option<String> {

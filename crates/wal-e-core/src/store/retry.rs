@@ -194,6 +194,10 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
         self.shared.store.directory()
     }
 
+    fn way(&self) -> Vec<Ability> {
+        self.shared.store.way()
+    }
+
     fn server(&self) -> Option<&str> {
         self.shared.store.server()
     }

@@ -36,12 +36,14 @@ mod checksum;
 mod client;
 mod credentials;
 mod errors;
+mod http;
 mod limits;
 mod listing;
 mod missing;
 mod multipart;
 mod payload;
 mod probe;
+mod way;
 
 use abilities::{Abilities, Carrier};
 use address::{Address, Signing};
@@ -51,6 +53,7 @@ use errors::{Action, Answer, Failure, Place, named_region};
 use limits::Limits;
 use multipart::S3Upload;
 use payload::Payload;
+use way::Way;
 
 /// The names of the attributes among an object's user metadata.
 const CONTENT_XXH128: &str = "wal-e-xxh128";
@@ -75,6 +78,7 @@ struct Bucket {
     storage_class: Option<StorageClass>,
     encryption: Option<ServerSideEncryption>,
     kms_key_id: Option<String>,
+    way: Way,
     /// Whether payloads are signed: only where no TLS protects them on the way.
     signs_payloads: bool,
     limits: Limits,
@@ -118,10 +122,12 @@ impl S3Store {
                 endpoint,
                 region,
                 path_style: connection.path_style,
+                proxy: connection.way.proxy.clone(),
                 encrypts: config.sse.is_some(),
                 credentials: connection.keys.source(),
             },
             keys: connection.keys,
+            way: connection.way,
             storage_class: config.storage_class.as_deref().map(StorageClass::from),
             encryption: config.sse.as_deref().map(ServerSideEncryption::from),
             kms_key_id: config.sse_kms_key_id.clone(),
@@ -424,6 +430,10 @@ impl ObjectStore for S3Store {
 
     async fn abilities(&self) -> Result<Vec<Ability>> {
         Ok(self.find_abilities().await)
+    }
+
+    fn way(&self) -> Vec<Ability> {
+        self.bucket.way.describe()
     }
 
     fn credentials_source(&self) -> Option<String> {

@@ -18,7 +18,8 @@ pub(super) const COMPRESSION: Description = Description {
               100 MB from level 19 on; reading takes 8 MB at most. What is stored with `none` has \
               no checksum of its own: WAL in S3 is still compared with the checksum that is kept \
               next to it, but the tars of a base backup only by `wale_backup_verify()` or, when \
-              restored, by `pg_verifybackup`. Choose it where the storage compresses by itself.",
+              restored, by `pg_verifybackup`. Choose it where the storage compresses by itself. In \
+              the server the default counts as not set: variables are used then.",
     value: Value::Choice { words: &["lz4", "zstd", "none"], default: "lz4" },
     option: Some(Flag {
         name: "compression",
@@ -39,7 +40,7 @@ pub(super) const COMPRESSION_LEVEL: Description = Description {
     note: "-5 to 12 for lz4, 1 to 22 for zstd. Zero means the method's own default.",
     remarks: "The default is LZ4's fast compressor, and level 3 of zstd; `none` has no levels. With \
               a level that the method does not have, archiving fails, and the log says why. For zstd \
-              the program also reads `WALG_ZSTD_LEVEL`.",
+              the variable `WALG_ZSTD_LEVEL` counts, too.",
     value: Value::Number(Number { unit: Unit::One, low: -5, high: 22, default: Some(0) }),
     option: Some(Flag {
         name: "compression-level",

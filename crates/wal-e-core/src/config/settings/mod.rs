@@ -54,6 +54,8 @@ settings! {
     S3ForcePathStyle => s3::S3_FORCE_PATH_STYLE,
     /// Which certificates are trusted.
     S3CaFile => s3::S3_CA_FILE,
+    /// What is on the way to the server.
+    S3Proxy => s3::S3_PROXY,
     /// Storage class of new objects.
     S3StorageClass => s3::S3_STORAGE_CLASS,
     /// Encryption of new objects by the server.

@@ -54,9 +54,24 @@ pub(super) const S3_FORCE_PATH_STYLE: Description = Description {
 pub(super) const S3_CA_FILE: Description = Description {
     name: "s3_ca_file",
     purpose: "PEM file of the authorities that may sign the S3 server's certificate",
+    remarks: "A certificate of the server that stands in it itself is trusted however it was made, \
+              while it has not expired and is for the server's name.",
     value: Value::Text { empty: "those that the system trusts" },
     option: option("s3-ca-file", "FILE", ""),
     variables: &["S3_CA_CERT_FILE", "AWS_CA_BUNDLE"],
+    ..TEXT_OF_SERVER
+};
+
+pub(super) const S3_PROXY: Description = Description {
+    name: "s3_proxy",
+    purpose: "HTTP proxy on the way to S3",
+    note: "\"http://host:port\", or \"none\".",
+    remarks: "When it is empty, the variables `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the \
+              environment and of `env_dir` count, in lower case before upper case; what it says \
+              counts for all requests. A proxy with a password belongs into `HTTPS_PROXY` in \
+              `env_dir`. See [proxies](stores.md#proxies).",
+    value: Value::Text { empty: "the proxy of HTTPS_PROXY, HTTP_PROXY and NO_PROXY" },
+    option: option("s3-proxy", "URL", "http://HOST:PORT, or none"),
     ..TEXT_OF_SERVER
 };
 

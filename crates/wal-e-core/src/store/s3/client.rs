@@ -1,6 +1,6 @@
 //! The SDK's client from our settings.
 
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
@@ -13,21 +13,19 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedHttpClient, StalledStreamProtectionConfig,
+    StalledStreamProtectionConfig,
 };
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
-use super::credentials::{self, CredentialSource, Keys};
+use super::credentials::{self, CredentialSource, Keys, Profile, Services};
+use super::http::{self, Tls};
 use super::limits::Limits;
-use crate::config::{Credentials, Endpoint, S3Config, Setting};
+use super::way::Way;
+use crate::config::{Credentials, Endpoint, Proxies, S3Config, Setting};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long an idle connection is kept; servers close theirs after little more.
-const IDLE_LIMIT: Duration = Duration::from_secs(20);
+/// For a connection and an answer of the service beside a container.
+const CONTAINER_LIMITS: (Option<Duration>, Option<Duration>) =
+    (Some(Duration::from_secs(2)), Some(Duration::from_secs(5)));
 
 /// A client and what it was built from.
 pub(super) struct Connection {
@@ -38,38 +36,36 @@ pub(super) struct Connection {
     /// Whether buckets are named in the path.
     pub(super) path_style: bool,
     pub(super) keys: Keys,
+    pub(super) way: Way,
 }
 
 /// Builds a client. Only the search for a region may use the network.
 pub(super) async fn connect(config: &S3Config, limits: Limits) -> Result<Connection> {
-    let endpoint = config.endpoint.as_deref().map(check_endpoint).transpose()?;
-    let endpoint = endpoint.as_deref();
-    let path_style = uses_path_style(config);
-    let trust = match &config.ca_file {
-        Some(path) => TrustStore::empty().with_pem_certificate(read_ca_file(path)?),
-        // Reading all certificates of the system is not for nothing.
-        None => TrustStore::empty().with_native_roots(!endpoint.is_some_and(is_plain)),
+    let tls = Arc::new(Tls::new(config.ca_file.as_deref(), &config.aws));
+    let services = services(config, &tls);
+    let profile = Profile::of(&config.aws);
+    let endpoint = match &config.endpoint {
+        Some(endpoint) => Some(check_endpoint(endpoint)?),
+        None => profile.endpoint(&services.through_proxies).await?,
     };
-    // Other services that hand out keys are Amazon's, with certificates that
-    // the system trusts.
-    let providers_client = http_client(TrustStore::default())?;
-    let providers =
-        move || ProviderConfig::without_region().with_http_client(providers_client.clone());
-    let region = region(config, &providers(), limits.lookup).await?;
+    let config = &S3Config { endpoint, ..config.clone() };
+    let endpoint = config.endpoint.as_deref();
+    let path_style = uses_path_style(config);
+    let way = Way::find(config, &tls)?;
+    let region = region(config, &services, &profile, limits.lookup).await?;
     let keys = match &config.credentials {
         Some(Credentials::Given(given)) => Keys::given(given),
         Some(Credentials::EnvDir(directory)) => Keys::env_dir(directory, limits.lookup),
         None => {
             let (source, region) = (CredentialSource::default(), Region::new(region.clone()));
-            let noted = source.clone();
-            let chain =
-                move || credentials::chain(&providers().with_region(Some(region.clone())), &noted);
+            let (noted, aws) = (source.clone(), config.aws.clone());
+            let chain = move || credentials::chain(&aws, &services, &region, &noted);
             Keys::chain(chain, source, limits.lookup)
         }
     };
     let mut builder = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(http_client(trust)?)
+        .http_client(http::client(&tls, &config.proxies))
         .region(Region::new(region.clone()))
         .credentials_provider(keys.clone())
         // `Keys` is a cache, and one that can be told of a refusal.
@@ -90,11 +86,22 @@ pub(super) async fn connect(config: &S3Config, limits: Limits) -> Result<Connect
         builder = builder.endpoint_url(format!("{endpoint}/"));
     }
     let (client, endpoint) = (Client::from_conf(builder.build()), endpoint.map(str::to_owned));
-    Ok(Connection { client, region, endpoint, path_style, keys })
+    Ok(Connection { client, region, endpoint, path_style, keys, way })
 }
 
-fn is_plain(endpoint: &str) -> bool {
-    endpoint.starts_with("http://")
+/// How other services are reached that hand out keys. They are Amazon's, with certificates
+/// that the system trusts, or `AWS_CA_BUNDLE`, which is not for S3 alone.
+fn services(config: &S3Config, tls: &Arc<Tls>) -> Services {
+    let bundle = config.aws.get("AWS_CA_BUNDLE").map(std::path::Path::new);
+    let tls = match (&config.ca_file, bundle) {
+        (None, None) => Arc::clone(tls),
+        (_, bundle) => Arc::new(Tls::new(bundle, &config.aws)),
+    };
+    Services {
+        through_proxies: http::client(&tls, &config.proxies),
+        direct: http::client(&tls, &Proxies::default()),
+        container: http::connector(&tls, &Proxies::default(), CONTAINER_LIMITS),
+    }
 }
 
 /// Whether the bucket is named in the path of a request. Amazon's certificates are for
@@ -127,7 +134,12 @@ fn check_endpoint(endpoint: &str) -> Result<String> {
     endpoint.parse::<Endpoint>().map(|endpoint| endpoint.url)
 }
 
-async fn region(config: &S3Config, providers: &ProviderConfig, limit: Duration) -> Result<String> {
+async fn region(
+    config: &S3Config,
+    services: &Services,
+    profile: &Profile,
+    limit: Duration,
+) -> Result<String> {
     if let Some(region) = region_of_arn(&config.bucket) {
         return Ok(region.to_owned());
     }
@@ -138,9 +150,18 @@ async fn region(config: &S3Config, providers: &ProviderConfig, limit: Duration) 
         // Most servers that are not Amazon's have no other.
         return Ok("us-east-1".to_owned());
     }
-    let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-        .or_else(ProfileFileRegionProvider::builder().configure(providers).build())
-        .or_else(ImdsRegionProvider::builder().configure(providers).build());
+    let providers =
+        ProviderConfig::without_region().with_http_client(services.through_proxies.clone());
+    let mut of_profile =
+        ProfileFileRegionProvider::builder().configure(&providers).profile_files(profile.files());
+    if let Some(name) = &profile.name {
+        of_profile = of_profile.profile_name(name);
+    }
+    let mut chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+        .or_else(of_profile.build());
+    if let Ok(instance) = credentials::instance_metadata(&config.aws, services) {
+        chain = chain.or_else(ImdsRegionProvider::builder().imds_client(instance).build());
+    }
     let found = tokio::time::timeout(limit, chain.region()).await.ok().flatten();
     found.map(|region| region.as_ref().to_owned()).ok_or_else(|| {
         Error::new(ErrorKind::Config, "no S3 region is configured").with_hint(format!(
@@ -148,43 +169,6 @@ async fn region(config: &S3Config, providers: &ProviderConfig, limit: Duration) 
             Setting::S3Region
         ))
     })
-}
-
-fn http_client(trust: TrustStore) -> Result<SharedHttpClient> {
-    let context = TlsContext::builder().with_trust_store(trust).build().map_err(|error| {
-        Error::new(ErrorKind::Config, format!("could not prepare TLS: {error}"))
-    })?;
-    Ok(aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::rustls(CryptoMode::Ring))
-        .tls_context(context)
-        .pool_idle_timeout(IDLE_LIMIT)
-        .build_https())
-}
-
-/// The certificates of a CA file. They are looked at here because the SDK ends
-/// in a panic, at the first request, over one that it cannot use.
-fn read_ca_file(path: &Path) -> Result<Vec<u8>> {
-    let hint = || format!("{} names a file with certificates in PEM form.", Setting::S3CaFile);
-    let pem = std::fs::read(path).map_err(|source| {
-        let error = Error::file("read CA file", path, &source);
-        Error::new(ErrorKind::Config, error.message()).with_hint(hint())
-    })?;
-    let unusable = |detail: String| {
-        let message = format!("CA file \"{}\" is not usable", path.display());
-        Error::new(ErrorKind::Config, message).with_detail(detail).with_hint(hint())
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate
-            .map_err(|error| unusable(format!("A certificate in it cannot be read: {error}.")))?;
-        roots.add(certificate).map_err(|error| {
-            unusable(format!("A certificate in it cannot be trusted: {error}."))
-        })?;
-    }
-    if roots.is_empty() {
-        return Err(unusable("There is no certificate in it.".to_owned()));
-    }
-    Ok(pem)
 }
 
 #[cfg(test)]
@@ -279,23 +263,6 @@ mod tests {
         ] {
             let url = url(bucket, endpoint, force_path_style).await;
             assert_eq!(url, expected, "{bucket} {endpoint:?} {force_path_style:?}");
-        }
-    }
-
-    #[test]
-    fn a_ca_file_is_checked_before_it_is_used() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ca.pem");
-        let error = read_ca_file(&path).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.message().starts_with("could not read CA file"), "{error}");
-        let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        let broken = "-----BEGIN CERTIFICATE-----\n%%%%\n-----END CERTIFICATE-----\n";
-        for content in ["", "no certificate", garbage, broken] {
-            std::fs::write(&path, content).unwrap();
-            let error = read_ca_file(&path).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Config);
-            assert!(error.detail().is_some() && error.hint().is_some(), "{content}");
         }
     }
 

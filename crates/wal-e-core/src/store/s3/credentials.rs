@@ -21,8 +21,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::tasks::blocking;
 
 mod chain;
+mod container;
+mod profile;
+mod words;
 
-pub(super) use chain::chain;
+pub(super) use chain::{Services, chain, instance_metadata};
+pub(super) use profile::Profile;
 
 /// How long keys of a directory are used before it is read again.
 const KEEP_FROM_ENV_DIR: Duration = Duration::from_secs(30);

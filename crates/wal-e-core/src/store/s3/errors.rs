@@ -9,6 +9,7 @@ use aws_sdk_s3::operation::RequestId;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::credentials::{CredentialSource, Refusal};
+use super::http::ProxyFailure;
 use crate::error::{Error, ErrorKind};
 
 mod action;
@@ -25,6 +26,9 @@ pub(super) use region::named_region;
 /// No more of a server's text than this goes into a message.
 const LONGEST_TEXT: usize = 300;
 
+/// Nor more of what was said by all sources of keys.
+const LONGEST_LIST: usize = 1500;
+
 /// What error messages say of the store.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
@@ -33,6 +37,8 @@ pub(super) struct Place {
     pub(super) region: String,
     /// Whether the bucket is named in the path of a request.
     pub(super) path_style: bool,
+    /// The proxy on the way there.
+    pub(super) proxy: Option<String>,
     /// Whether requests ask for encryption.
     pub(super) encrypts: bool,
     pub(super) credentials: CredentialSource,
@@ -47,6 +53,8 @@ pub(super) enum Failure {
     NotUnderstood(String),
     /// No connection, or one that broke.
     NoConnection(String),
+    /// A proxy on the way is not there, or will not pass it on.
+    Proxy(ProxyFailure),
     /// The server is not who it should be.
     Certificate(String),
     /// Nothing came for so long.
@@ -73,6 +81,8 @@ pub(super) struct Answer {
     pub(super) bucket_region: Option<String>,
     /// The host that it sends the client to.
     pub(super) redirect_host: Option<String>,
+    /// It has marks of a proxy that answered by itself.
+    pub(super) from_proxy: bool,
     /// How long it asks to wait.
     pub(super) retry_after: Option<Duration>,
     /// What a listing showed of the object that the request was refused for.
@@ -124,7 +134,7 @@ impl Failure {
                 Some(failure) => failure,
                 None => Failure::NotSent(error_text(error)),
             },
-            _ => match credentials_failure(error) {
+            _ => match credentials_failure(error).or_else(|| proxy_failure(error)) {
                 Some(failure) => failure,
                 None => {
                     let text = error_text(error);
@@ -274,6 +284,7 @@ impl Failure {
             | Failure::NotUnderstood(text)
             | Failure::NotSent(text) => detail.push(sentence(text)),
             Failure::EnvDir(error) => detail.push(sentence(error.message())),
+            Failure::Proxy(failure) => detail.push(sentence(&failure.to_string())),
             Failure::TooSlow(_) => {}
         }
         // Somebody may be about to write other keys.
@@ -316,11 +327,17 @@ impl Failure {
                     Some(code) => format!("{status} {code}"),
                     None => status.to_string(),
                 };
-                match cause::cause(answer) {
-                    Some(Cause::Quota) => {
+                match (cause::cause(answer), &place.proxy) {
+                    (Some(Cause::Proxy), Some(proxy)) => {
+                        format!("the proxy {proxy} refused the request with {status}")
+                    }
+                    (None, Some(proxy)) if answer.from_proxy && answer.code.is_none() => {
+                        format!("the proxy {proxy} answered {status}")
+                    }
+                    (Some(Cause::Quota), _) => {
                         format!("the quota of the bucket is used up (the server answered {status})")
                     }
-                    Some(Cause::NoSpace) => {
+                    (Some(Cause::NoSpace), _) => {
                         format!("the server has no space left (it answered {status})")
                     }
                     _ => format!("the server answered {status}"),
@@ -328,6 +345,12 @@ impl Failure {
             }
             Failure::NotUnderstood(_) => "the server's answer was not understood".to_owned(),
             Failure::NoConnection(_) => format!("the connection to {server} failed"),
+            Failure::Proxy(failure) => match failure.status {
+                Some(status) => {
+                    format!("the proxy {} refused the connection with {status}", failure.proxy)
+                }
+                None => format!("the proxy {} cannot be used", failure.proxy),
+            },
             Failure::Certificate(_) => format!("the certificate of {server} is not trusted"),
             Failure::TooSlow(limit) => {
                 format!("{server} did not answer within {} s", limit.as_secs())
@@ -347,9 +370,10 @@ fn credentials_failure(error: &(dyn StdError + 'static)) -> Option<Failure> {
         return Some(Failure::EnvDir(error.clone()));
     }
     Some(match found {
-        CredentialsError::CredentialsNotLoaded(_) => Failure::NoCredentials(chain(found)),
-        CredentialsError::InvalidConfiguration(_) => Failure::NoCredentials(chain(found)),
-        _ => match chain(found) {
+        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
+            Failure::NoCredentials(sources(found))
+        }
+        _ => match sources(found) {
             // Instance metadata is the last that is asked. That it refuses to
             // talk does not pass; the SDK has no other mark of it.
             text if text.contains("IMDS is disabled") => Failure::NoCredentials(text),
@@ -358,7 +382,19 @@ fn credentials_failure(error: &(dyn StdError + 'static)) -> Option<Failure> {
     })
 }
 
-fn causes<'a>(
+/// What the sources of keys said, which is a list.
+fn sources(error: &CredentialsError) -> String {
+    let cause: &dyn StdError = error.source().unwrap_or(error);
+    joined(cause).chars().take(LONGEST_LIST).collect()
+}
+
+/// Whether a proxy stood in the way.
+fn proxy_failure(error: &(dyn StdError + 'static)) -> Option<Failure> {
+    let found = causes(error).find_map(|cause| cause.downcast_ref::<ProxyFailure>())?;
+    Some(Failure::Proxy(found.clone()))
+}
+
+pub(super) fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     let mut next = Some(error);
@@ -371,6 +407,10 @@ fn causes<'a>(
 
 /// An error with its causes, without repeating what a cause says again.
 pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
+    one_line(&joined(error))
+}
+
+fn joined(error: &(dyn StdError + 'static)) -> String {
     let mut text = String::new();
     for cause in causes(error) {
         let words = cause.to_string();
@@ -382,7 +422,7 @@ pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
         }
         text.push_str(&words);
     }
-    one_line(&text)
+    text
 }
 
 /// The causes of an error of the SDK, whose own words ("dispatch failure") say

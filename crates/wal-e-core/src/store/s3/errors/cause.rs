@@ -25,6 +25,8 @@ pub(super) enum Cause {
     /// The bucket has to be named otherwise: in the host name or in the path.
     Addressing,
     WantsTls,
+    /// Not of the server at all.
+    Proxy,
     StorageClass,
     Encryption,
     /// Of the request's size or name; another header changes nothing.
@@ -38,6 +40,7 @@ pub(super) fn cause(answer: &Answer) -> Option<Cause> {
         return Some(Cause::Busy);
     }
     of_code(code).or_else(|| match answer.status {
+        407 => Some(Cause::Proxy),
         503 => Some(Cause::Busy),
         507 => Some(Cause::NoSpace),
         301 | 302 | 307 | 308 => Some(Cause::Elsewhere),

@@ -5,6 +5,8 @@ use super::{Action, Answer, Failure, Listing, Place, named_region};
 use crate::config::{Setting, Word};
 use crate::error::ErrorKind;
 
+mod certificates;
+
 /// What a failure means.
 pub(super) struct Verdict {
     pub(super) kind: ErrorKind,
@@ -43,14 +45,10 @@ pub(super) fn verdict(failure: &Failure, place: &Place, action: Action) -> Verdi
                 Setting::S3Timeout
             ),
         ),
-        Failure::Certificate(_) => Verdict::hinted(
-            ErrorKind::Config,
-            format!(
-                "Set {} to the PEM file of the authority that signed it, and check that the \
-                 endpoint's host name is in the certificate.",
-                Setting::S3CaFile
-            ),
-        ),
+        Failure::Proxy(failure) => of_proxy(failure.status),
+        Failure::Certificate(text) => {
+            Verdict::hinted(ErrorKind::Config, certificates::hint(text, place))
+        }
         Failure::NoCredentials(_) => Verdict::hinted(
             ErrorKind::Denied,
             format!(
@@ -74,6 +72,36 @@ pub(super) fn verdict(failure: &Failure, place: &Place, action: Action) -> Verdi
         Failure::NotSent(_) => Verdict::hinted(
             ErrorKind::Config,
             "Check the settings for S3: bucket, endpoint, region, and the characters in the keys.",
+        ),
+    }
+}
+
+/// A proxy that is not there may be soon; one that wants another password, or does not let
+/// anybody through to this server, goes on to refuse.
+fn of_proxy(status: Option<u16>) -> Verdict {
+    match status {
+        None => Verdict::hinted(
+            ErrorKind::Unavailable,
+            "Check that the proxy runs and that its address is right; NO_PROXY names hosts that \
+             are reached without it.",
+        ),
+        Some(407) => Verdict::hinted(
+            ErrorKind::Config,
+            format!(
+                "The proxy wants another user and password: put \
+                 \"http://USER:PASSWORD@HOST:PORT\" into the file HTTPS_PROXY (or HTTP_PROXY, for \
+                 an endpoint that begins with \"http://\") in the directory of {}.",
+                Setting::EnvDir
+            ),
+        ),
+        Some(500..) => Verdict::hinted(
+            ErrorKind::Unavailable,
+            "The proxy does not reach the server: check the endpoint, and the proxy's own log.",
+        ),
+        Some(_) => Verdict::hinted(
+            ErrorKind::Config,
+            "Allow the connection in the configuration of the proxy, or name the server in \
+             NO_PROXY if it can be reached without a proxy.",
         ),
     }
 }
@@ -140,6 +168,7 @@ fn of_cause(cause: Cause, place: &Place) -> Verdict {
         Cause::WantsTls => {
             Verdict::hinted(Config, "The server speaks TLS: begin the endpoint with \"https://\".")
         }
+        Cause::Proxy => of_proxy(Some(407)),
         Cause::StorageClass => Verdict::hinted(
             Config,
             format!("Set {} to a storage class of this server.", Setting::S3StorageClass),
@@ -159,6 +188,10 @@ fn of_cause(cause: Cause, place: &Place) -> Verdict {
 fn of_status(answer: &Answer, place: &Place, action: Action) -> Verdict {
     use ErrorKind::{Config, Conflict, Denied, Unavailable};
     match answer.status {
+        // A server of S3 says in XML why it refuses.
+        403 if answer.code.is_none() && answer.from_proxy && place.proxy.is_some() => {
+            of_proxy(Some(403))
+        }
         401 | 403 => Verdict::hinted(Denied, denied(answer, place, action)),
         // An answer to HEAD has no body, and so no reason.
         400 if answer.code.is_none() && answer.message.is_none() => {

@@ -20,9 +20,20 @@ pub(super) fn answer(response: &HttpResponse) -> Answer {
         message: element(&body, "Message").or_else(|| plain_text(&body)),
         bucket_region: header("x-amz-bucket-region").or_else(|| element(&body, "Region")),
         redirect_host: host,
+        from_proxy: is_of_proxy(response),
         retry_after: header("retry-after").and_then(|value| wait(&value, SystemTime::now())),
         ..Answer::default()
     }
+}
+
+/// Whether headers say that a proxy answers, and not the server.
+fn is_of_proxy(response: &HttpResponse) -> bool {
+    let headers = response.headers();
+    let server = headers.get("server").unwrap_or_default().to_ascii_lowercase();
+    ["x-squid-error", "proxy-status", "proxy-authenticate", "proxy-connection"]
+        .into_iter()
+        .any(|name| headers.get(name).is_some())
+        || ["squid", "tinyproxy", "privoxy", "proxy"].iter().any(|name| server.contains(name))
 }
 
 /// What stands between the tags `name`. Enough for the one-level documents of

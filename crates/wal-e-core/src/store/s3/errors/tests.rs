@@ -9,6 +9,7 @@ use super::*;
 
 fn place() -> Place {
     Place {
+        proxy: None,
         bucket: "bucket".into(),
         endpoint: None,
         region: "us-east-1".into(),

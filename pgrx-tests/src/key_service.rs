@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::server_thread::ServerThread;
 
-/// Instance metadata, and at `/keys` what the agent beside a container answers.
+/// Instance metadata, and at `/keys` what the agent next to a container answers.
 pub struct KeyService {
     requests: Arc<Mutex<Vec<String>>>,
     thread: ServerThread,

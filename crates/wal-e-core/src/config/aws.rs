@@ -1,5 +1,5 @@
-//! What the AWS command line takes from its environment and is no setting of ours: where keys
-//! are, and whom to trust.
+//! What the AWS command line takes from its environment and wal_e has no setting for: where
+//! keys are, and whom to trust.
 
 use std::collections::BTreeMap;
 use std::fmt;

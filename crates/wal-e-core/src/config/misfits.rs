@@ -75,7 +75,7 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         names: &["FAILOVER_STORAGES"],
-        meaning: "there is no second place that wal_e stores in",
+        meaning: "wal_e stores in one place only",
         hint: || format!("Remove it; {} says where wal_e stores.", Setting::Prefix),
     },
     Kind {
@@ -119,7 +119,7 @@ impl Variables {
         self.places.iter().flat_map(of_place).collect()
     }
 
-    /// The same for a server, with those that a program beside it understands otherwise.
+    /// The same for a server, with those that a program on the same host understands otherwise.
     /// `prefix` is the server's, which only its setting says.
     pub fn misfits_of_server(&self, prefix: Option<&Prefix>) -> Vec<Misfit> {
         let mut misfits = self.misfits();

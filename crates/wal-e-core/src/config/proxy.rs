@@ -166,7 +166,7 @@ impl fmt::Display for Proxy {
     }
 }
 
-/// `None` for a port that is no number.
+/// `None` for a port that is not a number.
 fn host_and_port(text: &str) -> Option<(&str, Option<u16>)> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, after) = rest.split_once(']')?;

@@ -32,6 +32,7 @@ use crate::notice::Notices;
 mod abilities;
 mod address;
 mod body;
+mod causes;
 mod checksum;
 mod client;
 mod credentials;

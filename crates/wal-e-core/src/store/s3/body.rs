@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 
-use super::errors::{Action, Failure, chain};
+use super::causes::chain;
+use super::errors::{Action, Failure};
 use super::{Bucket, attributes, moment, size};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;

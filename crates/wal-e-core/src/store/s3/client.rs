@@ -23,7 +23,7 @@ use super::way::Way;
 use crate::config::{Credentials, Endpoint, Proxies, S3Config, Setting};
 use crate::error::{Error, ErrorKind, Result};
 
-/// For a connection and an answer of the service beside a container.
+/// For a connection and an answer of the service next to a container.
 const CONTAINER_LIMITS: (Option<Duration>, Option<Duration>) =
     (Some(Duration::from_secs(2)), Some(Duration::from_secs(5)));
 

@@ -23,10 +23,12 @@ use crate::tasks::blocking;
 mod chain;
 mod container;
 mod profile;
+mod services;
 mod words;
 
-pub(super) use chain::{Services, chain, instance_metadata};
+pub(super) use chain::{chain, instance_metadata};
 pub(super) use profile::Profile;
+pub(super) use services::Services;
 
 /// How long keys of a directory are used before it is read again.
 const KEEP_FROM_ENV_DIR: Duration = Duration::from_secs(30);

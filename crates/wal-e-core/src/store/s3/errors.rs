@@ -8,6 +8,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::causes::{causes, error_text, joined, one_line};
 use super::credentials::{CredentialSource, Refusal};
 use super::http::ProxyFailure;
 use crate::error::{Error, ErrorKind};
@@ -23,10 +24,7 @@ use cause::Cause;
 use hints::verdict;
 pub(super) use region::named_region;
 
-/// No more of a server's text than this goes into a message.
-const LONGEST_TEXT: usize = 300;
-
-/// Nor more of what was said by all sources of keys.
+/// No more of what was said by all sources of keys goes into a message.
 const LONGEST_LIST: usize = 1500;
 
 /// What error messages say of the store.
@@ -392,53 +390,6 @@ fn sources(error: &CredentialsError) -> String {
 fn proxy_failure(error: &(dyn StdError + 'static)) -> Option<Failure> {
     let found = causes(error).find_map(|cause| cause.downcast_ref::<ProxyFailure>())?;
     Some(Failure::Proxy(found.clone()))
-}
-
-pub(super) fn causes<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let cause = next?;
-        next = cause.source();
-        Some(cause)
-    })
-}
-
-/// An error with its causes, without repeating what a cause says again.
-pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
-    one_line(&joined(error))
-}
-
-fn joined(error: &(dyn StdError + 'static)) -> String {
-    let mut text = String::new();
-    for cause in causes(error) {
-        let words = cause.to_string();
-        if text.contains(&words) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&words);
-    }
-    text
-}
-
-/// The causes of an error of the SDK, whose own words ("dispatch failure") say
-/// nothing.
-fn error_text(error: &(dyn StdError + 'static)) -> String {
-    match error.source() {
-        Some(cause) => chain(cause),
-        None => chain(error),
-    }
-}
-
-/// Text from outside as it may stand in a message: one line, not too long.
-fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).collect();
-    let line = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
-    line.chars().take(LONGEST_TEXT).collect()
 }
 
 /// Makes a whole sentence of an error's words.

@@ -22,7 +22,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::errors::causes;
+use super::causes::causes;
 use crate::config::Proxies;
 
 mod certificate;

@@ -12,26 +12,15 @@ use aws_credential_types::provider::{
     ProvideCredentials, Result as Provided, SharedCredentialsProvider, future,
 };
 use aws_sdk_s3::config::{Region, SharedHttpClient};
-use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 
 use super::container::Container;
 use super::profile::Profile;
+use super::services::Services;
 use super::{CredentialSource, words};
 use crate::config::AwsVariables;
 
 /// The source whose keys never change.
 pub(super) const ENVIRONMENT: &str = "the environment";
-
-/// How the services are reached that hand out keys.
-#[derive(Debug, Clone)]
-pub(in crate::store::s3) struct Services {
-    /// Those of a region.
-    pub(in crate::store::s3) through_proxies: SharedHttpClient,
-    /// Those of this machine or container.
-    pub(in crate::store::s3) direct: SharedHttpClient,
-    /// The one beside a container, with limits of time.
-    pub(in crate::store::s3) container: SharedHttpConnector,
-}
 
 /// In the order of the AWS command line. Notes in `source` where keys were found.
 pub(in crate::store::s3) fn chain(
@@ -96,7 +85,7 @@ pub(in crate::store::s3) fn chain(
         Container::new(aws, services),
     );
     let no_instance = match &instance {
-        Ok(_) => "no answer, so this is no machine with a role".to_owned(),
+        Ok(_) => "no answer, so this machine has no role".to_owned(),
         Err(error) => error.to_string(),
     };
     match instance {
@@ -109,7 +98,7 @@ pub(in crate::store::s3) fn chain(
 /// A client of the service that a machine in EC2 asks for what it is.
 ///
 /// # Errors
-/// When variables forbid it, or name an address that is none.
+/// When variables forbid it, or name what is not an address.
 pub(in crate::store::s3) fn instance_metadata(
     aws: &AwsVariables,
     services: &Services,

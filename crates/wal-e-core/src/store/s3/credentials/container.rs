@@ -1,5 +1,5 @@
 //! Keys that a container is given: at an address of the container service, or of a helper
-//! beside the container.
+//! next to the container.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -17,12 +17,12 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::chain::Services;
+use super::services::Services;
 use crate::config::AwsVariables;
 
 /// Where ECS answers.
 const ECS: &str = "http://169.254.170.2";
-/// Addresses that may be asked without TLS, beside this machine's own: those of ECS and EKS.
+/// Addresses that may be asked without TLS, besides this machine's own: those of ECS and EKS.
 const PLAIN: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
 
 /// Asks where variables say.

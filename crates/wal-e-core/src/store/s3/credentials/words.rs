@@ -1,19 +1,13 @@
 //! What a source of keys said, in words for a person.
 
-use std::error::Error as _;
-
 use aws_credential_types::provider::error::CredentialsError;
 
-use crate::store::s3::errors::chain;
+use crate::store::s3::causes::error_text;
 
 /// One sentence without its full stop.
 pub(super) fn of(error: &CredentialsError) -> String {
-    let text = match error.source() {
-        Some(cause) => chain(cause),
-        None => chain(error),
-    };
     // The SDK names parts of itself that were left out when it was built.
-    match text {
+    match error_text(error) {
         text if !text.contains("cargo feature") => text,
         text if text.contains("sso") => {
             "it signs in through IAM Identity Center (SSO), which needs a person at a browser and \

@@ -77,7 +77,7 @@ pub(super) fn verdict(failure: &Failure, place: &Place, action: Action) -> Verdi
 }
 
 /// A proxy that is not there may be soon; one that wants another password, or does not let
-/// anybody through to this server, goes on to refuse.
+/// requests through to this server, goes on to refuse.
 fn of_proxy(status: Option<u16>) -> Verdict {
     match status {
         None => Verdict::hinted(

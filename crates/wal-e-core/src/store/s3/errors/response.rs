@@ -6,7 +6,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use super::{Answer, one_line};
+use super::Answer;
+use crate::store::s3::causes::one_line;
 
 /// The answer to a request that failed, as far as headers and body say it.
 pub(super) fn answer(response: &HttpResponse) -> Answer {

@@ -289,12 +289,6 @@ fn errors_of_the_sdk_are_told_apart() {
 }
 
 #[test]
-fn outside_text_stays_on_one_short_line() {
-    assert_eq!(one_line(" a\n\tb\u{7}c  d "), "a b c d");
-    assert_eq!(one_line(&"x".repeat(1000)).len(), LONGEST_TEXT);
-}
-
-#[test]
 fn a_missing_bucket_is_no_missing_object() {
     assert!(answered(404, "NoSuchKey", "").is_missing_object());
     assert!(answered(404, "", "").is_missing_object());

@@ -34,7 +34,7 @@ const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1D, 0x11];
 
 impl<'a> Certificate<'a> {
-    /// `None` for what is no certificate.
+    /// `None` for what is not a certificate.
     pub(super) fn parse(der: &'a [u8]) -> Option<Certificate<'a>> {
         let mut certificate = Der(Der(der).expect(SEQUENCE)?);
         let mut body = Der(certificate.expect(SEQUENCE)?);

@@ -8,7 +8,7 @@ use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::config::Proxy;
-use crate::store::s3::errors::chain;
+use crate::store::s3::causes::chain;
 
 /// No proxy has more to say before it begins.
 const LONGEST_ANSWER: usize = 16 * 1024;
@@ -92,7 +92,7 @@ pub(super) async fn tunnel(
             Err(ProxyFailure::answered(proxy, Some(status), what))
         }
         None => {
-            let what = "what answers there is no HTTP proxy".to_owned();
+            let what = "what answers there is not an HTTP proxy".to_owned();
             Err(ProxyFailure::answered(proxy, None, what))
         }
     }
@@ -153,7 +153,7 @@ mod tests {
         for answer in [&b"220 ready\r\n\r\n"[..], b"HTTP/1.1 what\r\n\r\n"] {
             let failure = asked(answer).await.0.unwrap_err();
             assert_eq!(failure.status, None);
-            assert!(failure.to_string().contains("no HTTP proxy"), "{failure}");
+            assert!(failure.to_string().contains("not an HTTP proxy"), "{failure}");
         }
         let endless = vec![b'x'; LONGEST_ANSWER + 1];
         assert!(asked(&endless).await.0.unwrap_err().to_string().contains("does not end"));

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{Place, Proxies, Variables};
-use crate::store::s3::errors::causes;
+use crate::store::s3::causes::causes;
 use crate::store::s3::http::{self, Tls};
 
 fn services() -> Services {

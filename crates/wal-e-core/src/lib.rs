@@ -18,7 +18,7 @@
 //! * [`wal`] and [`base_backup`]: the order of steps.
 //! * [`recovery`]: which backup and which WAL a target needs, and whether they are there.
 //! * [`archiving`]: how far it is; [`check`]: whether a prefix can be used.
-//! * [`columns`]: text in columns.
+//! * [`columns`]: text in columns; [`certificate`]: what rustls does not read of one.
 //!
 //! Nothing here knows of pgrx, reads the environment, prints, keeps global
 //! state or makes a runtime: the extension and the program do that.
@@ -29,6 +29,7 @@ mod archived;
 pub mod archiving;
 pub mod base_backup;
 pub mod catalogue;
+pub mod certificate;
 pub mod check;
 pub mod codec;
 pub mod columns;

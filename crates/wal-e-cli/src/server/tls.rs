@@ -1,8 +1,7 @@
 //! TLS to a PostgreSQL server, by rustls, with what libpq verifies in each `sslmode`.
 
-mod certificate;
+mod channel_binding;
 mod files;
-mod names;
 mod verifier;
 
 use std::net::IpAddr;
@@ -21,7 +20,6 @@ use wal_e_core::{Error, ErrorKind, Result};
 
 use super::libpq::{CertificateUse, TlsMode, TlsOptions, TlsVersion};
 use super::stream::Transport;
-use certificate::Certificate;
 use verifier::{Reason, Verifier};
 
 /// What a client sends first to ask for TLS: the length, and `NEGOTIATE_SSL_CODE`
@@ -140,7 +138,7 @@ impl Tls {
         let hash = session
             .peer_certificates()
             .and_then(<[_]>::first)
-            .and_then(|der| Certificate::parse(der).ok()?.hash_for_channel_binding(der));
+            .and_then(|der| channel_binding::certificate_hash(der));
         Ok(Outcome::Encrypted(Encrypted { transport: Box::new(stream), certificate_hash: hash }))
     }
 }

@@ -9,16 +9,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{
-    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
-    verify_tls13_signature_with_raw_key,
-};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+use wal_e_core::certificate::Certificate;
 
-use super::certificate::Certificate;
+use super::Trusted;
 use super::files::Chain;
-use super::{Trusted, names};
 
 /// Why a certificate is not accepted, in words.
 #[derive(Debug)]
@@ -78,7 +75,7 @@ impl Verifier {
         certificate: &Certificate,
         now: UnixTime,
     ) -> bool {
-        if chain.looks_at_revoked || !certificate.is_valid_at(now) {
+        if chain.looks_at_revoked || certificate.check_time(now).is_err() {
             return false;
         }
         if chain.certificates.contains(der) {
@@ -86,7 +83,7 @@ impl Verifier {
         }
         let signed_it = |root: &CertificateDer<'_>| {
             Certificate::parse(root).is_ok_and(|root| {
-                root.is_valid_at(now) && certificate.is_signed_by(&root, &self.algorithms)
+                root.check_time(now).is_ok() && certificate.is_signed_by(&root, &self.algorithms)
             })
         };
         certificate.is_version_1() && chain.certificates.iter().any(signed_it)
@@ -124,7 +121,7 @@ impl ServerCertVerifier for Verifier {
             }
         }
         if let Some(host) = &self.host {
-            names::check(&certificate, host).map_err(refused)?;
+            certificate.check_host(host).map_err(refused)?;
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -136,16 +133,9 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let certificate = Certificate::parse(der).map_err(refused)?;
-        if !certificate.is_version_1() {
-            return verify_tls12_signature(message, der, signed, &self.algorithms);
-        }
-        let possible = self.algorithms.mapping.iter().find(|(scheme, _)| *scheme == signed.scheme);
-        let possible = possible.map_or(&[][..], |(_, algorithms)| algorithms);
-        let is_possible =
-            |id: &[u8]| possible.iter().any(|one| one.signature_alg_id().as_ref() == id);
-        match certificate.has_signed(message, signed.signature(), &self.algorithms, is_possible) {
-            true => Ok(HandshakeSignatureValid::assertion()),
-            false => Err(Error::InvalidCertificate(CertificateError::BadSignature)),
+        match certificate.is_version_1() {
+            true => certificate.verify_tls12(message, signed, &self.algorithms),
+            false => verify_tls12_signature(message, der, signed, &self.algorithms),
         }
     }
 
@@ -156,11 +146,9 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let certificate = Certificate::parse(der).map_err(refused)?;
-        match certificate.public_key().filter(|_| certificate.is_version_1()) {
-            Some(key) => {
-                verify_tls13_signature_with_raw_key(message, &key, signed, &self.algorithms)
-            }
-            None => verify_tls13_signature(message, der, signed, &self.algorithms),
+        match certificate.is_version_1() {
+            true => certificate.verify_tls13(message, signed, &self.algorithms),
+            false => verify_tls13_signature(message, der, signed, &self.algorithms),
         }
     }
 

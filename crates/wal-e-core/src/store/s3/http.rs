@@ -25,7 +25,6 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::causes::causes;
 use crate::config::Proxies;
 
-mod certificate;
 mod connector;
 mod proxy;
 mod trust;

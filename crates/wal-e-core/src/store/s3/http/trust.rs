@@ -11,10 +11,12 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 
-use super::certificate::Certificate;
+use crate::certificate::Certificate;
 use crate::config::{AwsVariables, Setting};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -176,10 +178,8 @@ impl Verifier {
     }
 }
 
-fn parsed<'a>(
-    certificate: &'a CertificateDer<'_>,
-) -> std::result::Result<Certificate<'a>, rustls::Error> {
-    Certificate::parse(certificate).ok_or(rustls::CertificateError::BadEncoding.into())
+fn parsed(certificate: &CertificateDer<'_>) -> std::result::Result<Certificate, rustls::Error> {
+    Certificate::parse(certificate).map_err(|_| CertificateError::BadEncoding.into())
 }
 
 impl ServerCertVerifier for Verifier {
@@ -201,14 +201,8 @@ impl ServerCertVerifier for Verifier {
             );
         }
         let parsed = parsed(certificate)?;
-        parsed.is_valid_at(now)?;
-        match parsed.has_names {
-            true => {
-                let certificate = rustls::server::ParsedCertificate::try_from(certificate)?;
-                rustls::client::verify_server_name(&certificate, name)?;
-            }
-            false => parsed.has_common_name(name)?,
-        }
+        parsed.check_time(now)?;
+        parsed.check_host(&name.to_str()).map_err(|_| CertificateError::NotValidForName)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -224,18 +218,7 @@ impl ServerCertVerifier for Verifier {
         if !self.stands_in_file(certificate) {
             return self.authorities.verify_tls12_signature(message, certificate, signed);
         }
-        let parsed = parsed(certificate)?;
-        let algorithms = self.algorithms.mapping.iter();
-        let of_scheme = algorithms.filter(|(scheme, _)| *scheme == signed.scheme);
-        let mut of_scheme = of_scheme.flat_map(|(_, algorithms)| algorithms.iter());
-        let is_valid = of_scheme.any(|algorithm| {
-            algorithm.public_key_alg_id().as_ref() == parsed.key_algorithm
-                && algorithm.verify_signature(parsed.key, message, signed.signature()).is_ok()
-        });
-        match is_valid {
-            true => Ok(HandshakeSignatureValid::assertion()),
-            false => Err(rustls::CertificateError::BadSignature.into()),
-        }
+        parsed(certificate)?.verify_tls12(message, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -247,8 +230,7 @@ impl ServerCertVerifier for Verifier {
         if !self.stands_in_file(certificate) {
             return self.authorities.verify_tls13_signature(message, certificate, signed);
         }
-        let key = SubjectPublicKeyInfoDer::from(parsed(certificate)?.key_info);
-        rustls::crypto::verify_tls13_signature_with_raw_key(message, &key, signed, &self.algorithms)
+        parsed(certificate)?.verify_tls13(message, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -5,19 +5,23 @@
 
 use std::net::IpAddr;
 
-use super::certificate::{Certificate, Name};
+/// A name in a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Name {
+    Dns(String),
+    /// Four bytes or sixteen.
+    Ip(Vec<u8>),
+}
 
 /// # Errors
-/// The names that it has instead.
-pub fn check(certificate: &Certificate, host: &str) -> Result<(), String> {
-    let names = certificate.alternative_names();
-    let common_name = certificate.common_name();
-    if is_for(&names, common_name.as_deref(), host) {
+/// The names that it has instead, in words.
+pub(super) fn check(names: &[Name], common_name: Option<&str>, host: &str) -> Result<(), String> {
+    if is_for(names, common_name, host) {
         return Ok(());
     }
     let mut presented: Vec<String> = names.iter().map(describe).collect();
     if presented.is_empty() {
-        presented.extend(common_name);
+        presented.extend(common_name.map(str::to_owned));
     }
     Err(match presented.is_empty() {
         true => format!("the server's certificate is not for host \"{host}\": it names none"),

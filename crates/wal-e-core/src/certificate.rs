@@ -1,28 +1,26 @@
-//! What is read in a certificate besides what rustls reads.
+//! Certificates of servers, as far as rustls does not read them: those of version 1, the names
+//! of those without `subjectAltName`, and when they are valid.
 
 use std::time::Duration;
 
-use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::{SubjectPublicKeyInfoDer, UnixTime};
-use sha2::{Digest, Sha256, Sha384, Sha512};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, Error};
 use x509_cert::certificate::Version;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
 
+mod names;
+
+use names::Name;
+
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// A certificate.
 pub struct Certificate(x509_cert::Certificate);
-
-/// A name in a certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Name {
-    Dns(String),
-    /// Four bytes or sixteen.
-    Ip(Vec<u8>),
-}
 
 impl Certificate {
     /// Reads it.
@@ -36,29 +34,44 @@ impl Certificate {
         self.0.tbs_certificate().version() == Version::V1
     }
 
-    /// Its key, with what says of which kind it is.
-    pub fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'static>> {
-        let key = self.0.tbs_certificate().subject_public_key_info().to_der().ok()?;
-        Some(SubjectPublicKeyInfoDer::from(key))
-    }
-
-    /// Whether `now` is within its time.
-    pub fn is_valid_at(&self, now: UnixTime) -> bool {
+    /// Whether `now` is within the time that it is for.
+    ///
+    /// # Errors
+    /// That it is not valid yet, or not any more.
+    pub fn check_time(&self, now: UnixTime) -> Result<(), CertificateError> {
         let validity = self.0.tbs_certificate().validity();
         let now = Duration::from_secs(now.as_secs());
-        let (from, to) = (validity.not_before, validity.not_after);
-        from.to_unix_duration() <= now && now <= to.to_unix_duration()
+        if now < validity.not_before.to_unix_duration() {
+            return Err(CertificateError::NotValidYet);
+        }
+        if now > validity.not_after.to_unix_duration() {
+            return Err(CertificateError::Expired);
+        }
+        Ok(())
+    }
+
+    /// Whether it is for `host`, a name or an address.
+    ///
+    /// # Errors
+    /// Which names it has instead, as the words of a message.
+    pub fn check_host(&self, host: &str) -> Result<(), String> {
+        names::check(&self.alternative_names(), self.common_name().as_deref(), host)
+    }
+
+    /// Object identifier of the algorithm that it was signed with.
+    pub fn signature_algorithm(&self) -> String {
+        self.0.signature_algorithm().oid.to_string()
     }
 
     /// The common name of its subject.
-    pub fn common_name(&self) -> Option<String> {
+    fn common_name(&self) -> Option<String> {
         let subject = self.0.tbs_certificate().subject();
         let common = subject.iter().find(|attribute| attribute.oid == COMMON_NAME)?;
         String::from_utf8(common.value.value().to_vec()).ok()
     }
 
     /// Its other names, as far as they are names or addresses of hosts.
-    pub fn alternative_names(&self) -> Vec<Name> {
+    fn alternative_names(&self) -> Vec<Name> {
         let names = self.0.tbs_certificate().get_extension::<SubjectAltName>();
         let names = names.ok().flatten().map(|(_, names)| names.0).unwrap_or_default();
         let of_host = |name| match name {
@@ -97,51 +110,68 @@ impl Certificate {
         else {
             return false;
         };
+        let mut fitting = algorithms
+            .all
+            .iter()
+            .filter(|one| one.signature_alg_id().as_ref() == content(&algorithm));
         own.issuer() == issuer_own.subject()
             && issuer.is_authority()
-            && self.0.signature().as_bytes().is_some_and(|signature| {
-                issuer.has_signed(&message, signature, algorithms, |id| content(&algorithm) == id)
-            })
+            && self
+                .0
+                .signature()
+                .as_bytes()
+                .is_some_and(|signature| issuer.has_signed(&message, signature, &mut fitting))
     }
 
-    /// Whether a message has a signature by its key; `is_possible` says by which kinds.
-    pub fn has_signed(
+    /// Whether the other side of TLS 1.2 has its key. rustls does the same for version 3 alone.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn verify_tls12(
+        &self,
+        message: &[u8],
+        signed: &DigitallySignedStruct,
+        algorithms: &WebPkiSupportedAlgorithms,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let of_scheme = algorithms.mapping.iter().filter(|(scheme, _)| *scheme == signed.scheme);
+        let mut of_scheme = of_scheme.flat_map(|(_, algorithms)| algorithms.iter());
+        match self.has_signed(message, signed.signature(), &mut of_scheme) {
+            true => Ok(HandshakeSignatureValid::assertion()),
+            false => Err(CertificateError::BadSignature.into()),
+        }
+    }
+
+    /// The same for TLS 1.3.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn verify_tls13(
+        &self,
+        message: &[u8],
+        signed: &DigitallySignedStruct,
+        algorithms: &WebPkiSupportedAlgorithms,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let key = self.0.tbs_certificate().subject_public_key_info().to_der();
+        let key = key.map_err(|_| CertificateError::BadEncoding)?;
+        let key = SubjectPublicKeyInfoDer::from(key);
+        verify_tls13_signature_with_raw_key(message, &key, signed, algorithms)
+    }
+
+    /// Whether one of `algorithms` finds that `signature` is of `message` and its key.
+    fn has_signed(
         &self,
         message: &[u8],
         signature: &[u8],
-        algorithms: &WebPkiSupportedAlgorithms,
-        is_possible: impl Fn(&[u8]) -> bool,
+        algorithms: &mut dyn Iterator<Item = &&'static dyn SignatureVerificationAlgorithm>,
     ) -> bool {
         let key = self.0.tbs_certificate().subject_public_key_info();
         let (Ok(kind), Some(key)) = (key.algorithm.to_der(), key.subject_public_key.as_bytes())
         else {
             return false;
         };
-        let fits = |algorithm: &&&dyn rustls::pki_types::SignatureVerificationAlgorithm| {
-            algorithm.public_key_alg_id().as_ref() == content(&kind)
-                && is_possible(algorithm.signature_alg_id().as_ref())
-        };
         algorithms
-            .all
-            .iter()
-            .filter(fits)
+            .filter(|algorithm| algorithm.public_key_alg_id().as_ref() == content(&kind))
             .any(|algorithm| algorithm.verify_signature(key, message, signature).is_ok())
-    }
-
-    /// What a password is bound to: the hash that its signature uses, but none weaker than
-    /// SHA-256 (RFC 5929, `tls-server-end-point`). `None` when its signature names none.
-    pub fn hash_for_channel_binding(&self, der: &[u8]) -> Option<Vec<u8>> {
-        match self.0.signature_algorithm().oid.to_string().as_str() {
-            // MD5, SHA-1, SHA-256; with RSA and with ECDSA.
-            "1.2.840.113549.1.1.4"
-            | "1.2.840.113549.1.1.5"
-            | "1.2.840.113549.1.1.11"
-            | "1.2.840.10045.4.1"
-            | "1.2.840.10045.4.3.2" => Some(Sha256::digest(der).to_vec()),
-            "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => Some(Sha384::digest(der).to_vec()),
-            "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => Some(Sha512::digest(der).to_vec()),
-            _ => None,
-        }
     }
 }
 
@@ -149,3 +179,6 @@ impl Certificate {
 fn content(sequence: &[u8]) -> &[u8] {
     sequence.get(2..).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,416 @@
+//! Which base backups stay.
+
+use time::OffsetDateTime;
+
+use super::branches::Branches;
+use super::policy::{Policy, Request};
+use crate::postgres::{Lsn, SystemIdentifier, TimelineId};
+
+/// What retention has to know of a base backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// Its name.
+    pub name: String,
+    /// When it was complete, by the clock of its host.
+    pub complete_at: OffsetDateTime,
+    /// When its sentinel was stored, by the clock of the store.
+    pub stored_at: OffsetDateTime,
+    /// The cluster, if the backup says it.
+    pub system_identifier: Option<SystemIdentifier>,
+    /// The timeline that it was taken on.
+    pub timeline: TimelineId,
+    /// Where replay begins.
+    pub start: Lsn,
+    /// Where it is consistent.
+    pub stop: Option<Lsn>,
+    /// The backup that it is a delta of.
+    pub parent: Option<String>,
+    /// Why it is pinned, if it is.
+    pub pinned: Option<String>,
+    /// Why it does not count as one that can be restored, if it does not.
+    pub unusable: Option<String>,
+}
+
+impl Backup {
+    /// Where a server that was restored from it can go on from.
+    fn consistent(&self) -> Lsn {
+        self.stop.unwrap_or(self.start)
+    }
+}
+
+/// How much WAL a backup keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// What it needs to be consistent.
+    Itself,
+    /// All that comes after it, on every timeline that can be reached from it.
+    Onwards,
+}
+
+/// What becomes of a base backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// With how much WAL it stays; `None` when it goes.
+    pub keeps: Option<Extent>,
+    /// The rule, or the backup, that keeps it; or why nothing does.
+    pub reason: String,
+}
+
+/// What becomes of each of `backups`. `now` is the end of the recovery window.
+///
+/// Which backup is newer is told by two clocks, and either may be wrong: a host's has been
+/// set, or the archive was copied, and is younger than what is in it. Where they do not agree,
+/// what the rules keep by one of them stays. A backup that goes takes with it what it said of
+/// the clocks; so the rules are asked again until they keep all that is left, and a second run
+/// would delete nothing.
+pub fn select(
+    backups: &[Backup],
+    branches: &Branches,
+    request: &Request,
+    now: OffsetDateTime,
+) -> Vec<Decision> {
+    let mut decisions = select_once(backups, branches, request, now);
+    loop {
+        let is_left = |index: &usize| decisions[*index].keeps.is_some();
+        let left: Vec<usize> = (0..backups.len()).filter(is_left).collect();
+        let remaining: Vec<Backup> = left.iter().map(|index| backups[*index].clone()).collect();
+        let again = select_once(&remaining, branches, request, now);
+        let is_stable = again.iter().all(|decision| decision.keeps.is_some());
+        for (index, decision) in left.into_iter().zip(again) {
+            decisions[index] = decision;
+        }
+        if is_stable {
+            return decisions;
+        }
+    }
+}
+
+fn select_once(
+    backups: &[Backup],
+    branches: &Branches,
+    request: &Request,
+    now: OffsetDateTime,
+) -> Vec<Decision> {
+    let complete = |backup: &Backup| backup.complete_at.min(backup.stored_at);
+    let by_host = in_order(backups, complete);
+    let by_store = in_order(backups, |backup| backup.stored_at);
+    let mut decisions = select_in_order(backups, &by_host, branches, request, now);
+    if by_host != by_store {
+        let others = select_in_order(backups, &by_store, branches, request, now);
+        for (decision, other) in decisions.iter_mut().zip(others) {
+            if decision.keeps < other.keeps {
+                *decision = other;
+            }
+        }
+    }
+    decisions
+}
+
+/// The order of time: moments, and indices. Of one cluster and timeline, what begins later in the WAL is
+/// later, whatever a clock says.
+fn in_order(
+    backups: &[Backup],
+    clock: impl Fn(&Backup) -> OffsetDateTime,
+) -> Vec<(OffsetDateTime, usize)> {
+    let line = |index: usize| {
+        let backup = &backups[index];
+        (backup.system_identifier.map(|id| id.0), backup.timeline)
+    };
+    let place = |index: usize| (line(index), backups[index].start, &backups[index].name);
+    let mut order: Vec<usize> = (0..backups.len()).collect();
+    order.sort_by_key(|index| place(*index));
+    let mut before = None;
+    let mut timed: Vec<(OffsetDateTime, usize)> = Vec::with_capacity(backups.len());
+    for index in order {
+        let mut moment = clock(&backups[index]);
+        if let Some((line_before, moment_before)) = before
+            && line_before == line(index)
+        {
+            moment = moment.max(moment_before);
+        }
+        before = Some((line(index), moment));
+        timed.push((moment, index));
+    }
+    timed.sort_by_key(|(moment, _)| *moment);
+    timed
+}
+
+fn select_in_order(
+    backups: &[Backup],
+    order: &[(OffsetDateTime, usize)],
+    branches: &Branches,
+    request: &Request,
+    now: OffsetDateTime,
+) -> Vec<Decision> {
+    let backups: Vec<&Backup> = order.iter().map(|(_, index)| &backups[*index]).collect();
+    let moments: Vec<OffsetDateTime> = order.iter().map(|(moment, _)| *moment).collect();
+    let mut selection = Selection::new(&backups, &moments, branches);
+    match request {
+        Request::Retain(policy) => selection.retain(policy, now),
+        Request::Before(name) => selection.from(name),
+        Request::Backup(name) => selection.all_but(name),
+        Request::Everything => {}
+    }
+    if *request != Request::Everything {
+        selection.newest();
+        selection.not_usable();
+    }
+    selection.pinned();
+    selection.parents();
+    let mut decided: Vec<(usize, Decision)> =
+        order.iter().map(|(_, index)| *index).zip(selection.decisions).collect();
+    decided.sort_by_key(|(index, _)| *index);
+    decided.into_iter().map(|(_, decision)| decision).collect()
+}
+
+/// The backups in the order of time.
+struct Selection<'a> {
+    backups: &'a [&'a Backup],
+    /// When each was complete.
+    moments: &'a [OffsetDateTime],
+    branches: &'a Branches,
+    /// Whether each can be restored, its whole chain included.
+    restorable: Vec<bool>,
+    decisions: Vec<Decision>,
+}
+
+impl<'a> Selection<'a> {
+    fn new(
+        backups: &'a [&'a Backup],
+        moments: &'a [OffsetDateTime],
+        branches: &'a Branches,
+    ) -> Self {
+        let restorable = backups.iter().map(|backup| is_restorable(backups, backup)).collect();
+        let nothing = Decision { keeps: None, reason: "no rule keeps it".to_owned() };
+        let decisions = vec![nothing; backups.len()];
+        Selection { backups, moments, branches, restorable, decisions }
+    }
+
+    /// The first rule that keeps the most is the one that is named.
+    fn keep(&mut self, index: usize, extent: Extent, reason: impl FnOnce() -> String) {
+        let decision = &mut self.decisions[index];
+        if decision.keeps < Some(extent) {
+            *decision = Decision { keeps: Some(extent), reason: reason() };
+        }
+    }
+
+    /// Keeps a backup, and every moment from it on: so all that are newer, too.
+    fn keep_from(&mut self, first: usize, reason: impl Fn(&str) -> String) {
+        let name = &self.backups[first].name;
+        for index in first..self.backups.len() {
+            self.keep(index, Extent::Onwards, || reason(name));
+        }
+    }
+
+    fn retain(&mut self, policy: &Policy, now: OffsetDateTime) {
+        if policy.is_empty() {
+            for index in 0..self.backups.len() {
+                self.keep(index, Extent::Onwards, || "no retention is set".to_owned());
+            }
+        }
+        if policy.full_backups > 0 {
+            self.full_backups(policy.full_backups);
+        }
+        if let Some(window) = policy.window {
+            // A window that reaches back to before all time has everything in it.
+            self.window(now.checked_sub(window).unwrap_or(now.replace_year(1).unwrap_or(now)));
+        }
+        self.calendar(policy);
+    }
+
+    fn full_backups(&mut self, wanted: u32) {
+        let wanted = wanted as usize;
+        let is_full = |selection: &Self, index: usize| {
+            selection.restorable[index] && selection.backups[index].parent.is_none()
+        };
+        let reason = |first: &str| match wanted {
+            1 => format!("the newest full backup is kept, from \"{first}\" on"),
+            _ => format!("the {wanted} newest full backups are kept, from \"{first}\" on"),
+        };
+        self.keep_bases(
+            is_full,
+            |fulls: &[usize]| fulls.iter().rev().nth(wanted - 1).copied(),
+            reason,
+        );
+    }
+
+    fn window(&mut self, edge: OffsetDateTime) {
+        let backups = self.backups;
+        let base = |usable: &[usize]| {
+            usable.iter().rev().find(|index| backups[**index].stored_at <= edge).copied()
+        };
+        let reason =
+            |first: &str| format!("the recovery window begins after \"{first}\" was complete");
+        self.keep_bases(|selection, index| selection.restorable[index], base, reason);
+    }
+
+    /// Keeps all from the backup on that `base` chooses among those that are `counted`: of
+    /// all, and again for each timeline that went on after it, of those that lead there. Where
+    /// it finds none, all are kept.
+    fn keep_bases(
+        &mut self,
+        counted: impl Fn(&Self, usize) -> bool,
+        base: impl Fn(&[usize]) -> Option<usize>,
+        reason: impl Fn(&str) -> String,
+    ) {
+        let counted: Vec<usize> =
+            (0..self.backups.len()).filter(|index| counted(self, *index)).collect();
+        let Some(first) = base(&counted) else {
+            return self.keep_from_first(reason);
+        };
+        let since = self.backups[first].stored_at;
+        let mut bases = vec![first];
+        for (timeline, newest) in self.branches.active() {
+            if newest <= since {
+                continue;
+            }
+            let leading: Vec<usize> =
+                counted.iter().copied().filter(|index| self.leads(*index, timeline)).collect();
+            // A timeline that no backup leads to is none that anything could keep.
+            bases.extend(base(&leading).or(leading.first().copied()));
+        }
+        bases.sort_unstable();
+        self.keep_from(bases[0], reason);
+    }
+
+    fn keep_from_first(&mut self, reason: impl Fn(&str) -> String) {
+        if !self.backups.is_empty() {
+            self.keep_from(0, reason);
+        }
+    }
+
+    fn leads(&self, index: usize, timeline: TimelineId) -> bool {
+        let backup = &self.backups[index];
+        self.branches.leads(backup.timeline, backup.consistent(), timeline)
+    }
+
+    fn calendar(&mut self, policy: &Policy) {
+        let usable: Vec<usize> =
+            (0..self.backups.len()).filter(|index| self.restorable[*index]).collect();
+        let moments: Vec<OffsetDateTime> =
+            usable.iter().map(|index| self.moments[*index]).collect();
+        for (index, kept) in usable.iter().zip(policy.calendar.keeps(&moments)) {
+            if let Some(word) = kept {
+                self.keep(*index, Extent::Itself, || format!("it is a {word} backup"));
+            }
+        }
+    }
+
+    /// All from the backup `name` on.
+    fn from(&mut self, name: &str) {
+        match self.backups.iter().position(|backup| backup.name == name) {
+            Some(first) => {
+                self.keep_from(first, |first| format!("it is not older than \"{first}\""))
+            }
+            None => self.keep_from_first(|_| format!("there is no backup \"{name}\"")),
+        }
+    }
+
+    /// All but the backup `name` and what builds on it.
+    fn all_but(&mut self, name: &str) {
+        for (index, backup) in self.backups.iter().enumerate() {
+            let chain: Vec<&str> = chain(self.backups, backup).map(|it| it.name.as_str()).collect();
+            match chain.contains(&name) {
+                true if backup.name == name => {
+                    self.decisions[index].reason = "it is the one to delete".to_owned();
+                }
+                true => self.decisions[index].reason = format!("it is a delta of \"{name}\""),
+                false => {
+                    self.keep(index, Extent::Onwards, || "it is not the one to delete".to_owned())
+                }
+            }
+        }
+    }
+
+    /// The newest backup that can be restored is never deleted, nor the newest one that leads
+    /// to a timeline that is written to after that.
+    fn newest(&mut self) {
+        let usable = (0..self.backups.len()).filter(|index| self.restorable[*index]);
+        let Some(newest) = usable.clone().last() else {
+            // What cannot be restored as it is may be all that there is.
+            for index in 0..self.backups.len() {
+                self.keep(index, Extent::Onwards, || {
+                    "no backup is known to be restorable, so none is deleted".to_owned()
+                });
+            }
+            return;
+        };
+        let since = self.backups[newest].stored_at;
+        let live = self.branches.active().filter(|(_, newest)| *newest > since);
+        let leading: Vec<usize> = live
+            .filter_map(|(timeline, _)| {
+                usable.clone().filter(|index| self.leads(*index, timeline)).last()
+            })
+            .collect();
+        self.keep(newest, Extent::Onwards, || {
+            "it is the newest backup that can be restored".to_owned()
+        });
+        for index in leading {
+            self.keep(index, Extent::Onwards, || {
+                "it is the newest backup of a timeline that is still written to".to_owned()
+            });
+        }
+    }
+
+    /// One that does not count as restorable is not deleted while older ones are kept: it may
+    /// be repaired.
+    fn not_usable(&mut self) {
+        let kept = |decision: &Decision| decision.keeps == Some(Extent::Onwards);
+        let Some(oldest) = self.decisions.iter().position(kept) else { return };
+        for index in oldest..self.backups.len() {
+            let deleted = self.decisions[index].reason.contains("to delete");
+            if self.restorable[index] || deleted {
+                continue;
+            }
+            let why = self.backups[index].unusable.clone();
+            let why = why.unwrap_or_else(|| "a backup that it builds on is not there".to_owned());
+            self.keep(index, Extent::Itself, || {
+                format!("it does not count, because {why}, but older backups are kept")
+            });
+        }
+    }
+
+    fn pinned(&mut self) {
+        for (index, backup) in self.backups.iter().enumerate() {
+            if let Some(why) = &backup.pinned {
+                self.keep(index, Extent::Itself, || why.clone());
+            }
+        }
+    }
+
+    /// What a kept delta builds on.
+    fn parents(&mut self) {
+        for index in 0..self.backups.len() {
+            if self.decisions[index].keeps.is_none() {
+                continue;
+            }
+            let child = &self.backups[index];
+            for parent in chain(self.backups, child).skip(1) {
+                if let Some(parent) = self.backups.iter().position(|it| it.name == parent.name) {
+                    self.keep(parent, Extent::Itself, || {
+                        format!("delta \"{}\" needs it", child.name)
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// A backup, and what it builds on as far as it is there.
+fn chain<'a>(backups: &'a [&'a Backup], backup: &'a Backup) -> impl Iterator<Item = &'a Backup> {
+    let parent = |child: &&'a Backup| {
+        let parent = child.parent.as_ref()?;
+        backups.iter().copied().find(|it| it.name == *parent)
+    };
+    // A chain that never ends is a damaged one.
+    std::iter::successors(Some(backup), parent).take(backups.len())
+}
+
+fn is_restorable(backups: &[&Backup], backup: &Backup) -> bool {
+    let mut last = None;
+    let sound = chain(backups, backup).all(|link| {
+        last = Some(link);
+        link.unusable.is_none()
+    });
+    sound && last.is_some_and(|root| root.parent.is_none())
+}

@@ -69,6 +69,9 @@ impl FromStr for Prefix {
             if !rest.starts_with('/') {
                 return Err(malformed("The directory is not an absolute path."));
             }
+            if rest.contains(char::REPLACEMENT_CHARACTER) {
+                return Err(malformed("Its path is not valid UTF-8."));
+            }
             if Path::new(rest).components().any(|c| c == std::path::Component::ParentDir) {
                 return Err(malformed("Its path has a \"..\" component."));
             }
@@ -120,6 +123,12 @@ impl fmt::Display for Prefix {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_that_lost_bytes_is_refused() {
+        let error = "file:///var/gr\u{fffd}n".parse::<Prefix>().unwrap_err();
+        assert_eq!(error.detail(), Some("Its path is not valid UTF-8."));
+    }
 
     #[test]
     fn prefixes_are_parsed_and_printed() {

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use super::backups::{self, BackupChoice, Candidate};
-use super::chain::Chain;
+use super::chain::{Chain, ChainEnd};
 use super::plan::Planner;
-use super::refusal::{Cause, Refusal};
+use super::refusal::{Cause, Refusal, log_begins_anew};
 use super::target::{RecoveryTarget, TargetTime};
-use super::wal_source::{Found, Goal, WalSource};
+use super::wal_source::{self, Found, Goal, WalSource};
 use crate::catalogue::BackupInfo;
 use crate::catalogue::asked::{asked_for, pieces};
 use crate::catalogue::wal_inventory::{Absence, Inventory};
 use crate::config::Word;
 use crate::error::Result;
-use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalSegment};
+use crate::postgres::{
+    Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalFileName, WalSegment,
+};
 
 /// The WAL along which a recovery from one base backup goes.
 pub(super) struct Branch {
@@ -95,6 +97,10 @@ impl Planner<'_> {
         }
         if let Some(other) = self.cut_at_other_cluster(&candidate, &mut chain).await? {
             absence = Absence::OtherCluster(other);
+        } else if let ChainEnd::Hole { next, .. } = chain.end
+            && self.begins_log(next, size).await?
+        {
+            absence = Absence::OtherLog(next);
         }
         let missing = |chain: &Chain| {
             let segment = segment_that_is_missing(chain.end.missing(), absence, size);
@@ -123,6 +129,14 @@ impl Planner<'_> {
             return Ok(Err(missing(&chain)));
         }
         Ok(Ok(Branch { candidate, stop, history, inventory, chain, absence, strays_untold, wal }))
+    }
+
+    async fn begins_log(&self, segment: WalSegment, size: SegmentSize) -> Result<bool> {
+        let name = WalFileName::segment(segment, size);
+        match wal_source::begins_log(&*self.store, &name).await {
+            Err(error) if error.is_unusable_object() => Ok(false),
+            found => found,
+        }
     }
 
     /// The segments along a history from `start` on. What is in cold storage is asked for
@@ -200,5 +214,6 @@ pub(super) fn segment_that_is_missing(
         Absence::OtherCluster(other) => format!(
             "the archive goes on from WAL segment \"{name}\" with another cluster, which has system identifier {other}"
         ),
+        Absence::OtherLog(first) => log_begins_anew(&first.file_name(size)),
     }
 }

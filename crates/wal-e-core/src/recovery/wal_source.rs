@@ -244,6 +244,16 @@ pub async fn segment_header(
         .ok_or_else(|| damaged(&url, "it does not begin with the page header of a WAL segment"))
 }
 
+/// Whether a log begins with this segment. Not when the archive does not have it.
+///
+/// # Errors
+/// Those of the store, and [`ErrorKind::Corrupt`] for a damaged object.
+pub async fn begins_log(store: &dyn ObjectStore, name: &WalFileName) -> Result<bool> {
+    let Some(opened) = open_file(store, name).await? else { return Ok(false) };
+    let start = opened.read_at_most(WalPageHeader::LENGTH_WITH_RECORD as u64).await?;
+    Ok(WalPageHeader::begins_log(&start))
+}
+
 async fn open_file(store: &dyn ObjectStore, name: &WalFileName) -> Result<Option<ArchivedObject>> {
     let Some(located) = wal::locate_sound(store, name).await? else { return Ok(None) };
     let encoding = located.encoding.readable(&store.url(located.key.as_str()))?;

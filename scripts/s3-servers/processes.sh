@@ -12,15 +12,22 @@ free_port() {
     done
 }
 
+# A process is known by its number and the moment of its start: numbers are used again.
+moment_of_start() { # PID
+    sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20
+}
+
 spawn() { # NAME COMMAND...
     local name=$1
     shift
     setsid "$@" >"$state/$name.log" 2>&1 </dev/null &
-    echo $! >"$state/$name.pid"
+    echo "$! $(moment_of_start $!)" >"$state/$name.pid"
 }
 
 runs() { # NAME
-    kill -0 "$(cat "$state/$1.pid")" 2>/dev/null
+    local pid start
+    read -r pid start <"$state/$1.pid"
+    [ "$(moment_of_start "$pid")" = "$start" ]
 }
 
 wait_until() { # NAME SECONDS COMMAND...: repeats the command until it succeeds
@@ -45,14 +52,15 @@ answers_http() { # PORT
 
 # The last one that was started is ended first.
 stop_all() {
-    local file pid deadline
-    for file in $(ls -t "$state"/*.pid 2>/dev/null); do
-        pid=$(cat "$file")
+    local name pid deadline
+    [ -d "$state" ] || return 0
+    for name in $(ls -t "$state" | sed -n 's/\.pid$//p'); do
+        read -r pid _ <"$state/$name.pid"
         deadline=$((SECONDS + 20))
-        while kill -0 "$pid" 2>/dev/null; do
+        while runs "$name"; do
             if [ "$SECONDS" -lt "$deadline" ]; then kill -TERM "$pid"; else kill -KILL "$pid"; fi
             sleep 0.2
-        done 2>/dev/null
-        rm -f "$file"
+        done
+        rm -f "$state/$name.pid"
     done
 }

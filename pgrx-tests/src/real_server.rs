@@ -102,5 +102,5 @@ impl RealServer {
     }
 }
 
-/// It knows only checksums that are announced by a header of the AWS SDKs, and compares none.
-const MOTO_LACKS: [&str; 2] = ["checksum_compared", "checksum_kept"];
+/// It keeps the checksum that it is told.
+const MOTO_LACKS: [&str; 1] = ["checksum_compared"];

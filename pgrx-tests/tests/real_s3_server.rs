@@ -11,7 +11,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, RequestChecksumCalculation, retry::RetryConfig};
 use aws_sdk_s3::config::{Credentials, Region};
 use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
-use aws_sdk_s3::types::{ChecksumMode, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, CompletedMultipartUpload, CompletedPart};
+use futures_util::{StreamExt, stream};
 use wal_e_core::config::StoreConfig;
 use wal_e_core::notice;
 use wal_e_core::store::retry::Patience;
@@ -61,7 +62,7 @@ async fn server() -> (RealServer, Client) {
 /// Enough for a server that is busy, and soon at its end where one answers 500 for what is not
 /// there (moto).
 const PATIENCE: Patience = Patience {
-    give_up_after: Duration::from_secs(5),
+    give_up_after: Duration::from_secs(3),
     without_answer: Duration::from_secs(30),
     first_delay: Duration::from_millis(50),
     longest_delay: Duration::from_secs(1),
@@ -76,9 +77,10 @@ async fn store(server: &RealServer, path: &str) -> Arc<dyn ObjectStore> {
 
 async fn remove_all(store: &dyn ObjectStore) {
     let left = list_all(store, &ListRequest::default()).await.expect("it can be listed");
-    for object in left {
+    let removals = stream::iter(left).for_each_concurrent(16, |object| async move {
         store.delete(&object.key).await.expect("it can be removed");
-    }
+    });
+    removals.await;
 }
 
 /// The status of a refusal; `None` for success.
@@ -125,12 +127,15 @@ impl Asked<'_> {
     async fn lacks(&self) -> BTreeSet<String> {
         // CRC-32C of "content".
         let right = "Ya91Mw==";
-        let stored = refused(self.put().checksum_crc32_c(right).send().await);
+        let with = |checksum| {
+            self.put().checksum_algorithm(ChecksumAlgorithm::Crc32C).checksum_crc32_c(checksum)
+        };
+        let stored = refused(with(right).send().await);
         assert!(stored.is_none() || stored == Some(400) || stored == Some(501), "{stored:?}");
         let head = self.client.head_object().bucket(self.bucket).key(&self.key);
         let head = head.checksum_mode(ChecksumMode::Enabled).send().await;
         let kept = head.is_ok_and(|head| head.checksum_crc32_c() == Some(right));
-        let wrong = refused(self.put().checksum_crc32_c("AAAAAA==").send().await);
+        let wrong = refused(with("AAAAAA==").send().await);
         let get = self.client.get_object().bucket(self.bucket).key(&self.key);
         let other = refused(get.if_match("\"00112233445566778899aabbccddeeff\"").send().await);
         let create = refused(self.put().if_none_match("*").send().await);
@@ -224,6 +229,8 @@ fn wale_check_knows_what_the_server_lacks() {
         (false, true) => assert_eq!(multipart.1, None),
         (false, false) => assert!(multipart.2.ends_with("and replace no object"), "{multipart:?}"),
     }
+    let unconfirmed = row("upload_checksum").2.contains("the server does not confirm it");
+    assert_eq!(unconfirmed, lacks(CHECKSUM_KEPT), "{:?}", row("upload_checksum"));
     for name in ["readable", "writable", "listable", "checksum", "deletable", "upload_checksum"] {
         assert_eq!(row(name).1, Some(true), "{:?}", row(name));
     }

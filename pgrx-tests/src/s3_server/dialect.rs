@@ -17,11 +17,18 @@ pub struct Dialect {
     pub rules: &'static [Rule],
     /// How it lists.
     pub listing: ListingOrder,
+    /// Whether it stores what comes with a checksum without a look at that, nor a word about it.
+    pub knows_no_checksum: bool,
 }
 
 impl Dialect {
     /// A server with no manners of its own.
-    pub const PLAIN: Dialect = Dialect { name: "plain", rules: &[], listing: ListingOrder::ByName };
+    pub const PLAIN: Dialect = Dialect {
+        name: "plain",
+        rules: &[],
+        listing: ListingOrder::ByName,
+        knows_no_checksum: false,
+    };
 }
 
 /// In which order objects are listed.
@@ -141,6 +148,10 @@ impl Spoken {
 
     fn dialect(&self) -> Dialect {
         *self.dialect.lock().expect("no panic while the dialect is locked")
+    }
+
+    pub(super) fn knows_no_checksum(&self) -> bool {
+        self.dialect().knows_no_checksum
     }
 
     pub(super) fn listing(&self) -> ListingOrder {

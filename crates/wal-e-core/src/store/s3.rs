@@ -160,7 +160,7 @@ impl Bucket {
     }
 
     fn payload(&self, content: Bytes, checksum: Checksum) -> Payload {
-        let signs = self.signs_payloads || checksum == Checksum::Signature;
+        let signs = self.signs_payloads || !self.abilities.compares(checksum);
         Payload::new(content, checksum, signs, &self.activity)
     }
 
@@ -303,6 +303,7 @@ impl Bucket {
                 .key(self.full_key(key))
                 .content_type("application/octet-stream")
                 .content_length(payload.length())
+                .set_checksum_algorithm(checksum.algorithm())
                 .set_checksum_crc32_c(headers.crc32c.clone())
                 .set_content_md5(headers.md5.clone())
                 .set_checksum_crc32(headers.crc32.clone())
@@ -318,7 +319,13 @@ impl Bucket {
             payload.watch(self.limits, request.send())
         });
         match put.await {
-            Ok(_) => Ok(PutOutcome::Stored),
+            Ok(answer) => {
+                self.abilities.note_answer(
+                    checksum,
+                    [answer.checksum_crc32_c(), answer.checksum_crc32(), answer.checksum_sha256()],
+                );
+                Ok(PutOutcome::Stored)
+            }
             Err(failure) if create_only && failure.is_precondition() => {
                 Ok(PutOutcome::AlreadyExists)
             }

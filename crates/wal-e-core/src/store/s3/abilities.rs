@@ -98,6 +98,8 @@ pub(super) struct Abilities {
     /// Whether `If-None-Match: *` is honoured by uploads of whole objects.
     pub(super) create_only: OnceCell<bool>,
     hides_missing: AtomicBool,
+    /// Whether the last upload with such a checksum was answered with it.
+    confirms_checksum: AtomicBool,
     url: String,
     notices: Notices,
 }
@@ -111,6 +113,7 @@ impl Abilities {
             known: Mutex::new(Known { object, announcement: None, part: None, order, completion }),
             create_only: OnceCell::new(),
             hides_missing: AtomicBool::new(false),
+            confirms_checksum: AtomicBool::new(false),
             url,
             notices,
         }
@@ -133,6 +136,24 @@ impl Abilities {
                 known.set_trust(carrier, Trust { checksum, proven: true });
             }
         });
+    }
+
+    /// Takes note of the checksums in the answer to an upload. A server that does not know of
+    /// the header takes it like any other, and compares nothing (Ceph before version 20).
+    pub(super) fn note_answer(&self, sent: Checksum, answered: [Option<&str>; 3]) {
+        if sent.algorithm().is_some() {
+            let confirms = answered.iter().any(Option::is_some);
+            self.confirms_checksum.store(confirms, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the server is known to compare this checksum with the content.
+    pub(super) fn compares(&self, checksum: Checksum) -> bool {
+        match checksum {
+            Checksum::Md5 => true,
+            Checksum::Signature => false,
+            _ => self.confirms_checksum.load(Ordering::Relaxed),
+        }
     }
 
     /// Content went through with this checksum after it was refused with another one.

@@ -121,7 +121,14 @@ impl Bucket {
         Ability::used(
             NAME,
             match checksum {
-                Checksum::Crc32c => format!("{} is sent with each upload", checksum.header()),
+                Checksum::Crc32c if self.abilities.compares(checksum) => {
+                    format!("{} is sent with each upload, and confirmed", checksum.header())
+                }
+                Checksum::Crc32c => format!(
+                    "{} is sent with each upload, but the server does not confirm it; the SHA-256 \
+                     that is signed protects the content",
+                    checksum.header()
+                ),
                 other => {
                     format!("the server refuses {}; {}", Checksum::Crc32c.header(), instead(other))
                 }

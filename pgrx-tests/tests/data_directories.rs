@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use wal_e_e2e::archive::Archive;
@@ -312,7 +313,14 @@ fn a_restore_as_root_makes_parents_that_the_server_can_pass() {
     let target: PathBuf = restore.scratch().path().join("lib/postgresql/15/main");
     let mut command = wal_e_e2e::wal_e::wal_e(&archive);
     if is_root() {
-        std::os::unix::process::CommandExt::uid(&mut command, 0);
+        command.uid(0);
+        // SAFETY: between fork and exec, only the system is called.
+        unsafe {
+            command.pre_exec(|| {
+                libc::umask(0o077);
+                Ok(())
+            });
+        }
     }
     command.arg("backup-fetch").arg(&target).arg("LATEST");
     run(&mut command).success();

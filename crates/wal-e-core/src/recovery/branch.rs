@@ -7,15 +7,13 @@ use super::chain::{Chain, ChainEnd};
 use super::plan::Planner;
 use super::refusal::{Cause, Refusal, log_begins_anew};
 use super::target::{RecoveryTarget, TargetTime};
-use super::wal_source::{self, Found, Goal, WalSource};
+use super::wal_source::{Found, Goal, WalSource};
 use crate::catalogue::BackupInfo;
 use crate::catalogue::asked::{asked_for, pieces};
 use crate::catalogue::wal_inventory::{Absence, Inventory};
 use crate::config::Word;
 use crate::error::Result;
-use crate::postgres::{
-    Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalFileName, WalSegment,
-};
+use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalSegment};
 
 /// The WAL along which a recovery from one base backup goes.
 pub(super) struct Branch {
@@ -129,14 +127,6 @@ impl Planner<'_> {
             return Ok(Err(missing(&chain)));
         }
         Ok(Ok(Branch { candidate, stop, history, inventory, chain, absence, strays_untold, wal }))
-    }
-
-    async fn begins_log(&self, segment: WalSegment, size: SegmentSize) -> Result<bool> {
-        let name = WalFileName::segment(segment, size);
-        match wal_source::begins_log(&*self.store, &name).await {
-            Err(error) if error.is_unusable_object() => Ok(false),
-            found => found,
-        }
     }
 
     /// The segments along a history from `start` on. What is in cold storage is asked for

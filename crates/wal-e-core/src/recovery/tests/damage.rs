@@ -93,6 +93,7 @@ async fn wal_that_begins_anew_is_no_damage_and_no_hole() {
         let (name, _) = fixture.backup(&mut log, 1, 0).await;
         log.switch();
         log.commit(7, minute(1));
+        log.commit(8, minute(2));
         log.switch();
         fixture.archive(&log).await;
         let mut anew = WalWriter::new(1, first);

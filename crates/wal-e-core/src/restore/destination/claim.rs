@@ -1,9 +1,9 @@
 //! Claiming the directories for a restore: created or found empty, locked, and linked to
 //! each other.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::{Destination, WAL};
@@ -92,7 +92,13 @@ impl Destination {
             return Ok(());
         };
         self.make_parents(parent)?;
-        self.make(parent, 0o755)
+        self.make(parent, 0o755)?;
+        // Root's umask is often strict, and root's own directories are in the way then.
+        let passable = fs::metadata(parent).and_then(|made| match made.uid() {
+            0 => fs::set_permissions(parent, Permissions::from_mode(0o755)),
+            _ => Ok(()),
+        });
+        passable.map_err(|error| Error::file("set permissions of directory", parent, &error))
     }
 
     fn make(&mut self, directory: &Path, mode: u32) -> Result<()> {

@@ -27,7 +27,7 @@ pub struct Archive {
 
 enum Place {
     File { directory: PathBuf },
-    S3 { way: WayToS3, own: Option<OwnServer> },
+    S3 { way: WayToS3, own: Option<Box<OwnServer>> },
 }
 
 /// Where a bucket is; the keys stand in the environment directory.
@@ -67,7 +67,7 @@ impl Archive {
         let keys = (server.access_key().to_owned(), server.secret_key().to_owned());
         let mut archive = Archive::elsewhere(&url, &proxy.endpoint(), "us-east-1", &keys);
         let Place::S3 { own, .. } = &mut archive.place else { unreachable!("it was just made") };
-        *own = Some(OwnServer { server, proxy });
+        *own = Some(Box::new(OwnServer { server, proxy }));
         archive
     }
 

@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bytes::{Bytes, BytesMut};
 use wal_e_core::config::{
     Credentials, FileConfig, S3Config, Secret, StaticCredentials, StoreConfig,
 };
 use wal_e_core::layout::{self, ObjectKey};
-use wal_e_core::notice::{self, Level, NoticeQueue};
+use wal_e_core::notice::{self, NoticeQueue};
 use wal_e_core::store::retry::Patience;
 use wal_e_core::store::{
     Attributes, ListRequest, ObjectStore, PutMode, PutOutcome, conformance, list_all,

@@ -11,6 +11,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, RequestChecksumCalculation, retry::RetryConfig};
 use aws_sdk_s3::config::{Credentials, Region};
 use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
+use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, CompletedMultipartUpload, CompletedPart};
 use futures_util::{StreamExt, stream};
 use wal_e_core::config::StoreConfig;
@@ -29,6 +30,11 @@ const CREATE_ONLY_IN_PARTS: &str = "create_only_in_parts";
 const CHECKSUM_COMPARED: &str = "checksum_compared";
 const CHECKSUM_KEPT: &str = "checksum_kept";
 const IF_MATCH: &str = "if_match";
+const EMPTY_PART: &str = "empty_part";
+
+/// The checks of the contract that a server does not pass that lacks something.
+const CANNOT_HOLD: [(&str, &str); 2] =
+    [(CREATE_ONLY, conformance::RACING), (EMPTY_PART, conformance::EMPTY_PART)];
 
 fn client(server: &RealServer) -> Client {
     let (id, secret) = (server.access_key_id.clone(), server.secret_access_key.clone());
@@ -103,22 +109,45 @@ impl Asked<'_> {
         self.client.put_object().bucket(self.bucket).key(&self.key).body(content)
     }
 
-    /// Uploads in parts, create-only, what is there already.
-    async fn refuses_to_replace_in_parts(&self) -> bool {
+    async fn begin(&self) -> String {
         let upload = self.client.create_multipart_upload().bucket(self.bucket).key(&self.key);
         let upload = upload.send().await.expect("an upload in parts begins");
-        let id = upload.upload_id().expect("it has a number");
+        upload.upload_id.expect("it has a number")
+    }
+
+    async fn abort(&self, id: &str) {
+        let abort = self.client.abort_multipart_upload().bucket(self.bucket).key(&self.key);
+        abort.upload_id(id).send().await.expect("an upload can be given up");
+    }
+
+    fn part(
+        &self,
+        id: &str,
+        body: &'static [u8],
+    ) -> aws_sdk_s3::operation::upload_part::builders::UploadPartFluentBuilder {
         let part = self.client.upload_part().bucket(self.bucket).key(&self.key).upload_id(id);
-        let part = part.part_number(1).body(b"part".to_vec().into()).send().await;
+        part.part_number(1).body(ByteStream::from_static(body))
+    }
+
+    async fn takes_an_empty_part(&self) -> bool {
+        let id = self.begin().await;
+        let refused = refused(self.part(&id, b"").send().await);
+        self.abort(&id).await;
+        refused.is_none()
+    }
+
+    /// Uploads in parts, create-only, what is there already.
+    async fn refuses_to_replace_in_parts(&self) -> bool {
+        let id = self.begin().await;
+        let part = self.part(&id, b"part").send().await;
         let e_tag = part.expect("a part is stored").e_tag.expect("it has a tag");
         let part = CompletedPart::builder().part_number(1).e_tag(e_tag).build();
         let parts = CompletedMultipartUpload::builder().parts(part).build();
         let complete = self.client.complete_multipart_upload().bucket(self.bucket).key(&self.key);
-        let complete = complete.upload_id(id).multipart_upload(parts).if_none_match("*");
+        let complete = complete.upload_id(&id).multipart_upload(parts).if_none_match("*");
         let refused = refused(complete.send().await);
         if refused.is_some() {
-            let abort = self.client.abort_multipart_upload().bucket(self.bucket).key(&self.key);
-            abort.upload_id(id).send().await.expect("an upload can be given up");
+            self.abort(&id).await;
         }
         refused == Some(412)
     }
@@ -144,6 +173,7 @@ impl Asked<'_> {
             (CHECKSUM_COMPARED, wrong == Some(400)),
             (IF_MATCH, other == Some(412)),
             (CREATE_ONLY, create == Some(412)),
+            (EMPTY_PART, self.takes_an_empty_part().await),
             (CREATE_ONLY_IN_PARTS, self.refuses_to_replace_in_parts().await),
         ];
         let lacks = can.into_iter().filter(|(_, can)| !can);
@@ -171,15 +201,13 @@ async fn the_server_keeps_the_contract() {
     for name in conformance::CHECKS {
         let checked = Arc::clone(&store);
         let check = tokio::spawn(async move { conformance::run(checked.as_ref(), name).await });
-        // A look before the upload does not hold off several writers at once. That wal_e says
-        // so is in `wale_check_knows_what_the_server_lacks`.
-        let is_known = *name == conformance::RACING && server.lacks.contains(CREATE_ONLY);
-        let outcome = match check.await {
-            Ok(()) => "holds",
-            Err(_) if is_known => "does not hold, as is known of a server without create_only",
-            Err(_) => {
+        let is_known = |(lack, check): &(&str, &str)| check == name && server.lacks.contains(*lack);
+        let outcome = match (check.await, CANNOT_HOLD.iter().find(|known| is_known(known))) {
+            (Ok(()), _) => "holds".to_owned(),
+            (Err(_), Some((lack, _))) => format!("does not hold, as is known without {lack}"),
+            (Err(_), None) => {
                 broken.push(*name);
-                "BROKEN"
+                "BROKEN".to_owned()
             }
         };
         println!("contract: {name}: {outcome}");

@@ -53,6 +53,7 @@ checks![
     parts_become_one_object,
     parts_arrive_in_any_order,
     one_part_is_enough,
+    one_empty_part_is_enough,
     multipart_create_only_leaves_what_is_there,
     multipart_replace_replaces,
     an_upload_is_invisible_until_it_is_complete,
@@ -69,6 +70,9 @@ checks![
 /// The check that a server which does not know create-only uploads cannot pass: a look before
 /// the upload holds for one writer after the other, not for several at once.
 pub const RACING: &str = stringify!(create_only_has_one_winner);
+
+/// The check that a server which refuses empty parts cannot pass.
+pub const EMPTY_PART: &str = stringify!(one_empty_part_is_enough);
 
 /// Runs the whole contract.
 ///

@@ -178,7 +178,13 @@ impl S3Upload {
                 .interceptor(payload.signing());
             payload.watch(bucket.limits, request.send())
         });
-        put.await
+        let answer = put.await?;
+        // Without it the upload cannot be completed.
+        if answer.e_tag.is_none() {
+            let text = "it did not say the tag (ETag) of the part".to_owned();
+            return Err(Failure::NotUnderstood(text));
+        }
+        Ok(answer)
     }
 
     /// One CompleteMultipartUpload. With `create_only` the server is asked to refuse it when
@@ -200,6 +206,9 @@ impl S3Upload {
                 .send()
         });
         Ok(match complete.await {
+            Ok(answer) if answer.e_tag.is_none() => {
+                Box::pin(bucket.confirm(&self.key, None)).await.map(|()| PutOutcome::Stored)
+            }
             Ok(_) => Ok(PutOutcome::Stored),
             Err(failure) if create_only && failure.is_precondition() => {
                 Ok(PutOutcome::AlreadyExists)

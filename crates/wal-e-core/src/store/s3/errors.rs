@@ -115,14 +115,10 @@ impl Failure {
                 let meta = service.err().meta();
                 let message = meta.message().map(one_line).filter(|text| !text.is_empty());
                 let answer = response::answer(service.raw());
-                let code = meta.code().map(one_line).or(answer.code);
+                let code = meta.code().map(one_line).or_else(|| answer.code.clone());
                 // The page of a proxy, or a document that is not S3's.
                 if code.is_none() && (200..300).contains(&answer.status) {
-                    return Failure::NotUnderstood(format!(
-                        "to the answer {} no content of S3 belongs: {}",
-                        answer.status,
-                        error_text(service.err())
-                    ));
+                    return Failure::NotUnderstood(unreadable(&answer, service.err()));
                 }
                 Failure::Answered(Answer {
                     code,
@@ -399,6 +395,18 @@ impl Failure {
             Failure::NotSent(_) => "the request could not be made".to_owned(),
         }
     }
+}
+
+/// What is wrong with an answer that should hold content of S3.
+fn unreadable(answer: &Answer, error: &(dyn StdError + 'static)) -> String {
+    let status = answer.status;
+    if answer.is_page {
+        return format!("it answered {status} with a web page");
+    }
+    let text = error_text(error);
+    // The SDK suspects itself.
+    let text = text.replace(". This is likely a bug in the SDK", "");
+    format!("it answered {status} with content that is not S3's: {text}")
 }
 
 /// Whether keys were lacking, anywhere down the chain of causes.

@@ -343,6 +343,7 @@ async fn a_page_instead_of_a_listing_is_not_understood() {
     let (store, _queue) = script.store().await;
     let error = store.list(&ListRequest::default(), None).await.unwrap_err();
     assert!(error.message().ends_with("the server's answer was not understood"), "{error:?}");
+    assert!(error.detail().unwrap().contains("with a web page"), "{error:?}");
     assert!(error.hint().unwrap().contains("no proxy answers in its place"), "{error:?}");
 }
 

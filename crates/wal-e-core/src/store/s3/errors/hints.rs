@@ -236,6 +236,11 @@ fn of_status(answer: &Answer, place: &Place, action: Action) -> Verdict {
                 ),
             )
         }
+        400 | 501 if action == Action::List && answer.code.is_some() => Verdict::hinted(
+            Config,
+            "The server may not know ListObjectsV2, with which wal_e lists objects: check its \
+             version.",
+        ),
         // Only S3 itself can say that an object is not there: a proxy's page
         // must not end a recovery.
         404 if answer.code.is_none() => Verdict::hinted(Unavailable, no_server(place)),

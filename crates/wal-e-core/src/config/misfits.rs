@@ -124,12 +124,15 @@ impl Variables {
     /// # Errors
     /// [`crate::ErrorKind::Config`] for the first of them.
     pub(super) fn refuse_lost_encryption(&self) -> Result<()> {
-        let is_asked = |(bare, _): (&str, bool)| bare == "S3_SSE_C" || ENCRYPTION.contains(&bare);
+        let is_asked = |(bare, _): (&str, bool)| ENCRYPTION.contains(&bare);
         let asks = |place: &Place| {
             let name = place.names().find(|name| bare(name, place).is_some_and(is_asked))?;
             Some(format!("{name} in {}", place.describe()))
         };
-        let Some(found) = self.places.iter().find_map(asks) else { return Ok(()) };
+        let sse_c = self.find_name("S3_SSE_C").map(|found| found.name);
+        let Some(found) = sse_c.or_else(|| self.places.iter().find_map(asks)) else {
+            return Ok(());
+        };
         let message = format!("{found} asks for encryption that wal_e cannot do");
         Err(Error::new(ErrorKind::Config, message)
             .with_detail(

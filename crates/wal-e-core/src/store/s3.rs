@@ -393,8 +393,7 @@ impl Bucket {
             })
         };
         let outcome = put(create_only && honoured).await.map_err(failed)?;
-        // Servers are possible that refuse If-None-Match in the words for an object that is
-        // there.
+        // A server may refuse every If-None-Match in the words for an object that is there.
         if outcome == PutOutcome::AlreadyExists && self.head(key).await?.is_none() {
             let again = put(true).await.map_err(failed)?;
             if again == PutOutcome::Stored || self.head(key).await?.is_some() {

@@ -99,10 +99,12 @@ fn encryption_that_would_be_lost_is_refused() {
     for name in ["WALG_S3_SSE_C", "S3_SSE_C", "WALG_LIBSODIUM_KEY", "WALE_GPG_KEY_ID", "PGP_KEY"] {
         let (_kept, place) = env_dir(&[(name, "hunter2")]);
         let error = resolve(place).unwrap_err();
-        assert!(error.message().starts_with(&format!("{name} in env_dir")), "{error}");
+        assert!(error.message().starts_with(name), "{error}");
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
     // A common word, in the environment of a process.
     resolve(environment(&[("PGP_KEY", "x")])).unwrap();
-    resolve(environment(&[("WALG_PGP_KEY_PATH", "x")])).unwrap_err();
+    for name in ["WALG_PGP_KEY_PATH", "S3_SSE_C"] {
+        resolve(environment(&[(name, "x")])).unwrap_err();
+    }
 }

@@ -136,6 +136,36 @@ const USABLE: &[(Dialect, &[&str])] = &[
         Dialect { name: "checksums are not known", knows_no_checksum: true, ..Dialect::PLAIN },
         &[],
     ),
+    (
+        Dialect {
+            name: "behind a gateway that takes the checksum away",
+            rules: &[refuse(
+                Of::Content,
+                CHECKSUM,
+                403,
+                "SignatureDoesNotMatch",
+                "The request signature we calculated does not match.",
+            )],
+            ..Dialect::PLAIN
+        },
+        &["refuses x-amz-checksum-crc32c with an object: Content-MD5 is sent instead"],
+    ),
+    (
+        Dialect {
+            name: "no HEAD",
+            rules: &[refuse(Of::Head, When::Always, 405, "", "")],
+            ..Dialect::PLAIN
+        },
+        &[],
+    ),
+    (
+        Dialect {
+            name: "404 in words of its own",
+            rules: &[refuse(Of::Read, When::Missing, 404, "", "<html>Not here.</html>")],
+            ..Dialect::PLAIN
+        },
+        &[],
+    ),
     (Dialect { name: "403 for what is missing", rules: &[HIDES_MISSING], ..Dialect::PLAIN }, &[]),
     (
         Dialect {

@@ -82,6 +82,8 @@ pub enum Of {
     Write,
     /// An object, or what is known of it.
     Read,
+    /// What is known of an object.
+    Head,
     /// Names of objects.
     List,
 }
@@ -218,6 +220,7 @@ impl Of {
             Of::Begin => posts && has("uploads"),
             Of::Complete => posts && has("uploadId"),
             Of::Write => puts || posts,
+            Of::Head => is_object && asked.method == Method::HEAD,
             Of::Read => is_object && matches!(*asked.method, Method::GET | Method::HEAD),
             Of::List => !is_object && asked.method == Method::GET && !has("uploads"),
         }

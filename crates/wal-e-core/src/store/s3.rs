@@ -260,11 +260,53 @@ impl Bucket {
     async fn head_once(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>, Failure> {
         let refused = match self.head_object(key).await {
             Ok(info) => return Ok(Some(info)),
+            Err(failure) if failure.is_missing_object() => return Ok(None),
+            // Not every server, nor every proxy, lets HEAD through.
+            Err(failure) if failure.is_unknown_method() => {
+                match Box::pin(self.head_by_get(key)).await {
+                    Ok(info) => return Ok(Some(info)),
+                    Err(failure) => failure,
+                }
+            }
             Err(failure) => failure,
         };
         match self.without_absence(refused, key).await {
             None => Ok(None),
+            Some(failure) if failure.shows_object() => {
+                match Box::pin(self.head_by_get(key)).await {
+                    Ok(info) => Ok(Some(info)),
+                    Err(_) => Err(failure),
+                }
+            }
             Some(failure) => Err(failure),
+        }
+    }
+
+    /// What HEAD says, from the answer to a request for the object. Its content is not read.
+    async fn head_by_get(&self, key: &ObjectKey) -> Result<ObjectInfo, Failure> {
+        let answer = self
+            .ask(self.limits.answer, |client| {
+                client.get_object().bucket(&self.name).key(self.full_key(key)).send()
+            })
+            .await?;
+        Ok(ObjectInfo {
+            key: key.clone(),
+            size_bytes: size(answer.content_length),
+            last_modified: moment(answer.last_modified.as_ref()),
+            etag: answer.e_tag,
+            storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
+            attributes: attributes(answer.metadata.as_ref()),
+        })
+    }
+
+    /// Whether an upload without the tag of an object in its answer stored one. All servers
+    /// send the tag; what answers without it may be something on the way to the server.
+    async fn confirm(&self, key: &ObjectKey, size_bytes: Option<u64>) -> Result<(), Failure> {
+        match self.head_once(key).await? {
+            Some(info) if size_bytes.is_none_or(|size| size == info.size_bytes) => Ok(()),
+            _ => Err(Failure::NotUnderstood(
+                "it answered as if the object were stored, and the object is not there".to_owned(),
+            )),
         }
     }
 
@@ -324,6 +366,9 @@ impl Bucket {
                     checksum,
                     [answer.checksum_crc32_c(), answer.checksum_crc32(), answer.checksum_sha256()],
                 );
+                if answer.e_tag.is_none() {
+                    Box::pin(self.confirm(key, Some(size(Some(payload.length()))))).await?;
+                }
                 Ok(PutOutcome::Stored)
             }
             Err(failure) if create_only && failure.is_precondition() => {
@@ -346,11 +391,23 @@ impl Bucket {
         if !honoured && self.head(key).await?.is_some() {
             return Ok(PutOutcome::AlreadyExists);
         }
-        let ask_server = create_only && honoured;
-        let put = self.abilities.with_checksum(Carrier::Object, |checksum| {
-            self.put_object(key, content.clone(), ask_server, attributes, checksum)
-        });
-        put.await.map_err(failed)
+        let put = |ask_server| {
+            let content = &content;
+            self.abilities.with_checksum(Carrier::Object, move |checksum| {
+                self.put_object(key, content.clone(), ask_server, attributes, checksum)
+            })
+        };
+        let outcome = put(create_only && honoured).await.map_err(failed)?;
+        // A server may refuse every If-None-Match in the words for an object that is there.
+        if outcome == PutOutcome::AlreadyExists && self.head(key).await?.is_none() {
+            let again = put(true).await.map_err(failed)?;
+            if again == PutOutcome::Stored || self.head(key).await?.is_some() {
+                return Ok(again);
+            }
+            self.note_refuses_new();
+            return put(false).await.map_err(failed);
+        }
+        Ok(outcome)
     }
 }
 

@@ -97,6 +97,8 @@ pub(super) struct Abilities {
     known: Mutex<Known>,
     /// Whether `If-None-Match: *` is honoured by uploads of whole objects.
     pub(super) create_only: OnceCell<bool>,
+    /// Whether the server takes `If-None-Match: *` amiss also where there is no object.
+    refuses_new: AtomicBool,
     hides_missing: AtomicBool,
     /// Whether the last upload with such a checksum was answered with it.
     confirms_checksum: AtomicBool,
@@ -112,6 +114,7 @@ impl Abilities {
         Abilities {
             known: Mutex::new(Known { object, announcement: None, part: None, order, completion }),
             create_only: OnceCell::new(),
+            refuses_new: AtomicBool::new(false),
             hides_missing: AtomicBool::new(false),
             confirms_checksum: AtomicBool::new(false),
             url,
@@ -260,6 +263,15 @@ impl Abilities {
                 self.url
             ));
         }
+    }
+
+    pub(super) fn refuses_new(&self) -> bool {
+        self.refuses_new.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that it does; whether that is new.
+    pub(super) fn note_refuses_new(&self) -> bool {
+        !self.refuses_new.swap(true, Ordering::Relaxed)
     }
 
     /// Whether the server is known to answer 403 for an object that is not there.

@@ -81,6 +81,8 @@ pub(super) struct Answer {
     pub(super) redirect_host: Option<String>,
     /// It has marks of a proxy that answered by itself.
     pub(super) from_proxy: bool,
+    /// It is a web page, which S3 does not send.
+    pub(super) is_page: bool,
     /// How long it asks to wait.
     pub(super) retry_after: Option<Duration>,
     /// What a listing showed of the object that the request was refused for.
@@ -113,8 +115,13 @@ impl Failure {
                 let meta = service.err().meta();
                 let message = meta.message().map(one_line).filter(|text| !text.is_empty());
                 let answer = response::answer(service.raw());
+                let code = meta.code().map(one_line).or_else(|| answer.code.clone());
+                // The page of a proxy, or a document that is not S3's.
+                if code.is_none() && (200..300).contains(&answer.status) {
+                    return Failure::NotUnderstood(unreadable(&answer, service.err()));
+                }
                 Failure::Answered(Answer {
-                    code: meta.code().map(one_line).or(answer.code),
+                    code,
                     message: message.or(answer.message),
                     request_id: error.request_id().map(one_line),
                     ..answer
@@ -176,10 +183,35 @@ impl Failure {
         self.status() == Some(412) || self.code() == Some("PreconditionFailed")
     }
 
+    /// The server says that there is no such object, and it is S3 itself that says so: a page
+    /// of a proxy has no code.
+    pub(super) fn is_surely_missing_object(&self) -> bool {
+        self.is_missing_object() && self.code().is_some()
+    }
+
+    /// There may be no object of that name, in words that are not S3's.
+    pub(super) fn may_mean_absence(&self) -> bool {
+        self.status() == Some(404) && self.code() != Some("NoSuchBucket")
+    }
+
+    /// The request was refused, and a listing showed the object.
+    pub(super) fn shows_object(&self) -> bool {
+        matches!(self, Failure::Answered(Answer { listing: Listing::Shows, .. }))
+    }
+
+    /// The server does not answer requests of this kind.
+    pub(super) fn is_unknown_method(&self) -> bool {
+        matches!(self.status(), Some(405 | 501))
+    }
+
     /// It may be that the server does not know, or does not want, a header of the request:
     /// the same request with another one may go through.
     pub(super) fn may_be_for_a_header(&self) -> bool {
         let Failure::Answered(answer) = self else { return false };
+        // A proxy that takes a header away makes the signature wrong.
+        if self.code() == Some("SignatureDoesNotMatch") {
+            return true;
+        }
         matches!(answer.status, 400 | 405 | 411 | 415 | 417 | 422 | 428 | 501)
             && cause::cause(answer).is_none()
     }
@@ -245,9 +277,13 @@ impl Failure {
                 | "InvalidToken"
                 | "InvalidTokenId",
             ) => Refusal::Expired,
-            Some("InvalidAccessKeyId" | "InvalidClientTokenId" | "SignatureDoesNotMatch") => {
-                Refusal::NotKnown
-            }
+            Some(
+                "InvalidAccessKey"
+                | "InvalidAccessKeyId"
+                | "InvalidClientTokenId"
+                | "InvalidSecurity"
+                | "SignatureDoesNotMatch",
+            ) => Refusal::NotKnown,
             None if answer.status == 400 => Refusal::PerhapsExpired,
             _ => Refusal::Other,
         })
@@ -359,6 +395,18 @@ impl Failure {
             Failure::NotSent(_) => "the request could not be made".to_owned(),
         }
     }
+}
+
+/// What is wrong with an answer that should hold content of S3.
+fn unreadable(answer: &Answer, error: &(dyn StdError + 'static)) -> String {
+    let status = answer.status;
+    if answer.is_page {
+        return format!("it answered {status} with a web page");
+    }
+    let text = error_text(error);
+    // The SDK suspects itself.
+    let text = text.replace(". This is likely a bug in the SDK", "");
+    format!("it answered {status} with content that is not S3's: {text}")
 }
 
 /// Whether keys were lacking, anywhere down the chain of causes.

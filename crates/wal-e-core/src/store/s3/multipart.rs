@@ -180,6 +180,11 @@ impl S3Upload {
             payload.watch(bucket.limits, request.send())
         });
         let answer = put.await?;
+        // Without it the upload cannot be completed.
+        if answer.e_tag.is_none() {
+            let text = "it did not say the tag (ETag) of the part".to_owned();
+            return Err(Failure::NotUnderstood(text));
+        }
         bucket.abilities.note_answer(
             checksum,
             [answer.checksum_crc32_c(), answer.checksum_crc32(), answer.checksum_sha256()],
@@ -206,6 +211,9 @@ impl S3Upload {
                 .send()
         });
         Ok(match complete.await {
+            Ok(answer) if answer.e_tag.is_none() => {
+                Box::pin(bucket.confirm(&self.key, None)).await.map(|()| PutOutcome::Stored)
+            }
             Ok(_) => Ok(PutOutcome::Stored),
             Err(failure) if create_only && failure.is_precondition() => {
                 Ok(PutOutcome::AlreadyExists)

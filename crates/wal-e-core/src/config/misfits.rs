@@ -4,7 +4,6 @@
 //! another place. What only makes such a program faster or slower is passed over.
 
 use super::{AwsVariables, CompressionVariables, NAMESPACES, Place, Prefix, Setting, Variables};
-use crate::error::{Error, ErrorKind, Result};
 
 /// A variable that is not followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,22 +21,19 @@ struct Kind {
     hint: fn() -> String,
 }
 
-/// Keys that WAL-E and WAL-G encrypt with before they upload.
-const ENCRYPTION: &[&str] = &[
-    "CSE_KMS_ID",
-    "ENVELOPE_PGP_KEY",
-    "ENVELOPE_PGP_KEY_PATH",
-    "GPG_KEY_ID",
-    "LIBSODIUM_KEY",
-    "LIBSODIUM_KEY_PATH",
-    "PGP_KEY",
-    "PGP_KEY_PATH",
-    "YC_CSE_KMS_KEY_ID",
-];
-
 const KINDS: &[Kind] = &[
     Kind {
-        names: ENCRYPTION,
+        names: &[
+            "CSE_KMS_ID",
+            "ENVELOPE_PGP_KEY",
+            "ENVELOPE_PGP_KEY_PATH",
+            "GPG_KEY_ID",
+            "LIBSODIUM_KEY",
+            "LIBSODIUM_KEY_PATH",
+            "PGP_KEY",
+            "PGP_KEY_PATH",
+            "YC_CSE_KMS_KEY_ID",
+        ],
         meaning: "wal_e does not encrypt what it stores",
         hint: || {
             format!("Remove it, and have the store encrypt: {} does so for S3.", Setting::S3Sse)
@@ -118,33 +114,6 @@ const HARMLESS: &[&str] = &[
 ];
 
 impl Variables {
-    /// Refuses variables that ask for encryption which wal_e cannot do: who has set them must
-    /// not find out later that everything was stored without it.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Config`] for the first of them.
-    pub(super) fn refuse_lost_encryption(&self) -> Result<()> {
-        let is_asked = |(bare, _): (&str, bool)| ENCRYPTION.contains(&bare);
-        let asks = |place: &Place| {
-            let name = place.names().find(|name| bare(name, place).is_some_and(is_asked))?;
-            Some(format!("{name} in {}", place.describe()))
-        };
-        let sse_c = self.find_name("S3_SSE_C").map(|found| found.name);
-        let Some(found) = sse_c.or_else(|| self.places.iter().find_map(asks)) else {
-            return Ok(());
-        };
-        let message = format!("{found} asks for encryption that wal_e cannot do");
-        Err(Error::new(ErrorKind::Config, message)
-            .with_detail(
-                "Objects would be stored without it: wal_e encrypts neither before the upload nor \
-                 with a key that it sends along (SSE-C).",
-            )
-            .with_hint(format!(
-                "Remove it, and have the server encrypt: set {} to \"AES256\" or \"aws:kms\".",
-                Setting::S3Sse
-            )))
-    }
-
     /// Those that are not followed, wherever they stand.
     pub fn misfits(&self) -> Vec<Misfit> {
         self.places.iter().flat_map(of_place).collect()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{AwsVariables, Credentials, Endpoint, Proxies, Setting, Variables};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// [`S3Config::timeout`] where none is given.
 pub const DEFAULT_S3_TIMEOUT: Duration = match Setting::S3Timeout.number().default {
@@ -70,15 +70,25 @@ impl S3Config {
     /// in it are only looked for: the store reads them itself, and again when they change.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Config`] for a variable that counts and has no meaning, and for one
-    /// that asks for encryption which wal_e cannot do.
+    /// [`crate::ErrorKind::Config`] for a variable that counts and has no meaning.
     pub fn resolve(
         bucket: impl Into<String>,
         path: impl Into<String>,
         given: S3Given,
         variables: &Variables,
     ) -> Result<Self> {
-        variables.refuse_lost_encryption()?;
+        if let Some(found) = variables.find_name("S3_SSE_C") {
+            let message = format!("{} is set, and wal_e cannot do what it says", found.name);
+            return Err(Error::new(ErrorKind::Config, message)
+                .with_detail(
+                    "Objects would be stored without the encryption with a key of the client's \
+                     own (SSE-C) that it asks for.",
+                )
+                .with_hint(format!(
+                    "Remove it, and set {} to \"AES256\" or \"aws:kms\".",
+                    Setting::S3Sse
+                )));
+        }
         let text = |given: Option<String>, setting| {
             given.or_else(|| variables.find(setting).map(|found| found.value))
         };

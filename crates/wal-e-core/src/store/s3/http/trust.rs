@@ -16,7 +16,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, CommonName};
 use crate::config::{AwsVariables, Setting};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -210,7 +210,9 @@ impl ServerCertVerifier for Verifier {
         }
         let parsed = parsed(certificate)?;
         parsed.check_time(now)?;
-        parsed.check_host(&name.to_str()).map_err(|_| CertificateError::NotValidForName)?;
+        parsed
+            .check_host(&name.to_str(), CommonName::WithoutOthers)
+            .map_err(|_| CertificateError::NotValidForName)?;
         Ok(ServerCertVerified::assertion())
     }
 

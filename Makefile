@@ -96,6 +96,15 @@ test: build-tests ## every test: core, program, and end to end on PostgreSQL 15 
 	@WALE_TEST_PG15_CONFIG=$(PG15_CONFIG) WALE_TEST_PG18_CONFIG=$(PG18_CONFIG) RUST_TEST_THREADS=2 \
 	    $(CARGO) test --release --locked --workspace --no-fail-fast
 
+# Each is got from a package registry the first time: versitygw needs Go, garage a long time, rgw root.
+SERVERS ?= versitygw garage rgw
+
+.PHONY: s3-servers
+s3-servers: ## S3 servers that were not written here: the contract of stores, and the whole way (SERVERS="versitygw garage rgw")
+	@scripts/install-deps test
+	$(MAKE) build PG_CONFIG=$(PG15_CONFIG)
+	WALE_TEST_PG15_CONFIG=$(PG15_CONFIG) CARGO=$(CARGO) scripts/s3-servers/run $(SERVERS)
+
 .PHONY: build-tests
 build-tests: ## build what the tests run: target/wal_e-pg15.so, target/wal_e-pg18.so, the program
 	@scripts/install-deps test
@@ -170,4 +179,4 @@ clean: ## remove everything that was built or fetched
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
 	    /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	    /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	    /^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile

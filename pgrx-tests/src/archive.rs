@@ -27,7 +27,21 @@ pub struct Archive {
 
 enum Place {
     File { directory: PathBuf },
-    S3 { server: S3Server, proxy: FaultProxy, env_dir: PathBuf },
+    S3 { way: WayToS3, own: Option<Box<OwnServer>> },
+}
+
+/// Where a bucket is; the keys stand in the environment directory.
+struct WayToS3 {
+    url: String,
+    endpoint: String,
+    region: String,
+    env_dir: PathBuf,
+}
+
+/// A server that tests can look into, and the proxy in front of it.
+struct OwnServer {
+    server: S3Server,
+    proxy: FaultProxy,
 }
 
 /// How many bytes [`Archive::corrupt_object`] flips. One is not enough: in
@@ -46,16 +60,37 @@ impl Archive {
     /// A bucket on an S3 server of this process, behind a proxy where faults can
     /// be made.
     pub fn s3() -> Archive {
-        let scratch = Scratch::new();
         let server = S3Server::start();
         server.create_bucket(BUCKET);
         let proxy = FaultProxy::start(&server.endpoint());
-        let env_dir = scratch.create("env");
-        let archive = Archive { place: Place::S3 { server, proxy, env_dir }, scratch };
-        archive.write_variable("AWS_ACCESS_KEY_ID", archive.server().access_key());
-        archive.write_variable("AWS_SECRET_ACCESS_KEY", archive.server().secret_key());
-        archive.write_variable("AWS_REGION", "us-east-1");
-        archive.write_variable("AWS_ENDPOINT_URL_S3", &archive.proxy().endpoint());
+        let url = format!("s3://{BUCKET}/{PATH_IN_BUCKET}");
+        let keys = (server.access_key().to_owned(), server.secret_key().to_owned());
+        let mut archive = Archive::elsewhere(&url, &proxy.endpoint(), "us-east-1", &keys);
+        let Place::S3 { own, .. } = &mut archive.place else { unreachable!("it was just made") };
+        *own = Some(Box::new(OwnServer { server, proxy }));
+        archive
+    }
+
+    /// A prefix on a server that is not of this process: what is stored there can only be
+    /// seen through wal_e. The keys are the access key and the secret key.
+    pub fn elsewhere(
+        url: &str,
+        endpoint: &str,
+        region: &str,
+        (access_key_id, secret_access_key): &(String, String),
+    ) -> Archive {
+        let scratch = Scratch::new();
+        let way = WayToS3 {
+            url: url.to_owned(),
+            endpoint: endpoint.to_owned(),
+            region: region.to_owned(),
+            env_dir: scratch.create("env"),
+        };
+        let archive = Archive { place: Place::S3 { way, own: None }, scratch };
+        archive.write_variable("AWS_ACCESS_KEY_ID", access_key_id);
+        archive.write_variable("AWS_SECRET_ACCESS_KEY", secret_access_key);
+        archive.write_variable("AWS_REGION", region);
+        archive.write_variable("AWS_ENDPOINT_URL_S3", endpoint);
         archive
     }
 
@@ -63,17 +98,17 @@ impl Archive {
     pub fn url(&self) -> String {
         match &self.place {
             Place::File { directory } => format!("file://{}", directory.display()),
-            Place::S3 { .. } => format!("s3://{BUCKET}/{PATH_IN_BUCKET}"),
+            Place::S3 { way, .. } => way.url.clone(),
         }
     }
 
     /// The lines of `postgresql.conf` that point a server here.
     pub fn settings(&self) -> Vec<String> {
         let mut lines = vec![format!("wal_e.prefix = '{}'", self.url())];
-        if let Place::S3 { proxy, env_dir, .. } = &self.place {
-            lines.push(format!("wal_e.env_dir = '{}'", env_dir.display()));
-            lines.push(format!("wal_e.s3_endpoint = '{}'", proxy.endpoint()));
-            lines.push("wal_e.s3_region = 'us-east-1'".to_owned());
+        if let Place::S3 { way, .. } = &self.place {
+            lines.push(format!("wal_e.env_dir = '{}'", way.env_dir.display()));
+            lines.push(format!("wal_e.s3_endpoint = '{}'", way.endpoint));
+            lines.push(format!("wal_e.s3_region = '{}'", way.region));
             lines.push("wal_e.s3_force_path_style = on".to_owned());
         }
         lines
@@ -83,11 +118,11 @@ impl Archive {
     pub fn program_options(&self) -> Vec<String> {
         match &self.place {
             Place::File { .. } => vec!["--file-prefix".to_owned(), self.url()],
-            Place::S3 { env_dir, .. } => vec![
+            Place::S3 { way, .. } => vec![
                 "--s3-prefix".to_owned(),
                 self.url(),
                 "--env-dir".to_owned(),
-                env_dir.display().to_string(),
+                way.env_dir.display().to_string(),
             ],
         }
     }
@@ -98,22 +133,27 @@ impl Archive {
     ///
     /// When this archive is a directory, as in all the methods about S3.
     pub fn write_variable(&self, name: &str, value: &str) {
-        let Place::S3 { env_dir, .. } = &self.place else { panic!("{} has none", self.url()) };
-        let path = env_dir.join(name);
+        let Place::S3 { way, .. } = &self.place else { panic!("{} has none", self.url()) };
+        let path = way.env_dir.join(name);
         fs::write(&path, value).expect("a file of the environment directory can be written");
         ServerUser::get().own(&path);
     }
 
     /// The S3 server.
     pub fn server(&self) -> &S3Server {
-        let Place::S3 { server, .. } = &self.place else { panic!("{} is no bucket", self.url()) };
-        server
+        &self.own().server
     }
 
     /// The proxy in front of the S3 server.
     pub fn proxy(&self) -> &FaultProxy {
-        let Place::S3 { proxy, .. } = &self.place else { panic!("{} is no bucket", self.url()) };
-        proxy
+        &self.own().proxy
+    }
+
+    fn own(&self) -> &OwnServer {
+        match &self.place {
+            Place::S3 { own: Some(own), .. } => own,
+            _ => panic!("{} is not on an S3 server of this process", self.url()),
+        }
     }
 
     /// The directory of a `file://` archive.
@@ -133,9 +173,9 @@ impl Archive {
         let mut names = Vec::new();
         match &self.place {
             Place::File { directory } => collect_files(directory, directory, &mut names),
-            Place::S3 { server, .. } => {
+            Place::S3 { .. } => {
                 let prefix = format!("{PATH_IN_BUCKET}/");
-                let keys = server.objects(BUCKET).into_iter().map(|(key, _)| key);
+                let keys = self.server().objects(BUCKET).into_iter().map(|(key, _)| key);
                 names.extend(keys.filter_map(|key| Some(key.strip_prefix(&prefix)?.to_owned())));
             }
         }
@@ -151,9 +191,9 @@ impl Archive {
                     |name: &String| fs::metadata(directory.join(name)).map_or(0, |f| f.len());
                 self.objects().iter().filter(|name| name.starts_with(folder)).map(size).sum()
             }
-            Place::S3 { server, .. } => {
+            Place::S3 { .. } => {
                 let prefix = format!("{PATH_IN_BUCKET}/{folder}");
-                let objects = server.objects(BUCKET).into_iter();
+                let objects = self.server().objects(BUCKET).into_iter();
                 objects.filter(|(key, _)| key.starts_with(&prefix)).map(|(_, bytes)| bytes).sum()
             }
         }
@@ -163,7 +203,7 @@ impl Archive {
     pub fn object(&self, name: &str) -> Option<Vec<u8>> {
         match &self.place {
             Place::File { directory } => fs::read(directory.join(name)).ok(),
-            Place::S3 { server, .. } => server.object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}")),
+            Place::S3 { .. } => self.server().object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}")),
         }
     }
 
@@ -180,8 +220,8 @@ impl Archive {
                 fs::write(&path, bytes).expect("a file of the archive can be written");
                 ServerUser::get().own(&path);
             }
-            Place::S3 { server, .. } => {
-                server.put_object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"), bytes);
+            Place::S3 { .. } => {
+                self.server().put_object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"), bytes);
             }
         }
     }
@@ -192,8 +232,9 @@ impl Archive {
             Place::File { directory } => {
                 fs::remove_file(directory.join(name)).expect("an archived file can be removed");
             }
-            Place::S3 { server, .. } => {
-                let removed = server.delete_object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"));
+            Place::S3 { .. } => {
+                let removed =
+                    self.server().delete_object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"));
                 assert!(removed, "{name} is not there");
             }
         }
@@ -208,10 +249,14 @@ impl Archive {
                 bytes[middle..middle + DAMAGED_BYTES].iter_mut().for_each(|byte| *byte ^= 0xff);
                 self.replace_object(name, bytes);
             }
-            Place::S3 { server, .. } => {
+            Place::S3 { .. } => {
                 let middle = self.object(name).expect("the object exists").len() / 2;
                 for offset in middle..middle + DAMAGED_BYTES {
-                    server.corrupt_object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"), offset);
+                    self.server().corrupt_object(
+                        BUCKET,
+                        &format!("{PATH_IN_BUCKET}/{name}"),
+                        offset,
+                    );
                 }
             }
         }
@@ -223,8 +268,12 @@ impl Archive {
         bytes.truncate(bytes.len() / 2);
         match &self.place {
             Place::File { .. } => self.replace_object(name, bytes),
-            Place::S3 { server, .. } => {
-                server.truncate_object(BUCKET, &format!("{PATH_IN_BUCKET}/{name}"), bytes.len());
+            Place::S3 { .. } => {
+                self.server().truncate_object(
+                    BUCKET,
+                    &format!("{PATH_IN_BUCKET}/{name}"),
+                    bytes.len(),
+                );
             }
         }
     }
@@ -293,7 +342,7 @@ impl Archive {
                 };
                 self.objects().into_iter().filter(|name| !is_object(name)).collect()
             }
-            Place::S3 { server, .. } => server.open_multipart_uploads(BUCKET),
+            Place::S3 { .. } => self.server().open_multipart_uploads(BUCKET),
         }
     }
 }

@@ -4,7 +4,8 @@
 //! * [`cluster`]: a throw-away server; [`archiving`], [`base_backup`],
 //!   [`fingerprint`], [`prefetch`], [`standby`], [`witness`] and [`workload`] are more
 //!   of what can be done with it.
-//! * [`s3_server`], [`fault_proxy`], [`moto`]: S3, where things go wrong on demand.
+//! * [`s3_server`], [`fault_proxy`], [`moto`]: S3, where things go wrong on demand;
+//!   [`real_server`]: an S3 server that was not written here.
 //! * [`forward_proxy`], [`tls_front`], [`key_service`]: what is on the way to S3, and hands out
 //!   keys for it.
 //! * [`disk_full`]: a disk without space, on demand.
@@ -42,6 +43,7 @@ pub mod prefetch;
 pub mod preload;
 pub mod process;
 pub mod random;
+pub mod real_server;
 pub mod restore;
 pub mod s3_server;
 pub mod scratch;

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use wal_e_e2e::archive::Archive;
@@ -34,20 +35,23 @@ fn what_is_not_postgresql_s_is_left_out() {
     let cluster = Cluster::build(PgVersion::V15)
         .configuration("logging_collector = on")
         .configuration("log_directory = 'serverlogs'")
-        .configuration("wal_e.backup_exclude = 'core.*, dumps'")
+        .configuration("wal_e.backup_exclude = 'core.*, dumps, *.1'")
         .start_archiving_to(&archive);
     let data = cluster.data_directory().to_owned();
     make_directory(&data.join("lost+found"), 0o000);
     make_directory(&data.join("dumps"), 0o000);
     make_file(&data.join("core.1234"), 0o000);
     make_file(&data.join("all.sql"), 0o600);
+    make_file(&data.join("messages.1"), 0o000);
+    // A pattern means names at the top. "16384.1" is the second gigabyte of a table.
+    make_file(&data.join("base/1/16384.1"), 0o600);
     assert!(fs::read_dir(data.join("serverlogs")).expect("the server logs there").count() > 0);
 
     let look = |restored: &Path| {
         let is_there = |name: &str| restored.join(name).exists();
-        assert!(is_there("all.sql") && is_there("serverlogs"));
+        assert!(is_there("all.sql") && is_there("serverlogs") && is_there("base/1/16384.1"));
         assert_eq!(fs::read_dir(restored.join("serverlogs")).expect("it is there").count(), 0);
-        for name in ["lost+found", "dumps", "core.1234"] {
+        for name in ["lost+found", "dumps", "core.1234", "messages.1"] {
             assert!(!is_there(name), "{name}");
         }
     };
@@ -58,7 +62,7 @@ fn what_is_not_postgresql_s_is_left_out() {
 
     cluster.archive_current_wal();
     let mut push = backup_push(&cluster, &archive);
-    run(push.args(["--exclude", "dumps,core.1234"])).success();
+    run(push.args(["--exclude", "dumps,core.1234,*.1"])).success();
     let restore = Restore::latest(PgVersion::V15);
     restore.run(&archive).success();
     look(&restore.target());
@@ -69,6 +73,69 @@ fn what_is_not_postgresql_s_is_left_out() {
     fs::set_permissions(data.join("dumps"), fs::Permissions::from_mode(0o700)).expect("a mode");
     fs::set_permissions(data.join("lost+found"), fs::Permissions::from_mode(0o700))
         .expect("a mode");
+}
+
+#[test]
+fn links_are_named_beforehand_and_what_they_held_is_missed_at_a_restore() {
+    let archive = Archive::file();
+    let mut cluster = Cluster::build(PgVersion::V18).start_archiving_to(&archive);
+    let data = cluster.data_directory().to_owned();
+    let elsewhere = cluster.scratch().create("etc");
+    for name in ["pg_hba.conf", "postgresql.conf"] {
+        fs::rename(data.join(name), elsewhere.join(name)).expect("it can be moved");
+        symlink(elsewhere.join(name), data.join(name)).expect("a link can be made");
+    }
+    symlink("/nonexistent", data.join("dangling")).expect("a link can be made");
+    let statistics = cluster.scratch().create("statistics");
+    fs::remove_dir_all(data.join("pg_stat_tmp")).expect("the server does not use it now");
+    symlink(&statistics, data.join("pg_stat_tmp")).expect("a link can be made");
+    let row = "SELECT ok, detail FROM wale_check() WHERE check_name = 'data_directory'";
+    let found = cluster.query(row).concat();
+    assert_eq!(found[0], "t");
+    for name in ["pg_hba.conf", "postgresql.conf", "dangling"] {
+        let skipped = format!("skipping symbolic link \"{}\"", data.join(name).display());
+        assert!(found[1].contains(&skipped), "{found:?}");
+    }
+    assert!(!found[1].contains("pg_stat_tmp"), "{found:?}");
+    cluster.backup_push();
+    let restore = Restore::latest(PgVersion::V18);
+    let printed = restore.run(&archive).stderr;
+    for name in ["pg_hba.conf", "postgresql.conf"] {
+        assert!(printed.contains(&format!("the backup has no {name}")), "{printed}");
+    }
+    assert!(restore.target().join("pg_stat_tmp").is_dir());
+
+    cluster.stop(StopMode::Fast);
+    let transactions = cluster.scratch().path().join("transactions");
+    fs::rename(data.join("pg_xact"), &transactions).expect("it can be moved");
+    symlink(&transactions, data.join("pg_xact")).expect("a link can be made");
+    cluster.start();
+    cluster.execute("SELECT pg_switch_wal()");
+    let failure = cluster.failure_of("SELECT wale_backup_push()");
+    assert!(failure.text.contains("pg_xact\" is a symbolic link"), "{failure:?}");
+}
+
+/// The snapshots of network storage cannot be removed.
+#[test]
+fn a_restore_begins_beside_what_a_file_system_has_at_its_top() {
+    let archive = Archive::file();
+    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    cluster.execute("CREATE TABLE t AS SELECT 1 AS one");
+    cluster.backup_push();
+    let restore = Restore::latest(PgVersion::V15);
+    let target = restore.target();
+    for place in ["", ".snapshot", ".snapshot/daily", "lost+found", "pg_wal"] {
+        make_directory(&target.join(place), 0o700);
+    }
+    let restored = restore.recover_beside(&archive);
+    assert_eq!(restored.query_one("SELECT one FROM t"), "1");
+    assert!(target.join(".snapshot/daily").is_dir());
+
+    // Where the WAL cannot be, what is said is about the WAL.
+    let inside = Restore::latest(PgVersion::V15);
+    let wal = inside.target().join("wal");
+    let said = inside.option("--waldir", wal.display().to_string()).run(&archive).failure(1);
+    assert!(said.contains("WAL directory") && !said.contains("tablespace"), "{said}");
 }
 
 #[test]
@@ -246,7 +313,14 @@ fn a_restore_as_root_makes_parents_that_the_server_can_pass() {
     let target: PathBuf = restore.scratch().path().join("lib/postgresql/15/main");
     let mut command = wal_e_e2e::wal_e::wal_e(&archive);
     if is_root() {
-        std::os::unix::process::CommandExt::uid(&mut command, 0);
+        command.uid(0);
+        // SAFETY: between fork and exec, only the system is called.
+        unsafe {
+            command.pre_exec(|| {
+                libc::umask(0o077);
+                Ok(())
+            });
+        }
     }
     command.arg("backup-fetch").arg(&target).arg("LATEST");
     run(&mut command).success();

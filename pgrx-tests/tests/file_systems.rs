@@ -30,6 +30,18 @@ fn an_archive_works_without_hard_links_and_synced_directories() {
         assert!(found[1].contains(words), "{found:?}");
     }
 
+    // Of hard links they do not say the same.
+    for refusal in [libc::EOPNOTSUPP, libc::EMLINK, libc::EXDEV, libc::ENOSYS] {
+        let another = Archive::file();
+        let file = another.scratch().path().join(&segment);
+        fs::write(&file, archive.wal_file(&segment)).expect("a file can be written");
+        let mut command = wal_e(&another);
+        file_system.put_under_command(&mut command);
+        command.env("LESSER_FILE_SYSTEM_LINK", refusal.to_string());
+        run(command.arg("wal-push").arg(&file)).success();
+        assert_eq!(another.wal_file(&segment), archive.wal_file(&segment), "{refusal}");
+    }
+
     // Nothing is replaced: not by the same again, and not by something else.
     let before = archive.wal_object(&segment);
     let file = archive.scratch().path().join(&segment);

@@ -9,7 +9,7 @@ use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::{ServerUser, run};
 use wal_e_e2e::scratch::Scratch;
-use wal_e_e2e::wal_e::{backup_push, run_wal_e};
+use wal_e_e2e::wal_e::{backup_push, run_wal_e, wal_e};
 
 fn live(version: PgVersion, archive: &Archive) -> Cluster {
     let cluster = Cluster::build(version).wal_segment_size_mb(1).start_archiving_to(archive);
@@ -79,6 +79,78 @@ fn a_backup_of_an_abandoned_history_is_neither_completed_nor_called_sound() {
     let plan = plan_as_json(&archive, &["AUTO"]);
     assert_eq!(plan["backup_name"], sound.as_str());
     assert!(plan["notes"][0].as_str().is_some_and(|note| note.contains(&other)), "{plan}");
+}
+
+/// Has the stopped server begin another log.
+fn reset_wal(cluster: &mut Cluster, options: &[&str]) {
+    cluster.stop(StopMode::Fast);
+    let mut reset = cluster.installation().command("pg_resetwal");
+    run(reset.args(options).arg("-D").arg(cluster.data_directory())).success();
+    // What segments of this size ask for at least.
+    cluster.configure("min_wal_size = '256MB'");
+    cluster.configure("max_wal_size = '512MB'");
+    cluster.start();
+}
+
+#[test]
+fn another_size_of_segments_is_refused_and_named() {
+    for (version, megabytes) in [(PgVersion::V15, 64), (PgVersion::V18, 1)] {
+        let archive = Archive::file();
+        let mut cluster = Cluster::build(version).start_archiving_to(&archive);
+        let backup = cluster.backup_push();
+        let last = cluster.archive_current_wal();
+        reset_wal(&mut cluster, &[&format!("--wal-segsize={megabytes}")]);
+        let before = archive.objects();
+        let what =
+            format!("the WAL segments of this cluster had 16 MB, and have {megabytes} MB now");
+        let segment = cluster.switch_wal();
+        cluster.wait_for_log(&what);
+
+        let mut said = vec![cluster.failure_of("SELECT wale_backup_push()").text];
+        said.push(run(&mut backup_push(&cluster, &archive)).failure(1));
+        let path = cluster.data_directory().join("pg_wal").join(segment);
+        said.push(run(wal_e(&archive).arg("wal-push").arg(path)).failure(1));
+        said.push(
+            cluster.query("SELECT detail, hint FROM wale_check() WHERE NOT ok").concat().concat(),
+        );
+        for said in said {
+            assert!(said.contains(&what) && said.contains("new prefix"), "{said}");
+        }
+        assert_eq!(archive.objects(), before);
+        let plan = plan_as_json(&archive, &[]);
+        assert_eq!(plan["backup_name"], backup.as_str());
+        assert_eq!(plan["last_segment"], last.as_str());
+
+        // What it says to do.
+        let own = Archive::file();
+        own.settings().iter().for_each(|line| cluster.configure(line));
+        cluster.restart();
+        cluster.backup_push();
+    }
+}
+
+#[test]
+fn a_log_that_was_begun_anew_is_named() {
+    for version in [PgVersion::V15, PgVersion::V18] {
+        let archive = Archive::file();
+        let mut cluster = Cluster::build(version).start_archiving_to(&archive);
+        let old = cluster.backup_push();
+        let end = cluster.query_one("SELECT pg_current_wal_insert_lsn()");
+        cluster.archive_current_wal();
+        reset_wal(&mut cluster, &["-f"]);
+        let first = cluster.archive_current_wal();
+        let new = cluster.backup_push();
+        cluster.archive_current_wal();
+        assert_eq!(plan_as_json(&archive, &[])["backup_name"], new.as_str());
+        let refused = run_wal_e(&archive, ["restore-plan", &old]).failure(1);
+        let what = format!("the WAL of the cluster begins anew with segment \"{first}\"");
+        assert!(refused.contains(&what) && refused.contains(&new), "{refused}");
+        for wrong in ["missing", "breaks off", "sound copy", "on its way"] {
+            assert!(!refused.contains(wrong), "\"{wrong}\" in {refused}");
+        }
+        let plan = plan_as_json(&archive, &[&old, "--recovery-target-lsn", &end]);
+        assert_eq!(plan["backup_name"], old.as_str());
+    }
 }
 
 #[test]

@@ -181,3 +181,21 @@ fn a_question_to_a_server_that_is_not_there_is_answered_within_seconds() {
         assert!(printed.contains("Connection refused"), "{printed}");
     }
 }
+
+#[test]
+fn who_asks_a_server_that_is_silent_is_told_within_seconds() {
+    // Connections are taken by the system, and never answered.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("it has an address"));
+    let mut command = bare_wal_e();
+    command
+        .env("AWS_ACCESS_KEY_ID", "key")
+        .env("AWS_SECRET_ACCESS_KEY", "secret")
+        .env("AWS_REGION", "us-east-1")
+        .args(["--s3-endpoint", &endpoint, "--s3-timeout", "8"])
+        .args(["--s3-prefix", "s3://bucket/prefix", "backup-list"]);
+    let printed = run(&mut command).failure(1);
+    let waits = format!("still waiting for \"{endpoint}\" to answer");
+    assert_eq!(printed.matches(&waits).count(), 1, "{printed}");
+    assert!(printed.contains("did not answer within"), "{printed}");
+}

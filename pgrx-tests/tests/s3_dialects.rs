@@ -20,6 +20,7 @@ use wal_e_e2e::process::run;
 use wal_e_e2e::restore::Restore;
 use wal_e_e2e::s3_server::S3Server;
 use wal_e_e2e::s3_server::dialect::{Dialect, ListingOrder, Of, Rule, When, refuse};
+use wal_e_e2e::tls_front::{Certificate, TlsFront};
 use wal_e_e2e::wal_e::{archive_command, backup_push, run_wal_e, wal_e};
 
 const BUCKET: &str = "archive";
@@ -130,6 +131,41 @@ const USABLE: &[(Dialect, &[&str])] = &[
         &["does not take If-None-Match at the end of an upload in parts: wal_e looks for the \
            object before"],
     ),
+    (
+        // As Ceph before version 20.
+        Dialect { name: "checksums are not known", knows_no_checksum: true, ..Dialect::PLAIN },
+        &[],
+    ),
+    (
+        Dialect {
+            name: "behind a gateway that takes the checksum away",
+            rules: &[refuse(
+                Of::Content,
+                CHECKSUM,
+                403,
+                "SignatureDoesNotMatch",
+                "The request signature we calculated does not match.",
+            )],
+            ..Dialect::PLAIN
+        },
+        &["refuses x-amz-checksum-crc32c with an object: Content-MD5 is sent instead"],
+    ),
+    (
+        Dialect {
+            name: "no HEAD",
+            rules: &[refuse(Of::Head, When::Always, 405, "", "")],
+            ..Dialect::PLAIN
+        },
+        &[],
+    ),
+    (
+        Dialect {
+            name: "404 in words of its own",
+            rules: &[refuse(Of::Read, When::Missing, 404, "", "<html>Not here.</html>")],
+            ..Dialect::PLAIN
+        },
+        &[],
+    ),
     (Dialect { name: "403 for what is missing", rules: &[HIDES_MISSING], ..Dialect::PLAIN }, &[]),
     (
         Dialect {
@@ -159,6 +195,7 @@ const USABLE: &[(Dialect, &[&str])] = &[
                 refuse(Of::Read, When::Missing, 403, "", "Forbidden"),
             ],
             listing: ListingOrder::TwoShards,
+            ..Dialect::PLAIN
         },
         &[
             "refuses x-amz-checksum-crc32c with an object: Content-MD5 is sent instead",
@@ -261,6 +298,41 @@ async fn a_checksum_and_a_create_only_upload_that_are_refused_are_told_apart() {
         let before = server.requests().len();
         assert_eq!(put(&*store, "y", PutMode::Replace).await, Ok(PutOutcome::Stored));
         assert_eq!(server.requests().len(), before + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_content_is_signed_unless_the_server_confirms_its_checksum() {
+    let certificate = Certificate::self_made("/CN=127.0.0.1", &[]);
+    for knows_no_checksum in [false, true] {
+        let server = S3Server::start();
+        server.create_bucket(BUCKET);
+        server.speak(Dialect { knows_no_checksum, ..Dialect::PLAIN });
+        let front = TlsFront::start(&server.endpoint(), &certificate);
+        let over_tls = S3Config {
+            endpoint: Some(front.endpoint()),
+            ca_file: Some(certificate.path()),
+            ..config(&server)
+        };
+        let (store, _queue) = open(over_tls, Patience::none()).await;
+        for name in ["first", "second"] {
+            assert_eq!(put(&*store, name, PutMode::Replace).await, Ok(PutOutcome::Stored));
+        }
+        let begun =
+            store.begin_multipart(&key("parts"), PutMode::Replace, &Attributes::default()).await;
+        let upload = begun.expect("an upload begins");
+        upload.put_part(1, 0, Bytes::from_static(b"part")).await.expect("a part is stored");
+        assert_eq!(upload.complete().await, Ok(PutOutcome::Stored));
+        for (name, is_signed) in
+            [("first", true), ("second", knows_no_checksum), ("parts", knows_no_checksum)]
+        {
+            let requests = server.requests();
+            let sent = requests.iter().find(|r| r.method == "PUT" && r.key.ends_with(name));
+            let sent = sent.expect("it was sent");
+            let hash = sent.header("x-amz-content-sha256").expect("each request has one");
+            assert_eq!(hash != "UNSIGNED-PAYLOAD", is_signed, "{sent:?}");
+            assert_eq!(sent.header("x-amz-sdk-checksum-algorithm"), Some("CRC32C"), "{sent:?}");
+        }
     }
 }
 

@@ -53,7 +53,9 @@ pub fn segment_size() -> Option<SegmentSize> {
 /// This cluster, as it claims a prefix. Also on a standby.
 pub fn claimant() -> Claimant {
     let directory = data_directory();
-    Claimant::on_this_host(system_identifier(), directory.to_string_lossy()).remembering(&directory)
+    Claimant::on_this_host(system_identifier(), directory.to_string_lossy())
+        .with_segment_size(segment_size())
+        .remembering(&directory)
 }
 
 /// The cluster's system identifier.

@@ -15,6 +15,7 @@ use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
 
 mod names;
 
+pub use names::CommonName;
 use names::Name;
 
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
@@ -50,12 +51,12 @@ impl Certificate {
         Ok(())
     }
 
-    /// Whether it is for `host`, a name or an address.
+    /// Whether it is for `host`, a name or an address. `counts` says when its common name is asked.
     ///
     /// # Errors
     /// Which names it has instead, as the words of a message.
-    pub fn check_host(&self, host: &str) -> Result<(), String> {
-        names::check(&self.alternative_names(), self.common_name().as_deref(), host)
+    pub fn check_host(&self, host: &str, counts: CommonName) -> Result<(), String> {
+        names::check(&self.alternative_names(), self.common_name().as_deref(), counts, host)
     }
 
     /// Object identifier of the algorithm that it was signed with.

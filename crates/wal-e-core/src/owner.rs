@@ -27,7 +27,7 @@ use crate::codec::{Encoding, StoredEncoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
-use crate::postgres::SystemIdentifier;
+use crate::postgres::{SegmentSize, SystemIdentifier};
 use crate::sentinel;
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, PutOutcome, list_all};
 
@@ -49,6 +49,8 @@ pub struct Claimant {
     pub hostname: String,
     /// Its data directory, for people.
     pub data_directory: String,
+    /// The size of its WAL segments, where it is known.
+    pub segment_size: Option<SegmentSize>,
     /// What it has claimed before, where there is a place to remember it.
     pub known_prefixes: Option<KnownPrefixes>,
 }
@@ -66,8 +68,16 @@ impl Claimant {
             system_identifier,
             hostname,
             data_directory: data_directory.into(),
+            segment_size: None,
             known_prefixes: None,
         }
+    }
+
+    /// Writes WAL segments of this size.
+    #[must_use]
+    pub fn with_segment_size(mut self, size: Option<SegmentSize>) -> Self {
+        self.segment_size = size;
+        self
     }
 
     /// Remembers in `data_directory` what it claims.
@@ -92,6 +102,9 @@ pub struct Owner {
     /// When it claimed the prefix.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub claimed_at: Option<OffsetDateTime>,
+    /// The size of the WAL segments that it had then. `None` when it did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal_segment_bytes: Option<u64>,
 }
 
 impl fmt::Display for Owner {
@@ -125,7 +138,8 @@ pub async fn read(store: &dyn ObjectStore) -> Result<Option<Owner>> {
 /// an earlier version: the newest that names its cluster decides.
 ///
 /// # Errors
-/// * [`ErrorKind::Conflict`]: it belongs to another cluster, which is named.
+/// * [`ErrorKind::Conflict`]: it belongs to another cluster, which is named, or to this one
+///   when its WAL segments had another size.
 /// * [`ErrorKind::Corrupt`]: the object that names the owner is damaged.
 /// * [`ErrorKind::Config`]: `claimant` had claimed it before, and it does not say so any more.
 /// * Those of the store.
@@ -159,6 +173,7 @@ async fn claim_unowned(store: &dyn ObjectStore, claimant: &Claimant) -> Result<(
         hostname: claimant.hostname.clone(),
         data_directory: claimant.data_directory.clone(),
         claimed_at: Some(OffsetDateTime::now_utc()),
+        wal_segment_bytes: claimant.segment_size.map(SegmentSize::bytes),
     };
     let json = Bytes::from(sentinel::to_json(&owner));
     let key = layout::owner();
@@ -233,9 +248,33 @@ fn place_of(store: &dyn ObjectStore) -> String {
 
 fn compare(store: &dyn ObjectStore, owner: &Owner, claimant: &Claimant) -> Result<()> {
     if owner.system_identifier == claimant.system_identifier {
-        return Ok(());
+        return compare_segment_size(store, owner, claimant);
     }
     Err(foreign(store, claimant, format!("It belongs to the cluster with {owner}.",)))
+}
+
+/// The name of a segment means another part of the log when the size has changed.
+fn compare_segment_size(store: &dyn ObjectStore, owner: &Owner, claimant: &Claimant) -> Result<()> {
+    let (Some(archived), Some(now)) =
+        (owner.wal_segment_bytes, claimant.segment_size.map(SegmentSize::bytes))
+    else {
+        return Ok(());
+    };
+    if archived == now {
+        return Ok(());
+    }
+    let (archived, now) = (archived >> 20, now >> 20);
+    Err(Error::new(
+        ErrorKind::Conflict,
+        format!("the WAL segments of this cluster had {archived} MB, and have {now} MB now"),
+    )
+    .with_detail(format!(
+        "Prefix \"{}\" has its WAL in segments of {archived} MB. Segments of another size, as pg_resetwal can set it, have the same names for other parts of the log, so the prefix cannot hold both.",
+        prefix_of(store)
+    ))
+    .with_hint(
+        "Give the cluster a new prefix, and take a base backup: WAL from before the change does not lead to WAL from after it. What the old prefix has can still be restored from there.",
+    ))
 }
 
 /// Looks at the newest base backup that names its cluster.

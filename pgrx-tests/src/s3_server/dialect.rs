@@ -17,11 +17,18 @@ pub struct Dialect {
     pub rules: &'static [Rule],
     /// How it lists.
     pub listing: ListingOrder,
+    /// Whether it stores what comes with a checksum without a look at that, nor a word about it.
+    pub knows_no_checksum: bool,
 }
 
 impl Dialect {
     /// A server with no manners of its own.
-    pub const PLAIN: Dialect = Dialect { name: "plain", rules: &[], listing: ListingOrder::ByName };
+    pub const PLAIN: Dialect = Dialect {
+        name: "plain",
+        rules: &[],
+        listing: ListingOrder::ByName,
+        knows_no_checksum: false,
+    };
 }
 
 /// In which order objects are listed.
@@ -75,6 +82,8 @@ pub enum Of {
     Write,
     /// An object, or what is known of it.
     Read,
+    /// What is known of an object.
+    Head,
     /// Names of objects.
     List,
 }
@@ -143,6 +152,10 @@ impl Spoken {
         *self.dialect.lock().expect("no panic while the dialect is locked")
     }
 
+    pub(super) fn knows_no_checksum(&self) -> bool {
+        self.dialect().knows_no_checksum
+    }
+
     pub(super) fn listing(&self) -> ListingOrder {
         self.dialect().listing
     }
@@ -207,6 +220,7 @@ impl Of {
             Of::Begin => posts && has("uploads"),
             Of::Complete => posts && has("uploadId"),
             Of::Write => puts || posts,
+            Of::Head => is_object && asked.method == Method::HEAD,
             Of::Read => is_object && matches!(*asked.method, Method::GET | Method::HEAD),
             Of::List => !is_object && asked.method == Method::GET && !has("uploads"),
         }

@@ -9,7 +9,7 @@ use wal_e_core::restore::ArchiveMode;
 use super::recovery_options::{RecoveryOptions, TargetOptions};
 use super::store_options::CompressionOptions;
 use super::tablespace_options::{self, TablespaceOptions};
-use super::values::{archive_mode, default_number, one_line, placeholder, within};
+use super::values::{archive_mode, default_number, exclusions, one_line, placeholder, within};
 
 #[derive(Debug, Args)]
 pub struct BackupPush {
@@ -34,7 +34,7 @@ pub struct BackupPush {
 
     #[arg(
         long = Setting::BackupExclude.option(), help = Setting::BackupExclude.help(),
-        value_name = placeholder(Setting::BackupExclude), default_value = ""
+        value_name = placeholder(Setting::BackupExclude), default_value = "", value_parser = exclusions
     )]
     pub exclude: Exclusions,
 

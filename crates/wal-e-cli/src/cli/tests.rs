@@ -174,6 +174,14 @@ fn what_cannot_be_meant_is_refused() {
 }
 
 #[test]
+fn what_must_not_be_excluded_is_said() {
+    let error = parse("backup-push /d --exclude dumps,base").unwrap_err().to_string();
+    let expected = "error: invalid value 'dumps,base' for '--exclude <NAMES>': \
+                    \"base\" belongs to PostgreSQL\n";
+    assert!(error.starts_with(expected), "{error}");
+}
+
+#[test]
 fn a_label_is_one_line() {
     let with = |label: &str| Cli::try_parse_from(["wal-e", "backup-push", "/d", "--label", label]);
     assert!(with("Größe, 2").is_ok());

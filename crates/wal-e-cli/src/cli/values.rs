@@ -1,7 +1,7 @@
 //! Values of options: how they are parsed, and what the table of settings says about them.
 
 use clap::builder::RangedI64ValueParser;
-use wal_e_core::config::{Number, Setting};
+use wal_e_core::config::{Exclusions, Number, Setting};
 use wal_e_core::restore::ArchiveMode;
 
 pub fn archive_mode(text: &str) -> Result<ArchiveMode, String> {
@@ -42,4 +42,12 @@ pub fn one_line(text: &str) -> Result<String, String> {
         true => Err("a label must not contain a line break".to_owned()),
         false => Ok(text.to_owned()),
     }
+}
+
+/// Why a name is refused; the option and its value stand before that.
+pub fn exclusions(text: &str) -> Result<Exclusions, String> {
+    text.parse().map_err(|error: wal_e_core::Error| {
+        let why = error.detail().unwrap_or(error.message());
+        why.trim_end_matches('.').to_owned()
+    })
 }

@@ -215,6 +215,12 @@ fn next_steps(
              the server needs one, whose data_directory names this directory or nothing",
         );
     }
+    if !directory.join("pg_hba.conf").exists() {
+        text.push_str(
+            "\n  the backup has no pg_hba.conf (it was kept outside of the data directory): \
+             the server needs one in this directory, or where hba_file says",
+        );
+    }
     if is_owned_by_root(directory) {
         text.push_str(
             "\n  the files belong to root, as whom PostgreSQL does not run: give them away, as by\n    \

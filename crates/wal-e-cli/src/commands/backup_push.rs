@@ -78,6 +78,7 @@ async fn push_in_session(
     }
     let claimant =
         Claimant::on_this_host(facts.system_identifier, facts.data_directory.to_string_lossy())
+            .with_segment_size(Some(facts.segment_size))
             .remembering(&data_directory);
     let claiming = owner::claim(&*opened.store, &claimant, &opened.notices);
     interrupt.or_cancelled(claiming).await?;

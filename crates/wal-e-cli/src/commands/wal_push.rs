@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wal_e_core::owner::Claimant;
-use wal_e_core::postgres::{SystemIdentifier, WalFileName, WalPageHeader};
+use wal_e_core::postgres::{SegmentSize, WalFileName, WalPageHeader};
 use wal_e_core::wal::{self, Archiving, ConfirmedFiles};
 use wal_e_core::{Error, ErrorKind, Result};
 
@@ -89,21 +89,25 @@ fn claimant(path: &Path) -> Option<Claimant> {
     let wal_directory = std::path::absolute(directory_of(path)).ok()?;
     let data_directory = wal_directory.parent()?;
     let of_data_directory = read_system_identifier(data_directory).ok();
-    let system_identifier = of_data_directory.or_else(|| of_segment(path))?;
-    let claimant = Claimant::on_this_host(system_identifier, data_directory.display().to_string());
+    let header = header_of_segment(path);
+    let of_segment = header.map(|header| header.system_identifier);
+    let system_identifier = of_data_directory.or(of_segment)?;
+    let size = header.and_then(|header| SegmentSize::new(u64::from(header.segment_bytes)));
+    let claimant = Claimant::on_this_host(system_identifier, data_directory.display().to_string())
+        .with_segment_size(size);
     Some(match of_data_directory {
         Some(_) => claimant.remembering(data_directory),
         None => claimant,
     })
 }
 
-/// The cluster in the header of a WAL segment.
-fn of_segment(path: &Path) -> Option<SystemIdentifier> {
+/// The header of a WAL segment, which says its cluster and its size.
+fn header_of_segment(path: &Path) -> Option<WalPageHeader> {
     let mut start = [0; WalPageHeader::LENGTH];
     File::open(path).ok()?.read_exact(&mut start).ok()?;
     let header = WalPageHeader::parse(&start)?;
     let sound = header.check(&wal_file_name(path).ok()?, u64::from(header.segment_bytes));
-    sound.ok().map(|()| header.system_identifier)
+    sound.ok().map(|()| header)
 }
 
 #[cfg(test)]
@@ -139,11 +143,14 @@ mod tests {
         segment[36..40].copy_from_slice(&8192_u32.to_ne_bytes());
         std::fs::write(&path, segment).unwrap();
         let found = claimant(&path).unwrap();
-        assert_eq!(found.system_identifier, SystemIdentifier(7));
+        assert_eq!(found.system_identifier, wal_e_core::postgres::SystemIdentifier(7));
         assert_eq!(found.data_directory, dir.path().display().to_string());
 
         std::fs::create_dir(&global).unwrap();
         std::fs::write(global.join("pg_control"), 8_u64.to_ne_bytes()).unwrap();
-        assert_eq!(claimant(&path).unwrap().system_identifier, SystemIdentifier(8));
+        assert_eq!(
+            claimant(&path).unwrap().system_identifier,
+            wal_e_core::postgres::SystemIdentifier(8)
+        );
     }
 }

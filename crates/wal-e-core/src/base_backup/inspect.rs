@@ -23,18 +23,24 @@ pub async fn check(cluster: Cluster, store: Option<&StoreConfig>) -> Check {
         _ => None,
     };
     let looked_at = blocking("listing the cluster", move || {
-        let listing = walk::walk(&cluster, &notice::channel().0)?;
+        let (notices, queue) = notice::channel();
+        let listing = walk::walk(&cluster, &notices)?;
         refuse_inside(archive.as_deref(), &cluster.data_directory, &listing.tablespaces)?;
         let bytes: u64 = listing.files.iter().map(|file| file.size_bytes).sum();
-        Ok((listing.files.len(), bytes, listing.wal_directory))
+        let skipped: Vec<String> = queue.drain().into_iter().map(|of| of.message).collect();
+        Ok((listing.files.len(), bytes, listing.wal_directory, skipped))
     });
     match looked_at.await {
-        Ok((files, bytes, wal_directory)) => {
+        Ok((files, bytes, wal_directory, skipped)) => {
             let size = format!("{files} files, {} MB, all readable", bytes >> 20);
             let wal = wal_directory.map(|place| {
                 format!("; pg_wal is in \"{}\", and a restore puts it into the data directory unless it is told otherwise", place.display())
             });
-            Check::passed(DATA_DIRECTORY, size + &wal.unwrap_or_default())
+            let skipped = skipped.iter().map(|what| format!("; {what}"));
+            Check::passed(
+                DATA_DIRECTORY,
+                size + &wal.unwrap_or_default() + &skipped.collect::<String>(),
+            )
         }
         Err(error) => Check::of_error(DATA_DIRECTORY, &error, "See the server log."),
     }

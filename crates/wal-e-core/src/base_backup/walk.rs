@@ -244,7 +244,9 @@ impl Walker<'_> {
             .with_detail(
                 "A base backup holds no links, and without this directory it would be useless.",
             )
-            .with_hint("Move the directory back into the data directory, or use a tablespace."));
+            .with_hint(
+                "Move the directory back into the data directory. Databases and tables can be on another volume in a tablespace.",
+            ));
         } else {
             self.notices.warning(format!("skipping symbolic link \"{}\"", full.display()));
         }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use crate::codec::{Encoding, StoredEncoding};
-use crate::postgres::{SegmentNumber, SystemIdentifier, TimelineId, WalFileKind, WalFileName};
+use crate::postgres::{
+    SegmentNumber, SystemIdentifier, TimelineId, WalFileKind, WalFileName, WalSegment,
+};
 use crate::store::ObjectInfo;
 
 /// Segments of one timeline without a hole.
@@ -81,6 +83,8 @@ pub enum Absence {
     Cold,
     /// What the archive has from here on is of another cluster.
     OtherCluster(SystemIdentifier),
+    /// The log ends before it: the cluster has begun another one, with this segment.
+    OtherLog(WalSegment),
 }
 
 impl TimelineWal {

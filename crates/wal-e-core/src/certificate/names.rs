@@ -1,7 +1,4 @@
 //! Whether a certificate is one for the host that was named.
-//!
-//! PostgreSQL 18, `src/interfaces/libpq/fe-secure-common.c` and `fe-secure-openssl.c`,
-//! `pgtls_verify_peer_name_matches_certificate_guts`.
 
 use std::net::IpAddr;
 
@@ -13,10 +10,26 @@ pub(super) enum Name {
     Ip(Vec<u8>),
 }
 
+/// When the common name of a certificate counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommonName {
+    /// Where there is no alternative name, as OpenSSL and curl have it for web servers.
+    WithoutOthers,
+    /// Where no alternative name is of the host's kind, a name or an address, as libpq has it
+    /// (PostgreSQL 18, `src/interfaces/libpq/fe-secure-openssl.c`,
+    /// `pgtls_verify_peer_name_matches_certificate_guts`).
+    WithoutOthersOfItsKind,
+}
+
 /// # Errors
 /// The names that it has instead, in words.
-pub(super) fn check(names: &[Name], common_name: Option<&str>, host: &str) -> Result<(), String> {
-    if is_for(names, common_name, host) {
+pub(super) fn check(
+    names: &[Name],
+    common_name: Option<&str>,
+    counts: CommonName,
+    host: &str,
+) -> Result<(), String> {
+    if is_for(names, common_name, counts, host) {
         return Ok(());
     }
     let mut presented: Vec<String> = names.iter().map(describe).collect();
@@ -32,8 +45,7 @@ pub(super) fn check(names: &[Name], common_name: Option<&str>, host: &str) -> Re
     })
 }
 
-/// The common name counts where no other name is of the host's kind.
-fn is_for(names: &[Name], common_name: Option<&str>, host: &str) -> bool {
+fn is_for(names: &[Name], common_name: Option<&str>, counts: CommonName, host: &str) -> bool {
     let address: Option<IpAddr> = host.parse().ok();
     let octets = address.map(|address| match address {
         IpAddr::V4(address) => address.octets().to_vec(),
@@ -44,9 +56,12 @@ fn is_for(names: &[Name], common_name: Option<&str>, host: &str) -> bool {
         Name::Ip(bytes) => octets.as_ref() == Some(bytes),
     };
     let same_kind = |name: &Name| matches!(name, Name::Ip(_)) == address.is_some();
+    let common_name_counts = match counts {
+        CommonName::WithoutOthers => names.is_empty(),
+        CommonName::WithoutOthersOfItsKind => !names.iter().any(same_kind),
+    };
     names.iter().any(matches)
-        || (!names.iter().any(same_kind)
-            && common_name.is_some_and(|name| matches_name(name, host)))
+        || (common_name_counts && common_name.is_some_and(|name| matches_name(name, host)))
 }
 
 /// A `*` at the beginning stands for one label.
@@ -105,6 +120,9 @@ mod tests {
 
     #[test]
     fn the_common_name_counts_where_no_other_name_is_of_its_kind() {
+        let is_for = |names: &[Name], common_name: Option<&str>, host: &str| {
+            is_for(names, common_name, CommonName::WithoutOthersOfItsKind, host)
+        };
         let ip = Name::Ip(vec![127, 0, 0, 1]);
         assert!(is_for(&[], Some("db"), "db"));
         assert!(!is_for(&[dns("other")], Some("db"), "db"));
@@ -114,5 +132,15 @@ mod tests {
         assert!(is_for(&[dns("db")], Some("::1"), "::1"));
         assert!(is_for(&[dns("127.0.0.1")], None, "127.0.0.1"));
         assert!(!is_for(&[], None, "db"));
+    }
+
+    #[test]
+    fn or_it_counts_where_there_is_no_other_name() {
+        let is_for =
+            |names: &[Name], host: &str| is_for(names, Some(host), CommonName::WithoutOthers, host);
+        assert!(is_for(&[], "s3") && is_for(&[], "127.0.0.1"));
+        assert!(!is_for(&[dns("other")], "127.0.0.1"));
+        assert!(!is_for(&[Name::Ip(vec![127, 0, 0, 1])], "s3"));
+        assert!(is_for(&[dns("other"), dns("s3")], "s3"));
     }
 }

@@ -19,6 +19,7 @@ fn claimant(system_identifier: u64) -> Claimant {
         system_identifier: SystemIdentifier(system_identifier),
         hostname: "db1".to_owned(),
         data_directory: "/data".to_owned(),
+        segment_size: None,
         known_prefixes: None,
     }
 }

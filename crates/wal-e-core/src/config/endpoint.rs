@@ -1,6 +1,8 @@
 //! The address of an S3 server that is not AWS, in the forms of WAL-E, WAL-G
 //! and the AWS SDKs.
 
+use std::net::Ipv6Addr;
+use std::num::NonZero;
 use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind};
@@ -21,8 +23,13 @@ impl FromStr for Endpoint {
     /// convention (`https+path://`, `https+virtualhost://`,
     /// `https+subdomain://`), or `host:port`, which is `https` as in WAL-G.
     fn from_str(text: &str) -> Result<Self, Error> {
+        let text = text.trim();
         // It may hold a password where none belongs: it is not repeated then.
-        let shown = if text.contains('@') { "with a user name" } else { text };
+        let shown = match text.find(['@', '?', '#']) {
+            Some(_) if text.contains('@') => "with a user name",
+            Some(end) => &text[..end],
+            None => text,
+        };
         let malformed = |detail: &str| {
             Error::new(ErrorKind::Config, format!("invalid S3 endpoint \"{shown}\""))
                 .with_detail(detail.to_owned())
@@ -31,6 +38,7 @@ impl FromStr for Endpoint {
                 )
         };
         let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+        let scheme = &*scheme.to_ascii_lowercase();
         let (protocol, convention) = match scheme.split_once('+') {
             Some((protocol, convention)) => (protocol, Some(convention)),
             None => (scheme, None),
@@ -55,7 +63,29 @@ impl FromStr for Endpoint {
         if rest.contains(['?', '#', ' ', '\t', '\n']) {
             return Err(malformed("It has more than a host, a port and a path."));
         }
+        let (name, port) =
+            split_port(host).ok_or_else(|| malformed("Its port is not a number."))?;
+        if port.is_some_and(|port| port.parse::<NonZero<u16>>().is_err()) {
+            return Err(malformed("Its port is not a number from 1 to 65535."));
+        }
+        let is_known = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        let is_address = name.parse::<Ipv6Addr>().is_ok() && host.starts_with('[');
+        if !is_address && !name.chars().all(is_known) {
+            return Err(malformed("Its host is neither a name in ASCII nor an address."));
+        }
         Ok(Endpoint { url: format!("{protocol}://{rest}"), force_path_style })
+    }
+}
+
+/// The host, without the brackets of IPv6, and what follows a colon.
+fn split_port(host: &str) -> Option<(&str, Option<&str>)> {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?,
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    match port {
+        "" => Some((name, None)),
+        port => Some((name, Some(port.strip_prefix(':')?))),
     }
 }
 
@@ -75,6 +105,9 @@ mod tests {
             ("https+subdomain://host:1", "https://host:1", Some(false)),
             ("http://[::1]:9000", "http://[::1]:9000", None),
             ("host:9000", "https://host:9000", None),
+            (" HTTP://host:9000/ \n", "http://host:9000", None),
+            ("HTTPS+Path://host", "https://host", Some(true)),
+            ("[::1]:9000", "https://[::1]:9000", None),
         ] {
             let expected = Endpoint { url: url.to_owned(), force_path_style };
             assert_eq!(text.parse::<Endpoint>().unwrap(), expected, "{text}");
@@ -92,6 +125,15 @@ mod tests {
             "https://host?x=y",
             "https://user:hunter2@host",
             "user:hunter2@host",
+            "https://host/?token=hunter2",
+            "http:/host",
+            "http://host:port",
+            "http://host:99999",
+            "http://[::1:9000",
+            "http://[::1]9000",
+            "http://h%C3%B6st",
+            "http://h\u{f6}st",
+            "::1",
         ] {
             let error = text.parse::<Endpoint>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{text}");

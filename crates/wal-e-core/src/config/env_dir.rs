@@ -52,6 +52,8 @@ impl EnvDir {
                 continue;
             }
             let content = std::fs::read(&file).map_err(|e| unreadable(&file, &e))?;
+            // Editors of other systems put it there; it is no part of a value.
+            let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&content);
             let line = content.split(|&b| b == b'\n').next().unwrap_or_default();
             let value = String::from_utf8_lossy(line).replace('\0', "\n");
             let value = value.trim_end_matches([' ', '\t', '\r']);
@@ -114,6 +116,7 @@ mod tests {
             ("AWS_ACCESS_KEY_ID", "AKID  \t\nsecond line\n"),
             ("AWS_SECRET_ACCESS_KEY", "with\0newline"),
             ("AWS_REGION", ""),
+            ("S3_SSE", "\u{feff}AES256\r\n"),
             (".hidden", "x"),
         ] {
             std::fs::write(dir.path().join(name), content).unwrap();
@@ -122,6 +125,7 @@ mod tests {
         assert_eq!(env.get("AWS_ACCESS_KEY_ID"), Some("AKID"));
         assert_eq!(env.get("AWS_SECRET_ACCESS_KEY"), Some("with\nnewline"));
         assert_eq!(env.get("AWS_REGION"), None);
+        assert_eq!(env.get("S3_SSE"), Some("AES256"));
         assert_eq!(env.get(".hidden"), None);
         assert!(!format!("{env:?}").contains("newline"));
     }

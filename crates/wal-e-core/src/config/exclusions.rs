@@ -11,9 +11,10 @@ use crate::postgres::data_directory::OWN_NAMES;
 pub struct Exclusions(Vec<String>);
 
 impl Exclusions {
-    /// Whether the file or directory of this name at the top of the data directory is left out.
-    pub fn cover(&self, name: &str) -> bool {
-        self.0.iter().any(|pattern| matches(pattern, name))
+    /// Whether the file or directory at `path` below the data directory is left out. Only one
+    /// at the top is: what is below it goes with it.
+    pub fn cover(&self, path: &str) -> bool {
+        !path.contains('/') && self.0.iter().any(|pattern| matches(pattern, path))
     }
 }
 
@@ -95,5 +96,14 @@ mod tests {
         assert!(exclusions.cover("core.7") && exclusions.cover("dump.sql"));
         assert!(exclusions.cover(".snapshot") && !exclusions.cover("base"));
         assert!(!"".parse::<Exclusions>().unwrap().cover(""));
+    }
+
+    #[test]
+    fn a_pattern_covers_nothing_below_the_top() {
+        let exclusions: Exclusions = "*.1, *84, b*f".parse().unwrap();
+        assert!(exclusions.cover("messages.1"));
+        for path in ["base/5/16384.1", "base/5/16384", "pg_tblspc/16384", "base/5/b.f"] {
+            assert!(!exclusions.cover(path), "{path}");
+        }
     }
 }

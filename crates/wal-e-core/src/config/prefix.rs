@@ -29,11 +29,18 @@ impl FromStr for Prefix {
 
     fn from_str(url: &str) -> Result<Self> {
         let malformed = |detail: &str| {
-            Error::new(ErrorKind::Config, format!("invalid prefix \"{url}\""))
+            // It may hold a password where none belongs: it is not repeated then.
+            let shown = if url.contains('@') { "with a user name" } else { url };
+            Error::new(ErrorKind::Config, format!("invalid prefix \"{shown}\""))
                 .with_detail(detail.to_owned())
                 .with_hint("A prefix looks like \"s3://bucket/path\" or \"file:///absolute/path\".")
         };
-        if url.trim().is_empty() {
+        let url = url.trim();
+        let after = |scheme: &str| {
+            let (start, rest) = url.split_at_checked(scheme.len())?;
+            start.eq_ignore_ascii_case(scheme).then_some(rest)
+        };
+        if url.is_empty() {
             return Err(Error::new(ErrorKind::Config, "no prefix is configured").with_hint(
                 format!(
                     "Set {} to \"s3://bucket/path\" or \"file:///absolute/path\".",
@@ -41,14 +48,14 @@ impl FromStr for Prefix {
                 ),
             ));
         }
-        if let Some(rest) = url.strip_prefix("s3://") {
+        if let Some(rest) = after("s3://") {
             let (bucket, path) = split_bucket(rest);
             if bucket.is_empty() {
                 return Err(malformed("It names no bucket."));
             }
             if bucket.starts_with("arn:") && !is_access_point(bucket) {
                 return Err(malformed(
-                    "Of ARNs, only that of an access point can stand for a bucket: \
+                    "Of ARNs, only that of an access point of one region can stand for a bucket: \
                      \"s3://arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME/path\".",
                 ));
             }
@@ -64,10 +71,13 @@ impl FromStr for Prefix {
             }
             return Ok(Prefix::S3 { bucket: bucket.to_owned(), path });
         }
-        if let Some(rest) = url.strip_prefix("file://") {
+        if let Some(rest) = after("file://") {
             let rest = rest.strip_prefix("localhost").unwrap_or(rest);
             if !rest.starts_with('/') {
                 return Err(malformed("The directory is not an absolute path."));
+            }
+            if rest.contains(char::REPLACEMENT_CHARACTER) {
+                return Err(malformed("Its path is not valid UTF-8."));
             }
             if Path::new(rest).components().any(|c| c == std::path::Component::ParentDir) {
                 return Err(malformed("Its path has a \"..\" component."));
@@ -95,10 +105,11 @@ fn split_bucket(rest: &str) -> (&str, &str) {
 
 fn is_access_point(arn: &str) -> bool {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
-    let [_, partition, service, _, account, resource] = parts[..] else { return false };
+    let [_, partition, service, region, account, resource] = parts[..] else { return false };
     let name = resource.rsplit(['/', ':']).next().unwrap_or_default();
     let is_known = |b: u8| b.is_ascii_alphanumeric() || b"-./:".contains(&b);
     partition.starts_with("aws")
+        && !region.is_empty()
         && matches!(service, "s3" | "s3-outposts" | "s3-object-lambda")
         && !account.is_empty()
         && resource.contains("accesspoint")
@@ -122,11 +133,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_path_that_lost_bytes_is_refused() {
+        let error = "file:///var/gr\u{fffd}n".parse::<Prefix>().unwrap_err();
+        assert_eq!(error.detail(), Some("Its path is not valid UTF-8."));
+    }
+
+    #[test]
     fn prefixes_are_parsed_and_printed() {
         for (url, printed) in [
             ("s3://bucket", "s3://bucket"),
             ("s3://bucket/", "s3://bucket"),
             ("s3://bucket/a/b/", "s3://bucket/a/b"),
+            (" S3://bucket/a ", "s3://bucket/a"),
             ("s3://db.example.com/a", "s3://db.example.com/a"),
             ("s3://Old_Bucket/a", "s3://Old_Bucket/a"),
             ("s3://tenant:bucket/a", "s3://tenant:bucket/a"),
@@ -157,6 +175,8 @@ mod tests {
             &format!("s3://{ARN}"),
             &format!("s3://{ARN}/"),
             "s3://arn:aws",
+            // It is signed for in another way.
+            "s3://arn:aws:s3::123456789012:accesspoint/name.mrap/a",
         ] {
             let error = url.parse::<Prefix>().unwrap_err();
             assert!(error.detail().unwrap().contains("access point"), "{url}: {error:?}");
@@ -183,5 +203,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Config, "{url}");
             assert!(error.hint().is_some(), "{url}");
         }
+        let error = "s3://AKID:hunter2@bucket/a".parse::<Prefix>().unwrap_err();
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 }

@@ -118,10 +118,17 @@ impl Proxy {
     /// `http://host:port`, `https://host:port`, either with `user:password@`, or `host:port`.
     fn parse(text: &str, source: String) -> Result<Proxy> {
         // The value may hold a password: it is never repeated.
+        let hint = match text.contains('@') {
+            false => "A proxy looks like \"http://host:port\".",
+            true => {
+                "A proxy looks like \"http://user:password@host:port\"; in the password \"/\" is \
+                 written as \"%2F\", \"?\" as \"%3F\", \"#\" as \"%23\" and \"@\" as \"%40\"."
+            }
+        };
         let malformed = |detail: &str| {
             Error::new(ErrorKind::Config, format!("invalid proxy in {source}"))
                 .with_detail(detail.to_owned())
-                .with_hint("A proxy looks like \"http://host:port\".")
+                .with_hint(hint)
         };
         let (scheme, rest) = text.trim().split_once("://").unwrap_or(("http", text.trim()));
         let tls = match scheme.to_ascii_lowercase().as_str() {

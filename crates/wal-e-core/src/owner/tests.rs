@@ -13,6 +13,7 @@ fn claimant(system_identifier: u64, hostname: &str) -> Claimant {
         system_identifier: SystemIdentifier(system_identifier),
         hostname: hostname.to_owned(),
         data_directory: format!("/data/{hostname}"),
+        segment_size: None,
         known_prefixes: None,
     }
 }
@@ -125,6 +126,25 @@ async fn another_cluster_is_refused_before_it_writes() {
     }
     assert!(error.hint().unwrap().contains("prefix of its own"));
     assert_eq!(store.calls(Operation::Put), puts);
+}
+
+#[tokio::test]
+async fn a_cluster_whose_segments_have_another_size_is_refused_before_it_writes() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let with = |bytes| claimant(1, "a").with_segment_size(SegmentSize::new(bytes));
+    claim(&store, &with(16 << 20)).await.unwrap();
+    claim(&store, &with(16 << 20)).await.unwrap();
+    claim(&store, &claimant(1, "a")).await.unwrap();
+    let puts = store.calls(Operation::Put);
+    let error = claim(&store, &with(64 << 20)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(error.message(), "the WAL segments of this cluster had 16 MB, and have 64 MB now");
+    assert!(error.hint().unwrap().contains("new prefix"), "{error:?}");
+    assert_eq!(store.calls(Operation::Put), puts);
+    // An owner that does not say it, as other versions of wal_e may not.
+    let owner = br#"{"system_identifier": 1}"#.to_vec();
+    put(&store, &layout::owner(), owner).await;
+    claim(&store, &with(64 << 20)).await.unwrap();
 }
 
 #[tokio::test]

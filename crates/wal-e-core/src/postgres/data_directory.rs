@@ -8,6 +8,8 @@
 //!
 //! Paths here are relative to the data directory, with `/` between components.
 
+use std::ffi::OsStr;
+
 /// Directories whose content the server makes again; they are kept, empty.
 const EMPTIED_DIRECTORIES: [&str; 11] = [
     "log",
@@ -69,6 +71,11 @@ pub const OWN_NAMES: [&str; 22] = [
 /// What a file system, not PostgreSQL, puts into its root, which may be the data directory:
 /// what `fsck` found (ext), and the snapshots of some network storage.
 const OF_FILE_SYSTEM: [&str; 2] = ["lost+found", ".snapshot"];
+
+/// Whether a file system has this at its top by itself, and no user can remove it.
+pub fn is_of_file_system(name: &OsStr) -> bool {
+    OF_FILE_SYSTEM.iter().any(|own| name == *own)
+}
 
 /// The control file.
 pub const CONTROL_FILE: &str = "global/pg_control";

@@ -4,8 +4,12 @@
 //! PostgreSQL 15, `src/include/access/xlog_internal.h`,
 //! `XLogLongPageHeaderData`. Numbers are in the byte order of the machine.
 
+use super::wal_record::{HEADER_BYTES, RecordHeader};
 use super::{Lsn, SegmentSize, SystemIdentifier, TimelineId, WalFileName};
 use crate::error::{Error, ErrorKind, Result};
+
+/// `XLP_FIRST_IS_CONTRECORD`: a record goes on that has begun on the page before.
+const CONTINUED: u16 = 0x0001;
 
 /// `XLP_LONG_HEADER`: the header goes on with what only a segment's first page has.
 const LONG_HEADER: u16 = 0x0002;
@@ -53,6 +57,17 @@ impl WalPageHeader {
             segment_bytes: u32::from_ne_bytes(field(header, 32)),
             block_bytes: u32::from_ne_bytes(field(header, 36)),
         })
+    }
+
+    /// How many bytes [`begins_log`](Self::begins_log) looks at.
+    pub const LENGTH_WITH_RECORD: usize = Self::LENGTH + HEADER_BYTES;
+
+    /// Whether the segment of which these are the first bytes is the first of a log, as
+    /// initdb and pg_resetwal begin one: what is before it does not lead to it.
+    pub fn begins_log(bytes: &[u8]) -> bool {
+        let page = Self::parse(bytes).filter(|page| page.flags & CONTINUED == 0);
+        let record = bytes.get(Self::LENGTH..).and_then(|rest| rest.first_chunk());
+        page.is_some() && record.is_some_and(|record| RecordHeader::parse(record).is_first_of_log())
     }
 
     /// Whether PostgreSQL has used, or may use, this magic number for WAL.

@@ -24,6 +24,8 @@ pub struct WalEnd {
     pub lsn: Lsn,
     /// What is there instead; fits after a colon.
     pub reason: String,
+    /// Whether there is a log that begins with this record, as pg_resetwal begins one.
+    pub begins_anew: bool,
 }
 
 /// Reads records from the bytes of consecutive segments, which are handed in as
@@ -151,7 +153,11 @@ impl WalReader {
             State::Record(partial) => partial.start,
             _ => self.position,
         };
-        WalEnd { lsn, reason: reason.into() }
+        let begins_anew = match &self.state {
+            State::Record(partial) => partial.is_first_of_log(),
+            _ => false,
+        };
+        WalEnd { lsn, reason: reason.into(), begins_anew }
     }
 
     /// Deals with some of `bytes`, which are not empty, and says with how many.
@@ -215,7 +221,7 @@ impl WalReader {
         let header = RecordHeader::parse(&partial.header);
         if partial.crc() != header.crc {
             let reason = "the checksum of the record is wrong".to_owned();
-            return Err(WalEnd { lsn: partial.start, reason });
+            return Err(WalEnd { lsn: partial.start, reason, begins_anew: false });
         }
         self.previous = Some(partial.start);
         let end = self.position.0.saturating_add(taken as u64);
@@ -245,6 +251,11 @@ impl Partial {
 
     fn is_complete(&self) -> bool {
         self.total == Some(self.bytes)
+    }
+
+    /// A record of which there is a whole header, and which has none before it.
+    fn is_first_of_log(&self) -> bool {
+        self.bytes >= HEADER_BYTES as u64 && RecordHeader::parse(&self.header).is_first_of_log()
     }
 
     /// Takes what of `available` belongs to the record, and says how much that is.

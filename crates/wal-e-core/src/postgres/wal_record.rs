@@ -103,6 +103,13 @@ impl RecordHeader {
         }
     }
 
+    /// Whether a log begins with this record: initdb and pg_resetwal write one.
+    pub(super) fn is_first_of_log(&self) -> bool {
+        self.previous == Lsn(0)
+            && self.rmgr == RMGR_XLOG
+            && self.info & 0xF0 == XLOG_CHECKPOINT_SHUTDOWN
+    }
+
     /// Whether the rest of the segment is empty after this record.
     pub(super) fn is_switch(&self) -> bool {
         self.rmgr == RMGR_XLOG && self.info & 0xF0 == XLOG_SWITCH

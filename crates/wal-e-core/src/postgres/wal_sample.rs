@@ -79,6 +79,11 @@ impl WalWriter {
         self.record(0, 0x10, 0, &main_data(&data))
     }
 
+    /// As initdb and pg_resetwal write it first.
+    pub fn shutdown_checkpoint(&mut self) -> Lsn {
+        self.record(0, 0x00, 0, &main_data(&[0; 88]))
+    }
+
     /// The server is started with this `max_connections`, and with this `wal_level`.
     pub fn parameter_change(&mut self, max_connections: i32, wal_level: i32) -> Lsn {
         let numbers = [max_connections, 8, 10, 0, 64, wal_level];

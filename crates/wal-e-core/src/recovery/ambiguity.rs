@@ -130,10 +130,14 @@ impl Planner<'_> {
                 missing.timeline
             ));
         }
+        let begun_without_history = newest.0 > 1 && self.history(newest).await?.is_none();
         let options: Vec<String> = choices
             .iter()
             .filter(|choice| facts.iter().any(|f| f.timeline == **choice && !f.lacks_history))
-            .map(|choice| Word::TargetTimeline.of(choice).to_string())
+            .map(|choice| match begun_without_history && *choice == newest {
+                true => Word::TargetTimeline.of("current").to_string(),
+                false => Word::TargetTimeline.of(choice).to_string(),
+            })
             .collect();
         let refusal = Refusal::new(
             Cause::Target,

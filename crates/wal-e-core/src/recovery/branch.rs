@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::backups::{self, BackupChoice, Candidate};
-use super::chain::Chain;
+use super::chain::{Chain, ChainEnd};
 use super::plan::Planner;
-use super::refusal::{Cause, Refusal};
+use super::refusal::{Cause, Refusal, log_begins_anew};
 use super::target::{RecoveryTarget, TargetTime};
 use super::wal_source::{Found, Goal, WalSource};
 use crate::catalogue::BackupInfo;
@@ -95,6 +95,10 @@ impl Planner<'_> {
         }
         if let Some(other) = self.cut_at_other_cluster(&candidate, &mut chain).await? {
             absence = Absence::OtherCluster(other);
+        } else if let ChainEnd::Hole { next, .. } = chain.end
+            && self.begins_log(next, size).await?
+        {
+            absence = Absence::OtherLog(next);
         }
         let missing = |chain: &Chain| {
             let segment = segment_that_is_missing(chain.end.missing(), absence, size);
@@ -200,5 +204,6 @@ pub(super) fn segment_that_is_missing(
         Absence::OtherCluster(other) => format!(
             "the archive goes on from WAL segment \"{name}\" with another cluster, which has system identifier {other}"
         ),
+        Absence::OtherLog(first) => log_begins_anew(&first.file_name(size)),
     }
 }

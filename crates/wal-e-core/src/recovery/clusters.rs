@@ -31,12 +31,28 @@ impl Planner<'_> {
         let store = Arc::clone(&self.store);
         let name = WalFileName::segment(segment, size);
         let cluster = match wal_source::segment_header(&*store, &name).await {
-            Ok(header) => header.map(|header| header.system_identifier),
+            Ok(Some((header, begins_log))) => {
+                if begins_log {
+                    self.log_begins.insert(segment);
+                }
+                Some(header.system_identifier)
+            }
+            Ok(None) => None,
             Err(error) if error.is_unusable_object() => None,
             Err(error) => return Err(error),
         };
         self.clusters.insert(segment, cluster);
         Ok(cluster)
+    }
+
+    /// Whether a segment is the first of a log: what is before it does not lead to it.
+    pub(super) async fn begins_log(
+        &mut self,
+        segment: WalSegment,
+        size: SegmentSize,
+    ) -> Result<bool> {
+        self.cluster_of(segment, size).await?;
+        Ok(self.log_begins.contains(&segment))
     }
 
     /// The cluster of a base backup.

@@ -1,6 +1,6 @@
 //! The plan of a restore, and the choice of the base backup.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use time::OffsetDateTime;
@@ -222,6 +222,8 @@ pub(super) struct Planner<'a> {
     pub(super) beginnings: HashMap<TimelineId, Option<OffsetDateTime>>,
     /// Which cluster wrote a segment, as far as it was looked at.
     pub(super) clusters: HashMap<WalSegment, Option<SystemIdentifier>>,
+    /// Of these segments, those with which a log begins.
+    pub(super) log_begins: HashSet<WalSegment>,
 }
 
 impl<'a> Planner<'a> {
@@ -242,6 +244,7 @@ impl<'a> Planner<'a> {
             lives: HashMap::new(),
             beginnings: HashMap::new(),
             clusters: HashMap::new(),
+            log_begins: HashSet::new(),
         }
     }
 

@@ -69,8 +69,8 @@ impl Planner<'_> {
         let continuation = self.continuation(branch).await?;
         let is_hole = matches!(branch.chain.end, ChainEnd::Hole { .. });
         if continuation.is_some() || is_hole || branch.absence != Absence::NotThere {
-            // For another cluster's WAL it would wait in vain.
-            let waits = !matches!(branch.absence, Absence::OtherCluster(_));
+            // For WAL of another log it would wait in vain.
+            let waits = !matches!(branch.absence, Absence::OtherCluster(_) | Absence::OtherLog(_));
             if !(self.request.standby && waits) {
                 let reason = format!(
                     "recovery to the end of the archive would end early: {}",

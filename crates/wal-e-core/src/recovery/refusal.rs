@@ -4,7 +4,15 @@ use time::OffsetDateTime;
 
 use super::ambiguity::TimelineFacts;
 use crate::error::{Error, ErrorKind};
-use crate::postgres::Lsn;
+use crate::postgres::{Lsn, WalEnd};
+
+/// What to do where a log ends because the cluster has begun another one.
+pub(super) const AFTER_NEW_LOG: &str = "What was written after that is in base backups that were taken after it: recover from one of them.";
+
+/// After pg_resetwal nothing leads from the WAL before it to the WAL after it.
+pub(super) fn log_begins_anew(segment: &str) -> String {
+    format!("the WAL of the cluster begins anew with segment \"{segment}\", as after pg_resetwal")
+}
 
 /// A target near the one asked for that can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +84,22 @@ impl Refusal {
     pub(super) fn unusable_by_damage(backup: &str, error: &Error) -> Self {
         let Refusal { reason, .. } = Refusal::unusable(backup, error.message());
         Refusal { reason, ..Refusal::of_damage(Cause::Unusable, error) }
+    }
+
+    /// The WAL ends within a segment although the archive has more of it.
+    pub(super) fn where_wal_breaks_off(segment: &str, end: &WalEnd) -> Self {
+        let lsn = end.lsn;
+        if end.begins_anew {
+            return Refusal::new(Cause::Target, log_begins_anew(segment))
+                .with_detail(format!("Recovery would end before it, at LSN {lsn}."))
+                .with_advice(AFTER_NEW_LOG);
+        }
+        let reason = format!("the WAL breaks off in segment \"{segment}\": {}", end.reason);
+        Refusal::new(Cause::Target, reason)
+            .with_detail(format!(
+                "Recovery would end at LSN {lsn}, as if the log had no more, although the archive has what follows."
+            ))
+            .with_advice("Look for a sound copy of the segment, or recover from a later base backup.")
     }
 
     pub(super) fn with_detail(mut self, detail: impl Into<String>) -> Self {

@@ -79,9 +79,13 @@ impl Planner<'_> {
         let mut notes = Vec::new();
         let damage = match followed.stop {
             Stop::Enough | Stop::AllRead => None,
-            Stop::Ended(segment, _) if target.is_none() && Some(segment) == last_of(branch) => None,
+            Stop::Ended(segment, end)
+                if target.is_none() && !end.begins_anew && Some(segment) == last_of(branch) =>
+            {
+                None
+            }
             Stop::Ended(segment, end) => {
-                Some((segment, breaks_off(branch, segment, &end.reason, end.lsn)))
+                Some((segment, Refusal::where_wal_breaks_off(&branch.name_of(segment), &end)))
             }
             Stop::Failed(segment, error) if error.is_unusable_object() => {
                 Some((segment, Refusal::of_damage(Cause::Target, &error)))
@@ -146,15 +150,6 @@ fn last_of(branch: &Branch) -> Option<WalSegment> {
 
 fn lsn_of_end(seen: &Scanner) -> Lsn {
     seen.last_start.unwrap_or_default()
-}
-
-fn breaks_off(branch: &Branch, segment: WalSegment, reason: &str, lsn: Lsn) -> Refusal {
-    let name = branch.name_of(segment);
-    Refusal::new(Cause::Target, format!("the WAL breaks off in segment \"{name}\": {reason}"))
-        .with_detail(format!(
-            "Recovery would end at LSN {lsn}, as if the log had no more, although the archive has what follows."
-        ))
-        .with_advice("Look for a sound copy of the segment, or recover from a later base backup.")
 }
 
 /// The WAL of the base backup itself is damaged, or goes on with that of another history.

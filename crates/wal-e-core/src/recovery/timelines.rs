@@ -6,6 +6,7 @@ use super::target::TargetTimeline;
 use crate::catalogue;
 use crate::catalogue::BackupInfo;
 use crate::catalogue::asked::newer_timelines;
+use crate::config::Word;
 use crate::error::Result;
 use crate::postgres::{TimelineHistory, TimelineId, WalFileName};
 
@@ -22,10 +23,21 @@ impl Planner<'_> {
                 if timeline.0 > 1 && self.history(timeline).await?.is_none() {
                     let reason = format!("timeline {timeline} does not exist");
                     let file = WalFileName::history(timeline);
-                    let newest = self.newest_timeline(backup.timeline).await?;
+                    // As after pg_resetwal, which can begin a timeline that has no history.
+                    let advice = match timeline == backup.timeline {
+                        true => format!(
+                            "Base backup \"{}\" is of this timeline: {} stays on it.",
+                            backup.name,
+                            Word::TargetTimeline.of("current")
+                        ),
+                        false => {
+                            let newest = self.newest_timeline(backup.timeline).await?;
+                            format!("The newest timeline is {newest}.")
+                        }
+                    };
                     return Ok(Err(Refusal::new(Cause::Target, reason)
                         .with_detail(format!("The archive has no history file \"{file}\"."))
-                        .with_advice(format!("The newest timeline is {newest}."))));
+                        .with_advice(advice)));
                 }
                 timeline
             }

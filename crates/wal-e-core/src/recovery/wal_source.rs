@@ -222,25 +222,26 @@ pub async fn segment_size(
     name: &WalFileName,
 ) -> Result<Option<SegmentSize>> {
     let header = segment_header(store, name).await?;
-    Ok(header.and_then(|header| SegmentSize::new(u64::from(header.segment_bytes))))
+    Ok(header.and_then(|(header, _)| SegmentSize::new(u64::from(header.segment_bytes))))
 }
 
-/// The header of a segment. `None` when the archive does not have it.
+/// The header of a segment, and whether a log begins with the segment. `None` when the
+/// archive does not have it.
 ///
 /// # Errors
 /// As [`segment_size`].
 pub async fn segment_header(
     store: &dyn ObjectStore,
     name: &WalFileName,
-) -> Result<Option<WalPageHeader>> {
+) -> Result<Option<(WalPageHeader, bool)>> {
     let Some(opened) = open_file(store, name).await? else { return Ok(None) };
     let url = opened.url().to_owned();
-    let start = opened.read_at_most(WalPageHeader::LENGTH as u64).await?;
+    let start = opened.read_at_most(WalPageHeader::LENGTH_WITH_RECORD as u64).await?;
     let header = WalPageHeader::parse(&start);
     let header =
         header.filter(|header| SegmentSize::new(u64::from(header.segment_bytes)).is_some());
     header
-        .map(Some)
+        .map(|header| Some((header, WalPageHeader::begins_log(&start))))
         .ok_or_else(|| damaged(&url, "it does not begin with the page header of a WAL segment"))
 }
 

@@ -22,43 +22,76 @@ pub use listings::*;
 pub use objects::*;
 pub use uploads::*;
 
+/// The checks by name: one at a time, so that a report can say which fails.
+macro_rules! checks {
+    ($($name:ident),* $(,)?) => {
+        /// The names of all checks, in the order in which [`run_all`] makes them.
+        pub const CHECKS: &[&str] = &[$(stringify!($name)),*];
+
+        /// Makes the check `name` of [`CHECKS`].
+        ///
+        /// # Panics
+        /// When the store does not pass it, or there is no such check.
+        pub async fn run(store: &dyn ObjectStore, name: &str) {
+            match name {
+                $(stringify!($name) => $name(store).await,)*
+                _ => panic!("there is no check \"{name}\""),
+            }
+        }
+    };
+}
+
+checks![
+    objects_come_back_as_they_were_put,
+    create_only_leaves_what_is_there,
+    replace_replaces,
+    head_tells_size_time_and_attributes,
+    get_begins_at_an_offset,
+    get_range_ends_where_it_is_told_to,
+    get_refuses_an_object_that_changed,
+    what_is_missing_is_not_found,
+    parts_become_one_object,
+    parts_arrive_in_any_order,
+    one_part_is_enough,
+    one_empty_part_is_enough,
+    multipart_create_only_leaves_what_is_there,
+    multipart_replace_replaces,
+    an_upload_is_invisible_until_it_is_complete,
+    an_aborted_upload_leaves_nothing,
+    uploads_of_a_killed_process_can_be_ended,
+    one_upload_can_be_ended_by_its_number,
+    listings_are_ordered_by_bytes,
+    listings_honour_prefix_start_and_depth,
+    listings_go_on_past_a_page,
+    delete_removes,
+    create_only_has_one_winner,
+];
+
+/// The check that a server which does not know create-only uploads cannot pass: a look before
+/// the upload holds for one writer after the other, not for several at once.
+pub const RACING: &str = stringify!(create_only_has_one_winner);
+
+/// The check that a server which refuses empty parts cannot pass.
+pub const EMPTY_PART: &str = stringify!(one_empty_part_is_enough);
+
 /// Runs the whole contract.
 ///
 /// # Panics
 /// When the store breaks it.
 pub async fn run_all(store: Arc<dyn ObjectStore>) {
-    run_all_but_racing(Arc::clone(&store)).await;
-    create_only_has_one_winner(store.as_ref()).await;
+    for name in CHECKS {
+        run(store.as_ref(), name).await;
+    }
 }
 
-/// The contract of a server that does not know create-only uploads, where a
-/// look before the upload has to do: it holds for one writer after the other.
+/// The contract of a server that does not know create-only uploads: all but [`RACING`].
 ///
 /// # Panics
 /// When the store breaks it.
 pub async fn run_all_but_racing(store: Arc<dyn ObjectStore>) {
-    let store = store.as_ref();
-    objects_come_back_as_they_were_put(store).await;
-    create_only_leaves_what_is_there(store).await;
-    replace_replaces(store).await;
-    head_tells_size_time_and_attributes(store).await;
-    get_begins_at_an_offset(store).await;
-    get_range_ends_where_it_is_told_to(store).await;
-    get_refuses_an_object_that_changed(store).await;
-    what_is_missing_is_not_found(store).await;
-    parts_become_one_object(store).await;
-    parts_arrive_in_any_order(store).await;
-    one_part_is_enough(store).await;
-    multipart_create_only_leaves_what_is_there(store).await;
-    multipart_replace_replaces(store).await;
-    an_upload_is_invisible_until_it_is_complete(store).await;
-    an_aborted_upload_leaves_nothing(store).await;
-    uploads_of_a_killed_process_can_be_ended(store).await;
-    one_upload_can_be_ended_by_its_number(store).await;
-    listings_are_ordered_by_bytes(store).await;
-    listings_honour_prefix_start_and_depth(store).await;
-    listings_go_on_past_a_page(store).await;
-    delete_removes(store).await;
+    for name in CHECKS.iter().filter(|name| **name != RACING) {
+        run(store.as_ref(), name).await;
+    }
 }
 
 fn key(name: &str) -> ObjectKey {

@@ -54,7 +54,8 @@ impl<S: ObjectStore> RetryingStore<S> {
     /// fewer requests, is said on `notices`, each at most once a minute.
     pub fn new(store: S, patience: Patience, notices: Notices) -> Self {
         let congestion = Congestion::new(notices.clone());
-        let speaker = Speaker::new(notices);
+        let place = store.server().map_or_else(|| store.url(""), str::to_owned);
+        let speaker = Speaker::new(notices, place);
         let has_worked = AtomicBool::new(false);
         let shared = Shared { store, patience, speaker, congestion, has_worked };
         RetryingStore { shared: Arc::new(shared) }

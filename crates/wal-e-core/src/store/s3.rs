@@ -37,6 +37,7 @@ mod checksum;
 mod client;
 mod credentials;
 mod errors;
+mod head;
 mod http;
 mod limits;
 mod listing;
@@ -44,9 +45,10 @@ mod missing;
 mod multipart;
 mod payload;
 mod probe;
+mod put;
 mod way;
 
-use abilities::{Abilities, Carrier};
+use abilities::Abilities;
 use address::{Address, Signing};
 use checksum::Checksum;
 use credentials::{Keys, Refusal};
@@ -160,7 +162,7 @@ impl Bucket {
     }
 
     fn payload(&self, content: Bytes, checksum: Checksum) -> Payload {
-        let signs = self.signs_payloads || checksum == Checksum::Signature;
+        let signs = self.signs_payloads || !self.abilities.compares(checksum);
         Payload::new(content, checksum, signs, &self.activity)
     }
 
@@ -243,107 +245,6 @@ impl Bucket {
             _ => self.address.move_to(elsewhere),
         }
         outcome
-    }
-
-    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
-        let region = self.address.region();
-        match self.head_once(key).await {
-            // The listing that was made for the reason may have found another region.
-            Err(failure) if failure.is_without_reason() && self.address.region() != region => {
-                self.head_once(key).await
-            }
-            answer => answer,
-        }
-        .map_err(|failure| self.error(failure, Action::Head, key))
-    }
-
-    async fn head_once(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>, Failure> {
-        let refused = match self.head_object(key).await {
-            Ok(info) => return Ok(Some(info)),
-            Err(failure) => failure,
-        };
-        match self.without_absence(refused, key).await {
-            None => Ok(None),
-            Some(failure) => Err(failure),
-        }
-    }
-
-    async fn head_object(&self, key: &ObjectKey) -> Result<ObjectInfo, Failure> {
-        let answer = self
-            .ask(self.limits.answer, |client| {
-                client.head_object().bucket(&self.name).key(self.full_key(key)).send()
-            })
-            .await?;
-        Ok(ObjectInfo {
-            key: key.clone(),
-            size_bytes: size(answer.content_length),
-            last_modified: moment(answer.last_modified.as_ref()),
-            etag: answer.e_tag.clone(),
-            storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
-            attributes: attributes(answer.metadata.as_ref()),
-        })
-    }
-
-    /// One PutObject. With `create_only` the server is asked to refuse it when
-    /// there is an object already.
-    async fn put_object(
-        &self,
-        key: &ObjectKey,
-        content: Bytes,
-        create_only: bool,
-        attributes: &Attributes,
-        checksum: Checksum,
-    ) -> Result<PutOutcome, Failure> {
-        let payload = self.payload(content, checksum);
-        let headers = payload.headers();
-        let put = self.attempt(|client| {
-            let request = client
-                .put_object()
-                .bucket(&self.name)
-                .key(self.full_key(key))
-                .content_type("application/octet-stream")
-                .content_length(payload.length())
-                .set_checksum_crc32_c(headers.crc32c.clone())
-                .set_content_md5(headers.md5.clone())
-                .set_checksum_crc32(headers.crc32.clone())
-                .set_checksum_sha256(headers.sha256.clone())
-                .set_metadata(metadata(attributes))
-                .set_storage_class(self.storage_class.clone())
-                .set_server_side_encryption(self.encryption.clone())
-                .set_ssekms_key_id(self.kms_key_id.clone())
-                .set_if_none_match(create_only.then(|| "*".to_owned()))
-                .body(payload.stream())
-                .customize()
-                .interceptor(payload.signing());
-            payload.watch(self.limits, request.send())
-        });
-        match put.await {
-            Ok(_) => Ok(PutOutcome::Stored),
-            Err(failure) if create_only && failure.is_precondition() => {
-                Ok(PutOutcome::AlreadyExists)
-            }
-            Err(failure) => Err(failure),
-        }
-    }
-
-    async fn put(
-        &self,
-        key: &ObjectKey,
-        content: Bytes,
-        mode: PutMode,
-        attributes: &Attributes,
-    ) -> Result<PutOutcome> {
-        let failed = |failure| self.error(failure, Action::Put, key);
-        let create_only = mode == PutMode::CreateOnly;
-        let honoured = !create_only || self.honours_create_only().await.map_err(failed)?;
-        if !honoured && self.head(key).await?.is_some() {
-            return Ok(PutOutcome::AlreadyExists);
-        }
-        let ask_server = create_only && honoured;
-        let put = self.abilities.with_checksum(Carrier::Object, |checksum| {
-            self.put_object(key, content.clone(), ask_server, attributes, checksum)
-        });
-        put.await.map_err(failed)
     }
 }
 

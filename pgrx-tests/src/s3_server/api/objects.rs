@@ -18,7 +18,9 @@ pub(super) async fn put(
 ) -> S3Result<PutObjectOutput> {
     let input = request.input;
     let mut declared = Declared { md5: input.content_md5, ..Declared::default() };
-    copy_checksums!(input => declared.checksum);
+    if !shared.dialect.knows_no_checksum() {
+        copy_checksums!(input => declared.checksum);
+    }
     let trailers = request.trailing_headers.as_ref();
     let (body, checksum) = receive(input.body, declared, trailers).await?;
     let attributes = Attributes {

@@ -12,7 +12,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
-use wal_e_core::certificate::Certificate;
+use wal_e_core::certificate::{Certificate, CommonName};
 
 use super::Trusted;
 use super::files::Chain;
@@ -121,7 +121,7 @@ impl ServerCertVerifier for Verifier {
             }
         }
         if let Some(host) = &self.host {
-            certificate.check_host(host).map_err(refused)?;
+            certificate.check_host(host, CommonName::WithoutOthersOfItsKind).map_err(refused)?;
         }
         Ok(ServerCertVerified::assertion())
     }

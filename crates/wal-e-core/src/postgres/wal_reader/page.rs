@@ -37,7 +37,7 @@ impl WalReader {
 
     /// Checks a page header, and finds out how the page continues.
     fn begin_page(&mut self, page: Lsn, flags: u16, header: &[u8]) -> Result<(), WalEnd> {
-        let invalid = |reason: String| WalEnd { lsn: page, reason };
+        let invalid = |reason: String| WalEnd { lsn: page, reason, begins_anew: false };
         let magic = half(header, 0);
         if !WalPageHeader::is_magic(magic) {
             return Err(invalid(format!("a page begins with 0x{magic:04X}, which is not WAL")));

@@ -9,7 +9,7 @@ use crate::recovery::alternatives::end_of;
 use crate::recovery::branch::{Branch, segment_that_is_missing};
 use crate::recovery::chain::ChainEnd;
 use crate::recovery::plan::Planner;
-use crate::recovery::refusal::{Cause, Nearest, Refusal};
+use crate::recovery::refusal::{AFTER_NEW_LOG, Cause, Nearest, Refusal};
 use crate::recovery::target::{RecoveryTarget, format_time};
 use crate::recovery::wal_source::Summary;
 use crate::wal::Continuation;
@@ -63,6 +63,9 @@ impl Planner<'_> {
     ) -> Result<Refusal> {
         let name = &branch.candidate.info.name;
         let mut detail = match branch.chain.end {
+            _ if matches!(branch.absence, Absence::OtherLog(_)) => {
+                format!("Recovery from base backup \"{name}\" would end before it.")
+            }
             ChainEnd::Hole { first, next } => {
                 let count = next.number.0.saturating_sub(first.number.0).max(1);
                 let missing = match count {
@@ -80,7 +83,7 @@ impl Planner<'_> {
                 branch.name_of(next),
                 match branch.absence {
                     Absence::NotThere => ", which is not in the archive",
-                    Absence::Empty | Absence::Cold | Absence::OtherCluster(_) => "",
+                    _ => "",
                 }
             ),
         };
@@ -123,6 +126,7 @@ impl Planner<'_> {
             _ if matches!(branch.absence, Absence::OtherCluster(_)) => {
                 "Take a base backup of the cluster that archives now.".to_owned()
             }
+            _ if matches!(branch.absence, Absence::OtherLog(_)) => AFTER_NEW_LOG.to_owned(),
             (ChainEnd::Archive { .. }, Some(_)) if continuation.is_none() => {
                 "If a server still archives, the WAL may be on its way; SELECT pg_switch_wal() sends it. Without a target, recovery goes to the end of the archive.".to_owned()
             }
@@ -181,26 +185,17 @@ pub(super) fn before_segment(branch: &Branch, index: u64) -> Option<Nearest> {
 
 /// WAL that ends within a segment although there is more of it in the next one.
 pub(super) fn broken(branch: &Branch, index: u64, summary: &Summary) -> Option<Refusal> {
-    let damage = summary.ended.as_ref().filter(|_| index + 1 < branch.chain.len())?;
+    let more = index + 1 < branch.chain.len();
+    let damage = summary.ended.as_ref().filter(|end| more || end.begins_anew)?;
     Some(breaks_off(branch, branch.chain.segment(index)?, damage))
 }
 
 pub(super) fn breaks_off(branch: &Branch, segment: WalSegment, damage: &WalEnd) -> Refusal {
-    let name = branch.name_of(segment);
-    Refusal::new(
-        Cause::Target,
-        format!("the WAL breaks off in segment \"{name}\": {}", damage.reason),
-    )
-    .with_detail(format!(
-        "Recovery would end at LSN {}, as if the log had no more, although the archive has the next segment.",
-        damage.lsn
-    ))
-    .with_nearest([Nearest {
+    Refusal::where_wal_breaks_off(&branch.name_of(segment), damage).with_nearest([Nearest {
         lsn: None,
         time: None,
         description: format!("any LSN before {}", damage.lsn),
     }])
-    .with_advice("Look for a sound copy of the segment, or recover from a later base backup.")
 }
 
 /// `WAL segment "..." is not in the archive`, or what else is wrong with it.

@@ -84,6 +84,43 @@ async fn wal_that_breaks_off_before_the_target_is_refused() {
 }
 
 #[tokio::test]
+async fn wal_that_begins_anew_is_no_damage_and_no_hole() {
+    //    2   3   4   5   6          6   7   8
+    // 1  B───●───●           and        B───●   of a log that pg_resetwal began with 4, or later
+    for first in [4, 6] {
+        let fixture = Fixture::new();
+        let mut log = WalWriter::new(1, 2);
+        let (name, _) = fixture.backup(&mut log, 1, 0).await;
+        log.switch();
+        log.commit(7, minute(1));
+        log.commit(8, minute(2));
+        log.switch();
+        fixture.archive(&log).await;
+        let mut anew = WalWriter::new(1, first);
+        anew.shutdown_checkpoint();
+        anew.switch();
+        let (later, _) = fixture.backup(&mut anew, 1, 5).await;
+        anew.switch();
+        fixture.archive(&anew).await;
+
+        let refusal = fixture.refused(fixture.plan(&name, None, None).await);
+        assert_eq!(
+            refusal
+                .reason
+                .trim_start_matches("recovery to the end of the archive would end early: "),
+            format!(
+                "the WAL of the cluster begins anew with segment \"{}\", as after pg_resetwal",
+                name_of(1, first)
+            )
+        );
+        let hint = refusal.hint().unwrap();
+        assert!(hint.contains(&later) && !hint.contains("sound copy"), "{hint}");
+        assert_eq!(fixture.auto(None).await.backup.name, later);
+        fixture.reached(fixture.plan(&name, time(1), None).await);
+    }
+}
+
+#[tokio::test]
 async fn damage_after_a_target_time_does_not_matter() {
     const SEGMENTS: u64 = 9;
     for (damaged, unreadable) in (3..3 + SEGMENTS).flat_map(|at| [(at, false), (at, true)]) {

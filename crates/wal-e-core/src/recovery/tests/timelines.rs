@@ -41,6 +41,34 @@ async fn a_backup_on_the_part_that_was_left_is_of_no_use() {
     assert!(refusal.hint().unwrap().contains("newest timeline is 2"));
 }
 
+/// As pg_resetwal begins one.
+#[tokio::test]
+async fn a_timeline_without_history_is_had_as_the_current_one() {
+    //    2   3   4
+    // 1  B───●
+    // 3          B───●
+    let fixture = Fixture::new();
+    let mut log = WalWriter::new(1, 2);
+    fixture.backup(&mut log, 1, 0).await;
+    log.switch();
+    log.commit(7, minute(1));
+    log.switch();
+    fixture.archive(&log).await;
+    let mut anew = WalWriter::new(3, 4);
+    let (later, _) = fixture.backup(&mut anew, 3, 5).await;
+    anew.switch();
+    fixture.archive(&anew).await;
+
+    let said = |refusal: crate::recovery::Refusal| Face::Program.speak(&refusal.hint().unwrap());
+    let hint = said(fixture.no_auto(None).await);
+    assert!(hint.contains("timeline 1 or --recovery-target-timeline current"), "{hint}");
+    let three = Some(TargetTimeline::Number(TimelineId(3)));
+    let hint = said(fixture.refused(fixture.plan("AUTO", None, three).await));
+    assert!(hint.contains("--recovery-target-timeline current"), "{hint}");
+    let current = fixture.plan("AUTO", None, Some(TargetTimeline::Current)).await;
+    assert_eq!(fixture.reached(current).backup.name, later);
+}
+
 #[tokio::test]
 async fn a_time_on_the_part_that_was_left_is_ambiguous() {
     let (sample, fork, _) = branched().await;

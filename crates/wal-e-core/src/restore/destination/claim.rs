@@ -1,15 +1,15 @@
 //! Claiming the directories for a restore: created or found empty, locked, and linked to
 //! each other.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::{Destination, WAL};
 use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::data_directory::UNFINISHED_RESTORE;
+use crate::postgres::data_directory::{UNFINISHED_RESTORE, is_of_file_system};
 
 impl Destination {
     /// Creates and locks the directories of a new restore.
@@ -18,19 +18,28 @@ impl Destination {
         for (index, root) in roots.iter().enumerate() {
             if roots[..index].iter().any(|other| root.starts_with(other) || other.starts_with(root))
             {
-                let what = match self.wal_directory.as_ref() == Some(root) {
-                    true => "WAL directory",
-                    false => "tablespace directory",
+                let (what, hint) = match self.wal_directory.as_ref() == Some(root) {
+                    true => (
+                        "WAL directory",
+                        format!(
+                            "Name a directory with {} that is neither inside of the others nor around them.",
+                            Word::WalDirectory
+                        ),
+                    ),
+                    false => (
+                        "tablespace directory",
+                        format!(
+                            "Give each tablespace its own directory with {}, or by its OID with {}.",
+                            Word::TablespaceMapping,
+                            Word::RestoreSpec
+                        ),
+                    ),
                 };
                 let message = format!(
                     "{what} \"{}\" overlaps another directory of the restore",
                     root.display()
                 );
-                return Err(Error::new(ErrorKind::Config, message).with_hint(format!(
-                    "Give each tablespace its own directory with {}, or by its OID with {}.",
-                    Word::TablespaceMapping,
-                    Word::RestoreSpec
-                )));
+                return Err(Error::new(ErrorKind::Config, message).with_hint(hint));
             }
             self.make_root(root)?;
             self.lock(root)?;
@@ -83,7 +92,13 @@ impl Destination {
             return Ok(());
         };
         self.make_parents(parent)?;
-        self.make(parent, 0o755)
+        self.make(parent, 0o755)?;
+        // Root's umask is often strict, and root's own directories are in the way then.
+        let passable = fs::metadata(parent).and_then(|made| match made.uid() {
+            0 => fs::set_permissions(parent, Permissions::from_mode(0o755)),
+            _ => Ok(()),
+        });
+        passable.map_err(|error| Error::file("set permissions of directory", parent, &error))
     }
 
     fn make(&mut self, directory: &Path, mode: u32) -> Result<()> {
@@ -190,7 +205,7 @@ fn check_empty(directory: &Path) -> Result<bool> {
     for entry in entries {
         let entry = entry.map_err(|error| Error::file("read directory", directory, &error))?;
         let path = entry.path();
-        if entry.file_name() == "lost+found" {
+        if is_of_file_system(&entry.file_name()) {
             continue;
         }
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::postgres::configuration::AUTO_FILE;
 use crate::postgres::data_directory::{
     self, BACKUP_LABEL, BACKUP_MANIFEST, RECOVERY_SIGNAL, STANDBY_SIGNAL, TABLESPACE_MAP,
+    is_of_file_system,
 };
 
 /// What a restore writes, or changes, itself.
@@ -52,7 +53,7 @@ impl Destination {
             // What a new file system brings with it may not even be readable.
             let walk = walkdir::WalkDir::new(root)
                 .into_iter()
-                .filter_entry(|entry| entry.depth() == 0 || entry.file_name() != "lost+found");
+                .filter_entry(|entry| entry.depth() == 0 || !is_of_file_system(entry.file_name()));
             for entry in walk {
                 let entry = entry.map_err(|error| unreadable(root, error))?;
                 // The root itself may be a link to a directory.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Destination, WAL, unreadable};
 use crate::error::{Error, Result};
-use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
+use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE, is_of_file_system};
 
 impl Destination {
     /// Removes every file and link except those that `keep` names by their paths
@@ -17,7 +17,9 @@ impl Destination {
     pub(crate) fn remove_files_but(&self, keep: impl Fn(&Path) -> bool) -> Result<()> {
         for (beginning, root) in self.beginnings() {
             let walk = walkdir::WalkDir::new(&root).min_depth(1);
-            for entry in walk.into_iter().filter_entry(|entry| entry.file_name() != "lost+found") {
+            for entry in
+                walk.into_iter().filter_entry(|entry| !is_of_file_system(entry.file_name()))
+            {
                 let entry = entry.map_err(|error| unreadable(&root, error))?;
                 let path = entry.path();
                 let inside = path.strip_prefix(&root).unwrap_or(path);
@@ -79,7 +81,7 @@ impl Destination {
 fn empty(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        if entry.file_name() == "lost+found" {
+        if is_of_file_system(&entry.file_name()) {
             continue;
         }
         if entry.file_type()?.is_dir() {

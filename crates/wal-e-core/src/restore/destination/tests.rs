@@ -142,11 +142,12 @@ fn an_empty_place_for_the_wal_is_no_content() {
     let (data, wal) = (dir.path().join("data"), dir.path().join("wal"));
     let place = data.join("pg_wal");
     fs::create_dir_all(place.join("lost+found")).unwrap();
+    fs::create_dir_all(data.join(".snapshot/daily")).unwrap();
     let prepare = |wal_directory: Option<PathBuf>| {
         Destination::prepare(&data, BTreeMap::new(), wal_directory, false)
     };
     prepare(None).unwrap().remove().unwrap();
-    assert!(data.is_dir());
+    assert!(data.is_dir() && data.join(".snapshot/daily").is_dir());
 
     // Where the WAL goes elsewhere, the link takes its place.
     fs::create_dir_all(&place).unwrap();

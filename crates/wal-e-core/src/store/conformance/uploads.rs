@@ -55,7 +55,16 @@ pub async fn parts_arrive_in_any_order(store: &dyn ObjectStore) {
 
 /// A single part may have any size, none included.
 pub async fn one_part_is_enough(store: &dyn ObjectStore) {
-    for length in [0, 1, 1000] {
+    each_alone_is_an_object(store, &[1, 1000]).await;
+}
+
+/// The only part may be empty. wal_e sends no such part: what is empty it stores as a whole.
+pub async fn one_empty_part_is_enough(store: &dyn ObjectStore) {
+    each_alone_is_an_object(store, &[0]).await;
+}
+
+async fn each_alone_is_an_object(store: &dyn ObjectStore, lengths: &[usize]) {
+    for &length in lengths {
         let key = key(&format!("multipart/one_of_{length}"));
         let content = noise(length, 6);
         let upload = upload_parts(store, &key, PutMode::CreateOnly, &content, &[1]).await;

@@ -100,9 +100,11 @@ impl KnownNaming {
 }
 
 /// What a file system answers that has no such operation: link(2) and renameat2(2), FUSE,
-/// and the file systems of other systems (FAT, SMB, 9P).
+/// and the file systems of other systems (FAT, SMB, 9P). Where a file can have one name only,
+/// some say that it has too many links, or that the names are on different file systems.
 fn is_lacking(error: &io::Error) -> bool {
-    let lacking = [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL];
+    let lacking =
+        [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL, Errno::MLINK, Errno::XDEV];
     Errno::from_io_error(error).is_some_and(|errno| lacking.contains(&errno))
 }
 

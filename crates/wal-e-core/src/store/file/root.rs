@@ -157,19 +157,31 @@ impl Root {
     ) -> Error {
         let message = format!("could not {verb} object \"{}\"", self.url(key.as_str()));
         let error = Error::io(&message, source);
+        let place = self.path.display();
         match source.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::new(
+            io::ErrorKind::ReadOnlyFilesystem => {
+                Error::new(ErrorKind::Denied, error.message()).with_hint(format!(
+                    "The file system of \"{place}\" is mounted read-only. Mount it writable; the kernel's log says whether an error of the disk has made it so."
+                ))
+            }
+            io::ErrorKind::StaleNetworkFileHandle => {
+                Error::new(ErrorKind::Unavailable, error.message()).with_hint(format!(
+                    "The server of \"{place}\" no longer knows the directory. Mount the file system again."
+                ))
+            }
+            io::ErrorKind::QuotaExceeded => {
+                error.with_hint(format!("Free space below \"{place}\", or have the quota raised."))
+            }
+            io::ErrorKind::PermissionDenied => Error::new(
                 ErrorKind::Denied,
                 error.message(),
             )
             .with_detail(format!("The operating system refused \"{}\".", path.display()))
             .with_hint(format!(
-                "The directory \"{}\" and all below it must be readable and writable for the \
-                         user that runs this process.",
-                self.path.display()
+                "The directory \"{place}\" and all below it must be readable and writable for the user that runs this process."
             )),
             _ if error.kind() == ErrorKind::DiskFull => {
-                error.with_hint(format!("Free space on the disk of \"{}\".", self.path.display()))
+                error.with_hint(format!("Free space on the disk of \"{place}\"."))
             }
             io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
                 error.with_detail(format!("The file is \"{}\".", path.display()))

@@ -1,5 +1,6 @@
 //! How long to go on trying, how long to wait in between, and what to say.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -64,6 +65,10 @@ impl Patience {
     /// within seconds, and nothing is lost.
     pub fn question() -> Self {
         Patience { without_answer: FIRST_ANSWER_TIME, ..Patience::command() }
+    }
+
+    fn is_question(&self) -> bool {
+        self.without_answer < self.give_up_after
     }
 
     /// One attempt and no more.
@@ -131,25 +136,33 @@ impl Patience {
 #[derive(Debug)]
 pub(super) struct Speaker {
     notices: Notices,
+    place: String,
     spoke: Mutex<Option<Instant>>,
 }
 
 impl Speaker {
-    pub(super) fn new(notices: Notices) -> Self {
-        Speaker { notices, spoke: Mutex::new(None) }
+    /// `place` is the server, or the directory, that is asked.
+    pub(super) fn new(notices: Notices, place: String) -> Self {
+        Speaker { notices, place, spoke: Mutex::new(None) }
+    }
+
+    fn waiting(&self) {
+        self.speak(|| format!("still waiting for \"{}\" to answer", self.place));
     }
 
     fn retrying(&self, error: &Error, give_up_after: Duration) {
+        self.speak(|| {
+            format!("{}; trying again for up to {} s", error.message(), give_up_after.as_secs())
+        });
+    }
+
+    fn speak(&self, text: impl Fn() -> String) {
         let mut spoke = self.spoke.lock().unwrap_or_else(PoisonError::into_inner);
         if spoke.is_some_and(|spoke| spoke.elapsed() < SPEAK_EVERY) {
             return;
         }
         *spoke = Some(Instant::now());
-        self.notices.log(format!(
-            "{}; trying again for up to {} s",
-            error.message(),
-            give_up_after.as_secs()
-        ));
+        self.notices.log(text());
     }
 }
 
@@ -165,10 +178,21 @@ pub(super) struct Attempts<'a> {
 }
 
 impl Attempts<'_> {
-    /// Runs an attempt.
+    /// Runs an attempt. A user who waits for the first answer is told so.
     pub(super) async fn attempt<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         self.began.get_or_init(Instant::now);
-        let result = call.await;
+        let mut call = pin!(call);
+        let is_first = self.patience.is_question() && !self.has_worked.load(Ordering::Relaxed);
+        let result = match is_first {
+            true => match tokio::time::timeout(FIRST_ANSWER_TIME, &mut call).await {
+                Ok(result) => result,
+                Err(_) => {
+                    self.speaker.waiting();
+                    call.await
+                }
+            },
+            false => call.await,
+        };
         if result.is_ok() {
             self.has_worked.store(true, Ordering::Relaxed);
         }
@@ -271,7 +295,8 @@ mod tests {
     #[tokio::test]
     async fn only_long_work_waits_for_keys_that_have_been_replaced() {
         let (notices, _queue) = crate::notice::channel();
-        let (speaker, has_worked) = (Speaker::new(notices), AtomicBool::new(true));
+        let (speaker, has_worked) =
+            (Speaker::new(notices, "memory:".to_owned()), AtomicBool::new(true));
         let error = Error::new(ErrorKind::Denied, "unknown key").that_needs_new_keys();
         let quick = |patience: Patience| Patience { longest_delay: Duration::ZERO, ..patience };
         for (patience, waits) in [(Patience::archiver(), false), (Patience::backup(), true)] {
@@ -283,7 +308,7 @@ mod tests {
     #[tokio::test]
     async fn without_patience_there_is_one_attempt() {
         let (notices, queue) = crate::notice::channel();
-        let speaker = Speaker::new(notices);
+        let speaker = Speaker::new(notices, "memory:".to_owned());
         let has_worked = AtomicBool::new(false);
         let mut attempts = Patience::none().attempts(&speaker, &has_worked);
         let error = Error::new(ErrorKind::Unavailable, "busy");

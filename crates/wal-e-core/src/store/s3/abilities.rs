@@ -97,7 +97,11 @@ pub(super) struct Abilities {
     known: Mutex<Known>,
     /// Whether `If-None-Match: *` is honoured by uploads of whole objects.
     pub(super) create_only: OnceCell<bool>,
+    /// Whether the server takes `If-None-Match: *` amiss also where there is no object.
+    refuses_new: AtomicBool,
     hides_missing: AtomicBool,
+    /// Whether the last upload with such a checksum was answered with it.
+    confirms_checksum: AtomicBool,
     url: String,
     notices: Notices,
 }
@@ -110,7 +114,9 @@ impl Abilities {
         Abilities {
             known: Mutex::new(Known { object, announcement: None, part: None, order, completion }),
             create_only: OnceCell::new(),
+            refuses_new: AtomicBool::new(false),
             hides_missing: AtomicBool::new(false),
+            confirms_checksum: AtomicBool::new(false),
             url,
             notices,
         }
@@ -133,6 +139,24 @@ impl Abilities {
                 known.set_trust(carrier, Trust { checksum, proven: true });
             }
         });
+    }
+
+    /// Takes note of the checksums in the answer to an upload. A server that does not know of
+    /// the header takes it like any other, and compares nothing (Ceph before version 20).
+    pub(super) fn note_answer(&self, sent: Checksum, answered: [Option<&str>; 3]) {
+        if sent.algorithm().is_some() {
+            let confirms = answered.iter().any(Option::is_some);
+            self.confirms_checksum.store(confirms, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the server is known to compare this checksum with the content.
+    pub(super) fn compares(&self, checksum: Checksum) -> bool {
+        match checksum {
+            Checksum::Md5 => true,
+            Checksum::Signature => false,
+            _ => self.confirms_checksum.load(Ordering::Relaxed),
+        }
     }
 
     /// Content went through with this checksum after it was refused with another one.
@@ -239,6 +263,15 @@ impl Abilities {
                 self.url
             ));
         }
+    }
+
+    pub(super) fn refuses_new(&self) -> bool {
+        self.refuses_new.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that it does; whether that is new.
+    pub(super) fn note_refuses_new(&self) -> bool {
+        !self.refuses_new.swap(true, Ordering::Relaxed)
     }
 
     /// Whether the server is known to answer 403 for an object that is not there.

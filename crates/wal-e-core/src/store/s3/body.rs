@@ -47,7 +47,7 @@ pub(super) async fn open(
         Err(failure) => {
             return Err(match bucket.without_absence(failure.clone(), key).await {
                 Some(failure) => bucket.error(failure, ACTION, key),
-                None if failure.is_missing_object() => bucket.error(failure, ACTION, key),
+                None if failure.is_surely_missing_object() => bucket.error(failure, ACTION, key),
                 None => missing(&bucket.url(key.as_str())),
             });
         }

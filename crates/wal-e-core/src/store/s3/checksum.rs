@@ -32,8 +32,8 @@ impl Checksum {
         }
     }
 
-    /// What an upload in parts announces; those that are older than such announcements have
-    /// none.
+    /// What announces the checksum, with the content (Ceph looks at no other) and at the
+    /// beginning of an upload in parts; those that are older than such announcements have none.
     pub(super) fn algorithm(self) -> Option<ChecksumAlgorithm> {
         match self {
             Checksum::Crc32c => Some(ChecksumAlgorithm::Crc32C),

@@ -113,9 +113,13 @@ fn uses_path_style(config: &S3Config) -> bool {
     if is_arn(bucket) {
         return false;
     }
-    let is_host_label = (3..=63).contains(&bucket.len())
-        && bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    !is_host_label || config.force_path_style.unwrap_or(config.endpoint.is_some())
+    !is_host_label(bucket) || config.force_path_style.unwrap_or(config.endpoint.is_some())
+}
+
+/// Whether a bucket can be one part of the name of a host.
+pub(super) fn is_host_label(bucket: &str) -> bool {
+    (3..=63).contains(&bucket.len())
+        && bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// Whether it is the name of an access point and not of a bucket.

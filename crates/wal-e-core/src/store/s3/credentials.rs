@@ -183,7 +183,7 @@ impl Keys {
 impl Shared {
     async fn provide(&self) -> Provided {
         if let Origin::Given(credentials) = &self.origin {
-            return Ok(credentials.clone());
+            return sendable(credentials.clone());
         }
         let fetch = async {
             let mut held = self.held.lock().await;
@@ -207,6 +207,7 @@ impl Shared {
             }
             Origin::Chain(make) => make().provide_credentials().await?,
         };
+        let credentials = sendable(credentials)?;
         if held.as_ref().is_some_and(|held| !are_same(&held.credentials, &credentials)) {
             self.generation.fetch_add(1, Ordering::Relaxed);
         }
@@ -294,6 +295,22 @@ fn signing_keys(credentials: &StaticCredentials) -> Credentials {
         None,
         "wal_e",
     )
+}
+
+/// The keys as a request can carry them. What a variable or a file got them from often ends
+/// with a newline, which is not part of them; the SDK panics at one.
+fn sendable(keys: Credentials) -> Provided {
+    let token = keys.session_token().map(|token| token.trim().to_owned());
+    let id = keys.access_key_id().trim().to_owned();
+    for (what, text) in [("access key", Some(&id)), ("session token", token.as_ref())] {
+        if text.is_some_and(|text| text.contains(char::is_control)) {
+            let message =
+                format!("the {what} has a newline or another control character within it");
+            return Err(CredentialsError::invalid_configuration(message));
+        }
+    }
+    let secret = keys.secret_access_key().trim();
+    Ok(Credentials::new(id, secret, token, keys.expiry(), "wal_e"))
 }
 
 /// Whether requests are signed the same with both.

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind};
 mod action;
 mod cause;
 mod hints;
+mod meaning;
 mod region;
 mod response;
 
@@ -81,6 +82,8 @@ pub(super) struct Answer {
     pub(super) redirect_host: Option<String>,
     /// It has marks of a proxy that answered by itself.
     pub(super) from_proxy: bool,
+    /// It is a web page, which S3 does not send.
+    pub(super) is_page: bool,
     /// How long it asks to wait.
     pub(super) retry_after: Option<Duration>,
     /// What a listing showed of the object that the request was refused for.
@@ -113,8 +116,13 @@ impl Failure {
                 let meta = service.err().meta();
                 let message = meta.message().map(one_line).filter(|text| !text.is_empty());
                 let answer = response::answer(service.raw());
+                let code = meta.code().map(one_line).or_else(|| answer.code.clone());
+                // The page of a proxy, or a document that is not S3's.
+                if code.is_none() && (200..300).contains(&answer.status) {
+                    return Failure::NotUnderstood(unreadable(&answer, service.err()));
+                }
                 Failure::Answered(Answer {
-                    code: meta.code().map(one_line).or(answer.code),
+                    code,
                     message: message.or(answer.message),
                     request_id: error.request_id().map(one_line),
                     ..answer
@@ -160,77 +168,6 @@ impl Failure {
         }
     }
 
-    /// There is no object of that name (and it is not the bucket that lacks).
-    pub(super) fn is_missing_object(&self) -> bool {
-        self.status() == Some(404) && matches!(self.code(), None | Some("NoSuchKey" | "NotFound"))
-    }
-
-    /// The multipart upload has ended or never was.
-    pub(super) fn is_missing_upload(&self) -> bool {
-        self.code() == Some("NoSuchUpload")
-            || (self.status() == Some(404) && self.code() != Some("NoSuchBucket"))
-    }
-
-    /// A condition of the request did not hold.
-    pub(super) fn is_precondition(&self) -> bool {
-        self.status() == Some(412) || self.code() == Some("PreconditionFailed")
-    }
-
-    /// It may be that the server does not know, or does not want, a header of the request:
-    /// the same request with another one may go through.
-    pub(super) fn may_be_for_a_header(&self) -> bool {
-        let Failure::Answered(answer) = self else { return false };
-        matches!(answer.status, 400 | 405 | 411 | 415 | 417 | 422 | 428 | 501)
-            && cause::cause(answer).is_none()
-    }
-
-    /// The server says that it is about the checksum of the content.
-    pub(super) fn names_checksum(&self) -> bool {
-        let Failure::Answered(answer) = self else { return false };
-        let said = [&answer.code, &answer.message].into_iter().flatten();
-        said.into_iter().any(|text| {
-            let text = text.to_ascii_lowercase();
-            ["checksum", "md5", "crc"].iter().any(|word| text.contains(word))
-        })
-    }
-
-    /// The request was refused as those for objects that are not there are by servers that
-    /// keep that to themselves.
-    pub(super) fn may_hide_absence(&self) -> bool {
-        let Failure::Answered(answer) = self else { return false };
-        answer.status == 403 && cause::cause(answer).is_none()
-    }
-
-    /// The answer has no room for a reason, as those to HEAD.
-    pub(super) fn is_without_reason(&self) -> bool {
-        let Failure::Answered(answer) = self else { return false };
-        answer.code.is_none() && matches!(answer.status, 301 | 307 | 400 | 403)
-    }
-
-    /// Whether the server answered at all.
-    pub(super) fn is_answer(&self) -> bool {
-        matches!(self, Failure::Answered(_))
-    }
-
-    /// Whether the same request may succeed later.
-    pub(super) fn may_pass(&self, place: &Place) -> bool {
-        let kind = verdict(self, place, Action::List).kind;
-        matches!(kind, ErrorKind::Unavailable | ErrorKind::Throttled)
-    }
-
-    /// With what a listing showed.
-    pub(super) fn with_listing(self, listing: Listing) -> Failure {
-        match self {
-            Failure::Answered(answer) => Failure::Answered(Answer { listing, ..answer }),
-            other => other,
-        }
-    }
-
-    /// The range asked for begins at the end or after it.
-    pub(super) fn is_invalid_range(&self) -> bool {
-        self.status() == Some(416) || self.code() == Some("InvalidRange")
-    }
-
     /// How the server refused the keys of the request, if that is what it did.
     pub(super) fn refusal(&self, place: &Place) -> Option<Refusal> {
         let Failure::Answered(answer) = self else { return None };
@@ -245,9 +182,13 @@ impl Failure {
                 | "InvalidToken"
                 | "InvalidTokenId",
             ) => Refusal::Expired,
-            Some("InvalidAccessKeyId" | "InvalidClientTokenId" | "SignatureDoesNotMatch") => {
-                Refusal::NotKnown
-            }
+            Some(
+                "InvalidAccessKey"
+                | "InvalidAccessKeyId"
+                | "InvalidClientTokenId"
+                | "InvalidSecurity"
+                | "SignatureDoesNotMatch",
+            ) => Refusal::NotKnown,
             None if answer.status == 400 => Refusal::PerhapsExpired,
             _ => Refusal::Other,
         })
@@ -359,6 +300,18 @@ impl Failure {
             Failure::NotSent(_) => "the request could not be made".to_owned(),
         }
     }
+}
+
+/// What is wrong with an answer that should hold content of S3.
+fn unreadable(answer: &Answer, error: &(dyn StdError + 'static)) -> String {
+    let status = answer.status;
+    if answer.is_page {
+        return format!("it answered {status} with a web page");
+    }
+    let text = error_text(error);
+    // The SDK suspects itself.
+    let text = text.replace(". This is likely a bug in the SDK", "");
+    format!("it answered {status} with content that is not S3's: {text}")
 }
 
 /// Whether keys were lacking, anywhere down the chain of causes.

@@ -97,7 +97,10 @@ async fn fetch(
     request: &ListRequest,
     token: Option<String>,
 ) -> Result<Page, Failure> {
-    let start_after = request.start_after.as_ref().map(|key| format!("{}{key}", bucket.base));
+    // A start before the first name with the prefix changes nothing, and Garage finds nothing
+    // then in a listing with a delimiter.
+    let start_after = request.start_after.as_ref().filter(|key| **key > request.prefix);
+    let start_after = start_after.map(|key| format!("{}{key}", bucket.base));
     let prefix = format!("{}{}", bucket.base, request.prefix);
     let answer = bucket
         .ask(bucket.limits.answer, |client| {

@@ -19,13 +19,16 @@ impl Bucket {
         failure: Failure,
         key: &ObjectKey,
     ) -> Option<Failure> {
-        if failure.is_missing_object() {
+        if failure.is_surely_missing_object() {
             return None;
         }
-        if !failure.may_hide_absence() && !failure.is_without_reason() {
+        let may_mean_absence = failure.may_mean_absence();
+        if !failure.may_hide_absence() && !failure.is_without_reason() && !may_mean_absence {
             return Some(failure);
         }
         match self.is_listed(key).await {
+            Ok(Some(false)) if may_mean_absence => None,
+            _ if may_mean_absence => Some(failure),
             Ok(Some(true)) => Some(failure.with_listing(Listing::Shows)),
             Ok(Some(false)) if failure.may_hide_absence() => {
                 self.abilities.note_hidden();

@@ -169,6 +169,7 @@ impl S3Upload {
                 .upload_id(&self.id)
                 .part_number(number)
                 .content_length(payload.length())
+                .set_checksum_algorithm(checksum.algorithm())
                 .set_checksum_crc32_c(headers.crc32c.clone())
                 .set_content_md5(headers.md5.clone())
                 .set_checksum_crc32(headers.crc32.clone())
@@ -178,7 +179,17 @@ impl S3Upload {
                 .interceptor(payload.signing());
             payload.watch(bucket.limits, request.send())
         });
-        put.await
+        let answer = put.await?;
+        // Without it the upload cannot be completed.
+        if answer.e_tag.is_none() {
+            let text = "it did not say the tag (ETag) of the part".to_owned();
+            return Err(Failure::NotUnderstood(text));
+        }
+        bucket.abilities.note_answer(
+            checksum,
+            [answer.checksum_crc32_c(), answer.checksum_crc32(), answer.checksum_sha256()],
+        );
+        Ok(answer)
     }
 
     /// One CompleteMultipartUpload. With `create_only` the server is asked to refuse it when
@@ -200,6 +211,9 @@ impl S3Upload {
                 .send()
         });
         Ok(match complete.await {
+            Ok(answer) if answer.e_tag.is_none() => {
+                Box::pin(bucket.confirm(&self.key, None)).await.map(|()| PutOutcome::Stored)
+            }
             Ok(_) => Ok(PutOutcome::Stored),
             Err(failure) if create_only && failure.is_precondition() => {
                 Ok(PutOutcome::AlreadyExists)

@@ -22,6 +22,9 @@ const ONE_WRITER: &str = "Let only one server write to this prefix.";
 impl Bucket {
     /// Whether `If-None-Match: *` is honoured; found out once.
     pub(super) async fn honours_create_only(&self) -> Result<bool, Failure> {
+        if self.abilities.refuses_new() {
+            return Ok(false);
+        }
         let known = self.abilities.create_only.get_or_try_init(|| self.probe_create_only());
         // To wait for another's probe takes no longer than for one's own.
         let limit = self.limits.answer;
@@ -41,6 +44,19 @@ impl Bucket {
                 None => break,
             }
         }
+        self.warn_of_no_create_only();
+        Ok(false)
+    }
+
+    /// The server answers to `If-None-Match: *` that there is an object, also where there is
+    /// none: from now on it is not asked for that.
+    pub(super) fn note_refuses_new(&self) {
+        if self.abilities.note_refuses_new() {
+            self.warn_of_no_create_only();
+        }
+    }
+
+    fn warn_of_no_create_only(&self) {
         self.notices.send(
             Level::Warning,
             format!("the store of \"{}\" does not honour create-only uploads", self.url("")),
@@ -50,7 +66,6 @@ impl Bucket {
                     .to_owned(),
             ),
         );
-        Ok(false)
     }
 
     /// Puts the probe, create-only; `None` where the server refuses to be asked for that. It
@@ -121,7 +136,14 @@ impl Bucket {
         Ability::used(
             NAME,
             match checksum {
-                Checksum::Crc32c => format!("{} is sent with each upload", checksum.header()),
+                Checksum::Crc32c if self.abilities.compares(checksum) => {
+                    format!("{} is sent with each upload, and confirmed", checksum.header())
+                }
+                Checksum::Crc32c => format!(
+                    "{} is sent with each upload, but the server does not confirm it; the SHA-256 \
+                     that is signed protects the content",
+                    checksum.header()
+                ),
                 other => {
                     format!("the server refuses {}; {}", Checksum::Crc32c.header(), instead(other))
                 }

@@ -247,7 +247,7 @@ async fn a_listing_is_never_not_there() {
 
 #[tokio::test]
 async fn a_store_that_honours_create_only_is_found_out_once() {
-    let script = Script::play(vec![OK, REFUSED, OK, REFUSED]).await;
+    let script = Script::play(vec![OK, REFUSED, OK, REFUSED, OK]).await;
     let (store, queue) = script.store().await;
     assert_eq!(put(&store, 3, PutMode::CreateOnly).await.unwrap(), PutOutcome::Stored);
     assert_eq!(put(&store, 3, PutMode::CreateOnly).await.unwrap(), PutOutcome::AlreadyExists);
@@ -258,6 +258,7 @@ async fn a_store_that_honours_create_only_is_found_out_once() {
             "PUT wal_e/create_only_probe create-only",
             "PUT x create-only",
             "PUT x create-only",
+            "HEAD x",
         ]
     );
     assert!(queue.drain().is_empty());
@@ -291,6 +292,59 @@ async fn a_store_that_ignores_create_only_is_looked_into_first() {
         assert!(said[0].message.contains("\"s3://bucket/path/\""), "{}", said[0].message);
         assert!(said[0].hint.is_some());
     }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_create_only_amiss_is_asked_without_it() {
+    let replies = [vec![OK, REFUSED], vec![REFUSED, MISSING, REFUSED, MISSING, OK], vec![OK]];
+    let script = Script::play(replies.concat()).await;
+    let (store, queue) = script.store().await;
+    assert_eq!(put(&store, 3, PutMode::CreateOnly).await.unwrap(), PutOutcome::Stored);
+    assert_eq!(put(&store, 3, PutMode::CreateOnly).await.unwrap(), PutOutcome::AlreadyExists);
+    assert_eq!(
+        script.requests()[2..],
+        ["PUT x create-only", "HEAD x", "PUT x create-only", "HEAD x", "PUT x", "HEAD x"]
+    );
+    assert_eq!(queue.drain().len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_without_a_tag_counts_when_the_object_is_there() {
+    let page = Reply::Send("200 OK", "Content-Type: text/html\r\n", "<html>Log in.</html>");
+    let there = Reply::Send("200 OK", "", "abc");
+    for (head, is_stored) in [(MISSING, false), (OK, false), (there, true)] {
+        let script = Script::play(vec![page, head]).await;
+        let (store, _queue) = script.store().await;
+        match put(&store, 3, PutMode::Replace).await {
+            Ok(outcome) => assert!(is_stored && outcome == PutOutcome::Stored, "{outcome:?}"),
+            Err(error) => {
+                assert!(!is_stored && error.kind() == ErrorKind::Unavailable, "{error:?}");
+                assert!(error.detail().unwrap().contains("is not there"), "{error:?}");
+            }
+        }
+        assert_eq!(script.requests(), ["PUT x", "HEAD x"]);
+    }
+}
+
+#[tokio::test]
+async fn an_object_is_looked_for_by_get_where_there_is_no_head() {
+    let unknown = Reply::Send("405 Method Not Allowed", "", "");
+    let script =
+        Script::play(vec![unknown, Reply::Send("200 OK", "ETag: \"tag\"\r\n", "abc")]).await;
+    let (store, _queue) = script.store().await;
+    assert_eq!(store.head(&key("x")).await.unwrap().unwrap().size_bytes, 3);
+    assert_eq!(script.requests(), ["HEAD x", "GET x"]);
+}
+
+#[tokio::test]
+async fn a_page_instead_of_a_listing_is_not_understood() {
+    let page = Reply::Send("200 OK", "Content-Type: text/html\r\n", "<html>Log in.</html>");
+    let script = Script::play(vec![page]).await;
+    let (store, _queue) = script.store().await;
+    let error = store.list(&ListRequest::default(), None).await.unwrap_err();
+    assert!(error.message().ends_with("the server's answer was not understood"), "{error:?}");
+    assert!(error.detail().unwrap().contains("with a web page"), "{error:?}");
+    assert!(error.hint().unwrap().contains("no proxy answers in its place"), "{error:?}");
 }
 
 #[tokio::test]

@@ -144,3 +144,18 @@ async fn when_nothing_goes_through_the_first_refusal_is_told() {
     assert_eq!(abilities.checksum(Carrier::Object), Checksum::Crc32c);
     assert_eq!(queue.drain(), []);
 }
+
+#[test]
+fn only_a_checksum_that_the_server_answers_with_counts_as_compared() {
+    let (abilities, _queue) = abilities();
+    assert!(abilities.compares(Checksum::Md5));
+    assert!(!abilities.compares(Checksum::Crc32c));
+    abilities.note_answer(Checksum::Crc32c, [Some("yZRlqg=="), None, None]);
+    assert!(abilities.compares(Checksum::Crc32c));
+    // An upload without such a checksum says nothing of it.
+    abilities.note_answer(Checksum::Md5, [None, None, None]);
+    assert!(abilities.compares(Checksum::Crc32c));
+    assert!(!abilities.compares(Checksum::Signature));
+    abilities.note_answer(Checksum::Crc32c, [None, None, None]);
+    assert!(!abilities.compares(Checksum::Crc32c));
+}

@@ -36,7 +36,7 @@ pub(in crate::store::s3) fn chain(
     let mut chain = Chain { links: Vec::new(), source: source.clone() };
     chain.push(
         ENVIRONMENT,
-        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set",
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not both set",
         EnvironmentVariableCredentialsProvider::new(),
     );
 

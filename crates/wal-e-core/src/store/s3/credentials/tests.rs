@@ -197,3 +197,15 @@ impl ProvideCredentials for Unwilling {
         future::ProvideCredentials::ready(Err(CredentialsError::not_loaded_no_source()))
     }
 }
+
+#[test]
+fn keys_are_sent_as_a_request_can_carry_them() {
+    let keys = Credentials::new("AKID\n", " secret\r\n", Some("token\n".into()), None, "test");
+    let sent = sendable(keys).unwrap();
+    assert_eq!((sent.access_key_id(), sent.secret_access_key()), ("AKID", "secret"));
+    assert_eq!(sent.session_token(), Some("token"));
+    for (id, token) in [("AK\nID", None), ("AKID", Some("to\u{7}ken".to_owned()))] {
+        let error = sendable(Credentials::new(id, "hunter2", token, None, "test")).unwrap_err();
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
+}

@@ -33,6 +33,17 @@ pub(super) enum Cause {
     Request,
 }
 
+/// In the codes of one server or another.
+const QUOTA_CODES: &[&str] = &[
+    "capexceeded",
+    "limitreached",
+    "maxobjects",
+    "maxsize",
+    "quota",
+    "storagelimit",
+    "toomanyobjects",
+];
+
 /// `None` for what only the status says something of, and for plain denials.
 pub(super) fn cause(answer: &Answer) -> Option<Cause> {
     let code = answer.code.as_deref().unwrap_or_default();
@@ -40,6 +51,7 @@ pub(super) fn cause(answer: &Answer) -> Option<Cause> {
         return Some(Cause::Busy);
     }
     of_code(code).or_else(|| match answer.status {
+        402 => Some(Cause::Account),
         407 => Some(Cause::Proxy),
         503 => Some(Cause::Busy),
         507 => Some(Cause::NoSpace),
@@ -57,7 +69,9 @@ fn of_code(code: &str) -> Option<Cause> {
         "InvalidBucketName" => Cause::BucketName,
         "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => Cause::TokenExpired,
         "InvalidToken" | "InvalidTokenId" => Cause::TokenInvalid,
-        "InvalidAccessKeyId" | "InvalidClientTokenId" => Cause::UnknownKey,
+        "InvalidAccessKey" | "InvalidAccessKeyId" | "InvalidClientTokenId" | "InvalidSecurity" => {
+            Cause::UnknownKey
+        }
         "SignatureDoesNotMatch" => Cause::WrongSecret,
         "RequestTimeTooSkewed" | "RequestExpired" => Cause::Clock,
         "AccountProblem" | "AllAccessDisabled" | "NotSignedUp" | "UserDisable"
@@ -100,7 +114,7 @@ fn of_code(code: &str) -> Option<Cause> {
         | "MissingSecurityHeader"
         | "RequestHeaderSectionTooLarge" => Cause::Request,
         _ if code.starts_with("KMS.") => Cause::Encryption,
-        _ if has(code, &["quota", "storagelimit", "capexceeded"]) => Cause::Quota,
+        _ if has(code, QUOTA_CODES) => Cause::Quota,
         _ if has(code, &["secondleveldomain", "pathstyle", "virtualhost", "subdomain"]) => {
             Cause::Addressing
         }
@@ -127,7 +141,15 @@ fn of_words(code: &str, message: &str) -> Option<Cause> {
         return Some(Cause::Clock);
     }
     let refused = matches!(code, "InvalidArgument" | "InvalidRequest" | "NotImplemented" | "");
-    if refused && says(&["server-side-encryption", "server side encryption", "sse-", "kms"]) {
+    if refused
+        && says(&[
+            "server-side-encryption",
+            "server side encryption",
+            "encryption method",
+            "sse-",
+            "kms",
+        ])
+    {
         return Some(Cause::Encryption);
     }
     if refused && says(&["storage class", "storage-class"]) {
@@ -150,6 +172,9 @@ mod tests {
     fn servers_say_the_same_in_many_ways() {
         for (status, code, message, expected) in [
             (403, "QuotaExceeded", "", Some(Cause::Quota)),
+            (400, "BucketMaxSizeExceeded", "", Some(Cause::Quota)),
+            (403, "TooManyObjects", "", Some(Cause::Quota)),
+            (503, "RequestLimitExceeded", "", Some(Cause::Busy)),
             (403, "AccessDenied", "The bucket's quota has been exceeded.", Some(Cause::Quota)),
             (507, "", "", Some(Cause::NoSpace)),
             (500, "InternalError", "No space left on device", Some(Cause::Passing)),

@@ -4,6 +4,7 @@ use super::cause::{Cause, cause, has};
 use super::{Action, Answer, Failure, Listing, Place, named_region};
 use crate::config::{Setting, Word};
 use crate::error::ErrorKind;
+use crate::store::s3::client::is_host_label;
 
 mod certificates;
 
@@ -23,6 +24,9 @@ impl Verdict {
     }
 }
 
+const OF_NO_SERVER: &str =
+    "Check that the endpoint is an S3 server and that no proxy answers in its place.";
+
 pub(super) fn verdict(failure: &Failure, place: &Place, action: Action) -> Verdict {
     match failure {
         Failure::Answered(answer) => match cause(answer) {
@@ -30,10 +34,7 @@ pub(super) fn verdict(failure: &Failure, place: &Place, action: Action) -> Verdi
             Some(cause) => of_cause(cause, place),
             None => of_status(answer, place, action),
         },
-        Failure::NotUnderstood(_) => Verdict::hinted(
-            ErrorKind::Unavailable,
-            "Check that the endpoint is an S3 server and that no proxy answers in its place.",
-        ),
+        Failure::NotUnderstood(_) => Verdict::hinted(ErrorKind::Unavailable, no_server(place)),
         Failure::NoConnection(text) => {
             Verdict::hinted(ErrorKind::Unavailable, without_connection(text, place))
         }
@@ -113,6 +114,15 @@ fn of_cause(cause: Cause, place: &Place) -> Verdict {
     match cause {
         Cause::Missing => Verdict::plain(NotFound),
         Cause::NoBucket => Verdict::hinted(Config, no_bucket(place)),
+        Cause::BucketName if is_host_label(bucket) => Verdict::hinted(
+            Config,
+            format!(
+                "The name \"{bucket}\" is allowed: correct the endpoint, if it has a path that \
+                 the server takes for the bucket, or set {} to {}.",
+                Setting::S3ForcePathStyle,
+                if place.path_style { "off" } else { "on" }
+            ),
+        ),
         Cause::BucketName => Verdict::hinted(
             Config,
             format!("\"{bucket}\" cannot be the name of a bucket: correct the prefix."),
@@ -133,7 +143,7 @@ fn of_cause(cause: Cause, place: &Place) -> Verdict {
             Denied,
             format!(
                 "The secret key does not belong to the access key: correct it in {source}. A proxy \
-                 that changes the Host header has the same effect."
+                 that changes the Host header, or takes a header away, has the same effect."
             ),
         ),
         Cause::Clock => Verdict::hinted(
@@ -192,7 +202,28 @@ fn of_status(answer: &Answer, place: &Place, action: Action) -> Verdict {
         403 if answer.code.is_none() && answer.from_proxy && place.proxy.is_some() => {
             of_proxy(Some(403))
         }
-        401 | 403 => Verdict::hinted(Denied, denied(answer, place, action)),
+        401 | 403 if answer.is_page && answer.code.is_none() => Verdict::hinted(
+            Denied,
+            "The answer is a web page, which an S3 server does not send: check the endpoint, and \
+             whether a proxy or a firewall on the way refuses the request.",
+        ),
+        401 => {
+            let source =
+                place.credentials.get().unwrap_or_else(|| "the AWS configuration".to_owned());
+            Verdict::hinted(
+                Denied,
+                format!(
+                    "The server does not accept the credentials: correct them in {source}, and \
+                     check that the endpoint is an S3 server."
+                ),
+            )
+        }
+        405 => Verdict::hinted(
+            Config,
+            "The endpoint does not take such requests: check that it is the address of the S3 \
+             server, and not of a web site or of the server's console.",
+        ),
+        403 => Verdict::hinted(Denied, denied(answer, place, action)),
         // An answer to HEAD has no body, and so no reason.
         400 if answer.code.is_none() && answer.message.is_none() => {
             let source =
@@ -205,15 +236,31 @@ fn of_status(answer: &Answer, place: &Place, action: Action) -> Verdict {
                 ),
             )
         }
+        400 | 501 if action == Action::List && answer.code.is_some() => Verdict::hinted(
+            Config,
+            "The server may not know ListObjectsV2, with which wal_e lists objects: check its \
+             version.",
+        ),
         // Only S3 itself can say that an object is not there: a proxy's page
         // must not end a recovery.
+        404 if answer.code.is_none() => Verdict::hinted(Unavailable, no_server(place)),
         404 => Verdict::plain(Unavailable),
+        413 => Verdict::hinted(
+            Config,
+            "A proxy or a gateway in front of the server limits the size of a request: raise or \
+             remove that limit (in nginx, client_max_body_size).",
+        ),
         // Two writers at once: ConditionalRequestConflict on Amazon's
         // servers, ConcurrentModification on Ceph.
         409 => Verdict::plain(Unavailable),
         412 | 416 => Verdict::plain(Conflict),
         408 | 425 => Verdict::plain(Unavailable),
         501 => Verdict::plain(Config),
+        502 | 504 if answer.code.is_none() => Verdict::hinted(
+            Unavailable,
+            "A proxy or a gateway in front of the server answered in its place: check that the \
+             server runs, and the log of the proxy or gateway.",
+        ),
         // An error inside of a 200 comes without its own status.
         200..=299 | 500.. => Verdict::plain(Unavailable),
         _ => Verdict::plain(Config),
@@ -242,7 +289,32 @@ fn denied(answer: &Answer, place: &Place, action: Action) -> String {
     }
 }
 
+/// Where something else than the server seems to answer.
+fn no_server(place: &Place) -> String {
+    names_bucket(place).unwrap_or_else(|| OF_NO_SERVER.to_owned())
+}
+
+/// What to do about an endpoint in which the bucket stands, as consoles and other programs show
+/// it: then it is in each request twice.
+fn names_bucket(place: &Place) -> Option<String> {
+    let endpoint = place.endpoint.as_deref()?;
+    let (_, rest) = endpoint.split_once("://")?;
+    let bucket = place.bucket.as_str();
+    let in_host = rest.strip_prefix(bucket).is_some_and(|rest| rest.starts_with('.'));
+    let in_path = rest.rsplit_once('/').is_some_and(|(_, last)| last == bucket);
+    (in_host || in_path).then(|| {
+        format!(
+            "The endpoint \"{endpoint}\" names the bucket, which belongs into the prefix alone: \
+             take \"{bucket}\" out of {}.",
+            Setting::S3Endpoint
+        )
+    })
+}
+
 fn no_bucket(place: &Place) -> String {
+    if let Some(hint) = names_bucket(place) {
+        return hint;
+    }
     let bucket = &place.bucket;
     match (&place.endpoint, place.path_style) {
         (Some(_), false) => format!(
@@ -269,6 +341,12 @@ fn addressing(place: &Place) -> String {
 }
 
 fn without_connection(text: &str, place: &Place) -> String {
+    if let Some(proxy) = &place.proxy {
+        return format!(
+            "The connection goes through the proxy {proxy}: check that it reaches the server, and \
+             check the endpoint; NO_PROXY names hosts that are reached without it."
+        );
+    }
     let Some(endpoint) = &place.endpoint else {
         return "Check the region, the name resolution and the firewall.".to_owned();
     };

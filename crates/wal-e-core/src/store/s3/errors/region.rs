@@ -38,11 +38,15 @@ fn is_name(region: &str) -> bool {
         && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
-/// The region in "the region 'A' is wrong; expecting 'B'".
+/// The region in "the region 'A' is wrong; expecting 'B'", or in "The B location constraint is
+/// incompatible".
 fn expected_region(message: &str) -> Option<&str> {
-    let (_, rest) = message.split_once("expecting '")?;
-    let (region, _) = rest.split_once('\'')?;
-    Some(region)
+    if let Some((_, rest)) = message.split_once("expecting '") {
+        return rest.split_once('\'').map(|(region, _)| region);
+    }
+    let (region, _) = message.strip_prefix("The ")?.split_once(" location constraint is")?;
+    // Of a bucket that was created without one.
+    (region != "unspecified").then_some(region)
 }
 
 /// The region in a name of Amazon's: `bucket.s3.REGION.amazonaws.com`, `s3-REGION.amazonaws.com`.
@@ -72,6 +76,22 @@ mod tests {
                     ..Answer::default()
                 },
                 Some("b-1"),
+            ),
+            (
+                Answer {
+                    code: some("IllegalLocationConstraintException"),
+                    message: some("The c-1 location constraint is incompatible for the region."),
+                    ..Answer::default()
+                },
+                Some("c-1"),
+            ),
+            (
+                Answer {
+                    code: some("IllegalLocationConstraintException"),
+                    message: some("The unspecified location constraint is incompatible."),
+                    ..Answer::default()
+                },
+                None,
             ),
             (
                 Answer {

@@ -22,6 +22,7 @@ pub(super) fn answer(response: &HttpResponse) -> Answer {
         bucket_region: header("x-amz-bucket-region").or_else(|| element(&body, "Region")),
         redirect_host: host,
         from_proxy: is_of_proxy(response),
+        is_page: header("content-type").is_some_and(|kind| kind.starts_with("text/html")),
         retry_after: header("retry-after").and_then(|value| wait(&value, SystemTime::now())),
         ..Answer::default()
     }

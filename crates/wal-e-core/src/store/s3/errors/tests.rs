@@ -85,7 +85,10 @@ fn what_does_not_pass_is_final_and_says_why_and_how_to_mend_it() {
         (403, "AccessDenied", "s3:PutObject"),
         (403, "", "s3:PutObject"),
         (404, "NoSuchBucket", "Create the bucket \"bucket\""),
-        (400, "InvalidBucketName", "\"bucket\" cannot be the name of a bucket"),
+        (400, "InvalidBucketName", "The name \"bucket\" is allowed"),
+        (401, "Unauthorized", "correct them in env_dir"),
+        (405, "MethodNotAllowed", "the address of the S3 server"),
+        (413, "", "client_max_body_size"),
         (301, "PermanentRedirect", "wal_e.s3_region"),
         (301, "", "wal_e.s3_region"),
         (400, "IllegalLocationConstraintException", "wal_e.s3_region"),
@@ -286,6 +289,34 @@ fn errors_of_the_sdk_are_told_apart() {
 
     let sdk = Sdk::construction_failure("no bucket");
     assert_eq!(error(Failure::from_sdk(&sdk)).kind(), ErrorKind::Config);
+}
+
+#[test]
+fn an_endpoint_that_names_the_bucket_is_told_so() {
+    for (endpoint, is_told) in [
+        ("https://bucket.s3.eu-west-1.amazonaws.com", true),
+        ("http://minio:9000/bucket", true),
+        ("http://minio:9000/buckets", false),
+        ("https://buckets.example.com", false),
+    ] {
+        let place = Place { endpoint: Some(endpoint.into()), path_style: true, ..place() };
+        for failure in [
+            Failure::NotUnderstood("x".into()),
+            answered(404, "NoSuchBucket", ""),
+            answered(404, "", ""),
+        ] {
+            let error = failure.into_error(Action::List, "s3://bucket/path/", &place);
+            let is_hinted = error.hint().unwrap().contains("names the bucket");
+            assert_eq!(is_hinted, is_told, "{endpoint}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_web_page_is_not_taken_for_a_lack_of_permissions() {
+    let page = Answer { status: 403, is_page: true, ..Answer::default() };
+    let refused = error(Failure::Answered(page));
+    assert!(refused.hint().unwrap().contains("a web page"), "{refused:?}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, CommonName};
 use crate::config::{AwsVariables, Setting};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -97,7 +97,13 @@ impl Source {
 
 /// The certificates of a CA file: as authorities, and as they are.
 fn read_ca_file(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>)> {
-    let hint = || format!("{} names a file with certificates in PEM form.", Setting::S3CaFile);
+    let hint = || {
+        format!(
+            "{} names a file with certificates in PEM form, each of which begins with \
+             \"-----BEGIN CERTIFICATE-----\".",
+            Setting::S3CaFile
+        )
+    };
     let pem = std::fs::read(path).map_err(|source| {
         let error = Error::file("read CA file", path, &source);
         Error::new(ErrorKind::Config, error.message()).with_hint(hint())
@@ -107,7 +113,9 @@ fn read_ca_file(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'stati
         Error::new(ErrorKind::Config, message).with_detail(detail).with_hint(hint())
     };
     let (mut roots, mut own) = (RootCertStore::empty(), Vec::new());
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
+    // With a mark of the encoding before it the first certificate would be passed over.
+    let pem = pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&pem);
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate
             .map_err(|error| unusable(format!("A certificate in it cannot be read: {error}.")))?;
         roots.add(certificate.clone()).map_err(|error| {
@@ -202,7 +210,9 @@ impl ServerCertVerifier for Verifier {
         }
         let parsed = parsed(certificate)?;
         parsed.check_time(now)?;
-        parsed.check_host(&name.to_str()).map_err(|_| CertificateError::NotValidForName)?;
+        parsed
+            .check_host(&name.to_str(), CommonName::WithoutOthers)
+            .map_err(|_| CertificateError::NotValidForName)?;
         Ok(ServerCertVerified::assertion())
     }
 

@@ -54,7 +54,8 @@ pub(super) fn hint(text: &str, place: &Place) -> String {
     }
     format!(
         "Set {file} to the PEM file of the authority that signed the server's certificate, or of \
-         that certificate itself."
+         that certificate itself. A server may also not send the certificate of an authority \
+         between the two: then put that one into the file as well."
     )
 }
 

@@ -6,7 +6,9 @@
 use std::fmt;
 
 use crate::codec::{Encoding, StoredEncoding};
-use crate::postgres::{SegmentSize, TimelineId, WalFileName, WalSegment};
+use crate::postgres::{
+    SegmentNumber, SegmentSize, TimelineId, WalFileKind, WalFileName, WalSegment,
+};
 
 /// Where WAL lies.
 const WAL: &str = "wal_005";
@@ -95,6 +97,54 @@ pub fn wal_file_of(key: &ObjectKey) -> Option<(WalFileName, StoredEncoding)> {
     })
 }
 
+/// What an object among the WAL is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WalContent {
+    /// These segments of a timeline, of which there are one or sixteen.
+    Segments {
+        /// The timeline.
+        timeline: TimelineId,
+        /// The first.
+        first: SegmentNumber,
+        /// The last.
+        last: SegmentNumber,
+        /// Whether it is the segment itself, whole.
+        whole: bool,
+    },
+    /// Where a timeline came from.
+    History(TimelineId),
+}
+
+/// What a listed key among the WAL is about; `None` for a key that is not a WAL file's and not
+/// of what WAL-G keeps beside them: maps of changed blocks (`_delta`) and metadata (`.json`).
+pub fn wal_content(key: &ObjectKey, size: SegmentSize) -> Option<WalContent> {
+    let of = |name: &WalFileName, segments: u64, whole| {
+        let first = name.segment_number(size)?;
+        let last = SegmentNumber(first.0.saturating_add(segments - 1));
+        Some(WalContent::Segments { timeline: name.timeline(), first, last, whole })
+    };
+    if let Some((name, _)) = wal_file_of(key) {
+        return match name.kind() {
+            WalFileKind::TimelineHistory => Some(WalContent::History(name.timeline())),
+            kind => of(&name, 1, kind == WalFileKind::Segment),
+        };
+    }
+    let file = key.0.strip_prefix(WAL)?.strip_prefix('/')?;
+    if let Some((name, suffix)) = file.split_once("_delta") {
+        StoredEncoding::from_suffix(suffix)?;
+        return of(&name.parse().ok()?, 16, false);
+    }
+    let name = file.strip_suffix(".json")?;
+    match name.len() {
+        23 => of(&format!("{name}0").parse().ok()?, 16, false),
+        _ => of(&name.parse().ok().filter(is_segment)?, 1, false),
+    }
+}
+
+fn is_segment(name: &WalFileName) -> bool {
+    name.kind() == WalFileKind::Segment
+}
+
 /// What sorts before the key of a WAL file in any encoding, and after those of
 /// nearly all files before it.
 pub fn before_wal_file(name: &WalFileName) -> String {
@@ -156,11 +206,17 @@ pub fn backup_directory(backup: &str) -> String {
     format!("{BASE_BACKUPS}/{backup}/")
 }
 
+/// The backup that a listed key belongs to; `None` for a key that belongs to no backup, and
+/// for sentinels.
+pub fn backup_of(key: &ObjectKey) -> Option<String> {
+    let (backup, _) = key.0.strip_prefix(BASE_BACKUPS)?.strip_prefix('/')?.split_once('/')?;
+    Some(backup.to_owned())
+}
+
 /// The beginning of the keys of a backup, from one of them; `None` for a key that belongs
 /// to no backup, and for sentinels.
 pub fn backup_directory_of(key: &ObjectKey) -> Option<String> {
-    let (backup, _) = key.0.strip_prefix(BASE_BACKUPS)?.strip_prefix('/')?.split_once('/')?;
-    Some(backup_directory(backup))
+    Some(backup_directory(&backup_of(key)?))
 }
 
 /// Times, sizes and LSNs of a backup.
@@ -308,6 +364,36 @@ mod tests {
         }
         for other in ["basebackups_005/base_x_backup_stop_sentinel.json", "wal_005/a/b"] {
             assert_eq!(backup_directory_of(&key(other)), None);
+        }
+    }
+
+    #[test]
+    fn a_key_among_the_wal_tells_which_segments_it_is_about() {
+        let about = |file: &str| {
+            let content = wal_content(&key(&format!("wal_005/{file}")), SegmentSize::DEFAULT)?;
+            Some(match content {
+                WalContent::History(timeline) => format!("history {timeline}"),
+                WalContent::Segments { timeline, first, last, whole } => {
+                    format!("{timeline}: {} to {}, {whole}", first.0, last.0)
+                }
+            })
+        };
+        let name = "0000000200000001000000A0";
+        for (file, expected) in [
+            (format!("{name}.lz4"), Some("2: 416 to 416, true")),
+            (name.to_owned(), Some("2: 416 to 416, true")),
+            (format!("{name}.partial.zst"), Some("2: 416 to 416, false")),
+            (format!("{name}.00000028.backup.lz4"), Some("2: 416 to 416, false")),
+            (format!("{name}_delta.lz4"), Some("2: 416 to 431, false")),
+            (format!("{name}.json"), Some("2: 416 to 416, false")),
+            ("0000000200000001000000A.json".to_owned(), Some("2: 416 to 431, false")),
+            ("00000002.history.lz4".to_owned(), Some("history 2")),
+            ("0000000200000001000001A0.lz4".to_owned(), None),
+            (format!("{name}.partial.json"), None),
+            (format!("{name}_delta.txt"), None),
+            ("README".to_owned(), None),
+        ] {
+            assert_eq!(about(&file).as_deref(), expected, "{file}");
         }
     }
 

@@ -47,18 +47,18 @@ impl fmt::Display for BackupChoice {
 
 /// A base backup, with what a recovery from it begins with.
 #[derive(Debug, Clone)]
-pub(super) struct Candidate {
-    pub(super) info: BackupInfo,
+pub(crate) struct Candidate {
+    pub(crate) info: BackupInfo,
     /// Its own name, then of a delta those of the backups that it builds on.
-    pub(super) chain: Vec<String>,
+    pub(crate) chain: Vec<String>,
     /// Bytes in the store of all of them.
-    pub(super) stored_bytes: Option<u64>,
-    pub(super) segment_size: SegmentSize,
-    pub(super) start: Lsn,
+    pub(crate) stored_bytes: Option<u64>,
+    pub(crate) segment_size: SegmentSize,
+    pub(crate) start: Lsn,
     /// Where it is consistent; `None` when only its WAL says.
-    pub(super) stop: Option<Lsn>,
+    pub(crate) stop: Option<Lsn>,
     /// When it was complete: everything up to `stop` is older.
-    pub(super) finished: OffsetDateTime,
+    pub(crate) finished: OffsetDateTime,
 }
 
 /// The base backups that `choice` allows, newest first.
@@ -106,7 +106,7 @@ pub(super) fn choose(
 
 /// When a backup was complete. Without a time in its sentinel it is the one at
 /// which that was stored, or copied to where it is: it was complete no later.
-pub(super) fn finished(backup: &BackupInfo) -> OffsetDateTime {
+pub(crate) fn finished(backup: &BackupInfo) -> OffsetDateTime {
     backup.finish_time.unwrap_or(backup.stored_at)
 }
 
@@ -114,7 +114,7 @@ pub(super) fn finished(backup: &BackupInfo) -> OffsetDateTime {
 ///
 /// # Errors
 /// Those of the store. A backup that nothing can begin with is a [`Refusal`].
-pub(super) async fn prepare(
+pub(crate) async fn prepare(
     store: &Arc<dyn ObjectStore>,
     backups: &[BackupInfo],
     backup: &BackupInfo,

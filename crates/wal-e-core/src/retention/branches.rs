@@ -16,27 +16,36 @@ pub struct Branches {
 struct Branch {
     /// `None` where the archive does not have the file, or has a damaged one.
     history: Option<TimelineHistory>,
-    /// When the newest file of its own was stored.
-    newest: Option<OffsetDateTime>,
+    /// Where its last segment begins, and when the newest file of its own was stored.
+    newest: Option<(Lsn, OffsetDateTime)>,
 }
 
 impl Branches {
-    /// Adds a timeline: its history, and when the newest WAL of its own was stored. Timeline 1
-    /// needs no history.
+    /// Adds a timeline: its history; where its last segment begins, and when the newest WAL of
+    /// its own was stored. Timeline 1 needs no history.
     pub fn add(
         &mut self,
         timeline: TimelineId,
         history: Option<TimelineHistory>,
-        newest: Option<OffsetDateTime>,
+        newest: Option<(Lsn, OffsetDateTime)>,
     ) {
         let first = || (timeline.0 == 1).then(|| TimelineHistory::without_ancestors(timeline));
         let history = history.or_else(first);
         self.timelines.insert(timeline, Branch { history, newest });
     }
 
-    /// The timelines that have WAL of their own, each with when the newest of it was stored.
+    /// The timelines that are not merely the past of one that was written to later, each with
+    /// when the newest of its WAL was stored.
     pub(super) fn active(&self) -> impl Iterator<Item = (TimelineId, OffsetDateTime)> {
-        self.timelines.iter().filter_map(|(timeline, branch)| Some((*timeline, branch.newest?)))
+        self.timelines.iter().filter_map(|(timeline, branch)| {
+            let (last, stored_at) = branch.newest?;
+            let is_past = |(other, branch): (&TimelineId, &Branch)| {
+                branch.newest.is_some_and(|(_, newest)| newest >= stored_at)
+                    && self.left(*timeline, *other).is_some_and(|left| left > last)
+            };
+            let is_past = self.timelines.iter().any(is_past);
+            (!is_past).then_some((*timeline, stored_at))
+        })
     }
 
     /// Whether a server that is consistent at `lsn` on timeline `from` can follow `to`.

@@ -36,6 +36,11 @@ impl<'a> Needs<'a> {
         Needs { kept: kept.collect(), branches, size }
     }
 
+    /// Whether any complete backup stays.
+    pub(super) fn any(&self) -> bool {
+        self.kept.iter().any(|(backup, _)| backup.is_complete)
+    }
+
     /// What keeps a segment, and with it every file that belongs to it; `None` when it may
     /// go. The oldest backup that needs it is named.
     pub fn of(&self, timeline: TimelineId, number: SegmentNumber) -> Option<WalNeed<'a>> {

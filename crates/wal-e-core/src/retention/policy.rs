@@ -32,6 +32,8 @@ pub enum Request {
     Before(String),
     /// One backup, with those that are deltas of it.
     Backup(String),
+    /// What is left of backups that never became complete, and WAL that no backup needs.
+    Garbage,
     /// Everything but backups that are permanent.
     Everything,
 }

@@ -29,6 +29,8 @@ pub struct Backup {
     pub pinned: Option<String>,
     /// Why it does not count as one that can be restored, if it does not.
     pub unusable: Option<String>,
+    /// Whether it has its sentinel. One without is under way, and pinned, or was given up.
+    pub is_complete: bool,
 }
 
 impl Backup {
@@ -149,6 +151,7 @@ fn select_in_order(
         Request::Retain(policy) => selection.retain(policy, now),
         Request::Before(name) => selection.from(name),
         Request::Backup(name) => selection.all_but(name),
+        Request::Garbage => selection.complete(),
         Request::Everything => {}
     }
     if *request != Request::Everything {
@@ -181,8 +184,14 @@ impl<'a> Selection<'a> {
         branches: &'a Branches,
     ) -> Self {
         let restorable = backups.iter().map(|backup| is_restorable(backups, backup)).collect();
-        let nothing = Decision { keeps: None, reason: "no rule keeps it".to_owned() };
-        let decisions = vec![nothing; backups.len()];
+        let nothing = |backup: &&Backup| {
+            let reason = match backup.is_complete {
+                true => "no rule keeps it",
+                false => "it is not complete, and has stored nothing for a day",
+            };
+            Decision { keeps: None, reason: reason.to_owned() }
+        };
+        let decisions = backups.iter().map(nothing).collect();
         Selection { backups, moments, branches, restorable, decisions }
     }
 
@@ -198,14 +207,18 @@ impl<'a> Selection<'a> {
     fn keep_from(&mut self, first: usize, reason: impl Fn(&str) -> String) {
         let name = &self.backups[first].name;
         for index in first..self.backups.len() {
-            self.keep(index, Extent::Onwards, || reason(name));
+            if self.backups[index].is_complete {
+                self.keep(index, Extent::Onwards, || reason(name));
+            }
         }
     }
 
     fn retain(&mut self, policy: &Policy, now: OffsetDateTime) {
         if policy.is_empty() {
             for index in 0..self.backups.len() {
-                self.keep(index, Extent::Onwards, || "no retention is set".to_owned());
+                if self.backups[index].is_complete {
+                    self.keep(index, Extent::Onwards, || "no retention is set".to_owned());
+                }
             }
         }
         if policy.full_backups > 0 {
@@ -220,63 +233,55 @@ impl<'a> Selection<'a> {
 
     fn full_backups(&mut self, wanted: u32) {
         let wanted = wanted as usize;
-        let is_full = |selection: &Self, index: usize| {
-            selection.restorable[index] && selection.backups[index].parent.is_none()
-        };
-        let reason = |first: &str| match wanted {
-            1 => format!("the newest full backup is kept, from \"{first}\" on"),
-            _ => format!("the {wanted} newest full backups are kept, from \"{first}\" on"),
-        };
-        self.keep_bases(
-            is_full,
-            |fulls: &[usize]| fulls.iter().rev().nth(wanted - 1).copied(),
-            reason,
-        );
+        let is_full = |index: &usize| self.backups[*index].parent.is_none();
+        let oldest = self.usable().filter(is_full).rev().nth(wanted - 1);
+        self.keep_since(oldest, oldest.map(|index| self.backups[index].stored_at), |first| {
+            match wanted {
+                1 => format!("the newest full backup is kept, from \"{first}\" on"),
+                _ => format!("the {wanted} newest full backups are kept, from \"{first}\" on"),
+            }
+        });
     }
 
     fn window(&mut self, edge: OffsetDateTime) {
-        let backups = self.backups;
-        let base = |usable: &[usize]| {
-            usable.iter().rev().find(|index| backups[**index].stored_at <= edge).copied()
-        };
-        let reason =
-            |first: &str| format!("the recovery window begins after \"{first}\" was complete");
-        self.keep_bases(|selection, index| selection.restorable[index], base, reason);
+        let is_older = |index: &usize| self.backups[*index].stored_at <= edge;
+        let base = self.usable().filter(is_older).next_back();
+        self.keep_since(base, Some(edge), |first| {
+            format!("the recovery window begins after \"{first}\" was complete")
+        });
     }
 
-    /// Keeps all from the backup on that `base` chooses among those that are `counted`: of
-    /// all, and again for each timeline that went on after it, of those that lead there. Where
-    /// it finds none, all are kept.
-    fn keep_bases(
+    /// Keeps everything from the backup `base` on, and what every moment since `edge` needs on
+    /// the other timelines that have been written to since then. Without a base, everything.
+    fn keep_since(
         &mut self,
-        counted: impl Fn(&Self, usize) -> bool,
-        base: impl Fn(&[usize]) -> Option<usize>,
+        base: Option<usize>,
+        edge: Option<OffsetDateTime>,
         reason: impl Fn(&str) -> String,
     ) {
-        let counted: Vec<usize> =
-            (0..self.backups.len()).filter(|index| counted(self, *index)).collect();
-        let Some(first) = base(&counted) else {
-            return self.keep_from_first(reason);
+        let (Some(base), Some(edge)) = (base, edge) else {
+            if !self.backups.is_empty() {
+                self.keep_from(0, reason);
+            }
+            return;
         };
-        let since = self.backups[first].stored_at;
-        let mut bases = vec![first];
+        let mut first = base;
         for (timeline, newest) in self.branches.active() {
-            if newest <= since {
+            if newest <= edge {
                 continue;
             }
-            let leading: Vec<usize> =
-                counted.iter().copied().filter(|index| self.leads(*index, timeline)).collect();
+            let leading = self.usable().filter(|index| self.leads(*index, timeline));
+            let older = |index: &usize| self.backups[*index].stored_at <= edge;
             // A timeline that no backup leads to is none that anything could keep.
-            bases.extend(base(&leading).or(leading.first().copied()));
+            let own = leading.clone().filter(older).next_back().or(leading.clone().next());
+            first = first.min(own.unwrap_or(first));
         }
-        bases.sort_unstable();
-        self.keep_from(bases[0], reason);
+        self.keep_from(first, reason);
     }
 
-    fn keep_from_first(&mut self, reason: impl Fn(&str) -> String) {
-        if !self.backups.is_empty() {
-            self.keep_from(0, reason);
-        }
+    /// Those that can be restored, oldest first.
+    fn usable(&self) -> impl DoubleEndedIterator<Item = usize> + Clone {
+        (0..self.backups.len()).filter(|index| self.restorable[*index])
     }
 
     fn leads(&self, index: usize, timeline: TimelineId) -> bool {
@@ -285,13 +290,21 @@ impl<'a> Selection<'a> {
     }
 
     fn calendar(&mut self, policy: &Policy) {
-        let usable: Vec<usize> =
-            (0..self.backups.len()).filter(|index| self.restorable[*index]).collect();
+        let usable: Vec<usize> = self.usable().collect();
         let moments: Vec<OffsetDateTime> =
             usable.iter().map(|index| self.moments[*index]).collect();
         for (index, kept) in usable.iter().zip(policy.calendar.keeps(&moments)) {
             if let Some(word) = kept {
                 self.keep(*index, Extent::Itself, || format!("it is a {word} backup"));
+            }
+        }
+    }
+
+    /// All that are complete.
+    fn complete(&mut self) {
+        for index in 0..self.backups.len() {
+            if self.backups[index].is_complete {
+                self.keep(index, Extent::Onwards, || "it is complete".to_owned());
             }
         }
     }
@@ -302,7 +315,8 @@ impl<'a> Selection<'a> {
             Some(first) => {
                 self.keep_from(first, |first| format!("it is not older than \"{first}\""))
             }
-            None => self.keep_from_first(|_| format!("there is no backup \"{name}\"")),
+            // It was asked for before that there is one.
+            None => self.complete(),
         }
     }
 
@@ -325,13 +339,14 @@ impl<'a> Selection<'a> {
     /// The newest backup that can be restored is never deleted, nor the newest one that leads
     /// to a timeline that is written to after that.
     fn newest(&mut self) {
-        let usable = (0..self.backups.len()).filter(|index| self.restorable[*index]);
-        let Some(newest) = usable.clone().last() else {
+        let Some(newest) = self.usable().next_back() else {
             // What cannot be restored as it is may be all that there is.
             for index in 0..self.backups.len() {
-                self.keep(index, Extent::Onwards, || {
-                    "no backup is known to be restorable, so none is deleted".to_owned()
-                });
+                if self.backups[index].is_complete {
+                    self.keep(index, Extent::Onwards, || {
+                        "no backup is known to be restorable, so none is deleted".to_owned()
+                    });
+                }
             }
             return;
         };
@@ -339,7 +354,7 @@ impl<'a> Selection<'a> {
         let live = self.branches.active().filter(|(_, newest)| *newest > since);
         let leading: Vec<usize> = live
             .filter_map(|(timeline, _)| {
-                usable.clone().filter(|index| self.leads(*index, timeline)).last()
+                self.usable().filter(|index| self.leads(*index, timeline)).next_back()
             })
             .collect();
         self.keep(newest, Extent::Onwards, || {
@@ -359,7 +374,7 @@ impl<'a> Selection<'a> {
         let Some(oldest) = self.decisions.iter().position(kept) else { return };
         for index in oldest..self.backups.len() {
             let deleted = self.decisions[index].reason.contains("to delete");
-            if self.restorable[index] || deleted {
+            if self.restorable[index] || deleted || !self.backups[index].is_complete {
                 continue;
             }
             let why = self.backups[index].unusable.clone();

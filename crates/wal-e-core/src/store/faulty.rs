@@ -278,6 +278,13 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
         self.plan.run(Operation::Delete, self.store.delete(key)).await
     }
 
+    async fn delete_all(&self, keys: &[ObjectKey]) -> Result<()> {
+        for key in keys {
+            self.delete(key).await?;
+        }
+        Ok(())
+    }
+
     async fn abort_uploads(&self, directory: &str) -> Result<()> {
         self.plan.run(Operation::AbortAll, self.store.abort_uploads(directory)).await
     }

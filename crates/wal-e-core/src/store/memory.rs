@@ -96,6 +96,13 @@ impl MemoryStore {
         }
     }
 
+    /// Makes an object that is there one that was stored at another time.
+    pub fn set_last_modified(&self, key: &ObjectKey, at: OffsetDateTime) {
+        if let Some(stored) = self.lock().objects.get_mut(key.as_str()) {
+            stored.info.last_modified = at;
+        }
+    }
+
     /// From now on everything can be read, in any storage class.
     pub fn restore_from_cold_storage(&self) {
         self.lock().restored = true;

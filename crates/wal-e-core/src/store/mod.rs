@@ -267,6 +267,18 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// Removes an object; one that does not exist is not an error.
     async fn delete(&self, key: &ObjectKey) -> Result<()>;
 
+    /// Removes many objects, in as few requests as the store allows; those that do not exist
+    /// are not errors.
+    ///
+    /// # Errors
+    /// Of the first that could not be removed. Others may have been.
+    async fn delete_all(&self, keys: &[ObjectKey]) -> Result<()> {
+        for key in keys {
+            self.delete(key).await?;
+        }
+        Ok(())
+    }
+
     /// A number that grows as long as the bytes of uploads move, for a caller that
     /// has to know whether a store is slow or hangs. Zero where it is not known.
     fn activity(&self) -> u64 {

@@ -183,6 +183,10 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
         retry!(self.shared, self.shared.store.delete(key))
     }
 
+    async fn delete_all(&self, keys: &[ObjectKey]) -> Result<()> {
+        retry!(self.shared, self.shared.store.delete_all(keys))
+    }
+
     fn activity(&self) -> u64 {
         self.shared.store.activity()
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
 
-use super::*;
+use super::super::*;
 use crate::postgres::{
     Lsn, SegmentNumber, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId,
 };
@@ -197,6 +197,7 @@ impl World {
             parent,
             pinned: None,
             unusable: None,
+            is_complete: true,
         });
     }
 
@@ -204,7 +205,9 @@ impl World {
         let mut branches = Branches::default();
         for (timeline, history) in &self.histories {
             let own = self.segments.iter().filter(|((it, _), _)| it == timeline);
-            let newest = own.map(|(_, (stored, _))| *stored).max();
+            let newest = own.clone().map(|(_, (stored, _))| *stored).max();
+            let last = own.map(|((_, number), _)| SegmentNumber(*number).start_lsn(SIZE)).last();
+            let newest = last.zip(newest);
             branches.add(*timeline, Some(history.clone()), newest);
         }
         branches

@@ -1,0 +1,111 @@
+//! Deletes what a plan says.
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::plan::Plan;
+use crate::catalogue::{self, BackupInfo};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{self, ObjectKey, WalContent};
+use crate::notice::Notices;
+use crate::postgres::{SegmentNumber, TimelineId, WalFileName, WalSegment};
+use crate::store::{ListRequest, ObjectStore, list_all};
+
+/// Backups whose objects are deleted at the same time.
+const AT_ONCE: usize = 4;
+
+/// Deletes what `plan` says, and nothing else.
+///
+/// Sentinels go first, so that no backup is listed of which a part has gone; then their other
+/// objects; then WAL, oldest first. After an error or a cancellation, what is left of these
+/// backups has no sentinel, and is deleted by the next plan.
+///
+/// # Errors
+/// [`ErrorKind::Conflict`], before anything is deleted, when there are other backups than when
+/// the plan was made, or others of them are pinned. Those of the store.
+pub async fn carry_out(store: &dyn ObjectStore, plan: &Plan, notices: &Notices) -> Result<()> {
+    refuse_changes(plan, &catalogue::list(store, notices).await?)?;
+    for backup in &plan.backups {
+        store.delete(&layout::sentinel(backup)).await?;
+    }
+    stream::iter(&plan.backups)
+        .map(|backup| delete_backup(store, backup))
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<Vec<()>>()
+        .await?;
+    for (timeline, ranges) in &plan.wal {
+        delete_wal(store, plan, *timeline, ranges).await?;
+    }
+    Ok(())
+}
+
+fn refuse_changes(plan: &Plan, now: &[BackupInfo]) -> Result<()> {
+    let refuse = |what: String| {
+        let message = format!("nothing was deleted, because the archive has changed: {what}");
+        Err(Error::new(ErrorKind::Conflict, message)
+            .with_hint("Look at what would be deleted now, and try again."))
+    };
+    for backup in now {
+        let pinned = backup.permanent || backup.metadata_unreadable.is_some();
+        match plan.seen.get(&backup.name) {
+            None => return refuse(format!("base backup \"{}\" is new", backup.name)),
+            Some(before) if *before != pinned => {
+                let how = if pinned { "is permanent now" } else { "is not permanent any more" };
+                return refuse(format!("base backup \"{}\" {how}", backup.name));
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = |name: &&String| !now.iter().any(|backup| backup.name == **name);
+    match plan.seen.keys().find(gone) {
+        Some(name) => refuse(format!("base backup \"{name}\" is not there any more")),
+        None => Ok(()),
+    }
+}
+
+async fn delete_backup(store: &dyn ObjectStore, backup: &str) -> Result<()> {
+    let prefix = layout::backup_directory(backup);
+    // Uploads that a killed process had begun occupy space, too.
+    store.abort_uploads(&prefix).await?;
+    let objects = list_all(store, &ListRequest { prefix, ..ListRequest::default() }).await?;
+    let keys: Vec<ObjectKey> = objects.into_iter().map(|object| object.key).collect();
+    store.delete_all(&keys).await
+}
+
+async fn delete_wal(
+    store: &dyn ObjectStore,
+    plan: &Plan,
+    timeline: TimelineId,
+    ranges: &[(SegmentNumber, SegmentNumber)],
+) -> Result<()> {
+    for (first, last) in ranges {
+        let name = WalFileName::segment(WalSegment { timeline, number: *first }, plan.size);
+        let request = ListRequest {
+            prefix: layout::wal_of_timeline(timeline),
+            start_after: Some(layout::before_wal_file(&name)),
+            shallow: true,
+        };
+        let mut page = None;
+        loop {
+            let answer = store.list(&request, page).await?;
+            let mut keys = Vec::new();
+            let mut is_past = false;
+            for object in answer.objects {
+                let Some(WalContent::Segments { first: number, .. }) =
+                    layout::wal_content(&object.key, plan.size)
+                else {
+                    continue;
+                };
+                if (*first..=*last).contains(&number) {
+                    keys.push(object.key);
+                }
+                is_past |= number > *last;
+            }
+            store.delete_all(&keys).await?;
+            page = answer.next;
+            if page.is_none() || is_past {
+                break;
+            }
+        }
+    }
+    Ok(())
+}

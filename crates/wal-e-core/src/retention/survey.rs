@@ -1,0 +1,339 @@
+//! What an archive has, as retention looks at it: two listings, and the small objects of each
+//! base backup.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use time::{Duration, OffsetDateTime};
+
+use super::branches::Branches;
+use super::select::Backup;
+use crate::catalogue::{self, BackupInfo};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{self, WalContent};
+use crate::notice::Notices;
+use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineId, WalFileName, WalSegment};
+use crate::recovery::{self, Refusal};
+use crate::store::{ListRequest, ObjectInfo, ObjectStore};
+
+/// A base backup that has stored something this lately may still be under way.
+const MAY_BE_UNDER_WAY: Duration = Duration::days(1);
+
+/// What an archive has.
+#[derive(Debug)]
+pub struct Survey {
+    /// The base backups, those without a sentinel included.
+    pub(super) backups: Vec<Backup>,
+    /// The objects of each base backup, by its name.
+    pub(super) groups: BTreeMap<String, Group>,
+    pub(super) branches: Branches,
+    pub(super) wal: BTreeMap<TimelineId, Vec<Segment>>,
+    pub(super) histories: Tally,
+    /// What retention does not know, and never deletes.
+    pub(super) foreign: Tally,
+    pub(super) size: SegmentSize,
+    /// Where the recovery window ends.
+    pub(super) now: OffsetDateTime,
+}
+
+/// A number of objects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many.
+    pub objects: u64,
+    /// Their size in the store.
+    pub bytes: u64,
+}
+
+impl Tally {
+    fn add(&mut self, object: &ObjectInfo) {
+        self.objects += 1;
+        self.bytes = self.bytes.saturating_add(object.size_bytes);
+    }
+
+    /// Both together.
+    #[must_use]
+    pub(super) fn and(self, other: Tally) -> Tally {
+        Tally {
+            objects: self.objects + other.objects,
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+}
+
+/// The objects of a base backup.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) tally: Tally,
+    /// When the newest was stored.
+    newest: OffsetDateTime,
+    pub(super) is_complete: bool,
+}
+
+/// The objects of a segment, and of those after it where one object is about several.
+///
+/// An archive may hold millions of segments: a few words are kept of each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Segment {
+    pub(super) number: SegmentNumber,
+    pub(super) last: SegmentNumber,
+    pub(super) objects: u32,
+    /// Whether the whole segment is there.
+    whole: bool,
+    pub(super) bytes: u64,
+}
+
+impl Survey {
+    /// Looks at an archive. `now` is by this host's clock.
+    ///
+    /// # Errors
+    /// Those of the store. [`ErrorKind::Config`] for an archive whose WAL segments are of more
+    /// than one size.
+    pub async fn of(
+        store: &Arc<dyn ObjectStore>,
+        now: OffsetDateTime,
+        notices: &Notices,
+    ) -> Result<Survey> {
+        let infos = catalogue::list(&**store, notices).await?;
+        let mut prepared = Vec::new();
+        for info in &infos {
+            prepared.push(recovery::prepare(store, &infos, info).await?);
+        }
+        let size = segment_size(&prepared)?;
+        let mut survey = Survey {
+            backups: Vec::new(),
+            groups: BTreeMap::new(),
+            branches: Branches::default(),
+            wal: BTreeMap::new(),
+            histories: Tally::default(),
+            foreign: Tally::default(),
+            size,
+            now,
+        };
+        let mut newest = None;
+        survey.list_backups(&**store, &mut newest).await?;
+        let timelines = survey.list_wal(&**store, &mut newest).await?;
+        // A host's clock that is ahead must not make everything old.
+        survey.now = now.min(newest.unwrap_or(now));
+        for (timeline, newest) in timelines {
+            let history = match timeline {
+                TimelineId(1) => None,
+                _ => match catalogue::history(&**store, timeline, notices).await {
+                    Err(error) if error.is_unusable_object() => {
+                        notices.warning(error.to_string());
+                        None
+                    }
+                    history => history?,
+                },
+            };
+            let segments = survey.wal.get(&timeline);
+            let last = segments.and_then(|it| it.last()).map(|it| it.number.start_lsn(size));
+            survey.branches.add(timeline, history, last.zip(newest));
+        }
+        for (info, prepared) in infos.iter().zip(&prepared) {
+            let backup = survey.backup(info, prepared);
+            survey.backups.push(backup);
+        }
+        survey.add_incomplete(now);
+        Ok(survey)
+    }
+
+    async fn list_backups(
+        &mut self,
+        store: &dyn ObjectStore,
+        newest: &mut Option<OffsetDateTime>,
+    ) -> Result<()> {
+        let request = ListRequest { prefix: layout::base_backups(), ..ListRequest::default() };
+        let mut page = None;
+        loop {
+            let answer = store.list(&request, page).await?;
+            for object in &answer.objects {
+                *newest = (*newest).max(Some(object.last_modified));
+                let sentinel = layout::backup_of_sentinel(&object.key).map(str::to_owned);
+                let is_complete = sentinel.is_some();
+                let Some(name) = sentinel.or_else(|| layout::backup_of(&object.key)) else {
+                    self.foreign.add(object);
+                    continue;
+                };
+                if layout::start_segment_of_backup(&name).is_none() {
+                    self.foreign.add(object);
+                    continue;
+                }
+                let group = self.groups.entry(name).or_insert(Group {
+                    tally: Tally::default(),
+                    newest: object.last_modified,
+                    is_complete: false,
+                });
+                group.tally.add(object);
+                group.newest = group.newest.max(object.last_modified);
+                group.is_complete |= is_complete;
+            }
+            page = answer.next;
+            if page.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The timelines, each with when the newest file of its own was stored.
+    async fn list_wal(
+        &mut self,
+        store: &dyn ObjectStore,
+        newest: &mut Option<OffsetDateTime>,
+    ) -> Result<BTreeMap<TimelineId, Option<OffsetDateTime>>> {
+        let mut timelines = BTreeMap::new();
+        let request = ListRequest { prefix: layout::wal(), ..ListRequest::default() };
+        let mut page = None;
+        loop {
+            let answer = store.list(&request, page).await?;
+            for object in &answer.objects {
+                *newest = (*newest).max(Some(object.last_modified));
+                match layout::wal_content(&object.key, self.size) {
+                    None => self.foreign.add(object),
+                    Some(WalContent::History(timeline)) => {
+                        self.histories.add(object);
+                        timelines.entry(timeline).or_insert(None);
+                    }
+                    Some(WalContent::Segments { timeline, first, last, whole }) => {
+                        let own = timelines.entry(timeline).or_insert(None);
+                        *own = (*own).max(Some(object.last_modified));
+                        let whole = whole && object.size_bytes > 0;
+                        let segments = self.wal.entry(timeline).or_default();
+                        add_segment(segments, first, last, whole, object.size_bytes);
+                    }
+                }
+            }
+            page = answer.next;
+            if page.is_none() {
+                return Ok(timelines);
+            }
+        }
+    }
+
+    fn backup(
+        &self,
+        info: &BackupInfo,
+        prepared: &std::result::Result<recovery::Candidate, Refusal>,
+    ) -> Backup {
+        let named = self.named_start(&info.name);
+        let start = info.start_lsn.or(prepared.as_ref().ok().map(|it| it.start)).unwrap_or(named);
+        let unusable = match (&info.unreadable, prepared) {
+            (Some(error), _) => Some(error.message().to_owned()),
+            (None, Err(refusal)) => Some(refusal.reason.clone()),
+            (None, Ok(_)) => self.hole(info.timeline, start, info.stop_lsn),
+        };
+        let pinned = match (&info.metadata_unreadable, info.permanent) {
+            (_, true) => Some("it is permanent".to_owned()),
+            (Some(_), false) => {
+                Some("its metadata cannot be read, so it may be permanent".to_owned())
+            }
+            (None, false) => None,
+        };
+        Backup {
+            name: info.name.clone(),
+            complete_at: recovery::finished(info),
+            stored_at: info.stored_at,
+            system_identifier: info.system_identifier,
+            timeline: info.timeline,
+            start,
+            stop: info.stop_lsn,
+            parent: info.delta_from.clone(),
+            pinned,
+            unusable,
+            is_complete: true,
+        }
+    }
+
+    /// Backups without a sentinel: those that may still be under way are kept, with the WAL
+    /// that they will need.
+    fn add_incomplete(&mut self, now: OffsetDateTime) {
+        for (name, group) in self.groups.iter().filter(|(_, group)| !group.is_complete) {
+            let Some(timeline) = layout::timeline_of_backup(name) else { continue };
+            // By either clock.
+            let edge = now.min(self.now) - MAY_BE_UNDER_WAY;
+            let is_under_way = group.newest >= edge;
+            self.backups.push(Backup {
+                name: name.clone(),
+                complete_at: group.newest,
+                stored_at: group.newest,
+                system_identifier: None,
+                timeline,
+                start: self.named_start(name),
+                stop: None,
+                parent: None,
+                pinned: is_under_way.then(|| {
+                    "it is not complete, and has stored something within a day".to_owned()
+                }),
+                unusable: Some("it is not complete".to_owned()),
+                is_complete: false,
+            });
+        }
+    }
+
+    /// Each complete backup, and whether it is pinned.
+    pub(super) fn seen(&self) -> BTreeMap<String, bool> {
+        let complete = self.backups.iter().filter(|backup| backup.is_complete);
+        complete.map(|backup| (backup.name.clone(), backup.pinned.is_some())).collect()
+    }
+
+    fn named_start(&self, backup: &str) -> Lsn {
+        let segment = layout::start_segment_of_backup(backup);
+        let number = segment.and_then(|segment| segment.segment_number(self.size));
+        number.unwrap_or(SegmentNumber(0)).start_lsn(self.size)
+    }
+
+    /// Why a backup cannot become consistent.
+    fn hole(&self, timeline: TimelineId, start: Lsn, stop: Option<Lsn>) -> Option<String> {
+        let stop = stop.filter(|stop| *stop > start)?;
+        let first = SegmentNumber::containing(start, self.size).0;
+        let last = WalSegment::before(timeline, stop, self.size).number.0;
+        let segments = self.wal.get(&timeline).map(Vec::as_slice).unwrap_or_default();
+        let missing = (first..=last).find(|number| {
+            let at = segments.partition_point(|segment| segment.number.0 < *number);
+            segments.get(at).is_none_or(|segment| segment.number.0 != *number || !segment.whole)
+        })?;
+        let segment = WalSegment { timeline, number: SegmentNumber(missing) };
+        let name = WalFileName::segment(segment, self.size);
+        Some(format!("WAL segment \"{name}\", which it needs, is not in the archive"))
+    }
+}
+
+/// Segments come in ascending order, and all objects of one next to each other.
+fn add_segment(
+    segments: &mut Vec<Segment>,
+    number: SegmentNumber,
+    last: SegmentNumber,
+    whole: bool,
+    bytes: u64,
+) {
+    match segments.last_mut().filter(|segment| segment.number == number) {
+        Some(segment) => {
+            segment.objects += 1;
+            segment.bytes = segment.bytes.saturating_add(bytes);
+            segment.whole |= whole;
+            segment.last = segment.last.max(last);
+        }
+        None => segments.push(Segment { number, last, objects: 1, whole, bytes }),
+    }
+}
+
+/// The one size of the archive's WAL segments.
+fn segment_size(
+    prepared: &[std::result::Result<recovery::Candidate, Refusal>],
+) -> Result<SegmentSize> {
+    let mut sizes = prepared.iter().flatten().map(|candidate| candidate.segment_size);
+    let first = sizes.next().unwrap_or(SegmentSize::DEFAULT);
+    match sizes.find(|size| *size != first) {
+        None => Ok(first),
+        Some(other) => Err(Error::new(
+            ErrorKind::Config,
+            format!(
+                "the archive has WAL segments of {} MB and of {} MB",
+                first.bytes() >> 20,
+                other.bytes() >> 20
+            ),
+        )
+        .with_detail("Which of them are older cannot be known from their names.")
+        .with_hint("Delete what is not needed any more with the tools of the store.")),
+    }
+}

@@ -1,0 +1,2 @@
+mod archives;
+mod histories;

@@ -166,6 +166,34 @@ const USABLE: &[(Dialect, &[&str])] = &[
         },
         &[],
     ),
+    (
+        Dialect {
+            name: "no deletion of many",
+            rules: &[refuse(
+                Of::DeleteMany,
+                When::Always,
+                501,
+                "NotImplemented",
+                "A header or query you provided implies functionality that is not implemented.",
+            )],
+            ..Dialect::PLAIN
+        },
+        &["does not delete several objects with one request: wal_e deletes them one by one"],
+    ),
+    (
+        Dialect {
+            name: "MD5 demanded with a deletion of many",
+            rules: &[refuse(
+                Of::DeleteMany,
+                When::Lacks("content-md5"),
+                400,
+                "InvalidRequest",
+                "Missing required header for this request: Content-MD5",
+            )],
+            ..Dialect::PLAIN
+        },
+        &[],
+    ),
     (Dialect { name: "403 for what is missing", rules: &[HIDES_MISSING], ..Dialect::PLAIN }, &[]),
     (
         Dialect {

@@ -86,6 +86,8 @@ pub enum Of {
     Head,
     /// Names of objects.
     List,
+    /// To delete several objects.
+    DeleteMany,
 }
 
 /// What a request has or lacks.
@@ -223,6 +225,7 @@ impl Of {
             Of::Head => is_object && asked.method == Method::HEAD,
             Of::Read => is_object && matches!(*asked.method, Method::GET | Method::HEAD),
             Of::List => !is_object && asked.method == Method::GET && !has("uploads"),
+            Of::DeleteMany => asked.method == Method::POST && has("delete"),
         }
     }
 }

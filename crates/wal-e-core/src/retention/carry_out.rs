@@ -27,8 +27,8 @@ pub async fn carry_out(store: &dyn ObjectStore, plan: &Plan, notices: &Notices) 
     for backup in &plan.backups {
         store.delete(&layout::sentinel(backup)).await?;
     }
-    stream::iter(&plan.backups)
-        .map(|backup| delete_backup(store, backup))
+    stream::iter(plan.backups.clone())
+        .map(|backup| async move { delete_backup(store, &backup).await })
         .buffer_unordered(AT_ONCE)
         .try_collect::<Vec<()>>()
         .await?;

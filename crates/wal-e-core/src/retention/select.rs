@@ -245,7 +245,7 @@ impl<'a> Selection<'a> {
 
     fn window(&mut self, edge: OffsetDateTime) {
         let is_older = |index: &usize| self.backups[*index].stored_at <= edge;
-        let base = self.usable().filter(is_older).next_back();
+        let base = self.usable().rfind(is_older);
         self.keep_since(base, Some(edge), |first| {
             format!("the recovery window begins after \"{first}\" was complete")
         });
@@ -273,7 +273,7 @@ impl<'a> Selection<'a> {
             let leading = self.usable().filter(|index| self.leads(*index, timeline));
             let older = |index: &usize| self.backups[*index].stored_at <= edge;
             // A timeline that no backup leads to is none that anything could keep.
-            let own = leading.clone().filter(older).next_back().or(leading.clone().next());
+            let own = leading.clone().rfind(older).or(leading.clone().next());
             first = first.min(own.unwrap_or(first));
         }
         self.keep_from(first, reason);
@@ -353,9 +353,7 @@ impl<'a> Selection<'a> {
         let since = self.backups[newest].stored_at;
         let live = self.branches.active().filter(|(_, newest)| *newest > since);
         let leading: Vec<usize> = live
-            .filter_map(|(timeline, _)| {
-                self.usable().filter(|index| self.leads(*index, timeline)).next_back()
-            })
+            .filter_map(|(timeline, _)| self.usable().rfind(|index| self.leads(*index, timeline)))
             .collect();
         self.keep(newest, Extent::Onwards, || {
             "it is the newest backup that can be restored".to_owned()

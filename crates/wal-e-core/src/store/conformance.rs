@@ -64,6 +64,7 @@ checks![
     listings_honour_prefix_start_and_depth,
     listings_go_on_past_a_page,
     delete_removes,
+    many_objects_are_removed_at_once,
     create_only_has_one_winner,
 ];
 

@@ -36,6 +36,7 @@ mod causes;
 mod checksum;
 mod client;
 mod credentials;
+mod delete;
 mod errors;
 mod head;
 mod http;
@@ -301,15 +302,11 @@ impl ObjectStore for S3Store {
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
-        let bucket = &self.bucket;
-        let delete = bucket.ask(bucket.limits.answer, |client| {
-            client.delete_object().bucket(&bucket.name).key(bucket.full_key(key)).send()
-        });
-        match delete.await {
-            Ok(_) => Ok(()),
-            Err(failure) if failure.is_missing_object() => Ok(()),
-            Err(failure) => Err(bucket.error(failure, Action::Delete, key)),
-        }
+        self.bucket.delete(key).await
+    }
+
+    async fn delete_all(&self, keys: &[ObjectKey]) -> Result<()> {
+        self.bucket.delete_all(keys).await
     }
 
     fn activity(&self) -> u64 {

@@ -206,7 +206,8 @@ impl World {
         for (timeline, history) in &self.histories {
             let own = self.segments.iter().filter(|((it, _), _)| it == timeline);
             let newest = own.clone().map(|(_, (stored, _))| *stored).max();
-            let last = own.map(|((_, number), _)| SegmentNumber(*number).start_lsn(SIZE)).last();
+            let last =
+                own.map(|((_, number), _)| SegmentNumber(*number).start_lsn(SIZE)).next_back();
             let newest = last.zip(newest);
             branches.add(*timeline, Some(history.clone()), newest);
         }
@@ -312,7 +313,7 @@ fn lost_since(world: &World, left: &World, since: OffsetDateTime) -> Vec<(u64, T
 }
 
 fn newest_sound(world: &World) -> Option<Backup> {
-    world.surveyed().into_iter().filter(|backup| world.is_sound(backup)).last()
+    world.surveyed().into_iter().rfind(|backup| world.is_sound(backup))
 }
 
 proptest! {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{head, key, noise, put, read, read_rest};
 use crate::error::ErrorKind;
+use crate::layout::ObjectKey;
 use crate::store::{Attributes, ObjectStore, PutMode, PutOutcome};
 
 /// An object of 0 bytes, 1 byte and several MB has the same bytes afterwards.
@@ -186,4 +187,25 @@ pub async fn delete_removes(store: &dyn ObjectStore) {
     let outcome = put(store, &gone, Bytes::from_static(b"y"), PutMode::CreateOnly).await;
     assert_eq!(outcome, PutOutcome::Stored);
     assert_eq!(read(store, &gone, 0).await, Bytes::from_static(b"y"));
+}
+
+/// Of many keys, more than fit into a request, those that are there are removed, and no others.
+pub async fn many_objects_are_removed_at_once(store: &dyn ObjectStore) {
+    let own = |name: &str| key(&format!("many/{name}"));
+    for name in ["a", "b c+d&<é>", "stays", "z"] {
+        let outcome = put(store, &own(name), Bytes::from_static(b"x"), PutMode::CreateOnly).await;
+        assert_eq!(outcome, PutOutcome::Stored);
+    }
+    let mut keys: Vec<ObjectKey> = (0..1001).map(|number| own(&format!("no/{number}"))).collect();
+    keys.insert(0, own("b c+d&<é>"));
+    keys.insert(500, own("a"));
+    keys.push(own("z"));
+    for _ in 0..2 {
+        store.delete_all(&keys).await.expect("delete many");
+        for name in ["a", "b c+d&<é>", "z"] {
+            assert_eq!(head(store, &own(name)).await, None, "{name}");
+        }
+    }
+    assert_eq!(read(store, &own("stays"), 0).await, Bytes::from_static(b"x"));
+    store.delete_all(&[]).await.expect("delete nothing");
 }

@@ -100,6 +100,7 @@ pub(super) struct Abilities {
     /// Whether the server takes `If-None-Match: *` amiss also where there is no object.
     refuses_new: AtomicBool,
     hides_missing: AtomicBool,
+    deletes_one_by_one: AtomicBool,
     /// Whether the last upload with such a checksum was answered with it.
     confirms_checksum: AtomicBool,
     url: String,
@@ -116,6 +117,7 @@ impl Abilities {
             create_only: OnceCell::new(),
             refuses_new: AtomicBool::new(false),
             hides_missing: AtomicBool::new(false),
+            deletes_one_by_one: AtomicBool::new(false),
             confirms_checksum: AtomicBool::new(false),
             url,
             notices,
@@ -272,6 +274,22 @@ impl Abilities {
     /// Takes note that it does; whether that is new.
     pub(super) fn note_refuses_new(&self) -> bool {
         !self.refuses_new.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether several objects may be deleted with one request.
+    pub(super) fn deletes_many(&self) -> bool {
+        !self.deletes_one_by_one.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that each takes a request of its own.
+    pub(super) fn note_deletes_one_by_one(&self) {
+        if !self.deletes_one_by_one.swap(true, Ordering::Relaxed) {
+            self.notices.log(format!(
+                "the server of \"{}\" does not delete several objects with one request: wal_e \
+                 deletes them one by one",
+                self.url
+            ));
+        }
     }
 
     /// Whether the server is known to answer 403 for an object that is not there.

@@ -13,7 +13,7 @@ impl Failure {
     /// The multipart upload has ended or never was.
     pub(in crate::store::s3) fn is_missing_upload(&self) -> bool {
         self.code() == Some("NoSuchUpload")
-            || (self.status() == Some(404) && self.code() != Some("NoSuchBucket"))
+            || (self.status() == Some(404) && !self.is_missing_bucket())
     }
 
     /// A condition of the request did not hold.
@@ -29,7 +29,7 @@ impl Failure {
 
     /// There may be no object of that name, in words that are not S3's.
     pub(in crate::store::s3) fn may_mean_absence(&self) -> bool {
-        self.status() == Some(404) && self.code() != Some("NoSuchBucket")
+        self.status() == Some(404) && !self.is_missing_bucket()
     }
 
     /// The request was refused, and a listing showed the object.
@@ -52,6 +52,17 @@ impl Failure {
         }
         matches!(answer.status, 400 | 405 | 411 | 415 | 417 | 422 | 428 | 501)
             && cause::cause(answer).is_none()
+    }
+
+    /// It may be that the server does not know requests of this kind, or refuses what they
+    /// cannot do without.
+    pub(in crate::store::s3) fn may_be_for_a_request(&self) -> bool {
+        self.may_be_for_a_header()
+            || matches!(self.status(), Some(404)) && !self.is_missing_bucket()
+    }
+
+    fn is_missing_bucket(&self) -> bool {
+        self.code() == Some("NoSuchBucket")
     }
 
     /// The server says that it is about the checksum of the content.

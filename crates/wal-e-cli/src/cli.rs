@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod backup_commands;
 mod conninfo;
+mod delete_commands;
 mod environment;
 mod recovery_options;
 mod store_options;
@@ -15,6 +16,7 @@ mod values;
 mod wal_commands;
 
 pub use backup_commands::{BackupFetch, BackupList, BackupPush, BackupVerify, RestorePlan};
+pub use delete_commands::Delete;
 pub use recovery_options::RecoveryOptions;
 pub use store_options::{CompressionOptions, StoreOptions};
 pub use tablespace_options::InUse;
@@ -57,6 +59,8 @@ pub enum Command {
     BackupVerify(BackupVerify),
     /// Say what a restore would need and reach, or why it is impossible
     RestorePlan(RestorePlan),
+    /// Show which base backups and which WAL are not needed any more; with --confirm, delete them
+    Delete(Delete),
     /// Archive one WAL file: archive_command = 'wal-e ... wal-push %p'
     WalPush(WalPush),
     /// Fetch one WAL file: restore_command = 'wal-e ... wal-fetch "%f" "%p"'

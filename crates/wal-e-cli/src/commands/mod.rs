@@ -17,6 +17,7 @@ mod backup_fetch;
 mod backup_list;
 mod backup_push;
 mod backup_verify;
+mod delete;
 mod restore_plan;
 mod version;
 mod wal_fetch;
@@ -42,6 +43,7 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
         Command::BackupList(arguments) => Ok(backup_list::run(arguments, &settings, report)?),
         Command::BackupVerify(arguments) => backup_verify::run(arguments, &settings, report),
         Command::RestorePlan(arguments) => restore_plan::run(arguments, &settings, report),
+        Command::Delete(arguments) => delete::run(arguments, &settings, report),
         Command::WalPush(arguments) => wal_push::run(arguments, &settings, report),
         Command::WalFetch(arguments) => wal_fetch::run(arguments, &settings, report),
         Command::WalPrefetch(arguments) => Ok(wal_prefetch::run(arguments, &settings, report)?),

@@ -1,0 +1,92 @@
+//! What `wal-e delete` leaves can be restored as before, and what it shows is what it does.
+
+use std::collections::BTreeSet;
+
+use wal_e_e2e::archive::Archive;
+use wal_e_e2e::cluster::{Cluster, StopMode};
+use wal_e_e2e::installation::PgVersion;
+use wal_e_e2e::restore::Restore;
+use wal_e_e2e::wal_e::run_wal_e;
+
+/// Three backups, with a row before and after each, and a restore point between the last two.
+fn with_three_backups(version: PgVersion, archive: &Archive) -> (Cluster, Vec<String>) {
+    let cluster = Cluster::build(version).wal_segment_size_mb(1).start_archiving_to(archive);
+    cluster.execute("CREATE TABLE t AS SELECT 0 AS generation");
+    let mut backups = Vec::new();
+    for generation in 1..=3 {
+        backups.push(cluster.backup_push());
+        cluster.execute(&format!("INSERT INTO t VALUES ({generation})"));
+        if generation == 2 {
+            cluster.execute("SELECT pg_create_restore_point('between')");
+        }
+        cluster.archive_current_wal();
+    }
+    (cluster, backups)
+}
+
+fn objects(archive: &Archive) -> BTreeSet<String> {
+    archive.objects().into_iter().collect()
+}
+
+fn what_is_deleted_is_what_was_shown(version: PgVersion, archive: &Archive) {
+    let (mut cluster, backups) = with_three_backups(version, archive);
+    let before = objects(archive);
+    let shown = run_wal_e(archive, ["delete", "retain", "2"]);
+    assert_eq!(shown.code(), Some(0), "{shown:?}");
+    assert!(shown.stdout.contains(&backups[0]), "{shown:?}");
+    assert!(!shown.stdout.contains(&backups[1]), "{shown:?}");
+    assert!(shown.stderr.contains("--confirm deletes"), "{shown:?}");
+    assert_eq!(objects(archive), before, "a dry run deletes nothing");
+
+    let done = run_wal_e(archive, ["delete", "retain", "2", "--confirm"]).success();
+    assert_eq!(done, shown.stdout);
+    let after = objects(archive);
+    assert!(after.iter().all(|object| !object.contains(&backups[0])), "{after:?}");
+    let first = backups[1].strip_prefix("base_").expect("a name of a backup");
+    let wal = after.iter().filter_map(|object| object.strip_prefix("wal_005/"));
+    let is_older = |file: &&str| file.len() > 24 && &file[..24] < first;
+    assert_eq!(wal.filter(is_older).collect::<Vec<_>>(), Vec::<&str>::new());
+    let own = |objects: &BTreeSet<String>| -> Vec<String> {
+        objects.iter().filter(|object| object.starts_with("wal_e/")).cloned().collect()
+    };
+    assert_eq!(own(&after), own(&before));
+    let again = run_wal_e(archive, ["delete", "retain", "2", "--confirm"]).success();
+    assert_eq!(again, "nothing to delete\n");
+
+    cluster.execute("INSERT INTO t VALUES (4)");
+    let expected = cluster.fingerprint();
+    cluster.stop(StopMode::Fast);
+    drop(cluster);
+    Restore::latest(version).recover(archive).assert_restored(&expected);
+    let between = Restore::auto(version)
+        .option("--recovery-target-name", "between")
+        .option("--recovery-target-action", "promote")
+        .recover(archive);
+    assert_eq!(between.query_one("SELECT max(generation) FROM t"), "2");
+}
+
+#[test]
+fn what_is_deleted_of_a_directory_is_what_was_shown() {
+    what_is_deleted_is_what_was_shown(PgVersion::V15, &Archive::file());
+}
+
+#[test]
+fn what_is_deleted_of_a_bucket_is_what_was_shown() {
+    what_is_deleted_is_what_was_shown(PgVersion::V18, &Archive::s3());
+}
+
+#[test]
+fn the_newest_backup_is_not_deleted_and_pins_hold() {
+    let archive = Archive::file();
+    let (_cluster, backups) = with_three_backups(PgVersion::V15, &archive);
+    let before = objects(&archive);
+    let refused = run_wal_e(&archive, ["delete", "target", &backups[2], "--confirm"]).failure(1);
+    assert!(refused.contains("newest backup that can be restored"), "{refused}");
+    let refused = run_wal_e(&archive, ["delete", "before", "base_x", "--confirm"]).failure(1);
+    assert!(refused.contains("there is no base backup \"base_x\""), "{refused}");
+    assert_eq!(objects(&archive), before);
+    run_wal_e(&archive, ["delete", "target", &backups[1], "--confirm"]).success();
+    assert_eq!(archive.backups(), [backups[0].clone(), backups[2].clone()]);
+    run_wal_e(&archive, ["delete", "before", &backups[2], "--confirm"]).success();
+    assert_eq!(archive.backups(), [backups[2].clone()]);
+}

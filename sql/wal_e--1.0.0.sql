@@ -142,6 +142,65 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1;
 COMMENT ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text, text) IS
 'one row: which base backup and which WAL a restore to the target would need; or why it is impossible, and the nearest targets that can be reached';
 
+CREATE FUNCTION wale_retain(
+    full_backups integer,
+    dry_run boolean DEFAULT true,
+    OUT object_name text,
+    OUT kind text,
+    OUT bytes bigint,
+    OUT action text,
+    OUT reason text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_retain_wrapper'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 100;
+
+COMMENT ON FUNCTION wale_retain(integer, boolean) IS
+'a row for each group of objects, and whether it is kept: so many of the newest full backups, and every moment from the oldest of them on; nothing is deleted in a dry run';
+
+CREATE FUNCTION wale_delete_before(
+    backup_name text,
+    dry_run boolean DEFAULT true,
+    OUT object_name text,
+    OUT kind text,
+    OUT bytes bigint,
+    OUT action text,
+    OUT reason text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_delete_before_wrapper'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 100;
+
+COMMENT ON FUNCTION wale_delete_before(text, boolean) IS
+'the same for what is older than a base backup';
+
+CREATE FUNCTION wale_backup_delete(
+    backup_name text,
+    dry_run boolean DEFAULT true,
+    OUT object_name text,
+    OUT kind text,
+    OUT bytes bigint,
+    OUT action text,
+    OUT reason text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_backup_delete_wrapper'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 100;
+
+COMMENT ON FUNCTION wale_backup_delete(text, boolean) IS
+'the same for one base backup, and those that are deltas of it';
+
+CREATE FUNCTION wale_delete_garbage(
+    dry_run boolean DEFAULT true,
+    OUT object_name text,
+    OUT kind text,
+    OUT bytes bigint,
+    OUT action text,
+    OUT reason text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_delete_garbage_wrapper'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 100;
+
+COMMENT ON FUNCTION wale_delete_garbage(boolean) IS
+'the same for what is left of base backups that never became complete, and WAL that none needs';
+
 -- Who may call them is a matter of GRANT.
 REVOKE EXECUTE ON FUNCTION wale_backup_push(text, boolean, boolean, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_list() FROM PUBLIC;
@@ -151,6 +210,10 @@ REVOKE EXECUTE ON FUNCTION wale_backup_verify(text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_stat_archiver() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_check() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_retain(integer, boolean) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_delete_before(text, boolean) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_backup_delete(text, boolean) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_delete_garbage(boolean) FROM PUBLIC;
 
 -- A view calls its functions with the rights of its reader.
 GRANT EXECUTE ON FUNCTION wale_stat_archiver() TO pg_monitor;

@@ -6,6 +6,7 @@ mod backup_push;
 mod backup_verify;
 mod check;
 mod restore_plan;
+mod retention;
 mod stat_archiver;
 mod timestamp;
 

@@ -9,10 +9,12 @@
 //! * `branches`: which timelines a server can follow from a backup.
 //! * `select`: which backups stay, and why; `needs`: which WAL does.
 //! * `survey`: what the archive has; `plan`: what becomes of it; `carry_out`: deletes.
+//! * `mark`: which backups are permanent.
 
 mod branches;
 mod calendar;
 mod carry_out;
+mod mark;
 mod needs;
 mod plan;
 mod policy;
@@ -22,6 +24,7 @@ mod survey;
 pub use branches::Branches;
 pub use calendar::Calendar;
 pub use carry_out::carry_out;
+pub use mark::mark;
 pub use needs::{Needs, WalNeed};
 pub use plan::{Action, Item, ItemKind, Plan};
 pub use policy::{Policy, Request};

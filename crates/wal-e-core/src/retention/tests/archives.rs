@@ -281,3 +281,34 @@ async fn wal_without_any_backup_is_kept() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_permanent_backup_stays_with_the_wal_that_it_needs() {
+    let archive = archive().await;
+    let name = backup_name(1, 2);
+    let key = layout::metadata(&name);
+    let foreign = br#"{"user_data": {"a": 1}, "start_lsn": 18446744073709551615}"#;
+    archive.put(key.as_str(), foreign.to_vec(), hour(3)).await;
+    mark(&archive.store, &name, true).await.unwrap();
+    let read = archive.store.get(&key, 0, None).await.unwrap();
+    let json = read.into_bytes(1000).await.unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["is_permanent"], true);
+    assert_eq!(json["user_data"]["a"], 1);
+    assert_eq!(json["start_lsn"], u64::MAX);
+    let plan = archive.plan(&retain(1), 80).await.unwrap();
+    let lines = lines(&plan);
+    assert!(lines[0].ends_with("it is permanent"), "{lines:#?}");
+    let own = "keep WAL 000000010000000000000002 to 000000010000000000000003";
+    assert!(lines.iter().any(|line| line.starts_with(own)), "{lines:#?}");
+    // Marks are a change, too.
+    mark(&archive.store, &name, false).await.unwrap();
+    let error = archive.carry_out(&plan).await.unwrap_err();
+    assert!(error.message().contains("is not permanent any more"), "{error}");
+    let error = mark(&archive.store, "base_x", true).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    // Without metadata, the sentinel says what it knows.
+    mark(&archive.store, &backup_name(1, 20), true).await.unwrap();
+    let plan = archive.plan(&retain(1), 80).await.unwrap();
+    assert_eq!(plan.seen[&backup_name(1, 20)], true);
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 
@@ -74,17 +75,22 @@ pub(super) async fn open(
             return Err(bucket.error(Failure::NotUnderstood(text), ACTION, key));
         }
     };
-    let info = ObjectInfo {
-        key: key.clone(),
-        size_bytes,
-        last_modified: moment(answer.last_modified.as_ref()),
-        etag: answer.e_tag,
-        storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
-        attributes: attributes(answer.metadata.as_ref()),
-    };
+    let info = info(key, size_bytes, &answer);
     check_etag(&bucket, &info, if_match)?;
     let body = S3Body { bucket, key: key.clone(), stream: answer.body, left };
     Ok(ObjectReader { info, body: Box::new(body) })
+}
+
+/// What the answer to a request for an object, or for a part of it, says of the whole object.
+pub(super) fn info(key: &ObjectKey, size_bytes: u64, answer: &GetObjectOutput) -> ObjectInfo {
+    ObjectInfo {
+        key: key.clone(),
+        size_bytes,
+        last_modified: moment(answer.last_modified.as_ref()),
+        etag: answer.e_tag.clone(),
+        storage_class: answer.storage_class.as_ref().map(|class| class.as_str().to_owned()),
+        attributes: attributes(answer.metadata.as_ref()),
+    }
 }
 
 /// The tag is compared here rather than sent as `If-Match`, which Ceph 18

@@ -1,7 +1,7 @@
 //! Whether there is an object, asked in the ways that servers let through.
 
 use super::errors::{Action, Failure};
-use super::{Bucket, attributes, moment, size};
+use super::{Bucket, attributes, body, moment, size};
 use crate::error::Result;
 use crate::layout::ObjectKey;
 use crate::store::ObjectInfo;
@@ -51,14 +51,7 @@ impl Bucket {
                 client.get_object().bucket(&self.name).key(self.full_key(key)).send()
             })
             .await?;
-        Ok(ObjectInfo {
-            key: key.clone(),
-            size_bytes: size(answer.content_length),
-            last_modified: moment(answer.last_modified.as_ref()),
-            etag: answer.e_tag,
-            storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
-            attributes: attributes(answer.metadata.as_ref()),
-        })
+        Ok(body::info(key, size(answer.content_length), &answer))
     }
 
     /// Whether an upload without the tag of an object in its answer stored one. All servers

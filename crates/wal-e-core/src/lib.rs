@@ -17,7 +17,7 @@
 //! * [`codec`]: how bytes are compressed; [`transfer`]: between blocking streams and stores.
 //! * [`wal`] and [`base_backup`]: the order of steps.
 //! * [`recovery`]: which backup and which WAL a target needs, and whether they are there.
-//! * [`retention`]: what is kept, and what may go.
+//! * [`retention`]: what is kept, and what may go; [`schedule`]: what is done at certain times.
 //! * [`archiving`]: how far it is; [`check`]: whether a prefix can be used.
 //! * [`columns`]: text in columns; [`certificate`]: what rustls does not read of one.
 //!
@@ -46,6 +46,7 @@ pub mod rate_limit;
 pub mod recovery;
 pub mod restore;
 pub mod retention;
+pub mod schedule;
 pub mod sentinel;
 pub mod store;
 mod tasks;

@@ -40,6 +40,17 @@ pub struct Node {
     pub instance: u64,
 }
 
+impl Node {
+    /// A server whose scheduler starts now.
+    pub fn starting(hostname: impl Into<String>, data_directory: impl Into<String>) -> Self {
+        Node {
+            hostname: hostname.into(),
+            data_directory: data_directory.into(),
+            instance: fastrand::u64(..),
+        }
+    }
+}
+
 /// What the object of a claim says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ClaimContent {

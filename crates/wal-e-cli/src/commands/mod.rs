@@ -18,6 +18,7 @@ mod backup_list;
 mod backup_push;
 mod backup_verify;
 mod delete;
+mod job_history;
 mod restore_plan;
 mod version;
 mod wal_fetch;
@@ -43,6 +44,7 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
         Command::BackupList(arguments) => Ok(backup_list::run(arguments, &settings, report)?),
         Command::BackupVerify(arguments) => backup_verify::run(arguments, &settings, report),
         Command::RestorePlan(arguments) => restore_plan::run(arguments, &settings, report),
+        Command::JobHistory(arguments) => Ok(job_history::run(arguments, &settings, report)?),
         Command::Delete(arguments) => delete::run(arguments, &settings, report),
         Command::WalPush(arguments) => wal_push::run(arguments, &settings, report),
         Command::WalFetch(arguments) => wal_fetch::run(arguments, &settings, report),

@@ -38,8 +38,9 @@ pub struct Lane {
     settled: Option<Slot>,
     /// The slot in which a claim from before the start of this process was taken over.
     retaken: Option<Slot>,
-    /// No look at the prefix before this.
+    /// No look at the prefix before this, unless another slot is due than this one.
     look_at: Instant,
+    waits_for: Option<Slot>,
     /// A slot for which a backup was completed: of retention, which follows it; of a backup,
     /// until it was told.
     follows: Option<Slot>,
@@ -64,6 +65,7 @@ impl Lane {
             settled: None,
             retaken: None,
             look_at: Instant::now(),
+            waits_for: None,
             follows: None,
             complaint: None,
         }
@@ -129,13 +131,15 @@ impl Lane {
             return until_next(session.clock);
         }
         let left = self.look_at.saturating_duration_since(Instant::now());
-        if !left.is_zero() {
-            return left.min(LONGEST_SLEEP);
+        let is_new = self.waits_for.is_some() && self.waits_for != latest(session.clock);
+        if !left.is_zero() && !is_new {
+            return left.min(until_next(session.clock));
         }
         match self.look(session) {
             Ok(Some(pause)) => {
                 self.look_at = Instant::now() + pause;
-                pause.min(LONGEST_SLEEP)
+                self.waits_for = latest(session.clock);
+                pause.min(until_next(session.clock))
             }
             Ok(None) if self.is_busy() => Duration::ZERO,
             Ok(None) if self.job == Job::Retention => {
@@ -149,6 +153,7 @@ impl Lane {
             Err(failure) => {
                 self.complain(failure);
                 self.look_at = Instant::now() + PAUSE;
+                self.waits_for = None;
                 PAUSE
             }
         }

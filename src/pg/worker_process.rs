@@ -34,9 +34,13 @@ pub extern "C-unwind" fn wale_scheduler_main(_argument: pg_sys::Datum) {
 /// Ends this process, as PostgreSQL's own launchers do when they are asked to: the postmaster
 /// starts it again, unless the server stops.
 pub fn end() -> ! {
+    // src/include/storage/ipc.h. pgrx knows only for some versions that it does not return.
+    unsafe extern "C-unwind" {
+        fn proc_exit(code: std::ffi::c_int) -> !;
+    }
     // SAFETY: on the main thread. It does not return, so nothing here is dropped; the process's
     // threads end with it.
-    unsafe { pg_sys::proc_exit(1) }
+    unsafe { proc_exit(1) }
 }
 
 /// Reads the configuration files anew.

@@ -1,9 +1,10 @@
-//! The job that reads one base backup back. It writes nothing, and a backup may run
+//! The job that reads one base backup back, and records what it found. A backup may run
 //! meanwhile.
 
 use std::sync::Arc;
 
 use pgrx::PgSqlErrorCode;
+use wal_e_core::owner;
 use wal_e_core::store::{self, retry::Patience};
 use wal_e_core::verify::{self, Finding, Verified, VerifyRequest};
 
@@ -12,6 +13,7 @@ use super::watcher::Watcher;
 use super::{Job, Words};
 use crate::error::{Failure, Result};
 use crate::gucs;
+use crate::pg::server;
 use crate::pg::shared_memory::SharedMemory;
 use crate::runtime::Runtime;
 use crate::server_log;
@@ -91,8 +93,9 @@ impl Job for Verification {
     /// Reads the backup back, and logs what is wrong with it.
     fn run(request: &Request, tenant: Tenant<Self>) -> Result<Findings> {
         let config = gucs::store_config()?;
+        let claimant = server::claimant();
         let runtime = Runtime::start()?;
-        // Nothing is written, so there is nothing to clean up.
+        // Nothing is begun that would have to be cleaned up.
         let mut watcher = Watcher::new(tenant, || {});
         let (notices, cancel) = (watcher.notices(), watcher.cancel());
         let verification = VerifyRequest {
@@ -100,8 +103,15 @@ impl Job for Verification {
             concurrency: gucs::backup_concurrency(),
         };
         let verified = watcher.run(&runtime, async move {
-            let store = store::open(&config, Patience::command(), notices).await?;
-            verify::verify(store, verification, Arc::default(), cancel).await
+            let store = store::open(&config, Patience::command(), notices.clone()).await?;
+            let verifying =
+                verify::verify(Arc::clone(&store), verification, Arc::default(), cancel);
+            let verified = verifying.await?;
+            // Into another cluster's archive, nothing is written.
+            if owner::inspect(&*store, &claimant).await.is_ok() {
+                verified.record(&*store, &notices).await?;
+            }
+            Ok(verified)
         })?;
         log(&verified);
         Ok(Findings::of(&verified.findings))

@@ -16,7 +16,7 @@ mod values;
 mod wal_commands;
 
 pub use backup_commands::{BackupFetch, BackupList, BackupPush, BackupVerify, RestorePlan};
-pub use delete_commands::Delete;
+pub use delete_commands::{BackupMark, Delete};
 pub use recovery_options::RecoveryOptions;
 pub use store_options::{CompressionOptions, StoreOptions};
 pub use tablespace_options::InUse;
@@ -57,6 +57,8 @@ pub enum Command {
     BackupList(BackupList),
     /// Read a base backup and its WAL back, to find out whether it could be restored
     BackupVerify(BackupVerify),
+    /// Make a base backup permanent, so that no deletion removes it
+    BackupMark(BackupMark),
     /// Say what a restore would need and reach, or why it is impossible
     RestorePlan(RestorePlan),
     /// Show which base backups and which WAL are not needed any more; with --confirm, delete them

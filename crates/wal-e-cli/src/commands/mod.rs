@@ -15,6 +15,7 @@ use crate::settings::{Settings, environment};
 mod archiving;
 mod backup_fetch;
 mod backup_list;
+mod backup_mark;
 mod backup_push;
 mod backup_verify;
 mod delete;
@@ -42,6 +43,7 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
         Command::BackupFetch(arguments) => backup_fetch::run(arguments, &settings, report),
         Command::BackupList(arguments) => Ok(backup_list::run(arguments, &settings, report)?),
         Command::BackupVerify(arguments) => backup_verify::run(arguments, &settings, report),
+        Command::BackupMark(arguments) => backup_mark::run(arguments, &settings, report),
         Command::RestorePlan(arguments) => restore_plan::run(arguments, &settings, report),
         Command::Delete(arguments) => delete::run(arguments, &settings, report),
         Command::WalPush(arguments) => wal_push::run(arguments, &settings, report),

@@ -6,12 +6,10 @@
 //! Decisions and needs are pure: they are told what there is, and read nothing.
 //!
 //! * `policy`, `calendar`: what a user wants to keep.
-//! * `branches`: which timelines a server can follow from a backup.
 //! * `select`: which backups stay, and why; `needs`: which WAL does.
 //! * `survey`: what the archive has; `plan`: what becomes of it; `carry_out`: deletes.
 //! * `mark`: which backups are permanent.
 
-mod branches;
 mod calendar;
 mod carry_out;
 mod mark;
@@ -21,7 +19,7 @@ mod policy;
 mod select;
 mod survey;
 
-pub use branches::Branches;
+pub use crate::coverage::Branches;
 pub use calendar::Calendar;
 pub use carry_out::carry_out;
 pub use mark::mark;

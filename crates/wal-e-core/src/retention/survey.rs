@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use time::{Duration, OffsetDateTime};
 
-use super::branches::Branches;
 use super::select::Backup;
 use crate::catalogue::{self, BackupInfo};
-use crate::error::{Error, ErrorKind, Result};
+use crate::coverage::{self, Branches};
+use crate::error::Result;
 use crate::layout::{self, WalContent};
 use crate::notice::Notices;
 use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineId, WalFileName, WalSegment};
@@ -99,7 +99,7 @@ impl Survey {
         for info in &infos {
             prepared.push(recovery::prepare(store, &infos, info).await?);
         }
-        let size = segment_size(&prepared)?;
+        let size = coverage::segment_size(&prepared)?.unwrap_or(SegmentSize::DEFAULT);
         let mut survey = Survey {
             backups: Vec::new(),
             groups: BTreeMap::new(),
@@ -284,16 +284,13 @@ impl Survey {
 
     /// Why a backup cannot become consistent.
     fn hole(&self, timeline: TimelineId, start: Lsn, stop: Option<Lsn>) -> Option<String> {
-        let stop = stop.filter(|stop| *stop > start)?;
-        let first = SegmentNumber::containing(start, self.size).0;
-        let last = WalSegment::before(timeline, stop, self.size).number.0;
         let segments = self.wal.get(&timeline).map(Vec::as_slice).unwrap_or_default();
-        let missing = (first..=last).find(|number| {
-            let at = segments.partition_point(|segment| segment.number.0 < *number);
-            segments.get(at).is_none_or(|segment| segment.number.0 != *number || !segment.whole)
-        })?;
-        let segment = WalSegment { timeline, number: SegmentNumber(missing) };
-        let name = WalFileName::segment(segment, self.size);
+        let has = |number| {
+            let at = segments.partition_point(|segment| segment.number < number);
+            segments.get(at).is_some_and(|segment| segment.number == number && segment.whole)
+        };
+        let number = coverage::lacking(timeline, start, stop, self.size, has)?;
+        let name = WalFileName::segment(WalSegment { timeline, number }, self.size);
         Some(format!("WAL segment \"{name}\", which it needs, is not in the archive"))
     }
 }
@@ -314,26 +311,5 @@ fn add_segment(
             segment.last = segment.last.max(last);
         }
         None => segments.push(Segment { number, last, objects: 1, whole, bytes }),
-    }
-}
-
-/// The one size of the archive's WAL segments.
-fn segment_size(
-    prepared: &[std::result::Result<recovery::Candidate, Refusal>],
-) -> Result<SegmentSize> {
-    let mut sizes = prepared.iter().flatten().map(|candidate| candidate.segment_size);
-    let first = sizes.next().unwrap_or(SegmentSize::DEFAULT);
-    match sizes.find(|size| *size != first) {
-        None => Ok(first),
-        Some(other) => Err(Error::new(
-            ErrorKind::Config,
-            format!(
-                "the archive has WAL segments of {} MB and of {} MB",
-                first.bytes() >> 20,
-                other.bytes() >> 20
-            ),
-        )
-        .with_detail("Which of them are older cannot be known from their names.")
-        .with_hint("Delete what is not needed any more with the tools of the store.")),
     }
 }

@@ -14,6 +14,17 @@ pub struct Repaired {
     pub outcome: PushOutcome,
 }
 
+impl Repaired {
+    /// What became of it, in words.
+    pub fn as_str(&self) -> &'static str {
+        match self.outcome {
+            PushOutcome::Stored => "archived",
+            PushOutcome::AlreadyThere => "in the archive already",
+            PushOutcome::LeftUnfinished => "not needed",
+        }
+    }
+}
+
 impl Archive {
     /// The segments that are missing and that the server has.
     fn at_hand(&self) -> impl Iterator<Item = WalSegment> {
@@ -43,15 +54,11 @@ fn at_each(
 
 /// Archives what is missing in `archive` and the server still has. No object is replaced, and
 /// no mark of the server is touched. A segment that the server has removed meanwhile is passed
-/// over. `stored` is called for each segment, as soon as it is stored.
+/// over.
 ///
 /// # Errors
 /// Those of [`Pusher::push`]; what was archived before stays.
-pub async fn repair(
-    archive: &Archive,
-    pusher: &Pusher,
-    mut stored: impl FnMut(&Repaired),
-) -> Result<Vec<Repaired>> {
+pub async fn repair(archive: &Archive, pusher: &Pusher) -> Result<Vec<Repaired>> {
     let Some(own) = &archive.own else { return Ok(Vec::new()) };
     let mut repaired = Vec::new();
     for segment in archive.at_hand() {
@@ -61,9 +68,7 @@ pub async fn repair(
             continue;
         }
         let pushed = pusher.push(&name, &path).await?;
-        let done = Repaired { segment: name.to_string(), outcome: pushed.outcome };
-        stored(&done);
-        repaired.push(done);
+        repaired.push(Repaired { segment: name.to_string(), outcome: pushed.outcome });
     }
     Ok(repaired)
 }

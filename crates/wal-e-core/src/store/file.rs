@@ -38,6 +38,9 @@ use upload::FileUpload;
 /// Larger than S3's: a page costs one reading of each directory it touches.
 const DEFAULT_PAGE_SIZE: usize = 10_000;
 
+/// How much larger the pages after the first are. A caller that goes on after one wants all.
+const LATER_PAGES: usize = 10;
+
 /// A store whose objects are the files below one directory.
 #[derive(Debug, Clone)]
 pub struct FileStore {
@@ -191,7 +194,11 @@ impl ObjectStore for FileStore {
     }
 
     async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage> {
-        let (root, request, page_size) = (Arc::clone(&self.root), request.clone(), self.page_size);
+        let (root, request) = (Arc::clone(&self.root), request.clone());
+        let page_size = match page {
+            None => self.page_size,
+            Some(_) => self.page_size * LATER_PAGES,
+        };
         blocking(move || listing::list(&root, &request, page, page_size)).await
     }
 

@@ -46,11 +46,13 @@ pub async fn open(
     notices: Notices,
 ) -> Result<Pipeline> {
     let note = archiving.wal_directory.join(UPLOAD_NOTE);
-    let pusher = pusher(store, claimant, archiving, Some(note), notices).await?;
+    let cancel = CancellationToken::new();
+    let pusher = pusher(store, claimant, archiving, Some(note), cancel, notices).await?;
     Ok(Pipeline::new(pusher, &archiving.wal_directory))
 }
 
-/// [`open`] beside the archiver of the server, which notes its own uploads.
+/// [`open`] beside the archiver of the server, which notes its own uploads. `cancel` ends what
+/// is under way.
 ///
 /// # Errors
 /// As [`open`].
@@ -58,9 +60,10 @@ pub async fn open_beside_archiver(
     store: Arc<dyn ObjectStore>,
     claimant: &Claimant,
     archiving: &Archiving,
+    cancel: CancellationToken,
     notices: Notices,
 ) -> Result<Pusher> {
-    pusher(store, Some(claimant), archiving, None, notices).await
+    pusher(store, Some(claimant), archiving, None, cancel, notices).await
 }
 
 async fn pusher(
@@ -68,6 +71,7 @@ async fn pusher(
     claimant: Option<&Claimant>,
     archiving: &Archiving,
     upload_note: Option<PathBuf>,
+    cancel: CancellationToken,
     notices: Notices,
 ) -> Result<Pusher> {
     let claim = async {
@@ -100,5 +104,5 @@ async fn pusher(
         compressors: processors.min(archiving.uploads),
         upload_note,
     };
-    Ok(Pusher::new(store, options, listed?, CancellationToken::new(), notices))
+    Ok(Pusher::new(store, options, listed?, cancel, notices))
 }

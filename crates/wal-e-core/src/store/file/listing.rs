@@ -1,5 +1,6 @@
 //! Listings of a directory tree in the order of S3: by the bytes of the keys.
 
+use std::collections::BinaryHeap;
 use std::path::Path;
 
 use super::root::{Root, is_missing, object_info};
@@ -63,6 +64,13 @@ struct Walk<'a> {
     found: ListPage,
 }
 
+/// Keys of a directory, in their order.
+struct Keys {
+    keys: Vec<String>,
+    /// Whether there are no more of them.
+    are_all: bool,
+}
+
 /// Whether a walk goes on.
 #[derive(PartialEq, Eq)]
 enum Page {
@@ -74,15 +82,46 @@ impl Walk<'_> {
     /// Lists the directory whose keys begin with `base`, which is empty or ends
     /// with a slash.
     fn directory(&mut self, root: &Path, base: &str) -> Result<Page> {
+        loop {
+            let Some(Keys { keys, are_all }) = self.keys(root, base)? else {
+                return Ok(Page::HasRoom);
+            };
+            let last = keys.last().cloned();
+            for key in keys {
+                let page = if key.ends_with('/') {
+                    self.directory(root, &key)?
+                } else {
+                    self.file(root, key)?
+                };
+                if page == Page::Full {
+                    return Ok(Page::Full);
+                }
+            }
+            // Some were not files, or have gone, so that there is room for those after them.
+            match last.filter(|_| !are_all) {
+                None => return Ok(Page::HasRoom),
+                Some(directory) if directory.ends_with('/') => {
+                    self.after = format!("{directory}{}", char::MAX);
+                }
+                Some(file) => self.after = file,
+            }
+        }
+    }
+
+    /// The first keys of a directory that can be in the page, one more than it has room for:
+    /// of a million files no more names are kept. `None` when the directory is not there.
+    fn keys(&self, root: &Path, base: &str) -> Result<Option<Keys>> {
         let path = root.join(base);
+        let room = self.page_size + 1 - self.found.objects.len();
         let entries = match std::fs::read_dir(&path) {
             Ok(entries) => entries,
             // Gone since its name was read, or nothing of that prefix.
-            Err(error) if is_missing(&error) => return Ok(Page::HasRoom),
+            Err(error) if is_missing(&error) => return Ok(None),
             Err(error) => return Err(Error::file("read directory", &path, &error)),
         };
         // A directory sorts as its name with the slash that its keys have there.
-        let mut keys = Vec::new();
+        let mut first = BinaryHeap::new();
+        let mut are_all = true;
         let mut key = base.to_owned();
         for entry in entries {
             let entry = entry.map_err(|error| Error::file("read directory", &path, &error))?;
@@ -102,22 +141,19 @@ impl Walk<'_> {
             key.truncate(base.len());
             key.push_str(name);
             key.push_str(if is_directory { "/" } else { "" });
-            if self.may_match(&key) {
-                keys.push(key.clone());
+            if !self.may_match(&key) {
+                continue;
             }
-        }
-        keys.sort_unstable();
-        for key in keys {
-            let page = if key.ends_with('/') {
-                self.directory(root, &key)?
+            if first.len() < room {
+                first.push(key.clone());
             } else {
-                self.file(root, key)?
-            };
-            if page == Page::Full {
-                return Ok(Page::Full);
+                are_all = false;
+                if let Some(mut last) = first.peek_mut().filter(|last| key < **last) {
+                    last.clone_from(&key);
+                }
             }
         }
-        Ok(Page::HasRoom)
+        Ok(Some(Keys { keys: first.into_sorted_vec(), are_all }))
     }
 
     /// Whether this file, or anything below this directory, can be in the page.

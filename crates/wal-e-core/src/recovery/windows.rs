@@ -256,7 +256,7 @@ impl Windows {
                 // There is no moment that the newer timeline does not have.
                 None => return Ok(()),
             },
-            _ => (stop, branch.candidate.finished),
+            _ => (stop, to_microseconds(branch.candidate.finished)),
         };
         let last_time = last.summary.last.and_then(|point| point.time);
         let of_here = backups.iter().rev().find(|(stop, _)| *stop <= from_lsn);
@@ -273,6 +273,15 @@ impl Windows {
             ends,
         });
         Ok(())
+    }
+}
+
+/// The first time that can be a target from `time` on: targets are counted in microseconds, and
+/// the clock of a backup in nanoseconds.
+fn to_microseconds(time: OffsetDateTime) -> OffsetDateTime {
+    match time.nanosecond() % 1000 {
+        0 => time,
+        part => time + Duration::nanoseconds(1000 - i64::from(part)),
     }
 }
 

@@ -133,6 +133,14 @@ async fn what_a_newer_timeline_has_as_well_is_in_one_row_only() {
 }
 
 #[test]
+fn a_backup_s_time_is_rounded_up_to_one_that_can_be_a_target() {
+    for (nanoseconds, rounded) in [(0, 0), (1, 1000), (999, 1000), (1000, 1000)] {
+        let time = minute(0) + Duration::nanoseconds(nanoseconds);
+        assert_eq!(to_microseconds(time), minute(0) + Duration::nanoseconds(rounded));
+    }
+}
+
+#[test]
 fn only_what_no_newer_timeline_passes_is_left() {
     let line = |timeline, text: &str| {
         TimelineHistory::parse("x", TimelineId(timeline), text.as_bytes()).unwrap()

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::select::Backup;
+use super::under_way::is_under_way;
 use crate::catalogue::{self, BackupInfo};
 use crate::coverage::{self, Branches};
 use crate::error::Result;
@@ -15,9 +16,7 @@ use crate::notice::Notices;
 use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineId, WalFileName, WalSegment};
 use crate::recovery::{self, Refusal};
 use crate::store::{ListRequest, ObjectInfo, ObjectStore};
-
-/// A base backup that has stored something this lately may still be under way.
-const MAY_BE_UNDER_WAY: Duration = Duration::days(1);
+use crate::verify::last_verifications;
 
 /// What an archive has.
 #[derive(Debug)]
@@ -130,11 +129,18 @@ impl Survey {
             let last = segments.and_then(|it| it.last()).map(|it| it.number.start_lsn(size));
             survey.branches.add(timeline, history, last.zip(newest));
         }
+        let verifications = last_verifications(&**store).await?;
         for (info, prepared) in infos.iter().zip(&prepared) {
-            let backup = survey.backup(info, prepared);
+            let mut backup = survey.backup(info, prepared);
+            let last = verifications.get(&info.name);
+            // One from before is of another backup of this name.
+            let last = last.filter(|last| last.recorded_at >= info.stored_at);
+            if let Some(damage) = last.and_then(|last| last.damage.as_ref()) {
+                backup.unusable.get_or_insert(format!("its last verification failed: {damage}"));
+            }
             survey.backups.push(backup);
         }
-        survey.add_incomplete(now);
+        survey.add_incomplete(&**store, now).await?;
         Ok(survey)
     }
 
@@ -246,12 +252,12 @@ impl Survey {
 
     /// Backups without a sentinel: those that may still be under way are kept, with the WAL
     /// that they will need.
-    fn add_incomplete(&mut self, now: OffsetDateTime) {
+    async fn add_incomplete(&mut self, store: &dyn ObjectStore, now: OffsetDateTime) -> Result<()> {
+        // By either clock.
+        let now = now.min(self.now);
         for (name, group) in self.groups.iter().filter(|(_, group)| !group.is_complete) {
             let Some(timeline) = layout::timeline_of_backup(name) else { continue };
-            // By either clock.
-            let edge = now.min(self.now) - MAY_BE_UNDER_WAY;
-            let is_under_way = group.newest >= edge;
+            let is_under_way = is_under_way(store, name, group.newest, now).await?;
             self.backups.push(Backup {
                 name: name.clone(),
                 complete_at: group.newest,
@@ -268,6 +274,7 @@ impl Survey {
                 is_complete: false,
             });
         }
+        Ok(())
     }
 
     /// Each complete backup, and whether it is pinned.

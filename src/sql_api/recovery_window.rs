@@ -2,7 +2,8 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use wal_e_core::recovery::{self, Window};
+use wal_e_core::coverage;
+use wal_e_core::recovery::Window;
 use wal_e_core::store::{self, retry::Patience};
 
 use super::timestamp::timestamptz;
@@ -47,6 +48,6 @@ fn windows() -> Result<Vec<Window>> {
     let config = gucs::store_config()?;
     super::run(|notices| async move {
         let store = store::open(&config, Patience::question(), notices.clone()).await?;
-        recovery::windows(store, notices).await
+        coverage::windows(&store, &notices).await
     })
 }

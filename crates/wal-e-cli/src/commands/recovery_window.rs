@@ -1,13 +1,12 @@
 //! `wal-e recovery-window`: to which moments a restore is possible.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use wal_e_core::Result;
 use wal_e_core::config::Face;
-use wal_e_core::recovery::{self, Window, format_time};
+use wal_e_core::coverage;
+use wal_e_core::recovery::{Window, format_time};
 
 use super::{open_for_question, run_large};
 use crate::cli;
@@ -18,7 +17,7 @@ use crate::table::{align, json_rows};
 pub fn run(arguments: &cli::RecoveryWindow, settings: &Settings, report: &Report) -> Result<()> {
     let windows = run_large(async {
         let opened = open_for_question(settings, report).await?;
-        let windows = recovery::windows(Arc::clone(&opened.store), opened.notices.clone());
+        let windows = coverage::windows(&opened.store, &opened.notices);
         report.attend(&opened.queue, || None, windows).await
     })??;
     print_result(&match arguments.json {

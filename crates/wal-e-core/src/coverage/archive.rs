@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use super::backups::{Usable, segment_size};
+use super::backups::{Usable, found_damaged, segment_size};
 use super::branches::Branches;
 use super::own_wal::OwnWal;
 use crate::catalogue;
@@ -92,7 +92,11 @@ impl Archive {
             own: own.filter(is_own),
         };
         archive.list(store, notices).await?;
-        for candidate in prepared.iter().flatten() {
+        let damaged = found_damaged(&**store, &infos).await?;
+        let is_sound = |candidate: &&recovery::Candidate| {
+            !candidate.chain.iter().any(|name| damaged.contains_key(name))
+        };
+        for candidate in prepared.iter().flatten().filter(is_sound) {
             let line = archive.lines.get(&candidate.info.timeline);
             let has = |number| line.is_some_and(|line| line.has(number));
             archive.backups.extend(Usable::of(candidate, size, has));

@@ -1,8 +1,13 @@
 //! Base backups with which a restore can begin, as far as listings show it.
 
+use std::collections::BTreeMap;
+
+use crate::catalogue::BackupInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineId, WalSegment};
 use crate::recovery::{Candidate, Refusal};
+use crate::store::ObjectStore;
+use crate::verify::last_verifications;
 
 /// A base backup that has all of its own WAL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +60,21 @@ pub(crate) fn lacking(
     let first = SegmentNumber::containing(start, size).0;
     let last = WalSegment::before(timeline, stop, size).number.0;
     (first..=last).map(SegmentNumber).find(|number| !has(*number))
+}
+
+/// The backups whose last verification failed, and why.
+pub(crate) async fn found_damaged(
+    store: &dyn ObjectStore,
+    backups: &[BackupInfo],
+) -> Result<BTreeMap<String, String>> {
+    let mut verifications = last_verifications(store).await?;
+    let damage = |backup: &BackupInfo| {
+        let last = verifications.remove(&backup.name)?;
+        // One from before is of another backup of this name.
+        let damage = last.damage.filter(|_| last.recorded_at >= backup.stored_at)?;
+        Some((backup.name.clone(), damage))
+    };
+    Ok(backups.iter().filter_map(damage).collect())
 }
 
 /// The one size of the archive's WAL segments; `None` when no backup says it.

@@ -52,4 +52,5 @@ pub use refusal::{Nearest, Refusal};
 pub use scan::NewTablespace;
 pub use target::{RecoveryTarget, TargetTime, TargetTimeline, format_time};
 pub(crate) use wal_source::{segment_header, segment_size};
-pub use windows::{Window, windows};
+pub use windows::Window;
+pub(crate) use windows::windows;

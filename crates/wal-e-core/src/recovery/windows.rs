@@ -21,7 +21,7 @@ use super::reach::{index_of_byte_before, last_transaction, missing_segment};
 use super::sides::is_on;
 use super::target::TargetTimeline;
 use super::wal_source::{Found, Goal};
-use crate::catalogue;
+use crate::catalogue::BackupInfo;
 use crate::catalogue::wal_inventory::Absence;
 use crate::catalogue::wal_listing::WalListing;
 use crate::error::Result;
@@ -57,15 +57,21 @@ pub struct Window {
     pub ends: String,
 }
 
-/// The stretches of moments to which a restore is possible, oldest first.
+/// The stretches of moments to which a restore from one of `backups` is possible, oldest first.
+/// Those in `damaged` do not count, and no delta of them does.
 ///
 /// # Errors
 /// Those of the store.
-pub async fn windows(store: Arc<dyn ObjectStore>, notices: Notices) -> Result<Vec<Window>> {
-    let backups = catalogue::list_sound(&*store, "AUTO", &notices).await?;
+pub(crate) async fn windows(
+    store: Arc<dyn ObjectStore>,
+    backups: Vec<BackupInfo>,
+    damaged: &BTreeMap<String, String>,
+    notices: Notices,
+) -> Result<Vec<Window>> {
     let mut candidates = Vec::new();
     for backup in &backups {
         match backups::prepare(&store, &backups, backup).await? {
+            Ok(candidate) if candidate.chain.iter().any(|name| damaged.contains_key(name)) => {}
             Ok(candidate) => candidates.push(candidate),
             Err(refusal) => notices.log(refusal.reason),
         }

@@ -16,7 +16,6 @@ use crate::notice::Notices;
 use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineId, WalFileName, WalSegment};
 use crate::recovery::{self, Refusal};
 use crate::store::{ListRequest, ObjectInfo, ObjectStore};
-use crate::verify::last_verifications;
 
 /// What an archive has.
 #[derive(Debug)]
@@ -129,13 +128,10 @@ impl Survey {
             let last = segments.and_then(|it| it.last()).map(|it| it.number.start_lsn(size));
             survey.branches.add(timeline, history, last.zip(newest));
         }
-        let verifications = last_verifications(&**store).await?;
+        let damaged = coverage::found_damaged(&**store, &infos).await?;
         for (info, prepared) in infos.iter().zip(&prepared) {
             let mut backup = survey.backup(info, prepared);
-            let last = verifications.get(&info.name);
-            // One from before is of another backup of this name.
-            let last = last.filter(|last| last.recorded_at >= info.stored_at);
-            if let Some(damage) = last.and_then(|last| last.damage.as_ref()) {
+            if let Some(damage) = damaged.get(&info.name) {
                 backup.unusable.get_or_insert(format!("its last verification failed: {damage}"));
             }
             survey.backups.push(backup);

@@ -7,13 +7,16 @@ use time::{Duration, OffsetDateTime};
 use super::super::tests::{Fixture, branched, minute, name_of, sample};
 use super::super::{Outcome, RecoveryTarget, TargetTimeline};
 use super::*;
+use crate::catalogue;
 use crate::error::ErrorKind;
 use crate::notice;
 use crate::postgres::wal_sample::WalWriter;
 
 async fn windows_of(fixture: &Fixture) -> Vec<Window> {
     let (notices, _queue) = notice::channel();
-    windows(Arc::new(fixture.store.clone()), notices).await.unwrap()
+    let store: Arc<dyn ObjectStore> = Arc::new(fixture.store.clone());
+    let backups = catalogue::list_sound(&*store, "AUTO", &notices).await.unwrap();
+    windows(store, backups, &BTreeMap::new(), notices).await.unwrap()
 }
 
 /// Timeline, first and last minute, backup.

@@ -274,7 +274,8 @@ async fn a_backup_that_was_found_damaged_does_not_count() {
     archive.put(key.as_str(), b"{".to_vec(), hour(79)).await;
     let plan = archive.plan(&retain(1), 80).await.unwrap();
     let lines = lines(&plan);
-    let why = "it does not count: its last verification failed: what is wrong with it cannot be read";
+    let why =
+        "it does not count: its last verification failed: what is wrong with it cannot be read";
     assert!(lines.iter().any(|line| line.starts_with("keep") && line.contains(why)), "{lines:#?}");
     assert!(plan.backups.len() < newest.len(), "an older one is kept instead");
     // One of before the backup is not of this one.

@@ -17,7 +17,7 @@ impl Names {
 
     /// Puts them into the order of their bytes.
     pub(super) fn sort(&mut self) {
-        let text = &self.text;
+        let text = self.text.as_bytes();
         self.places.sort_unstable_by(|one, other| text[one.0..one.1].cmp(&text[other.0..other.1]));
     }
 

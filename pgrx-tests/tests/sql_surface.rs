@@ -72,6 +72,7 @@ fn the_functions_are_the_documented_ones_and_nobody_may_call_them_unasked() {
                 ["wale_check()"],
                 ["wale_delete_before(backup_name text, dry_run boolean DEFAULT true)"],
                 ["wale_delete_garbage(dry_run boolean DEFAULT true)"],
+                ["wale_recovery_window()"],
                 ["wale_restore_plan(target_time timestamp with time zone DEFAULT NULL::timestamp \
                   with time zone, target_lsn pg_lsn DEFAULT NULL::pg_lsn, target_name text \
                   DEFAULT NULL::text, target_timeline text DEFAULT NULL::text)"],
@@ -81,6 +82,9 @@ fn the_functions_are_the_documented_ones_and_nobody_may_call_them_unasked() {
                   NULL::text)"
                 ],
                 ["wale_stat_archiver()"],
+                ["wale_wal_repair()"],
+                ["wale_wal_show()"],
+                ["wale_wal_verify()"],
             ]
         );
         let open_to_all = cluster.query(&format!(

@@ -5,10 +5,12 @@ mod backup_list;
 mod backup_push;
 mod backup_verify;
 mod check;
+mod recovery_window;
 mod restore_plan;
 mod retention;
 mod stat_archiver;
 mod timestamp;
+mod wal_coverage;
 
 use pgrx::PgSqlErrorCode;
 use wal_e_core::notice::{self, Notices};

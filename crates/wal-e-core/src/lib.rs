@@ -17,6 +17,7 @@
 //! * [`codec`]: how bytes are compressed; [`transfer`]: between blocking streams and stores.
 //! * [`wal`] and [`base_backup`]: the order of steps.
 //! * [`recovery`]: which backup and which WAL a target needs, and whether they are there.
+//! * [`coverage`]: which WAL there is and which is missing.
 //! * [`retention`]: what is kept, and what may go.
 //! * [`archiving`]: how far it is; [`check`]: whether a prefix can be used.
 //! * [`columns`]: text in columns; [`certificate`]: what rustls does not read of one.
@@ -35,6 +36,7 @@ pub mod check;
 pub mod codec;
 pub mod columns;
 pub mod config;
+pub mod coverage;
 pub mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

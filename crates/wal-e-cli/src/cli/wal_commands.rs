@@ -28,6 +28,37 @@ pub struct WalPush {
 }
 
 #[derive(Debug, Args)]
+pub struct RecoveryWindow {
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct WalShow {
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct WalVerify {
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct WalRepair {
+    /// Data directory of the server
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+
+    #[command(flatten)]
+    pub compression: CompressionOptions,
+}
+
+#[derive(Debug, Args)]
 pub struct WalFetch {
     /// Name of the WAL file (%f)
     #[arg(value_name = "NAME")]

@@ -19,11 +19,15 @@ mod backup_mark;
 mod backup_push;
 mod backup_verify;
 mod delete;
+mod recovery_window;
 mod restore_plan;
 mod version;
 mod wal_fetch;
 mod wal_prefetch;
 mod wal_push;
+mod wal_repair;
+mod wal_show;
+mod wal_verify;
 
 /// Runs the command of `cli`.
 pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
@@ -45,6 +49,12 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
         Command::BackupVerify(arguments) => backup_verify::run(arguments, &settings, report),
         Command::BackupMark(arguments) => backup_mark::run(arguments, &settings, report),
         Command::RestorePlan(arguments) => restore_plan::run(arguments, &settings, report),
+        Command::RecoveryWindow(arguments) => {
+            Ok(recovery_window::run(arguments, &settings, report)?)
+        }
+        Command::WalShow(arguments) => Ok(wal_show::run(arguments, &settings, report)?),
+        Command::WalVerify(arguments) => wal_verify::run(arguments, &settings, report),
+        Command::WalRepair(arguments) => wal_repair::run(arguments, &settings, report),
         Command::Delete(arguments) => delete::run(arguments, &settings, report),
         Command::WalPush(arguments) => wal_push::run(arguments, &settings, report),
         Command::WalFetch(arguments) => wal_fetch::run(arguments, &settings, report),

@@ -2,8 +2,8 @@
 
 use time::OffsetDateTime;
 
-use super::branches::Branches;
 use super::policy::{Policy, Request};
+use crate::coverage::Branches;
 use crate::postgres::{Lsn, SystemIdentifier, TimelineId};
 
 /// What retention has to know of a base backup.

@@ -8,8 +8,8 @@
 //! work, once begun, ends by itself even when its future is dropped.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,16 +26,18 @@ use crate::tasks;
 
 mod body;
 mod listing;
+mod names;
 mod naming;
 mod root;
 mod temporary;
 mod upload;
 
 use body::FileBody;
+use listing::Rest;
 use root::{Root, is_missing};
 use upload::FileUpload;
 
-/// Larger than S3's: a page costs one reading of each directory it touches.
+/// Larger than S3's: a page may cost a reading of each directory it touches.
 const DEFAULT_PAGE_SIZE: usize = 10_000;
 
 /// A store whose objects are the files below one directory.
@@ -43,6 +45,8 @@ const DEFAULT_PAGE_SIZE: usize = 10_000;
 pub struct FileStore {
     root: Arc<Root>,
     page_size: usize,
+    /// Of the listing that ended a page last.
+    rest: Arc<Mutex<Option<Rest>>>,
 }
 
 impl FileStore {
@@ -63,7 +67,7 @@ impl FileStore {
 
     fn telling(directory: &Path, notices: Notices) -> Result<FileStore> {
         let root = Root::open(directory, notices)?;
-        Ok(FileStore { root: Arc::new(root), page_size: DEFAULT_PAGE_SIZE })
+        Ok(FileStore { root: Arc::new(root), page_size: DEFAULT_PAGE_SIZE, rest: Arc::default() })
     }
 }
 
@@ -192,7 +196,15 @@ impl ObjectStore for FileStore {
 
     async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage> {
         let (root, request, page_size) = (Arc::clone(&self.root), request.clone(), self.page_size);
-        blocking(move || listing::list(&root, &request, page, page_size)).await
+        let place = Arc::clone(&self.rest);
+        blocking(move || {
+            let lock = || place.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = lock().take();
+            let (page, rest) = listing::list(&root, &request, page, page_size, before)?;
+            *lock() = rest;
+            Ok(page)
+        })
+        .await
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {

@@ -5,6 +5,7 @@ mod backup_list;
 mod backup_push;
 mod backup_verify;
 mod check;
+mod progress_notices;
 mod restore_plan;
 mod retention;
 mod stat_archiver;

@@ -22,6 +22,7 @@ use super::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::notice::{self, Notices};
+use crate::rate_limit::RateLimit;
 use crate::tasks;
 
 mod body;
@@ -43,6 +44,7 @@ const DEFAULT_PAGE_SIZE: usize = 10_000;
 pub struct FileStore {
     root: Arc<Root>,
     page_size: usize,
+    upload_rate_limit: Option<Arc<RateLimit>>,
 }
 
 impl FileStore {
@@ -63,7 +65,16 @@ impl FileStore {
 
     fn telling(directory: &Path, notices: Notices) -> Result<FileStore> {
         let root = Root::open(directory, notices)?;
-        Ok(FileStore { root: Arc::new(root), page_size: DEFAULT_PAGE_SIZE })
+        Ok(FileStore {
+            root: Arc::new(root),
+            page_size: DEFAULT_PAGE_SIZE,
+            upload_rate_limit: None,
+        })
+    }
+
+    /// A store that uploads no faster than that.
+    pub(super) fn limited_to(self, upload_rate_limit: Option<Arc<RateLimit>>) -> FileStore {
+        FileStore { upload_rate_limit, ..self }
     }
 }
 
@@ -84,8 +95,16 @@ impl ObjectStore for FileStore {
         key: &ObjectKey,
         body: Bytes,
         mode: PutMode,
-        _attributes: &Attributes,
+        attributes: &Attributes,
     ) -> Result<PutOutcome> {
+        let is_there = mode == PutMode::CreateOnly
+            && self.upload_rate_limit.is_some()
+            && self.head(key).await?.is_some();
+        if self.upload_rate_limit.is_some() && !is_there {
+            let upload = self.begin_multipart(key, mode, attributes).await?;
+            upload.put_part(1, 0, body).await?;
+            return upload.complete().await;
+        }
         let (root, key) = (Arc::clone(&self.root), key.clone());
         blocking(move || root.write_object(&key, &body, mode)).await
     }
@@ -106,9 +125,10 @@ impl ObjectStore for FileStore {
         _attributes: &Attributes,
     ) -> Result<Box<dyn MultipartUpload>> {
         let (root, key) = (Arc::clone(&self.root), key.clone());
+        let rate_limit = self.upload_rate_limit.clone();
         let upload = blocking(move || {
             let temporary = root.create_temporary(&key)?;
-            Ok(FileUpload::new(root, key, mode, temporary))
+            Ok(FileUpload::new(root, key, mode, temporary, rate_limit))
         })
         .await?;
         Ok(Box::new(upload))

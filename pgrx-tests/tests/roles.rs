@@ -56,10 +56,13 @@ fn grants() -> Vec<String> {
     blocks.filter_map(|block| block.split("```").next()).map(str::to_owned).collect()
 }
 
-/// A server that has a base backup and whose functions a table `known` helps to call.
+/// A server that has two base backups; the table `known` has the name of the first.
 fn cluster(version: PgVersion, archive: &Archive) -> Cluster {
     let cluster = Cluster::build(version).wal_segment_size_mb(1).start_archiving_to(archive);
     let name = cluster.backup_push();
+    cluster.archive_current_wal();
+    // The newest one cannot be deleted.
+    cluster.backup_push();
     cluster.archive_current_wal();
     cluster.execute(&format!(
         "CREATE TABLE known AS SELECT '{name}'::text AS backup; GRANT SELECT ON known TO PUBLIC"

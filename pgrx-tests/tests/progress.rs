@@ -49,7 +49,7 @@ fn a_caller_hears_how_far_a_backup_is_unless_it_wants_not_to() {
         let begin = format!("NOTICE: base backup \"{name}\": uploading files, ");
         let progress = notices.iter().find_map(|notice| notice.strip_prefix(&begin));
         let progress = progress.unwrap_or_else(|| panic!("{notices:?}"));
-        for part in ["kB of ", " %), ", "/s", "about ", " left"] {
+        for part in ["B of ", " %), ", "/s", "about ", " left"] {
             assert!(progress.contains(part), "{progress}");
         }
 

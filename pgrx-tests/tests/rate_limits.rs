@@ -103,6 +103,39 @@ fn a_limit_can_be_changed_while_the_archiver_sends_a_file() {
     cluster.wait_until_archived(&segment);
 }
 
+/// Archives a file that the limit has to slow down.
+fn assert_archiving_is_limited(cluster: &Cluster, archive: &Archive, bytes_per_second: u64) {
+    let (before, begin) = (stored(archive), Instant::now());
+    cluster.write_incompressible_wal(1024);
+    cluster.archive_current_wal();
+    let (bytes, took) = (stored(archive) - before, begin.elapsed());
+    assert!(bytes > 1 << 20, "{bytes}");
+    assert!(took > least_time(bytes, bytes_per_second), "{bytes} bytes in {took:?}");
+}
+
+#[test]
+fn a_limit_outlasts_a_crash() {
+    let archive = Archive::file();
+    let cluster = cluster(PgVersion::V18, &archive);
+    set(&cluster, "upload_rate_limit", "300kB");
+    cluster.kill_process(cluster.pid_of("archiver"));
+    cluster.wait_for_archiver();
+    assert_archiving_is_limited(&cluster, &archive, 300 << 10);
+}
+
+#[test]
+fn a_limit_holds_in_an_archiver_that_loads_the_library_by_itself() {
+    let archive = Archive::file();
+    let cluster = Cluster::build(PgVersion::V15)
+        .archiving_to(&archive)
+        .configuration("shared_preload_libraries = ''")
+        .start();
+    cluster.archive_current_wal();
+    set(&cluster, "upload_rate_limit", "300kB");
+    cluster.archive_current_wal();
+    assert_archiving_is_limited(&cluster, &archive, 300 << 10);
+}
+
 #[test]
 fn a_backup_that_is_held_back_can_be_canceled_at_once() {
     let archive = Archive::s3();

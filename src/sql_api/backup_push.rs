@@ -178,7 +178,7 @@ fn push(request: &Request, wait: bool) -> Result<String> {
         Status::Active if !wait => Ok(view.progress.name.get()),
         _ => {
             reminder.look(view);
-            notices.look(|now| describe(&view.progress, &mut pace, now));
+            notices.look(|now| Some(describe(&view.progress, &mut pace, now)));
             Ok(None)
         }
     })

@@ -56,7 +56,7 @@ fn verify(name: &str) -> Result<Vec<Row>> {
         Ok(match &view.status {
             Status::Done(findings) => Some(findings.rows()),
             _ => {
-                notices.look(|now| describe(name, &view.progress, &mut pace, now));
+                notices.look(|now| Some(describe(name, &view.progress, &mut pace, now)));
                 None
             }
         })

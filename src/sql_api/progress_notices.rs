@@ -20,15 +20,15 @@ impl ProgressNotices {
         ProgressNotices { looked_at: Instant::now(), said: String::new() }
     }
 
-    /// To be called often. Every few seconds it says what `describe` does, unless that is what
-    /// it said last.
-    pub fn look(&mut self, describe: impl FnOnce(Instant) -> String) {
+    /// To be called often. Every few seconds it says what `describe` does, if anything, unless
+    /// that is what it said last.
+    pub fn look(&mut self, describe: impl FnOnce(Instant) -> Option<String>) {
         let now = Instant::now();
         if now.duration_since(self.looked_at) < EVERY {
             return;
         }
         self.looked_at = now;
-        let text = describe(now);
+        let Some(text) = describe(now) else { return };
         if text != self.said {
             server_log::tell_progress(&text);
             self.said = text;

@@ -103,7 +103,8 @@ impl RateLimit {
         }
     }
 
-    fn is_in_force(&self) -> bool {
+    /// Whether there is a limit now.
+    pub fn is_in_force(&self) -> bool {
         self.meter.bytes_per_second() > 0
     }
 

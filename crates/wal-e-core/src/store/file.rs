@@ -97,10 +97,8 @@ impl ObjectStore for FileStore {
         mode: PutMode,
         attributes: &Attributes,
     ) -> Result<PutOutcome> {
-        let is_there = mode == PutMode::CreateOnly
-            && self.upload_rate_limit.is_some()
-            && self.head(key).await?.is_some();
-        if self.upload_rate_limit.is_some() && !is_there {
+        let is_limited = self.upload_rate_limit.as_ref().is_some_and(|limit| limit.is_in_force());
+        if is_limited && (mode == PutMode::Replace || self.head(key).await?.is_none()) {
             let upload = self.begin_multipart(key, mode, attributes).await?;
             upload.put_part(1, 0, body).await?;
             return upload.complete().await;

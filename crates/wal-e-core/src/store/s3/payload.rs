@@ -100,6 +100,8 @@ impl Payload {
 
     /// The content for one request.
     pub(super) fn stream(&self) -> ByteStream {
+        // An earlier request may have ended while it was held back.
+        self.progress.held_back(false);
         let pieces = Pieces {
             rest: self.content.clone(),
             progress: Arc::clone(&self.progress),
@@ -190,6 +192,9 @@ impl Pieces {
     fn poll_allowance(&mut self, context: &mut Context<'_>) -> Poll<usize> {
         let wanted = self.rest.len().min(PIECE_BYTES);
         let Some(rate_limit) = &self.rate_limit else { return Poll::Ready(wanted) };
+        if self.allowance.is_none() && !rate_limit.is_in_force() {
+            return Poll::Ready(wanted);
+        }
         let rate_limit = Arc::clone(rate_limit);
         let allowance = self
             .allowance

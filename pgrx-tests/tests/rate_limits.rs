@@ -131,7 +131,9 @@ fn a_limit_holds_in_an_archiver_that_loads_the_library_by_itself() {
         .configuration("shared_preload_libraries = ''")
         .start();
     cluster.archive_current_wal();
-    set(&cluster, "upload_rate_limit", "300kB");
+    cluster.configure("wal_e.upload_rate_limit = '300kB'");
+    cluster.reload();
+    // Between two files the archiver reads its configuration.
     cluster.archive_current_wal();
     assert_archiving_is_limited(&cluster, &archive, 300 << 10);
 }

@@ -17,7 +17,7 @@ use crate::pg::{clock, server, signals};
 static LIMITS: SharedAtomics<Limits> = SharedAtomics::new(c"wal_e rate limits");
 
 /// The limits as this process was told them.
-static OWN: Limits = Limits { upload: Limit::NONE, backup_read: Limit::NONE };
+static OWN: Limits = Limits { upload: Limit::new(0), backup_read: Limit::new(0) };
 
 /// What is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +43,13 @@ struct Limit {
 }
 
 impl Limit {
-    const NONE: Limit =
-        Limit { bytes_per_second: AtomicU64::new(0), paid_until: AtomicU64::new(0) };
+    const fn new(bytes_per_second: u64) -> Limit {
+        Limit { bytes_per_second: AtomicU64::new(bytes_per_second), paid_until: AtomicU64::new(0) }
+    }
 
+    /// Another one of the same height, of which nothing is used.
     fn copy(&self) -> Limit {
-        let bytes_per_second = self.bytes_per_second.load(Ordering::Relaxed);
-        Limit { bytes_per_second: AtomicU64::new(bytes_per_second), ..Limit::NONE }
+        Limit::new(self.bytes_per_second.load(Ordering::Relaxed))
     }
 }
 

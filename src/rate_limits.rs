@@ -20,7 +20,7 @@ static LIMITS: SharedAtomics<Limits> = SharedAtomics::new(c"wal_e rate limits");
 static OWN: Limits = Limits { upload: Limit::new(0), backup_read: Limit::new(0) };
 
 /// What is limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Limited {
     /// What is sent to the store.
     Upload,

@@ -117,8 +117,8 @@ impl Job for Verification {
     fn run(request: &Request, tenant: Tenant<Self>) -> Result<Findings> {
         let config = gucs::store_config()?;
         let runtime = Runtime::start()?;
-        // Nothing is written, so there is nothing to clean up.
         let progress = Arc::new(VerifyProgress::default());
+        // Nothing is written, so there is nothing to clean up.
         let mut watcher = Watcher::new(tenant, {
             let progress = Arc::clone(&progress);
             move || tenant.update(|shared| *shared = Progress::from(&*progress))

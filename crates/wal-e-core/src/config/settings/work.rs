@@ -89,7 +89,7 @@ pub(super) const UPLOAD_RATE_LIMIT: Description = Description {
     purpose: "How fast objects are sent to the archive, for each second",
     note: "For archiving and base backups together. Zero means no limit.",
     remarks: "What counts is the content of objects as it is sent: compressed, and again when it is sent again. \
-              While a base backup runs, the archiver gets at least half. A new value counts at once, also for uploads \
+              While a base backup runs, half of it is the archiver's if it needs it. A new value counts at once, also for uploads \
               that are on their way. A server that stops sends the WAL that is left without a limit, so that the stop \
               need not wait. If wal_e is not in `shared_preload_libraries`, a new value counts from the next WAL file \
               on. The option counts bytes, and is for one process: each `wal-e` has its own limit.",

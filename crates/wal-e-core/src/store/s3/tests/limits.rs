@@ -121,9 +121,8 @@ async fn an_upload_that_only_the_rate_limit_holds_back_is_not_given_up() {
     let script = Script::play(vec![OK, BEGUN, OK]).await;
     let (store, _queue) = script.store().await;
     // Each piece comes later than a store may stand still.
-    let pieces = RateLimit::fixed(1);
-    let store = store.limited_to(Some(Arc::new(pieces)));
-    let content = || Bytes::from_static(b"abc");
+    let store = store.limited_to(Some(Arc::new(RateLimit::fixed(1))));
+    let content = || Bytes::from_static(b"ab");
     let (name, attributes) = (key("x"), Attributes::default());
     let put = store.put(&name, content(), PutMode::Replace, &attributes).await;
     assert_eq!(put.unwrap(), PutOutcome::Stored);

@@ -19,6 +19,7 @@ mod error;
 mod gucs;
 mod jobs;
 mod pg;
+mod rate_limits;
 mod runtime;
 mod server_log;
 mod shared_values;

@@ -2,11 +2,12 @@
 //! meanwhile.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pgrx::PgSqlErrorCode;
 use wal_e_core::owner;
 use wal_e_core::store::{self, retry::Patience};
-use wal_e_core::verify::{self, Finding, Verified, VerifyRequest};
+use wal_e_core::verify::{self, Finding, Verified, VerifyProgress, VerifyRequest};
 
 use super::slot::{Slot, Tenant, View};
 use super::watcher::Watcher;
@@ -35,6 +36,30 @@ pub struct Verification;
 pub struct Request {
     /// The backup's name, or `LATEST`.
     pub name: FixedText<MAX_NAME_BYTES>,
+}
+
+/// How far a verification is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Progress {
+    /// Stored bytes of all tars, as far as they have been listed.
+    pub bytes_total: u64,
+    /// Stored bytes of tars read so far.
+    pub bytes_read: u64,
+    /// WAL segments that are needed; 0 until the tars are read.
+    pub segments_total: u64,
+    /// WAL segments read so far.
+    pub segments_read: u64,
+}
+
+impl From<&VerifyProgress> for Progress {
+    fn from(progress: &VerifyProgress) -> Self {
+        Progress {
+            bytes_total: progress.bytes_total.load(Ordering::Relaxed),
+            bytes_read: progress.bytes_read.load(Ordering::Relaxed),
+            segments_total: progress.segments_total.load(Ordering::Relaxed),
+            segments_read: progress.segments_read.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// What was found.
@@ -73,7 +98,7 @@ impl Job for Verification {
     };
 
     type Request = Request;
-    type Progress = ();
+    type Progress = Progress;
     type Outcome = Findings;
 
     fn slot() -> &'static SharedMemory<Slot<Self>> {
@@ -95,8 +120,12 @@ impl Job for Verification {
         let config = gucs::store_config()?;
         let claimant = server::claimant();
         let runtime = Runtime::start()?;
+        let progress = Arc::new(VerifyProgress::default());
         // Nothing is begun that would have to be cleaned up.
-        let mut watcher = Watcher::new(tenant, || {});
+        let mut watcher = Watcher::new(tenant, {
+            let progress = Arc::clone(&progress);
+            move || tenant.update(|shared| *shared = Progress::from(&*progress))
+        });
         let (notices, cancel) = (watcher.notices(), watcher.cancel());
         let verification = VerifyRequest {
             name: request.name.get().unwrap_or_default(),
@@ -104,9 +133,8 @@ impl Job for Verification {
         };
         let verified = watcher.run(&runtime, async move {
             let store = store::open(&config, Patience::command(), notices.clone()).await?;
-            let verifying =
-                verify::verify(Arc::clone(&store), verification, Arc::default(), cancel);
-            let verified = verifying.await?;
+            let verified =
+                verify::verify(Arc::clone(&store), verification, progress, cancel).await?;
             // Into another cluster's archive, nothing is written.
             if owner::inspect(&*store, &claimant).await.is_ok() {
                 verified.record(&*store, &notices).await?;

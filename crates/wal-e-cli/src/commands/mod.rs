@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use wal_e_core::notice::{NoticeQueue, Notices};
+use wal_e_core::rate_limit::RateLimit;
 use wal_e_core::store::{self, ObjectStore, retry::Patience};
 use wal_e_core::{Error, Result, notice};
 
@@ -71,17 +72,32 @@ pub(super) struct Opened {
 }
 
 async fn open(settings: &Settings, report: &Report) -> Result<Opened> {
-    open_with(Patience::command(), settings, report).await
+    open_with(Patience::command(), settings, None, report).await
+}
+
+/// The store for uploads of at most so many bytes a second.
+async fn open_limited(
+    bytes_per_second: Option<u64>,
+    settings: &Settings,
+    report: &Report,
+) -> Result<Opened> {
+    open_with(Patience::command(), settings, bytes_per_second, report).await
 }
 
 /// The store for a question, which is not asked for long when nothing answers.
 async fn open_for_question(settings: &Settings, report: &Report) -> Result<Opened> {
-    open_with(Patience::question(), settings, report).await
+    open_with(Patience::question(), settings, None, report).await
 }
 
-async fn open_with(patience: Patience, settings: &Settings, report: &Report) -> Result<Opened> {
+async fn open_with(
+    patience: Patience,
+    settings: &Settings,
+    bytes_per_second: Option<u64>,
+    report: &Report,
+) -> Result<Opened> {
     let (notices, queue) = notice::channel();
-    let opening = store::open(&settings.store, patience, notices.clone());
+    let limit = bytes_per_second.map(|rate| Arc::new(RateLimit::fixed(rate)));
+    let opening = store::open_limited(&settings.store, patience, notices.clone(), limit);
     let store = report.attend(&queue, || None, opening).await?;
     Ok(Opened { store, notices, queue })
 }

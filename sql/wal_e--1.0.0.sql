@@ -266,6 +266,23 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 100;
 COMMENT ON FUNCTION wale_delete_garbage(boolean) IS
 'the same for what is left of base backups that never became complete, and WAL that none needs';
 
+CREATE FUNCTION wale_job_history(
+    OUT job text,
+    OUT slot timestamptz,
+    OUT attempt bigint,
+    OUT hostname text,
+    OUT started_at timestamptz,
+    OUT finished_at timestamptz,
+    OUT ok boolean,
+    OUT detail text,
+    OUT bytes bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_job_history_wrapper'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 1000;
+
+COMMENT ON FUNCTION wale_job_history() IS
+'what servers did by schedule, newest first';
+
 -- Who may call them is a matter of GRANT.
 REVOKE EXECUTE ON FUNCTION wale_backup_push(text, boolean, boolean, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_list() FROM PUBLIC;
@@ -284,6 +301,7 @@ REVOKE EXECUTE ON FUNCTION wale_recovery_window() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_delete_before(text, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_delete(text, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_delete_garbage(boolean) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_job_history() FROM PUBLIC;
 
 -- A view calls its functions with the rights of its reader.
 GRANT EXECUTE ON FUNCTION wale_stat_archiver() TO pg_monitor;

@@ -22,6 +22,12 @@ pub enum Check {
     BackupExclude,
     /// [`gucs::check_proxy`].
     Proxy,
+    /// [`gucs::check_schedule`].
+    Schedule,
+    /// [`gucs::check_retain_window`].
+    RetainWindow,
+    /// [`gucs::check_retain_calendar`].
+    RetainCalendar,
 }
 
 /// Defines a text setting for superusers whose values are checked.
@@ -38,6 +44,9 @@ pub fn define_checked_text(
         Check::Endpoint => Some(check_endpoint),
         Check::BackupExclude => Some(check_backup_exclude),
         Check::Proxy => Some(check_proxy),
+        Check::Schedule => Some(check_schedule),
+        Check::RetainWindow => Some(check_retain_window),
+        Check::RetainCalendar => Some(check_retain_calendar),
     };
     // SAFETY: the hook is guarded: a panic in it becomes an ERROR.
     unsafe {
@@ -122,6 +131,36 @@ unsafe extern "C-unwind" fn check_backup_exclude(
 ) -> bool {
     // SAFETY: PostgreSQL hands in a valid pointer to the new value.
     accept(gucs::check_backup_exclude(&unsafe { text(new) }))
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_schedule(
+    new: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL hands in a valid pointer to the new value.
+    accept(gucs::check_schedule(&unsafe { text(new) }))
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_retain_window(
+    new: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL hands in a valid pointer to the new value.
+    accept(gucs::check_retain_window(&unsafe { text(new) }))
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_retain_calendar(
+    new: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL hands in a valid pointer to the new value.
+    accept(gucs::check_retain_calendar(&unsafe { text(new) }))
 }
 
 #[pg_guard]

@@ -161,13 +161,15 @@ impl PgSharedMemoryInitialization for Everything {
 }
 
 /// Asks for the shared memory when the postmaster preloads the library; does
-/// nothing in any other process.
-pub fn reserve_when_preloading() {
+/// nothing in any other process. Says whether it did.
+pub fn reserve_when_preloading() -> bool {
     // SAFETY: set and cleared by the process itself while it loads libraries.
-    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+    let preloads = unsafe { pg_sys::process_shared_preload_libraries_in_progress };
+    if preloads {
         pg_shmem_init!(EVERYTHING);
         RESERVED.store(true, Ordering::Relaxed);
     }
+    preloads
 }
 
 /// Whether the library was preloaded, so that there is shared memory. It may be

@@ -5,6 +5,7 @@ mod backup_list;
 mod backup_push;
 mod backup_verify;
 mod check;
+mod job_history;
 mod progress_notices;
 mod recovery_window;
 mod restore_plan;

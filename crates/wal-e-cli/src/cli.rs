@@ -15,7 +15,9 @@ mod tablespace_options;
 mod values;
 mod wal_commands;
 
-pub use backup_commands::{BackupFetch, BackupList, BackupPush, BackupVerify, RestorePlan};
+pub use backup_commands::{
+    BackupFetch, BackupList, BackupPush, BackupVerify, JobHistory, RestorePlan,
+};
 pub use delete_commands::{BackupMark, Delete};
 pub use recovery_options::RecoveryOptions;
 pub use store_options::{CompressionOptions, StoreOptions};
@@ -71,6 +73,8 @@ pub enum Command {
     WalVerify(WalVerify),
     /// Archive again what the archive lacks and the server of DIR still has
     WalRepair(WalRepair),
+    /// Show what servers did by schedule, newest first
+    JobHistory(JobHistory),
     /// Show which base backups and which WAL are not needed any more; with --confirm, delete them
     Delete(Delete),
     /// Archive one WAL file: archive_command = 'wal-e ... wal-push %p'

@@ -126,6 +126,13 @@ pub struct BackupFetch {
 }
 
 #[derive(Debug, Args)]
+pub struct JobHistory {
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct BackupList {
     /// LATEST, or the beginning of the names to list
     #[arg(value_name = "QUERY")]

@@ -20,6 +20,7 @@ mod backup_mark;
 mod backup_push;
 mod backup_verify;
 mod delete;
+mod job_history;
 mod recovery_window;
 mod restore_plan;
 mod version;
@@ -56,6 +57,7 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
         Command::WalShow(arguments) => Ok(wal_show::run(arguments, &settings, report)?),
         Command::WalVerify(arguments) => wal_verify::run(arguments, &settings, report),
         Command::WalRepair(arguments) => wal_repair::run(arguments, &settings, report),
+        Command::JobHistory(arguments) => Ok(job_history::run(arguments, &settings, report)?),
         Command::Delete(arguments) => delete::run(arguments, &settings, report),
         Command::WalPush(arguments) => wal_push::run(arguments, &settings, report),
         Command::WalFetch(arguments) => wal_fetch::run(arguments, &settings, report),

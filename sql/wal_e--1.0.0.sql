@@ -142,9 +142,74 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1;
 COMMENT ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text, text) IS
 'one row: which base backup and which WAL a restore to the target would need; or why it is impossible, and the nearest targets that can be reached';
 
+CREATE FUNCTION wale_backup_mark(backup_name text, permanent boolean)
+RETURNS void
+AS 'MODULE_PATHNAME', 'wale_backup_mark_wrapper'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION wale_backup_mark(text, boolean) IS
+'makes a base backup permanent, so that no deletion removes it, or an ordinary one again';
+
+CREATE FUNCTION wale_wal_show(
+    OUT timeline bigint,
+    OUT parent_timeline bigint,
+    OUT switch_lsn pg_lsn,
+    OUT first_segment text,
+    OUT last_segment text,
+    OUT segments bigint,
+    OUT missing bigint,
+    OUT status text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_wal_show_wrapper'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+
+COMMENT ON FUNCTION wale_wal_show() IS
+'a row for each timeline of the archive: what it has of it, and what it lacks';
+
+CREATE FUNCTION wale_wal_verify(
+    OUT timeline bigint,
+    OUT first_segment text,
+    OUT last_segment text,
+    OUT segments bigint,
+    OUT status text,
+    OUT advice text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_wal_verify_wrapper'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+
+COMMENT ON FUNCTION wale_wal_verify() IS
+'all WAL from the oldest usable base backup up to now, in ranges that are found, in flight, missing or lost';
+
+CREATE FUNCTION wale_wal_repair(
+    OUT segment text,
+    OUT outcome text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_wal_repair_wrapper'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+
+COMMENT ON FUNCTION wale_wal_repair() IS
+'archives again what the archive lacks and this server still has: a row for each segment';
+
+CREATE FUNCTION wale_recovery_window(
+    OUT timeline bigint,
+    OUT from_time timestamptz,
+    OUT to_time timestamptz,
+    OUT from_lsn pg_lsn,
+    OUT to_lsn pg_lsn,
+    OUT backup_name text,
+    OUT ends_because text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_recovery_window_wrapper'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+
+COMMENT ON FUNCTION wale_recovery_window() IS
+'to which moments a restore is possible: a row for each unbroken stretch';
+
 CREATE FUNCTION wale_retain(
-    full_backups integer,
+    full_backups integer DEFAULT NULL,
     dry_run boolean DEFAULT true,
+    recovery_window interval DEFAULT NULL,
+    calendar text DEFAULT NULL,
     OUT object_name text,
     OUT kind text,
     OUT bytes bigint,
@@ -154,8 +219,8 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'wale_retain_wrapper'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 100;
 
-COMMENT ON FUNCTION wale_retain(integer, boolean) IS
-'a row for each group of objects, and whether it is kept: so many of the newest full backups, and every moment from the oldest of them on; nothing is deleted in a dry run';
+COMMENT ON FUNCTION wale_retain(integer, boolean, interval, text) IS
+'a row for each group of objects, and whether it is kept: so many of the newest full backups, every moment of a recovery window, and so many daily, weekly, monthly and yearly backups; nothing is deleted in a dry run';
 
 CREATE FUNCTION wale_delete_before(
     backup_name text,
@@ -227,7 +292,12 @@ REVOKE EXECUTE ON FUNCTION wale_backup_verify(text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_stat_archiver() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_check() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text, text) FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION wale_retain(integer, boolean) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_backup_mark(text, boolean) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_retain(integer, boolean, interval, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_wal_show() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_wal_verify() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_wal_repair() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_recovery_window() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_delete_before(text, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_delete(text, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_delete_garbage(boolean) FROM PUBLIC;

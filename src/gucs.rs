@@ -1,6 +1,6 @@
 //! Every setting. All belong to the server as a whole: they are set in
 //! `postgresql.conf` or with `ALTER SYSTEM` and take effect on a reload, never
-//! within an object that is on its way. None of them is a secret.
+//! within an object that is on its way, but for the [`rate_limits`]. None of them is a secret.
 
 use std::ffi::{CStr, CString, OsString};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ pub use wal_e_core::config::check_proxy;
 
 use crate::pg::guc_hooks;
 use crate::pg::report::c_text;
+use crate::rate_limits::{self, Limited};
 
 type Text = GucSetting<Option<CString>>;
 
@@ -42,6 +43,7 @@ static LOG_ARCHIVED_FILES: GucSetting<bool> = GucSetting::<bool>::new(true);
 static S3_TIMEOUT: GucSetting<i32> = number(Setting::S3Timeout);
 static BACKUP_CONCURRENCY: GucSetting<i32> = number(Setting::BackupConcurrency);
 static BACKUP_READ_RATE_LIMIT: GucSetting<i32> = number(Setting::BackupReadRateLimit);
+static UPLOAD_RATE_LIMIT: GucSetting<i32> = number(Setting::UploadRateLimit);
 static TAR_SIZE_THRESHOLD: GucSetting<i32> = number(Setting::TarSizeThreshold);
 static BACKUP_EXCLUDE: Text = Text::new(Some(c""));
 static BACKUP_SCHEDULE: Text = Text::new(Some(c""));
@@ -139,6 +141,12 @@ fn define(setting: Setting, name: String) {
         let flags = flags | unit(number.unit);
         GucRegistry::define_int_guc(name, short, long, variable, low, high, context(), flags);
     };
+    let rate_limit = |variable, limited| {
+        let number = setting.number();
+        let (texts, range) = ([short, long], [as_int(number.low), as_int(number.high)]);
+        let flags = flags | unit(number.unit);
+        guc_hooks::define_rate_limit(name, variable, texts, range, context(), flags, limited);
+    };
     match setting {
         Setting::Prefix => checked(&PREFIX, guc_hooks::Check::Prefix),
         Setting::EnvDir => text(&ENV_DIR),
@@ -163,7 +171,8 @@ fn define(setting: Setting, name: String) {
             GucRegistry::define_bool_guc(name, short, long, &LOG_ARCHIVED_FILES, context(), flags);
         }
         Setting::BackupConcurrency => number(&BACKUP_CONCURRENCY),
-        Setting::BackupReadRateLimit => number(&BACKUP_READ_RATE_LIMIT),
+        Setting::BackupReadRateLimit => rate_limit(&BACKUP_READ_RATE_LIMIT, Limited::BackupRead),
+        Setting::UploadRateLimit => rate_limit(&UPLOAD_RATE_LIMIT, Limited::Upload),
         Setting::TarSizeThreshold => number(&TAR_SIZE_THRESHOLD),
         Setting::BackupExclude => checked(&BACKUP_EXCLUDE, guc_hooks::Check::BackupExclude),
         Setting::BackupSchedule => checked(&BACKUP_SCHEDULE, guc_hooks::Check::Schedule),
@@ -348,12 +357,11 @@ pub fn check_backup_exclude(value: &str) -> Result<()> {
 /// # Errors
 /// Those of [`compression`].
 pub fn backup_options() -> Result<PushOptions> {
-    let rate_limit = u64::try_from(BACKUP_READ_RATE_LIMIT.get()).unwrap_or(0) * 1024;
     Ok(PushOptions {
         concurrency: backup_concurrency(),
         tar_size_threshold_bytes: u64::try_from(TAR_SIZE_THRESHOLD.get()).unwrap_or(1024) << 20,
         compression: compression()?,
-        read_rate_limit_bytes_per_second: (rate_limit > 0).then_some(rate_limit),
+        read_rate_limit: Some(rate_limits::backup_read()),
         exclude: backup_exclude()?,
     })
 }

@@ -20,6 +20,7 @@ mod error;
 mod gucs;
 mod jobs;
 mod pg;
+mod rate_limits;
 mod runtime;
 mod scheduler;
 mod server_log;

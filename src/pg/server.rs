@@ -98,6 +98,20 @@ pub fn wal_position() -> Option<Lsn> {
     (position != 0).then_some(Lsn(position))
 }
 
+/// Where this server writes WAL: its timeline, and up to where it has it on disk. On a standby
+/// what it has replayed. `None` before there is any.
+pub fn wal_timeline_and_position() -> Option<(TimelineId, Lsn)> {
+    let mut timeline = 0;
+    // SAFETY: both read a position and its timeline in shared memory.
+    let position = unsafe {
+        match in_recovery() {
+            true => pg_sys::GetXLogReplayRecPtr(&mut timeline),
+            false => pg_sys::GetFlushRecPtr(&mut timeline),
+        }
+    };
+    (position != 0 && timeline != 0).then_some((TimelineId(timeline), Lsn(position)))
+}
+
 /// Whether the server is a standby, or replays WAL for another reason.
 pub fn in_recovery() -> bool {
     // SAFETY: reads a flag in shared memory.
@@ -153,4 +167,10 @@ pub fn current_pid() -> i32 {
 pub fn is_archiver() -> bool {
     // SAFETY: set at the start of each process.
     unsafe { pg_sys::MyBackendType == pg_sys::BackendType::B_ARCHIVER }
+}
+
+/// Whether this process is the postmaster, or will be: it has not been forked by one.
+pub fn is_postmaster() -> bool {
+    // SAFETY: a bool of this process, set once when it is forked.
+    unsafe { !pg_sys::IsUnderPostmaster }
 }

@@ -6,11 +6,13 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use time::OffsetDateTime;
 use wal_e_core::base_backup::Phase;
+use wal_e_core::pace::Pace;
 
+use super::progress_notices::ProgressNotices;
 use super::require_preloading;
 use super::timestamp::timestamptz;
 use crate::error::{Failure, Result};
-use crate::jobs::backup::{Backup, Request};
+use crate::jobs::backup::{Backup, Counters, Progress, Request};
 use crate::jobs::caller::{self, Stop};
 use crate::jobs::requirements;
 use crate::jobs::slot::{self, Status, View};
@@ -115,6 +117,8 @@ fn wale_backup_cancel() -> Result<bool, ErrorReport> {
 
 fn push(request: &Request, wait: bool) -> Result<String> {
     let mut reminder = Reminder { since: None };
+    let mut notices = ProgressNotices::begin();
+    let mut pace = Pace::begin(Instant::now());
     caller::run::<Backup, String>(request, wait, |view| match view.status {
         Status::Done(_) => {
             warn_of_corrupt_pages(view.progress.counters.corrupt_pages);
@@ -124,9 +128,26 @@ fn push(request: &Request, wait: bool) -> Result<String> {
         Status::Active if !wait => Ok(view.progress.name.get()),
         _ => {
             reminder.look(view);
+            notices.look(|now| Some(describe(&view.progress, &mut pace, now)));
             Ok(None)
         }
     })
+}
+
+/// How far the backup is, for the caller that waits for it.
+fn describe(progress: &Progress, pace: &mut Pace, now: Instant) -> String {
+    let name = match progress.name.get() {
+        Some(name) => format!("base backup \"{name}\""),
+        None => "base backup".to_owned(),
+    };
+    let phase = progress.phase.as_str();
+    let Counters { bytes_total, bytes_read, .. } = progress.counters;
+    match progress.phase {
+        Phase::Uploading if bytes_total > 0 => {
+            format!("{name}: {phase}, {}", pace.describe(now, bytes_read, bytes_total))
+        }
+        _ => format!("{name}: {phase}"),
+    }
 }
 
 /// Tells the caller each minute that the backup waits for WAL.

@@ -18,11 +18,13 @@ mod wal_commands;
 pub use backup_commands::{
     BackupFetch, BackupList, BackupPush, BackupVerify, JobHistory, RestorePlan,
 };
-pub use delete_commands::Delete;
+pub use delete_commands::{BackupMark, Delete};
 pub use recovery_options::RecoveryOptions;
 pub use store_options::{CompressionOptions, StoreOptions};
 pub use tablespace_options::InUse;
-pub use wal_commands::{WalFetch, WalPrefetch, WalPush};
+pub use wal_commands::{
+    RecoveryWindow, WalFetch, WalPrefetch, WalPush, WalRepair, WalShow, WalVerify,
+};
 
 /// The table of exit codes, as `--help` shows it.
 pub const EXIT_CODES: &str = include_str!("cli/exit_codes.txt");
@@ -59,8 +61,18 @@ pub enum Command {
     BackupList(BackupList),
     /// Read a base backup and its WAL back, to find out whether it could be restored
     BackupVerify(BackupVerify),
+    /// Make a base backup permanent, so that no deletion removes it
+    BackupMark(BackupMark),
     /// Say what a restore would need and reach, or why it is impossible
     RestorePlan(RestorePlan),
+    /// Show to which moments a restore is possible
+    RecoveryWindow(RecoveryWindow),
+    /// Show the timelines of the archive, and what it lacks of them
+    WalShow(WalShow),
+    /// Find out whether the archive has all WAL from the oldest usable base backup on
+    WalVerify(WalVerify),
+    /// Archive again what the archive lacks and the server of DIR still has
+    WalRepair(WalRepair),
     /// Show what servers did by schedule, newest first
     JobHistory(JobHistory),
     /// Show which base backups and which WAL are not needed any more; with --confirm, delete them

@@ -22,6 +22,10 @@ const TAR: &str = ".tar";
 const PG_CONTROL: &str = "pg_control";
 /// The tar that holds `backup_label` and `tablespace_map`.
 const BACKUP_LABEL: &str = "backup_label";
+/// What the object of a verification is called that found the backup sound.
+const SOUND: &str = "sound.json";
+/// And of one that did not.
+const DAMAGED: &str = "damaged.json";
 /// The suffix of a sentinel's name, after the backup's name.
 const SENTINEL: &str = "_backup_stop_sentinel.json";
 
@@ -65,6 +69,29 @@ pub fn owner() -> ObjectKey {
 /// `random` keeps it apart from those of others.
 pub fn check_object(random: u64) -> ObjectKey {
     ObjectKey(format!("{OWN}/check/{random:016x}"))
+}
+
+/// The beginning of the keys of all [`verification`] objects.
+pub fn verifications() -> String {
+    format!("{OWN}/verifications/")
+}
+
+/// The object that says what the last verification of a backup that was sound, or was not,
+/// has found.
+pub fn verification(backup: &str, sound: bool) -> ObjectKey {
+    let outcome = if sound { SOUND } else { DAMAGED };
+    ObjectKey(format!("{OWN}/verifications/{backup}/{outcome}"))
+}
+
+/// The backup that a listed key of [`verifications`] is about, and whether it was sound.
+pub fn backup_of_verification(key: &ObjectKey) -> Option<(&str, bool)> {
+    let rest = key.0.strip_prefix(OWN)?.strip_prefix("/verifications/")?;
+    let (backup, outcome) = rest.split_once('/')?;
+    match outcome {
+        SOUND => Some((backup, true)),
+        DAMAGED => Some((backup, false)),
+        _ => None,
+    }
 }
 
 /// The beginning of the keys of all [`wal_encoding`] objects.
@@ -280,10 +307,22 @@ pub fn backup_of(key: &ObjectKey) -> Option<String> {
     Some(backup.to_owned())
 }
 
+/// The backup of which these are all keys but the sentinel's: [`backup_directory`] the other
+/// way round.
+pub fn backup_of_directory(directory: &str) -> Option<&str> {
+    let backup = directory.strip_prefix(BASE_BACKUPS)?.strip_prefix('/')?.strip_suffix('/')?;
+    (!backup.is_empty() && !backup.contains('/')).then_some(backup)
+}
+
 /// The beginning of the keys of a backup, from one of them; `None` for a key that belongs
 /// to no backup, and for sentinels.
 pub fn backup_directory_of(key: &ObjectKey) -> Option<String> {
     Some(backup_directory(&backup_of(key)?))
+}
+
+/// Who takes a backup, and whether it was given up.
+pub fn begun(backup: &str) -> ObjectKey {
+    ObjectKey(format!("{BASE_BACKUPS}/{backup}/begun.json"))
 }
 
 /// Times, sizes and LSNs of a backup.

@@ -61,12 +61,9 @@ impl Claimant {
         system_identifier: SystemIdentifier,
         data_directory: impl Into<String>,
     ) -> Self {
-        // Empty when the kernel does not say: it is for people only.
-        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let hostname = hostname.trim().to_owned();
         Claimant {
             system_identifier,
-            hostname,
+            hostname: hostname(),
             data_directory: data_directory.into(),
             segment_size: None,
             known_prefixes: None,
@@ -86,6 +83,12 @@ impl Claimant {
         self.known_prefixes = Some(KnownPrefixes::of(data_directory));
         self
     }
+}
+
+/// This host's name. Empty when the kernel does not say it.
+pub(crate) fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// The cluster that a prefix belongs to.

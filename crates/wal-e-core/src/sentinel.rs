@@ -202,6 +202,26 @@ pub fn format_time(time: OffsetDateTime) -> String {
         .expect("any time that a file system holds has a four-digit year")
 }
 
+/// `begun.json`: that a base backup is being taken, and by whom. It stays when the backup is
+/// complete, and means nothing then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The host of the server.
+    pub hostname: String,
+    /// The server's data directory.
+    pub data_directory: String,
+    /// When the backup began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub started_at: OffsetDateTime,
+    /// When it was given up.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "time::serde::rfc3339::option"
+    )]
+    pub ended_at: Option<OffsetDateTime>,
+}
+
 /// Reads one of the JSON objects; `url` names it in the error.
 ///
 /// # Errors

@@ -1,9 +1,19 @@
-//! `wal-e delete`, in the words of WAL-E and WAL-G.
+//! `wal-e delete` and `wal-e backup-mark`, in the words of WAL-E and WAL-G.
 
 use clap::{Args, Subcommand};
 use time::{Duration, OffsetDateTime};
 use wal_e_core::recovery::TargetTime;
 use wal_e_core::retention::{Calendar, Policy, Request, parse_window};
+
+#[derive(Debug, Args)]
+pub struct BackupMark {
+    /// The backup
+    pub name: String,
+
+    /// Make it an ordinary one again
+    #[arg(short, long)]
+    pub impermanent: bool,
+}
 
 #[derive(Debug, Args)]
 pub struct Delete {

@@ -23,6 +23,44 @@ pub struct WalPush {
     )]
     pub pool_size: u16,
 
+    #[arg(
+        long = Setting::UploadRateLimit.option(), help = Setting::UploadRateLimit.help(),
+        value_name = placeholder(Setting::UploadRateLimit),
+        value_parser = within::<u64>(Setting::UploadRateLimit)
+    )]
+    pub upload_rate_limit: Option<u64>,
+
+    #[command(flatten)]
+    pub compression: CompressionOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct RecoveryWindow {
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct WalShow {
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct WalVerify {
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct WalRepair {
+    /// Data directory of the server
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+
     #[command(flatten)]
     pub compression: CompressionOptions,
 }

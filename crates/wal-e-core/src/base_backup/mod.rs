@@ -14,5 +14,6 @@ mod walk;
 
 pub use inspect::check;
 pub use progress::{Phase, Progress};
+pub(crate) use push::killed_backups;
 pub use push::{BackupPush, BackupStart, BackupStop, PushOptions, Taker};
 pub use walk::Cluster;

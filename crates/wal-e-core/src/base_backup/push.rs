@@ -5,7 +5,7 @@
 //! `pg_backup_start` has returned, [`BackupPush::push_files`],
 //! then `pg_backup_stop`, then [`BackupPush::finish`].
 //!
-//! The order of the objects is a promise: tar partitions, `pg_control`, (stop),
+//! The order of the objects is a promise: `begun.json`, tar partitions, `pg_control`, (stop),
 //! label and tablespace map, the WAL in the archive, metadata and manifest, and
 //! last the sentinel. A failure before it leaves no backup, only garbage under the
 //! backup's name.
@@ -17,6 +17,7 @@
 //! How the tars get there is in `partitions` and `small_tars`, with `stored_tar` below
 //! both; the JSON objects and the manifest are made in `documents`.
 
+mod begun;
 mod documents;
 mod foreign_wal;
 mod needed_wal;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use time::OffsetDateTime;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::tar_stream::member_name;
@@ -48,17 +50,18 @@ use crate::postgres::{
     BackupLabel, Lsn, ManifestFile, SegmentSize, SystemIdentifier, TimelineId, WalSegment,
     data_directory, tablespace_map,
 };
+use crate::rate_limit::RateLimit;
 use crate::sentinel::{self, FilesMetadata};
 use crate::store::{ListRequest, ObjectStore, PutOutcome};
 use crate::tasks::blocking;
 use crate::transfer::{UploadNote, Uploaded};
-pub use open_uploads::Taker;
+pub use open_uploads::{Taker, killed_backups};
 
 /// What to do about an archive to which two servers with one history write.
 const OWN_PREFIX: &str = "Give this server a prefix of its own; or, if it should go on where the archive ends, restore it from the archive.";
 
 /// How a base backup is taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PushOptions {
     /// Tar partitions in flight.
     pub concurrency: usize,
@@ -66,8 +69,8 @@ pub struct PushOptions {
     pub tar_size_threshold_bytes: u64,
     /// How the tars are compressed.
     pub compression: Compression,
-    /// Limit for reading data files, for all partitions together; `None` is no limit.
-    pub read_rate_limit_bytes_per_second: Option<u64>,
+    /// Limit for reading data files, for all partitions together.
+    pub read_rate_limit: Option<Arc<RateLimit>>,
     /// What of the data directory is left out.
     pub exclude: Exclusions,
 }
@@ -118,6 +121,8 @@ pub struct BackupPush {
     store: Arc<dyn ObjectStore>,
     name: String,
     note: Option<Arc<UploadNote>>,
+    /// Says again and again that the backup is being taken.
+    renewal: JoinSet<()>,
     start: BackupStart,
     options: PushOptions,
     progress: Arc<Progress>,
@@ -170,6 +175,7 @@ impl BackupPush {
             store,
             name,
             note,
+            renewal: JoinSet::new(),
             start,
             options,
             progress,
@@ -196,6 +202,14 @@ impl BackupPush {
     /// the token was set. No multipart upload stays open, as far as the store
     /// can be reached to end it.
     pub async fn push_files(&mut self) -> Result<()> {
+        let pushed = self.push_all_files().await;
+        if pushed.is_err() {
+            self.say_ended().await;
+        }
+        pushed
+    }
+
+    async fn push_all_files(&mut self) -> Result<()> {
         self.progress.set_phase(Phase::Uploading);
         let listing = self.list_files(&self.notices).await?;
         let Listing { directories, files, tablespaces, wal_directory } = listing;
@@ -211,6 +225,7 @@ impl BackupPush {
         );
         let partitions = partitions::plan(files, target);
         let planned = partitions.len();
+        self.say_begun().await?;
         self.progress.partitions_total.store(planned as u64, Ordering::Relaxed);
         self.push_partitions(1, directories, partitions).await?;
         self.push_late_init_forks(planned + 1).await?;
@@ -253,6 +268,19 @@ impl BackupPush {
     /// Those of the store, [`ErrorKind::Conflict`] for WAL that is not this server's, and
     /// [`ErrorKind::Cancelled`]: there is no sentinel then.
     pub async fn finish(mut self, stop: BackupStop) -> Result<String> {
+        match self.complete(stop).await {
+            Ok(()) => {
+                self.end_own_uploads().await;
+                Ok(self.name)
+            }
+            Err(error) => {
+                self.say_ended().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn complete(&mut self, stop: BackupStop) -> Result<()> {
         // From here on transactions are after the backup, however long its WAL takes.
         let stopped = OffsetDateTime::now_utc();
         self.progress.set_phase(Phase::WaitingForWal);
@@ -270,14 +298,13 @@ impl BackupPush {
         self.prove_wal(stop.stop_lsn, &label).await?;
 
         self.progress.set_phase(Phase::Finishing);
+        self.prove_tars().await?;
         let sentinel = self.sentinel(stop.stop_lsn, stopped);
         self.put_json(&layout::metadata(&self.name), sentinel::to_json(&sentinel.metadata()))
             .await?;
         self.push_files_metadata().await?;
         self.push_manifest(stop.stop_lsn).await?;
-        self.put_json(&layout::sentinel(&self.name), sentinel::to_json(&sentinel)).await?;
-        self.end_own_uploads().await;
-        Ok(self.name)
+        self.put_json(&layout::sentinel(&self.name), sentinel::to_json(&sentinel)).await
     }
 
     async fn list_files(&self, notices: &Notices) -> Result<Listing> {

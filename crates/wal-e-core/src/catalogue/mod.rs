@@ -1,7 +1,7 @@
 //! What the archive has: base backups and WAL. Everything here only reads.
 //!
 //! * `backups`: which base backups there are; `backup_info`: what is known of each without
-//!   reading it.
+//!   reading it; `begun`: what one that is not complete says of itself.
 //! * `stored_backup`: the objects of one base backup; `tar_set`: which of those among its
 //!   tars are its own; `cold`: which of them have to be restored from their storage class.
 //! * `locate`: the objects of one WAL file; `around`: what there is around its place.
@@ -12,6 +12,7 @@ pub(crate) mod around;
 pub(crate) mod asked;
 pub(crate) mod backup_info;
 pub(crate) mod backups;
+pub(crate) mod begun;
 pub(crate) mod cold;
 pub(crate) mod histories;
 pub(crate) mod locate;
@@ -22,5 +23,6 @@ pub(crate) mod wal_listing;
 
 pub use backup_info::{BackupInfo, BackupKind, list};
 pub(crate) use backups::{list_sound, newest_identified, stored};
+pub(crate) use begun::read_begun;
 pub use histories::history;
 pub use locate::{KeyEnding, Located, locate};

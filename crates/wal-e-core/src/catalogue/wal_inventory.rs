@@ -168,6 +168,24 @@ impl TimelineWal {
             .collect()
     }
 
+    /// The segments of which there is an object that is not empty, in whatever storage class, as
+    /// first and last ones of what has no hole.
+    pub(crate) fn stored_runs(&self) -> Vec<(SegmentNumber, SegmentNumber)> {
+        let ranges = self.ranges.iter().map(|range| (range.first, range.last()));
+        let mut runs: Vec<_> = ranges.chain(self.cold.keys().map(|at| (*at, *at))).collect();
+        if !self.cold.is_empty() {
+            runs.sort_unstable();
+            runs.dedup_by(|next, before| {
+                let joined = next.0.0 <= before.1.0.saturating_add(1);
+                if joined {
+                    before.1 = before.1.max(next.1);
+                }
+                joined
+            });
+        }
+        runs
+    }
+
     /// The last segment of all, if it comes at `number` or later.
     pub fn last_from(&self, number: SegmentNumber) -> Option<SegmentNumber> {
         self.ranges.last().map(SegmentRange::last).filter(|last| *last >= number)

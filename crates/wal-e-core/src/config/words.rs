@@ -57,6 +57,10 @@ words! {
         "\"wal_e.backup_concurrency\" and \"wal_e.wal_upload_concurrency\"", "--pool-size";
     /// What lists the base backups.
     BackupList = "backup_list", "wale_backup_list()", "wal-e backup-list";
+    /// What takes a base backup.
+    TakeBackup = "take_backup", "wale_backup_push()", "wal-e backup-push";
+    /// What archives segments again that the archive lacks.
+    RepairWal = "repair_wal", "wale_wal_repair()", "wal-e wal-repair";
     /// To go on with a restore.
     Resume = "resume", "what resumes a restore", "--resume";
     /// To restore without regard for free space.

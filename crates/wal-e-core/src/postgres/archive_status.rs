@@ -18,6 +18,9 @@ const DIRECTORY: &str = "archive_status";
 /// The suffix of a mark's name.
 const READY: &str = ".ready";
 
+/// The same of a file that is archived.
+const DONE: &str = ".done";
+
 /// Files that wait to be archived.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadyFiles {
@@ -49,16 +52,21 @@ pub fn ready_files(wal_directory: &Path, limit: usize) -> Result<ReadyFiles> {
 /// When the server finished the WAL file `name`: the age of its mark. `None`
 /// when there is no mark.
 pub fn ready_since(wal_directory: &Path, name: &WalFileName) -> Option<SystemTime> {
-    fs::metadata(mark(wal_directory, name)).ok()?.modified().ok()
+    fs::metadata(mark(wal_directory, name, READY)).ok()?.modified().ok()
 }
 
 /// Whether the WAL file `name` waits to be archived.
 pub fn is_ready(wal_directory: &Path, name: &WalFileName) -> bool {
-    mark(wal_directory, name).exists()
+    mark(wal_directory, name, READY).exists()
 }
 
-fn mark(wal_directory: &Path, name: &WalFileName) -> PathBuf {
-    wal_directory.join(DIRECTORY).join(format!("{name}{READY}"))
+/// Whether the server takes the WAL file `name` for archived.
+pub fn is_done(wal_directory: &Path, name: &WalFileName) -> bool {
+    mark(wal_directory, name, DONE).exists()
+}
+
+fn mark(wal_directory: &Path, name: &WalFileName, state: &str) -> PathBuf {
+    wal_directory.join(DIRECTORY).join(format!("{name}{state}"))
 }
 
 /// A name that sorts as the server sorts it: timeline history files first, the
@@ -179,6 +187,7 @@ mod tests {
         let done = "000000010000000000000001".parse().unwrap();
         let ready = "000000010000000000000002".parse().unwrap();
         assert!(is_ready(dir.path(), &ready) && !is_ready(dir.path(), &done));
+        assert!(is_done(dir.path(), &done) && !is_done(dir.path(), &ready));
         assert!(ready_since(dir.path(), &ready).is_some());
         assert!(ready_since(dir.path(), &done).is_none());
     }

@@ -21,6 +21,7 @@
 //!   past its target.
 //! * `plan`: the answer, among several base backups.
 //! * `refusal`, `alternatives`: why not, and what can be reached instead.
+//! * `windows`: all moments to which a plan is possible.
 
 mod alternatives;
 mod ambiguity;
@@ -38,6 +39,7 @@ mod sides;
 mod target;
 mod timelines;
 mod wal_source;
+mod windows;
 
 #[cfg(test)]
 mod tests;
@@ -49,3 +51,6 @@ pub use plan::{Outcome, PlanRequest, ReadWal, RestorePlan, plan};
 pub use refusal::{Nearest, Refusal};
 pub use scan::NewTablespace;
 pub use target::{RecoveryTarget, TargetTime, TargetTimeline, format_time};
+pub(crate) use wal_source::{segment_header, segment_size};
+pub use windows::Window;
+pub(crate) use windows::windows;

@@ -215,7 +215,7 @@ pub(super) struct Planner<'a> {
     pub(super) searched: Option<Searched>,
     /// By the size of the segments in bytes, of which a prefix has more than one only if
     /// several clusters archived to it.
-    listings: BTreeMap<u64, WalListing>,
+    pub(super) listings: BTreeMap<u64, WalListing>,
     /// Of timelines, from some LSN on.
     pub(super) lives: HashMap<(TimelineId, Lsn), Life>,
     /// When timelines began.
@@ -227,7 +227,7 @@ pub(super) struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(
+    pub(super) fn new(
         store: Arc<dyn ObjectStore>,
         request: &'a PlanRequest,
         backups: Vec<BackupInfo>,

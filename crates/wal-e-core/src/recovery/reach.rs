@@ -22,7 +22,8 @@ mod time_target;
 
 pub(super) use search::Searched;
 
-use last_transaction::{SEGMENTS_READ_TO_TELL, last_transaction};
+use last_transaction::SEGMENTS_READ_TO_TELL;
+pub(super) use last_transaction::{index_of_byte_before, last_transaction};
 use shortfall::broken;
 pub(super) use shortfall::missing_segment;
 

@@ -67,7 +67,10 @@ async fn delete_backup(store: &dyn ObjectStore, backup: &str) -> Result<()> {
     // Uploads that a killed process had begun occupy space, too.
     store.abort_uploads(&prefix).await?;
     let objects = list_all(store, &ListRequest { prefix, ..ListRequest::default() }).await?;
-    let keys: Vec<ObjectKey> = objects.into_iter().map(|object| object.key).collect();
+    let mut keys: Vec<ObjectKey> = objects.into_iter().map(|object| object.key).collect();
+    // Should the backup have become complete meanwhile, it must not be listed without these.
+    keys.push(layout::sentinel(backup));
+    keys.extend([true, false].map(|sound| layout::verification(backup, sound)));
     store.delete_all(&keys).await
 }
 

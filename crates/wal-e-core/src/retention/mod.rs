@@ -6,12 +6,10 @@
 //! Decisions and needs are pure: they are told what there is, and read nothing.
 //!
 //! * `policy`, `calendar`: what a user wants to keep.
-//! * `branches`: which timelines a server can follow from a backup.
 //! * `select`: which backups stay, and why; `needs`: which WAL does.
-//! * `survey`: what the archive has; `plan`: what becomes of it; `carry_out`: deletes.
+//! * `survey`: what the archive has; `under_way`: whether a backup is still being taken; `plan`: what becomes of it; `carry_out`: deletes.
 //! * `mark`: which backups are permanent.
 
-mod branches;
 mod calendar;
 mod carry_out;
 mod mark;
@@ -20,8 +18,9 @@ mod plan;
 mod policy;
 mod select;
 mod survey;
+mod under_way;
 
-pub use branches::Branches;
+pub use crate::coverage::Branches;
 pub use calendar::Calendar;
 pub use carry_out::carry_out;
 pub use mark::mark;

@@ -1,7 +1,7 @@
 //! Which WAL the backups need that stay.
 
-use super::branches::Branches;
 use super::select::{Backup, Decision, Extent};
+use crate::coverage::Branches;
 use crate::postgres::{SegmentNumber, SegmentSize, TimelineId};
 
 /// What keeps a WAL file.

@@ -2,8 +2,8 @@
 
 use time::OffsetDateTime;
 
-use super::branches::Branches;
 use super::policy::{Policy, Request};
+use crate::coverage::Branches;
 use crate::postgres::{Lsn, SystemIdentifier, TimelineId};
 
 /// What retention has to know of a base backup.
@@ -187,7 +187,7 @@ impl<'a> Selection<'a> {
         let nothing = |backup: &&Backup| {
             let reason = match backup.is_complete {
                 true => "no rule keeps it",
-                false => "it is not complete, and has stored nothing for a day",
+                false => "it is not complete, and no longer being taken",
             };
             Decision { keeps: None, reason: reason.to_owned() }
         };
@@ -377,9 +377,13 @@ impl<'a> Selection<'a> {
             }
             let why = self.backups[index].unusable.clone();
             let why = why.unwrap_or_else(|| "a backup that it builds on is not there".to_owned());
-            self.keep(index, Extent::Itself, || {
-                format!("it does not count, because {why}, but older backups are kept")
-            });
+            let decision = &mut self.decisions[index];
+            match decision.keeps {
+                Some(_) => decision.reason.push_str(&format!("; it does not count: {why}")),
+                None => self.keep(index, Extent::Itself, || {
+                    format!("older backups are kept; it does not count: {why}")
+                }),
+            }
         }
     }
 

@@ -4,20 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
-use super::branches::Branches;
 use super::select::Backup;
+use super::under_way::is_under_way;
 use crate::catalogue::{self, BackupInfo};
-use crate::error::{Error, ErrorKind, Result};
+use crate::coverage::{self, Branches};
+use crate::error::Result;
 use crate::layout::{self, WalContent};
 use crate::notice::Notices;
 use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineId, WalFileName, WalSegment};
 use crate::recovery::{self, Refusal};
 use crate::store::{ListRequest, ObjectInfo, ObjectStore};
-
-/// A base backup that has stored something this lately may still be under way.
-const MAY_BE_UNDER_WAY: Duration = Duration::days(1);
 
 /// What an archive has.
 #[derive(Debug)]
@@ -99,7 +97,7 @@ impl Survey {
         for info in &infos {
             prepared.push(recovery::prepare(store, &infos, info).await?);
         }
-        let size = segment_size(&prepared)?;
+        let size = coverage::segment_size(&prepared)?.unwrap_or(SegmentSize::DEFAULT);
         let mut survey = Survey {
             backups: Vec::new(),
             groups: BTreeMap::new(),
@@ -130,11 +128,15 @@ impl Survey {
             let last = segments.and_then(|it| it.last()).map(|it| it.number.start_lsn(size));
             survey.branches.add(timeline, history, last.zip(newest));
         }
+        let damaged = coverage::found_damaged(&**store, &infos).await?;
         for (info, prepared) in infos.iter().zip(&prepared) {
-            let backup = survey.backup(info, prepared);
+            let mut backup = survey.backup(info, prepared);
+            if let Some(damage) = damaged.get(&info.name) {
+                backup.unusable.get_or_insert(format!("its last verification failed: {damage}"));
+            }
             survey.backups.push(backup);
         }
-        survey.add_incomplete(now);
+        survey.add_incomplete(&**store, now).await?;
         Ok(survey)
     }
 
@@ -246,12 +248,12 @@ impl Survey {
 
     /// Backups without a sentinel: those that may still be under way are kept, with the WAL
     /// that they will need.
-    fn add_incomplete(&mut self, now: OffsetDateTime) {
+    async fn add_incomplete(&mut self, store: &dyn ObjectStore, now: OffsetDateTime) -> Result<()> {
+        // By either clock.
+        let now = now.min(self.now);
         for (name, group) in self.groups.iter().filter(|(_, group)| !group.is_complete) {
             let Some(timeline) = layout::timeline_of_backup(name) else { continue };
-            // By either clock.
-            let edge = now.min(self.now) - MAY_BE_UNDER_WAY;
-            let is_under_way = group.newest >= edge;
+            let is_under_way = is_under_way(store, name, group.newest, now).await?;
             self.backups.push(Backup {
                 name: name.clone(),
                 complete_at: group.newest,
@@ -268,6 +270,7 @@ impl Survey {
                 is_complete: false,
             });
         }
+        Ok(())
     }
 
     /// Each complete backup, and whether it is pinned.
@@ -284,16 +287,13 @@ impl Survey {
 
     /// Why a backup cannot become consistent.
     fn hole(&self, timeline: TimelineId, start: Lsn, stop: Option<Lsn>) -> Option<String> {
-        let stop = stop.filter(|stop| *stop > start)?;
-        let first = SegmentNumber::containing(start, self.size).0;
-        let last = WalSegment::before(timeline, stop, self.size).number.0;
         let segments = self.wal.get(&timeline).map(Vec::as_slice).unwrap_or_default();
-        let missing = (first..=last).find(|number| {
-            let at = segments.partition_point(|segment| segment.number.0 < *number);
-            segments.get(at).is_none_or(|segment| segment.number.0 != *number || !segment.whole)
-        })?;
-        let segment = WalSegment { timeline, number: SegmentNumber(missing) };
-        let name = WalFileName::segment(segment, self.size);
+        let has = |number| {
+            let at = segments.partition_point(|segment| segment.number < number);
+            segments.get(at).is_some_and(|segment| segment.number == number && segment.whole)
+        };
+        let number = coverage::lacking(timeline, start, stop, self.size, has)?;
+        let name = WalFileName::segment(WalSegment { timeline, number }, self.size);
         Some(format!("WAL segment \"{name}\", which it needs, is not in the archive"))
     }
 }
@@ -314,26 +314,5 @@ fn add_segment(
             segment.last = segment.last.max(last);
         }
         None => segments.push(Segment { number, last, objects: 1, whole, bytes }),
-    }
-}
-
-/// The one size of the archive's WAL segments.
-fn segment_size(
-    prepared: &[std::result::Result<recovery::Candidate, Refusal>],
-) -> Result<SegmentSize> {
-    let mut sizes = prepared.iter().flatten().map(|candidate| candidate.segment_size);
-    let first = sizes.next().unwrap_or(SegmentSize::DEFAULT);
-    match sizes.find(|size| *size != first) {
-        None => Ok(first),
-        Some(other) => Err(Error::new(
-            ErrorKind::Config,
-            format!(
-                "the archive has WAL segments of {} MB and of {} MB",
-                first.bytes() >> 20,
-                other.bytes() >> 20
-            ),
-        )
-        .with_detail("Which of them are older cannot be known from their names.")
-        .with_hint("Delete what is not needed any more with the tools of the store.")),
     }
 }

@@ -8,8 +8,8 @@
 //! work, once begun, ends by itself even when its future is dropped.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,20 +22,23 @@ use super::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::notice::{self, Notices};
+use crate::rate_limit::RateLimit;
 use crate::tasks;
 
 mod body;
 mod listing;
+mod names;
 mod naming;
 mod root;
 mod temporary;
 mod upload;
 
 use body::FileBody;
+use listing::Rest;
 use root::{Root, is_missing};
 use upload::FileUpload;
 
-/// Larger than S3's: a page costs one reading of each directory it touches.
+/// Larger than S3's: a page may cost a reading of each directory it touches.
 const DEFAULT_PAGE_SIZE: usize = 10_000;
 
 /// A store whose objects are the files below one directory.
@@ -43,6 +46,9 @@ const DEFAULT_PAGE_SIZE: usize = 10_000;
 pub struct FileStore {
     root: Arc<Root>,
     page_size: usize,
+    /// Of the listing that ended a page last.
+    rest: Arc<Mutex<Option<Rest>>>,
+    upload_rate_limit: Option<Arc<RateLimit>>,
 }
 
 impl FileStore {
@@ -63,7 +69,17 @@ impl FileStore {
 
     fn telling(directory: &Path, notices: Notices) -> Result<FileStore> {
         let root = Root::open(directory, notices)?;
-        Ok(FileStore { root: Arc::new(root), page_size: DEFAULT_PAGE_SIZE })
+        Ok(FileStore {
+            root: Arc::new(root),
+            page_size: DEFAULT_PAGE_SIZE,
+            rest: Arc::default(),
+            upload_rate_limit: None,
+        })
+    }
+
+    /// A store that uploads no faster than that.
+    pub(super) fn limited_to(self, upload_rate_limit: Option<Arc<RateLimit>>) -> FileStore {
+        FileStore { upload_rate_limit, ..self }
     }
 }
 
@@ -84,8 +100,14 @@ impl ObjectStore for FileStore {
         key: &ObjectKey,
         body: Bytes,
         mode: PutMode,
-        _attributes: &Attributes,
+        attributes: &Attributes,
     ) -> Result<PutOutcome> {
+        let is_limited = self.upload_rate_limit.as_ref().is_some_and(|limit| limit.is_in_force());
+        if is_limited && (mode == PutMode::Replace || self.head(key).await?.is_none()) {
+            let upload = self.begin_multipart(key, mode, attributes).await?;
+            upload.put_part(1, 0, body).await?;
+            return upload.complete().await;
+        }
         let (root, key) = (Arc::clone(&self.root), key.clone());
         blocking(move || root.write_object(&key, &body, mode)).await
     }
@@ -106,9 +128,10 @@ impl ObjectStore for FileStore {
         _attributes: &Attributes,
     ) -> Result<Box<dyn MultipartUpload>> {
         let (root, key) = (Arc::clone(&self.root), key.clone());
+        let rate_limit = self.upload_rate_limit.clone();
         let upload = blocking(move || {
             let temporary = root.create_temporary(&key)?;
-            Ok(FileUpload::new(root, key, mode, temporary))
+            Ok(FileUpload::new(root, key, mode, temporary, rate_limit))
         })
         .await?;
         Ok(Box::new(upload))
@@ -192,7 +215,15 @@ impl ObjectStore for FileStore {
 
     async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage> {
         let (root, request, page_size) = (Arc::clone(&self.root), request.clone(), self.page_size);
-        blocking(move || listing::list(&root, &request, page, page_size)).await
+        let place = Arc::clone(&self.rest);
+        blocking(move || {
+            let lock = || place.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = lock().take();
+            let (page, rest) = listing::list(&root, &request, page, page_size, before)?;
+            *lock() = rest;
+            Ok(page)
+        })
+        .await
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {

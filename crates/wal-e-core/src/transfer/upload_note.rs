@@ -136,6 +136,28 @@ impl UploadNote {
         Ok(Some(UploadNote { path: path.to_owned(), heading, left, state }))
     }
 
+    /// What a process that has ended left open, as far as that is known without taking the
+    /// note: nothing where there is no note, where its process lives, and in a copy.
+    pub fn abandoned(path: &Path) -> Vec<Open> {
+        let Ok(file) = File::open(path) else { return Vec::new() };
+        // Not for long: a process that begins meanwhile takes the note for that of another.
+        if file.try_lock_shared().is_err() {
+            return Vec::new();
+        }
+        let mut text = String::new();
+        let _ = (&file).take(LARGEST_NOTE_BYTES).read_to_string(&mut text);
+        let Ok(metadata) = file.metadata() else { return Vec::new() };
+        drop(file);
+        let mut lines = text.lines();
+        let heading = lines.next().and_then(|line| line.strip_prefix("note ")?.split_once(' '));
+        match heading {
+            Some((_, file)) if file == file_token(&metadata) => {
+                lines.filter_map(Open::parse).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// What the processes before had left when the note was taken, and where it comes from.
     /// Nothing in a copy.
     pub fn left(&self) -> Option<&(Origin, Vec<Open>)> {
@@ -244,7 +266,9 @@ mod tests {
         for server in [LATER_SERVER, ""] {
             let note = claim(&path, server);
             assert_eq!(note.left(), Some(&(Origin::SameFile, left.clone())));
+            assert_eq!(UploadNote::abandoned(&path), [], "its process lives");
         }
+        assert_eq!(UploadNote::abandoned(&path), left);
         let note = claim(&path, SERVER);
         left.iter().for_each(|ended| note.remove(ended));
         note.close();
@@ -262,6 +286,7 @@ mod tests {
         for server in [LATER_SERVER, ""] {
             assert_eq!(claim(&copy, server).left(), None);
         }
+        assert_eq!(UploadNote::abandoned(&copy), []);
         // A note that says of no server what it was written under is judged by the file.
         std::fs::remove_file(&copy).unwrap();
         drop(claim(&path, "").add(upload("b")));

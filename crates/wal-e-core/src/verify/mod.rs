@@ -13,6 +13,7 @@ mod cluster_files;
 mod documents;
 mod inventory;
 mod needed_wal;
+mod record;
 mod report;
 mod tar_content;
 
@@ -36,6 +37,7 @@ use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
 use crate::tasks::{blocking, or_cancelled};
 use documents::Documents;
 use inventory::Inventory;
+pub use record::{LastVerification, last_verifications};
 pub use report::Finding;
 use report::Report;
 use tar_content::{Expected, TarContent};

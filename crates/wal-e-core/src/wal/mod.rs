@@ -31,7 +31,7 @@ pub use fetch::{FetchOptions, Fetched, fetch, locate_sound, replace_local, verif
 pub use file_identity::FileIdentity;
 pub use follow::{ArchivedWal, Followed, RecordVisitor, Stop};
 pub use gap::{Continuation, continuation};
-pub use open::{Archiving, open};
+pub use open::{Archiving, open, open_beside_archiver};
 pub(crate) use own_wal::OwnWal;
 pub use pipeline::Pipeline;
 pub use prefetch::{Position, PrefetchDirectory, Taken, prefetch_ahead};

@@ -45,6 +45,35 @@ pub async fn open(
     archiving: &Archiving,
     notices: Notices,
 ) -> Result<Pipeline> {
+    let note = archiving.wal_directory.join(UPLOAD_NOTE);
+    let cancel = CancellationToken::new();
+    let pusher = pusher(store, claimant, archiving, Some(note), cancel, notices).await?;
+    Ok(Pipeline::new(pusher, &archiving.wal_directory))
+}
+
+/// [`open`] beside the archiver of the server, which notes its own uploads. `cancel` ends what
+/// is under way.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_beside_archiver(
+    store: Arc<dyn ObjectStore>,
+    claimant: &Claimant,
+    archiving: &Archiving,
+    cancel: CancellationToken,
+    notices: Notices,
+) -> Result<Pusher> {
+    pusher(store, Some(claimant), archiving, None, cancel, notices).await
+}
+
+async fn pusher(
+    store: Arc<dyn ObjectStore>,
+    claimant: Option<&Claimant>,
+    archiving: &Archiving,
+    upload_note: Option<PathBuf>,
+    cancel: CancellationToken,
+    notices: Notices,
+) -> Result<Pusher> {
     let claim = async {
         match claimant {
             Some(claimant) => owner::claim(&*store, claimant, &notices).await,
@@ -73,8 +102,7 @@ pub async fn open(
         look_first: archiving.standby || by_name,
         uploads: archiving.uploads,
         compressors: processors.min(archiving.uploads),
-        upload_note: Some(archiving.wal_directory.join(UPLOAD_NOTE)),
+        upload_note,
     };
-    let pusher = Pusher::new(store, options, listed?, CancellationToken::new(), notices);
-    Ok(Pipeline::new(pusher, &archiving.wal_directory))
+    Ok(Pusher::new(store, options, listed?, cancel, notices))
 }

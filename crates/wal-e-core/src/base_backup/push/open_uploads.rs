@@ -7,13 +7,13 @@
 //! the backup's name, where it lets these credentials list it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{BackupPush, BackupStart};
+use super::{BackupPush, BackupStart, begun};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
@@ -45,11 +45,7 @@ pub(super) async fn claim(
     name: &str,
     notices: &Notices,
 ) -> Result<Option<Arc<UploadNote>>> {
-    let taker = match start.taker {
-        Taker::Server => "server",
-        Taker::Program => "program",
-    };
-    let path = start.data_directory.join(format!("{UNFINISHED_BACKUP}.{taker}"));
+    let path = note_path(&start.data_directory, start.taker);
     // A role that may only read the cluster can back it up all the same, and a disk that
     // is full wants a backup more than others.
     let unable = |error: &Error| {
@@ -100,7 +96,7 @@ async fn end_left(
             {
                 return Ok(());
             }
-            end(store, open).await
+            end_killed(store, open).await
         };
         match ended.await {
             Ok(()) => note.remove(open),
@@ -124,6 +120,36 @@ async fn end(store: &dyn ObjectStore, open: &Open) -> Result<()> {
         Open::Upload { key, id } => store.abort_upload(key, id).await,
         Open::Below(directory) => store.abort_uploads(directory).await,
     }
+}
+
+/// Ends the uploads of a backup that was killed, and says that it was given up.
+async fn end_killed(store: &dyn ObjectStore, open: &Open) -> Result<()> {
+    if let Open::Below(directory) = open
+        && let Some(backup) = layout::backup_of_directory(directory)
+    {
+        begun::end_killed(store, backup).await?;
+    }
+    end(store, open).await
+}
+
+/// The base backups of the server of `data_directory` whose processes were killed, as far as
+/// that can be seen there.
+pub fn killed_backups(data_directory: &Path) -> Vec<String> {
+    let notes = [Taker::Server, Taker::Program].map(|taker| note_path(data_directory, taker));
+    let left = notes.iter().flat_map(|note| UploadNote::abandoned(note));
+    left.filter_map(|open| match open {
+        Open::Below(directory) => layout::backup_of_directory(&directory).map(str::to_owned),
+        Open::Upload { .. } => None,
+    })
+    .collect()
+}
+
+fn note_path(data_directory: &Path, taker: Taker) -> PathBuf {
+    let taker = match taker {
+        Taker::Server => "server",
+        Taker::Program => "program",
+    };
+    data_directory.join(format!("{UNFINISHED_BACKUP}.{taker}"))
 }
 
 fn is_refused_listing(open: &Open, error: &Error) -> bool {

@@ -77,6 +77,8 @@ settings! {
     BackupConcurrency => work::BACKUP_CONCURRENCY,
     /// How fast a backup reads.
     BackupReadRateLimit => work::BACKUP_READ_RATE_LIMIT,
+    /// How fast a server uploads.
+    UploadRateLimit => work::UPLOAD_RATE_LIMIT,
     /// Where a tar partition ends.
     TarSizeThreshold => work::TAR_SIZE_THRESHOLD,
     /// What a backup leaves out.

@@ -12,20 +12,20 @@ pub(super) const SEGMENTS_READ_TO_TELL: u64 = 16;
 
 /// The end of what can be replayed.
 #[derive(Default)]
-pub(super) struct Last {
+pub(in crate::recovery) struct Last {
     /// The index of the last segment with a transaction; 0 when there is none.
     pub(super) index: u64,
     /// What it says.
-    pub(super) summary: Summary,
+    pub(in crate::recovery) summary: Summary,
     /// Where the last record of all begins that damage does not cut off.
-    pub(super) start: Option<Lsn>,
+    pub(in crate::recovery) start: Option<Lsn>,
     /// Damage after that, the lowest of all that was met.
-    pub(super) damage: Option<Refusal>,
+    pub(in crate::recovery) damage: Option<Refusal>,
 }
 
 /// Reads backwards from the end of the chain to the last transaction after `from`, at most
 /// `at_most` segments. What comes after damage does not count.
-pub(super) async fn last_transaction(
+pub(in crate::recovery) async fn last_transaction(
     branch: &mut Branch,
     from: Lsn,
     at_most: Option<u64>,
@@ -46,7 +46,7 @@ pub(super) async fn last_transaction(
     Ok(last)
 }
 
-pub(super) fn index_of_byte_before(branch: &Branch, lsn: Lsn) -> u64 {
+pub(in crate::recovery) fn index_of_byte_before(branch: &Branch, lsn: Lsn) -> u64 {
     let byte = Lsn(lsn.0.saturating_sub(1));
     branch.chain.index_of(byte, branch.candidate.segment_size).unwrap_or(0)
 }

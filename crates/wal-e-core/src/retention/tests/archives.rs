@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::notice;
 use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineId, WalSegment};
-use crate::sentinel::{self, Sentinel};
+use crate::sentinel::{self, Begun, Sentinel};
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, list_all};
@@ -245,6 +245,42 @@ async fn a_hole_in_its_wal_keeps_a_backup_from_counting() {
     let count = "the newest full backup is kept, from \"base_000000010000000000000028\" on";
     assert!(lines[2].contains(count), "{lines:#?}");
     assert!(lines[3].starts_with("keep"), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn a_backup_that_was_given_up_is_garbage_at_once() {
+    for ended_at in [None, Some(hour(76))] {
+        let archive = archive().await;
+        let name = backup_name(1, 10);
+        archive.tar(&name, 75).await;
+        let begun = Begun {
+            hostname: "elsewhere".to_owned(),
+            data_directory: "/data".to_owned(),
+            started_at: hour(75),
+            ended_at,
+        };
+        archive.put(layout::begun(&name).as_str(), sentinel::to_json(&begun), hour(75)).await;
+        let plan = archive.plan(&Request::Garbage, 80).await.unwrap();
+        assert_eq!(plan.backups.contains(&name), ended_at.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_backup_that_was_found_damaged_does_not_count() {
+    let archive = archive().await;
+    let newest = archive.plan(&retain(1), 80).await.unwrap().backups;
+    let name = backup_name(2, 70);
+    let key = layout::verification(&name, false);
+    archive.put(key.as_str(), b"{".to_vec(), hour(79)).await;
+    let plan = archive.plan(&retain(1), 80).await.unwrap();
+    let lines = lines(&plan);
+    let why =
+        "it does not count: its last verification failed: what is wrong with it cannot be read";
+    assert!(lines.iter().any(|line| line.starts_with("keep") && line.contains(why)), "{lines:#?}");
+    assert!(plan.backups.len() < newest.len(), "an older one is kept instead");
+    // One of before the backup is not of this one.
+    archive.put(key.as_str(), b"{".to_vec(), hour(60)).await;
+    assert_eq!(archive.plan(&retain(1), 80).await.unwrap().backups, newest);
 }
 
 #[tokio::test]

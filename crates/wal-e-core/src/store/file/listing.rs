@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::names::Names;
 use super::root::{Root, is_missing, object_info};
 use super::temporary;
 use crate::error::{Error, Result};
@@ -11,26 +12,43 @@ use crate::store::{ListPage, ListRequest};
 /// What the root of a file system has and what is not ours to read.
 const LOST_AND_FOUND: &str = "lost+found/";
 
-/// A page of a listing.
+/// What a page had no room for of the directory in which it ended: the next page goes on with
+/// it, and the directory is not read again for each page.
+#[derive(Debug)]
+pub(super) struct Rest {
+    request: ListRequest,
+    /// The page that ended there.
+    page: String,
+    directory: String,
+    names: Names,
+    next: usize,
+}
+
+/// A page of a listing, and what comes after it. `rest` is what came after the page before.
 pub(super) fn list(
     root: &Root,
     request: &ListRequest,
     page: Option<String>,
     page_size: usize,
-) -> Result<ListPage> {
+    rest: Option<Rest>,
+) -> Result<(ListPage, Option<Rest>)> {
+    let rest = rest.filter(|rest| rest.request == *request && page.as_deref() == Some(&rest.page));
     let after = page.max(request.start_after.clone()).unwrap_or_default();
-    let mut walk = Walk { request, after, page_size, found: ListPage::default() };
+    let mut walk = Walk { request, after, page_size, found: ListPage::default(), rest };
     // What the prefix names whole need not be searched for.
     let start = match request.prefix.rsplit_once('/') {
         Some((directory, _)) => match ObjectKey::from_listing(directory) {
             Some(directory) => format!("{directory}/"),
-            None => return Ok(walk.found),
+            None => return Ok((walk.found, None)),
         },
         None => String::new(),
     };
     root.check()?;
-    walk.directory(&root.path, &start)?;
-    Ok(walk.found)
+    let rest = match walk.directory(&root.path, &start)? {
+        Page::HasRoom => None,
+        Page::Full => walk.rest,
+    };
+    Ok((walk.found, rest))
 }
 
 /// Whether an object lies in the directory itself; as far as it takes to find one, the
@@ -61,6 +79,7 @@ struct Walk<'a> {
     after: String,
     page_size: usize,
     found: ListPage,
+    rest: Option<Rest>,
 }
 
 /// Whether a walk goes on.
@@ -74,15 +93,42 @@ impl Walk<'_> {
     /// Lists the directory whose keys begin with `base`, which is empty or ends
     /// with a slash.
     fn directory(&mut self, root: &Path, base: &str) -> Result<Page> {
+        let (names, mut next) = match self.rest.take_if(|rest| rest.directory == base) {
+            Some(rest) => (rest.names, rest.next),
+            None => match self.names(root, base)? {
+                Some(names) => (names, 0),
+                None => return Ok(Page::HasRoom),
+            },
+        };
+        while let Some(name) = names.get(next) {
+            let key = format!("{base}{name}");
+            if key.ends_with('/') {
+                if self.directory(root, &key)? == Page::Full {
+                    return Ok(Page::Full);
+                }
+            } else if self.file(root, key)? == Page::Full {
+                let page = self.found.next.clone().unwrap_or_default();
+                let (request, directory) = (self.request.clone(), base.to_owned());
+                self.rest = Some(Rest { request, page, directory, names, next });
+                return Ok(Page::Full);
+            }
+            next += 1;
+        }
+        Ok(Page::HasRoom)
+    }
+
+    /// The names in a directory that can be in the page or in one of those after it. `None`
+    /// when the directory is not there.
+    fn names(&self, root: &Path, base: &str) -> Result<Option<Names>> {
         let path = root.join(base);
         let entries = match std::fs::read_dir(&path) {
             Ok(entries) => entries,
             // Gone since its name was read, or nothing of that prefix.
-            Err(error) if is_missing(&error) => return Ok(Page::HasRoom),
+            Err(error) if is_missing(&error) => return Ok(None),
             Err(error) => return Err(Error::file("read directory", &path, &error)),
         };
         // A directory sorts as its name with the slash that its keys have there.
-        let mut keys = Vec::new();
+        let mut names = Names::default();
         let mut key = base.to_owned();
         for entry in entries {
             let entry = entry.map_err(|error| Error::file("read directory", &path, &error))?;
@@ -103,21 +149,11 @@ impl Walk<'_> {
             key.push_str(name);
             key.push_str(if is_directory { "/" } else { "" });
             if self.may_match(&key) {
-                keys.push(key.clone());
+                names.push(&key[base.len()..]);
             }
         }
-        keys.sort_unstable();
-        for key in keys {
-            let page = if key.ends_with('/') {
-                self.directory(root, &key)?
-            } else {
-                self.file(root, key)?
-            };
-            if page == Page::Full {
-                return Ok(Page::Full);
-            }
-        }
-        Ok(Page::HasRoom)
+        names.sort();
+        Ok(Some(names))
     }
 
     /// Whether this file, or anything below this directory, can be in the page.

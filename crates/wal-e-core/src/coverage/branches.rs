@@ -36,7 +36,7 @@ impl Branches {
 
     /// The timelines that are not merely the past of one that was written to later, each with
     /// when the newest of its WAL was stored.
-    pub(super) fn active(&self) -> impl Iterator<Item = (TimelineId, OffsetDateTime)> {
+    pub(crate) fn active(&self) -> impl Iterator<Item = (TimelineId, OffsetDateTime)> {
         self.timelines.iter().filter_map(|(timeline, branch)| {
             let (last, stored_at) = branch.newest?;
             let is_past = |(other, branch): (&TimelineId, &Branch)| {
@@ -49,19 +49,19 @@ impl Branches {
     }
 
     /// Whether a server that is consistent at `lsn` on timeline `from` can follow `to`.
-    pub(super) fn leads(&self, from: TimelineId, lsn: Lsn, to: TimelineId) -> bool {
+    pub(crate) fn leads(&self, from: TimelineId, lsn: Lsn, to: TimelineId) -> bool {
         from == to || self.left(from, to).is_some_and(|left| left >= lsn)
     }
 
     /// Whether it may need WAL of `to`: as before, or nobody knows.
-    pub(super) fn may_lead(&self, from: TimelineId, lsn: Lsn, to: TimelineId) -> bool {
+    pub(crate) fn may_lead(&self, from: TimelineId, lsn: Lsn, to: TimelineId) -> bool {
         let unknown =
             || to > from && self.timelines.get(&to).is_none_or(|branch| branch.history.is_none());
         self.leads(from, lsn, to) || unknown()
     }
 
     /// Where timeline `to`, or an ancestor of it, left timeline `from`.
-    fn left(&self, from: TimelineId, to: TimelineId) -> Option<Lsn> {
+    pub(crate) fn left(&self, from: TimelineId, to: TimelineId) -> Option<Lsn> {
         let range = self.timelines.get(&to)?.history.as_ref()?.range_of(from)?;
         range.end.filter(|_| !range.is_empty())
     }

@@ -1,0 +1,45 @@
+//! What to do about WAL that is missing.
+
+use super::archive::Archive;
+use super::holes::{Range, Status};
+use crate::config::Word;
+use crate::postgres::TimelineId;
+
+impl Archive {
+    /// Whole sentences; `None` where there is nothing to do or to know.
+    pub(super) fn advice(&self, timeline: TimelineId, range: &Range) -> Option<String> {
+        Some(match range.status {
+            Status::Found => return None,
+            Status::NotKept => "No base backup needs it.".to_owned(),
+            Status::InFlight => {
+                "Nothing is needed, as long as the server does not fail to archive it.".to_owned()
+            }
+            Status::Missing if range.is_at_hand => {
+                format!("The server has it: archive it again with {}.", Word::RepairWal)
+            }
+            Status::Missing => format!(
+                "If a server still has it in pg_wal, archive it again with {}, there. {}",
+                Word::RepairWal,
+                self.without(timeline, range)
+            ),
+            Status::Lost => self.without(timeline, range),
+        })
+    }
+
+    /// What it means that it will never be there.
+    fn without(&self, timeline: TimelineId, hole: &Range) -> String {
+        let leads = |to| to == timeline || self.branches.left(timeline, to).is_some();
+        let next =
+            self.backups.iter().find(|backup| backup.first > hole.last && leads(backup.timeline));
+        match next {
+            Some(backup) => format!(
+                "Without it, no restore reaches a moment before the end of base backup \"{}\", which needs none of it.",
+                backup.name
+            ),
+            None => format!(
+                "Without it, no restore reaches a moment after it: take a new base backup with {}.",
+                Word::TakeBackup
+            ),
+        }
+    }
+}

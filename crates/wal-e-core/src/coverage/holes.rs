@@ -185,6 +185,12 @@ impl Archive {
         let elsewhere = self.not_at_hand(timeline, line, first);
         let Some(own) = &self.own else { return push(first, last, elsewhere, false) };
         let position = own.position.filter(|position| position.timeline == timeline);
+        // A standby marks what it has received as archived, and its primary archives it.
+        let is_last = line.runs.last().is_none_or(|(_, stored)| first > *stored);
+        let awaits = own.in_recovery && position.is_some();
+        if awaits && (is_last || elsewhere == Status::InFlight) {
+            return push(first, last, Status::InFlight, false);
+        }
         // What the server completed after it was looked at.
         let newer = position.map(|position| position.number.max(first)).filter(|it| *it <= last);
         let end = newer.map_or(last.0 + 1, |newer| newer.0);

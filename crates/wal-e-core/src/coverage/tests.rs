@@ -299,7 +299,12 @@ async fn a_server_knows_what_is_on_its_way_at_hand_or_lost() {
     // A standby does not know what its primary still has.
     let standby = own_wal(directory.path(), CLUSTER, true);
     let archive = fixture.look(Some(standby), hour(1000)).await;
-    assert!(!ranges(&archive).iter().any(|row| row.ends_with("lost")));
+    let rows = ranges(&archive);
+    assert!(!rows.iter().any(|row| row.ends_with("lost")), "{rows:?}");
+    fixture.remove(2, [36]).await;
+    let standby = own_wal(directory.path(), CLUSTER, true);
+    let archive = fixture.look(Some(standby), hour(1000)).await;
+    assert_eq!(ranges(&archive).last().unwrap(), "2: 31-33 in flight");
     // Another cluster says nothing of this one.
     let other = own_wal(directory.path(), SystemIdentifier(1), false);
     let archive = fixture.look(Some(other), hour(1000)).await;

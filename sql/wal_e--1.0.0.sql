@@ -142,6 +142,14 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1;
 COMMENT ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text, text) IS
 'one row: which base backup and which WAL a restore to the target would need; or why it is impossible, and the nearest targets that can be reached';
 
+CREATE FUNCTION wale_backup_mark(backup_name text, permanent boolean)
+RETURNS void
+AS 'MODULE_PATHNAME', 'wale_backup_mark_wrapper'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION wale_backup_mark(text, boolean) IS
+'makes a base backup permanent, so that no deletion removes it, or an ordinary one again';
+
 CREATE FUNCTION wale_wal_show(
     OUT timeline bigint,
     OUT parent_timeline bigint,
@@ -198,8 +206,10 @@ COMMENT ON FUNCTION wale_recovery_window() IS
 'to which moments a restore is possible: a row for each unbroken stretch';
 
 CREATE FUNCTION wale_retain(
-    full_backups integer,
+    full_backups integer DEFAULT NULL,
     dry_run boolean DEFAULT true,
+    recovery_window interval DEFAULT NULL,
+    calendar text DEFAULT NULL,
     OUT object_name text,
     OUT kind text,
     OUT bytes bigint,
@@ -209,8 +219,8 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'wale_retain_wrapper'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 100;
 
-COMMENT ON FUNCTION wale_retain(integer, boolean) IS
-'a row for each group of objects, and whether it is kept: so many of the newest full backups, and every moment from the oldest of them on; nothing is deleted in a dry run';
+COMMENT ON FUNCTION wale_retain(integer, boolean, interval, text) IS
+'a row for each group of objects, and whether it is kept: so many of the newest full backups, every moment of a recovery window, and so many daily, weekly, monthly and yearly backups; nothing is deleted in a dry run';
 
 CREATE FUNCTION wale_delete_before(
     backup_name text,
@@ -256,6 +266,23 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 100;
 COMMENT ON FUNCTION wale_delete_garbage(boolean) IS
 'the same for what is left of base backups that never became complete, and WAL that none needs';
 
+CREATE FUNCTION wale_job_history(
+    OUT job text,
+    OUT slot timestamptz,
+    OUT attempt bigint,
+    OUT hostname text,
+    OUT started_at timestamptz,
+    OUT finished_at timestamptz,
+    OUT ok boolean,
+    OUT detail text,
+    OUT bytes bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_job_history_wrapper'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 1000;
+
+COMMENT ON FUNCTION wale_job_history() IS
+'what servers did by schedule, newest first';
+
 -- Who may call them is a matter of GRANT.
 REVOKE EXECUTE ON FUNCTION wale_backup_push(text, boolean, boolean, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_list() FROM PUBLIC;
@@ -265,14 +292,16 @@ REVOKE EXECUTE ON FUNCTION wale_backup_verify(text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_stat_archiver() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_check() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_restore_plan(timestamptz, pg_lsn, text, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_backup_mark(text, boolean) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_retain(integer, boolean, interval, text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_wal_show() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_wal_verify() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_wal_repair() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_recovery_window() FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION wale_retain(integer, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_delete_before(text, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_delete(text, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_delete_garbage(boolean) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_job_history() FROM PUBLIC;
 
 -- A view calls its functions with the rights of its reader.
 GRANT EXECUTE ON FUNCTION wale_stat_archiver() TO pg_monitor;

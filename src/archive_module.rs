@@ -27,6 +27,7 @@ use crate::archiver_stats;
 use crate::error::{Failure, Result};
 use crate::gucs;
 use crate::pg::{interrupts, server};
+use crate::rate_limits;
 use crate::runtime::{Runtime, Watch};
 use crate::server_log;
 
@@ -185,7 +186,10 @@ impl Archiver {
         let (wanted, notices) = (settings.clone(), self.notices.clone());
         let claimant = server::claimant();
         let opening = async move {
-            let store = store::open(&wanted.store, Patience::archiver(), notices.clone()).await?;
+            let patience = Patience::archiver();
+            let limit = Some(rate_limits::upload());
+            let store =
+                store::open_limited(&wanted.store, patience, notices.clone(), limit).await?;
             wal::open(store, Some(&claimant), &wanted.archiving, notices).await
         };
         let opened = self.run(opening);

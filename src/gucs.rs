@@ -1,6 +1,6 @@
 //! Every setting. All belong to the server as a whole: they are set in
 //! `postgresql.conf` or with `ALTER SYSTEM` and take effect on a reload, never
-//! within an object that is on its way. None of them is a secret.
+//! within an object that is on its way, but for the [`rate_limits`]. None of them is a secret.
 
 use std::ffi::{CStr, CString, OsString};
 use std::path::{Path, PathBuf};
@@ -13,12 +13,15 @@ use wal_e_core::config::{
     CompressionVariables, Context, Endpoint, EnvDir, Exclusions, FileConfig, Misfit, Place, Prefix,
     S3Config, S3Given, Setting, StoreConfig, Unit, Variables,
 };
+use wal_e_core::retention::{self, Calendar, Policy};
+use wal_e_core::schedule::{Job, Role, Schedule};
 use wal_e_core::{Error, ErrorKind, Result};
 
 pub use wal_e_core::config::check_proxy;
 
 use crate::pg::guc_hooks;
 use crate::pg::report::c_text;
+use crate::rate_limits::{self, Limited};
 
 type Text = GucSetting<Option<CString>>;
 
@@ -40,8 +43,15 @@ static LOG_ARCHIVED_FILES: GucSetting<bool> = GucSetting::<bool>::new(true);
 static S3_TIMEOUT: GucSetting<i32> = number(Setting::S3Timeout);
 static BACKUP_CONCURRENCY: GucSetting<i32> = number(Setting::BackupConcurrency);
 static BACKUP_READ_RATE_LIMIT: GucSetting<i32> = number(Setting::BackupReadRateLimit);
+static UPLOAD_RATE_LIMIT: GucSetting<i32> = number(Setting::UploadRateLimit);
 static TAR_SIZE_THRESHOLD: GucSetting<i32> = number(Setting::TarSizeThreshold);
 static BACKUP_EXCLUDE: Text = Text::new(Some(c""));
+static BACKUP_SCHEDULE: Text = Text::new(Some(c""));
+static VERIFY_SCHEDULE: Text = Text::new(Some(c""));
+static BACKUP_ROLE: GucSetting<WorkRole> = GucSetting::<WorkRole>::new(WorkRole::Primary);
+static RETAIN_FULL_BACKUPS: GucSetting<i32> = number(Setting::RetainFullBackups);
+static RETAIN_WINDOW: Text = Text::new(Some(c""));
+static RETAIN_CALENDAR: Text = Text::new(Some(c""));
 
 /// A number with the default that the table has.
 const fn number(setting: Setting) -> GucSetting<i32> {
@@ -90,6 +100,17 @@ enum Method {
     None,
 }
 
+/// Which server works by schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+enum WorkRole {
+    #[name = c"primary"]
+    Primary,
+    #[name = c"standby"]
+    Standby,
+    #[name = c"any"]
+    Any,
+}
+
 /// Defines the settings of the table that the server has. Once in each process that
 /// loads the library.
 pub fn register() {
@@ -120,6 +141,12 @@ fn define(setting: Setting, name: String) {
         let flags = flags | unit(number.unit);
         GucRegistry::define_int_guc(name, short, long, variable, low, high, context(), flags);
     };
+    let rate_limit = |variable, limited| {
+        let number = setting.number();
+        let (texts, range) = ([short, long], [as_int(number.low), as_int(number.high)]);
+        let flags = flags | unit(number.unit);
+        guc_hooks::define_rate_limit(name, variable, texts, range, context(), flags, limited);
+    };
     match setting {
         Setting::Prefix => checked(&PREFIX, guc_hooks::Check::Prefix),
         Setting::EnvDir => text(&ENV_DIR),
@@ -144,9 +171,18 @@ fn define(setting: Setting, name: String) {
             GucRegistry::define_bool_guc(name, short, long, &LOG_ARCHIVED_FILES, context(), flags);
         }
         Setting::BackupConcurrency => number(&BACKUP_CONCURRENCY),
-        Setting::BackupReadRateLimit => number(&BACKUP_READ_RATE_LIMIT),
+        Setting::BackupReadRateLimit => rate_limit(&BACKUP_READ_RATE_LIMIT, Limited::BackupRead),
+        Setting::UploadRateLimit => rate_limit(&UPLOAD_RATE_LIMIT, Limited::Upload),
         Setting::TarSizeThreshold => number(&TAR_SIZE_THRESHOLD),
         Setting::BackupExclude => checked(&BACKUP_EXCLUDE, guc_hooks::Check::BackupExclude),
+        Setting::BackupSchedule => checked(&BACKUP_SCHEDULE, guc_hooks::Check::Schedule),
+        Setting::VerifySchedule => checked(&VERIFY_SCHEDULE, guc_hooks::Check::Schedule),
+        Setting::BackupRole => {
+            GucRegistry::define_enum_guc(name, short, long, &BACKUP_ROLE, context(), flags);
+        }
+        Setting::RetainFullBackups => number(&RETAIN_FULL_BACKUPS),
+        Setting::RetainWindow => checked(&RETAIN_WINDOW, guc_hooks::Check::RetainWindow),
+        Setting::RetainCalendar => checked(&RETAIN_CALENDAR, guc_hooks::Check::RetainCalendar),
         // The program's alone.
         Setting::S3Prefix | Setting::FilePrefix | Setting::AwsAccessKeyId => {}
     }
@@ -321,12 +357,73 @@ pub fn check_backup_exclude(value: &str) -> Result<()> {
 /// # Errors
 /// Those of [`compression`].
 pub fn backup_options() -> Result<PushOptions> {
-    let rate_limit = u64::try_from(BACKUP_READ_RATE_LIMIT.get()).unwrap_or(0) * 1024;
     Ok(PushOptions {
         concurrency: backup_concurrency(),
         tar_size_threshold_bytes: u64::try_from(TAR_SIZE_THRESHOLD.get()).unwrap_or(1024) << 20,
         compression: compression()?,
-        read_rate_limit_bytes_per_second: (rate_limit > 0).then_some(rate_limit),
+        read_rate_limit: Some(rate_limits::backup_read()),
         exclude: backup_exclude()?,
+    })
+}
+
+/// When a job is due, as configured now. Retention has no schedule: it follows a backup.
+pub fn schedule(job: Job) -> Option<Schedule> {
+    let setting = match job {
+        Job::Backup => &BACKUP_SCHEDULE,
+        Job::Verification => &VERIFY_SCHEDULE,
+        Job::Retention => return None,
+    };
+    // A check when it is set keeps out what cannot be parsed.
+    get(setting)?.parse().ok()
+}
+
+/// Whether a value of `wal_e.backup_schedule` or `wal_e.verify_schedule` can be parsed, or is
+/// empty.
+pub fn check_schedule(value: &str) -> Result<()> {
+    if value.is_empty() { Ok(()) } else { value.parse::<Schedule>().map(|_| ()) }
+}
+
+/// Which server works by schedule.
+pub fn role() -> Role {
+    match BACKUP_ROLE.get() {
+        WorkRole::Primary => Role::Primary,
+        WorkRole::Standby => Role::Standby,
+        WorkRole::Any => Role::Any,
+    }
+}
+
+/// What retention keeps, as configured now.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for what cannot be parsed; a check when it is set prevents it.
+pub fn retention_policy() -> Result<Policy> {
+    Ok(Policy {
+        full_backups: u32::try_from(RETAIN_FULL_BACKUPS.get()).unwrap_or(0),
+        window: get(&RETAIN_WINDOW).map(|value| window(&value)).transpose()?,
+        calendar: calendar(&get(&RETAIN_CALENDAR).unwrap_or_default())?,
+    })
+}
+
+/// Whether a value of `wal_e.retain_window` can be parsed, or is empty.
+pub fn check_retain_window(value: &str) -> Result<()> {
+    if value.is_empty() { Ok(()) } else { window(value).map(|_| ()) }
+}
+
+/// Whether a value of `wal_e.retain_calendar` can be parsed.
+pub fn check_retain_calendar(value: &str) -> Result<()> {
+    calendar(value).map(|_| ())
+}
+
+fn window(value: &str) -> Result<time::Duration> {
+    retention::parse_window(value).map_err(|why| {
+        Error::new(ErrorKind::Config, "the retention window cannot be read")
+            .with_detail(format!("The value {why}."))
+    })
+}
+
+fn calendar(value: &str) -> Result<Calendar> {
+    value.parse().map_err(|why: String| {
+        Error::new(ErrorKind::Config, "the retention calendar cannot be read")
+            .with_detail(format!("The part {why}."))
     })
 }

@@ -5,6 +5,7 @@
 //! | postmaster | [`_PG_init`] under `shared_preload_libraries` | settings and shared memory; no thread, no network |
 //! | archiver | [`archive_module`], through [`pg::archive_abi`] | upload WAL files with a runtime of its own |
 //! | worker | [`jobs`] | one base backup, from `pg_backup_start` to the sentinel; or one verification |
+//! | scheduler | [`scheduler`] | start workers at certain times, look at the prefix |
 //! | backend | [`sql_api`] | check, hand over to a worker, wait, list |
 //!
 //! Everything that is `unsafe`, or differs between versions of PostgreSQL, is
@@ -19,7 +20,9 @@ mod error;
 mod gucs;
 mod jobs;
 mod pg;
+mod rate_limits;
 mod runtime;
+mod scheduler;
 mod server_log;
 mod shared_values;
 mod sql_api;
@@ -31,5 +34,7 @@ pgrx::pg_module_magic!(name = c"wal_e", version = c"1.0.0");
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     gucs::register();
-    pg::shared_memory::reserve_when_preloading();
+    if pg::shared_memory::reserve_when_preloading() {
+        scheduler::register();
+    }
 }

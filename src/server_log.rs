@@ -27,6 +27,11 @@ pub fn tell_client(message: &str, hint: &str) {
     speak(Severity::Notice, message, None, Some(hint));
 }
 
+/// How far work is, for the client that waits.
+pub fn tell_progress(message: &str) {
+    speak(Severity::Notice, message, None, None);
+}
+
 /// A failure that goes no further than the log.
 pub fn warn(failure: &Failure) {
     let Failure { message, detail, hint, .. } = failure;

@@ -92,6 +92,16 @@ impl Reader {
         reader
     }
 
+    /// One who has followed the guide to its second base backup.
+    fn with_two_backups() -> Reader {
+        let archive = Archive::file();
+        let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+        cluster.scratch().create("env");
+        cluster.backup_push();
+        cluster.backup_push();
+        Reader { cluster, archive }
+    }
+
     /// `text` with the places of this reader.
     fn in_place(&self, text: &str) -> String {
         let scratch = self.cluster.scratch().path();
@@ -189,6 +199,11 @@ fn the_first_steps_in_readme_can_be_done_as_they_are_shown() {
 #[test]
 fn the_guide_can_be_followed_from_beginning_to_end() {
     Reader::new().follow("docs/guide.md");
+}
+
+#[test]
+fn what_is_said_about_retention_can_be_done() {
+    Reader::with_two_backups().follow("docs/retention.md");
 }
 
 /// The pages whose links are looked at.

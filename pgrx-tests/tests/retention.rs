@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use wal_e_e2e::archive::Archive;
+use wal_e_e2e::base_backup::BACKUP_WORKER;
 use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::restore::Restore;
+use wal_e_e2e::wait::wait_for;
 use wal_e_e2e::wal_e::run_wal_e;
 
 /// Three backups, with a row before and after each, and a restore point between the last two.
@@ -82,11 +84,80 @@ fn the_newest_backup_is_not_deleted_and_pins_hold() {
     let before = objects(&archive);
     let refused = run_wal_e(&archive, ["delete", "target", &backups[2], "--confirm"]).failure(1);
     assert!(refused.contains("newest backup that can be restored"), "{refused}");
-    let refused = run_wal_e(&archive, ["delete", "before", "base_x", "--confirm"]).failure(1);
+    let refused = run_wal_e(&archive, ["delete", "before", "base_x", "--confirm"]).failure(74);
     assert!(refused.contains("there is no base backup \"base_x\""), "{refused}");
     assert_eq!(objects(&archive), before);
     run_wal_e(&archive, ["delete", "target", &backups[1], "--confirm"]).success();
     assert_eq!(archive.backups(), [backups[0].clone(), backups[2].clone()]);
     run_wal_e(&archive, ["delete", "before", &backups[2], "--confirm"]).success();
     assert_eq!(archive.backups(), [backups[2].clone()]);
+}
+
+#[test]
+fn sql_shows_and_deletes_what_the_program_does() {
+    let archive = Archive::file();
+    let (cluster, backups) = with_three_backups(PgVersion::V15, &archive);
+    let shown =
+        cluster.query("SELECT object_name, kind, bytes, action, reason FROM wale_retain(1)");
+    let program = run_wal_e(&archive, ["delete", "retain", "1", "--json"]).success();
+    let program: Vec<serde_json::Value> = serde_json::from_str(&program).expect("it is JSON");
+    let columns = ["object_name", "kind", "bytes", "action", "reason"];
+    let program: Vec<Vec<String>> = program
+        .iter()
+        .map(|row| {
+            let column =
+                |name| row[name].as_str().map_or_else(|| row[name].to_string(), Into::into);
+            columns.map(column).to_vec()
+        })
+        .collect();
+    assert_eq!(shown, program);
+    for refused in [
+        "SELECT wale_retain()",
+        "SELECT wale_retain(0)",
+        "SELECT wale_retain(1, NULL)",
+        "SELECT wale_retain(recovery_window => '-1 day')",
+        "SELECT wale_retain(calendar => 'hourly')",
+        "SELECT wale_delete_before(NULL)",
+        "SELECT wale_delete_before('../base_x', false)",
+        "SELECT wale_backup_mark('base_x', true)",
+    ] {
+        let state = cluster.failure_of(refused).sqlstate;
+        assert!(
+            ["22023", "22004", "42704", "58P01"].contains(&state.as_str()),
+            "{refused}: {state}"
+        );
+    }
+    cluster.execute(&format!("SELECT wale_backup_mark('{}', true)", backups[0]));
+    let rows = cluster.query(
+        "SELECT object_name FROM wale_retain(1, dry_run => false) \
+         WHERE kind = 'base backup' AND action = 'delete'",
+    );
+    assert_eq!(rows, [[backups[1].clone()]]);
+    assert_eq!(archive.backups(), [backups[0].clone(), backups[2].clone()]);
+    cluster.execute(&format!("SELECT wale_backup_mark('{}', false)", backups[0]));
+    cluster.execute(&format!("SELECT wale_backup_delete('{}', false)", backups[0]));
+    assert_eq!(archive.backups(), [backups[2].clone()]);
+}
+
+/// What a backup left that was killed goes at once on its host; what one has stored that is
+/// being taken stays.
+#[test]
+fn what_a_killed_backup_left_is_deleted_and_what_a_running_one_has_is_not() {
+    let archive = Archive::file();
+    let cluster = Cluster::build(PgVersion::V15)
+        .configuration("wal_e.backup_read_rate_limit = 1000")
+        .start_archiving_to(&archive);
+    let leftovers =
+        || archive.objects().into_iter().filter(|it| it.ends_with("begun.json")).count();
+    cluster.execute("SELECT wale_backup_push(wait => false)");
+    wait_for("the backup's first object", || leftovers() == 1);
+    cluster.execute("SELECT wale_delete_garbage(false)");
+    assert_eq!(leftovers(), 1);
+    cluster.kill_process(cluster.pid_of(BACKUP_WORKER));
+    wait_for("the server to be back", || cluster.try_client("postgres").is_ok());
+    let kept =
+        cluster.query("SELECT reason FROM wale_delete_garbage() WHERE kind = 'incomplete backup'");
+    assert_eq!(kept, [["it is not complete, and no longer being taken"]]);
+    cluster.execute("SELECT wale_delete_garbage(false)");
+    assert_eq!(leftovers(), 0);
 }

@@ -62,16 +62,26 @@ fn the_functions_are_the_documented_ones_and_nobody_may_call_them_unasked() {
             signatures,
             [
                 ["wale_backup_cancel()"],
+                ["wale_backup_delete(backup_name text, dry_run boolean DEFAULT true)"],
                 ["wale_backup_list()"],
+                ["wale_backup_mark(backup_name text, permanent boolean)"],
                 ["wale_backup_progress()"],
                 ["wale_backup_push(label text DEFAULT 'wal_e'::text, fast boolean DEFAULT true, \
                   permanent boolean DEFAULT false, wait boolean DEFAULT true)"],
                 ["wale_backup_verify(backup_name text DEFAULT 'LATEST'::text)"],
                 ["wale_check()"],
+                ["wale_delete_before(backup_name text, dry_run boolean DEFAULT true)"],
+                ["wale_delete_garbage(dry_run boolean DEFAULT true)"],
+                ["wale_job_history()"],
                 ["wale_recovery_window()"],
                 ["wale_restore_plan(target_time timestamp with time zone DEFAULT NULL::timestamp \
                   with time zone, target_lsn pg_lsn DEFAULT NULL::pg_lsn, target_name text \
                   DEFAULT NULL::text, target_timeline text DEFAULT NULL::text)"],
+                [
+                    "wale_retain(full_backups integer DEFAULT NULL::integer, dry_run boolean DEFAULT \
+                  true, recovery_window interval DEFAULT NULL::interval, calendar text DEFAULT \
+                  NULL::text)"
+                ],
                 ["wale_stat_archiver()"],
                 ["wale_wal_repair()"],
                 ["wale_wal_show()"],

@@ -20,8 +20,9 @@ use super::{Job, Words, canceled};
 use crate::error::{Failure, Result};
 use crate::gucs;
 use crate::pg::backup_mode::BackupMode;
-use crate::pg::server;
 use crate::pg::shared_memory::SharedMemory;
+use crate::pg::{progress_view, server};
+use crate::rate_limits;
 use crate::runtime::Runtime;
 use crate::server_log;
 use crate::shared_values::{FixedText, SharedTime};
@@ -142,6 +143,7 @@ impl Job for Backup {
     fn run(request: &Request, tenant: Tenant<Self>) -> Result<()> {
         let config = gucs::store_config()?;
         let options = gucs::backup_options()?;
+        progress_view::begin();
         let runtime = Runtime::start()?;
         let progress = Arc::new(base_backup::Progress::default());
         let mut watcher = Watcher::new(tenant, {
@@ -153,7 +155,8 @@ impl Job for Backup {
         let store = {
             let notices = notices.clone();
             watcher.run(&runtime, async move {
-                store::open(&config, Patience::backup(), notices).await
+                let limit = Some(rate_limits::upload());
+                store::open_limited(&config, Patience::backup(), notices, limit).await
             })?
         };
 
@@ -167,6 +170,8 @@ impl Job for Backup {
         if tenant.is_unwanted() {
             return Err(canceled::<Self>());
         }
+        // The wait for the checkpoint lets nothing else be done.
+        watcher.publish();
         let start_time = OffsetDateTime::now_utc();
         let backup_mode =
             BackupMode::begin(&request.label.get().unwrap_or_default(), request.fast)?;
@@ -242,6 +247,7 @@ fn name_backup(tenant: Tenant<Backup>, name: &str) {
 fn publish(tenant: Tenant<Backup>, progress: &base_backup::Progress) {
     let counters = Counters::from(progress);
     let phase = progress.phase();
+    progress_view::show(phase, counters.bytes_total, counters.bytes_read);
     tenant.update(|shared| {
         shared.counters = counters;
         shared.phase = phase;

@@ -1,4 +1,4 @@
-//! Work that runs in a background worker: a base backup, a verification.
+//! Work that runs in a background worker: a base backup, a verification, retention.
 //!
 //! Each [`Job`] has a slot in shared memory, so one of each kind runs at a time.
 //! A caller ([`caller`]) reserves the slot and starts a worker ([`worker`]) for that
@@ -7,7 +7,10 @@
 
 pub mod backup;
 pub mod caller;
+pub mod requirements;
+pub mod retention;
 pub mod slot;
+pub mod started;
 mod tenancy;
 pub mod verification;
 mod watcher;
@@ -22,8 +25,11 @@ use crate::pg::shared_memory::{InSharedMemory, SharedMemory};
 use slot::{Slot, Tenant, View};
 
 /// All jobs.
-static JOBS: &[Registered] =
-    &[Registered::new::<backup::Backup>(), Registered::new::<verification::Verification>()];
+static JOBS: &[Registered] = &[
+    Registered::new::<backup::Backup>(),
+    Registered::new::<verification::Verification>(),
+    Registered::new::<retention::Retention>(),
+];
 
 /// What can be done in a background worker.
 ///

@@ -144,6 +144,11 @@ pub fn view_of<J: Job>(generation: u64) -> Option<View<J>> {
     J::slot().read(|slot| if slot.tenancy.generation() == generation { slot.view() } else { None })
 }
 
+/// Whether there is work that keeps other such work from being started.
+pub fn is_occupied<J: Job>() -> bool {
+    J::slot().read(|slot| slot.tenancy).is_occupied()
+}
+
 /// Whether the work of a generation is not over, and the slot not another's.
 pub fn is_active<J: Job>(generation: u64) -> bool {
     J::slot().read(|slot| {

@@ -1,17 +1,20 @@
-//! The job that reads one base backup back. It writes nothing, and a backup may run
+//! The job that reads one base backup back, and records what it found. A backup may run
 //! meanwhile.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pgrx::PgSqlErrorCode;
+use wal_e_core::owner;
 use wal_e_core::store::{self, retry::Patience};
-use wal_e_core::verify::{self, Finding, Verified, VerifyRequest};
+use wal_e_core::verify::{self, Finding, Verified, VerifyProgress, VerifyRequest};
 
 use super::slot::{Slot, Tenant, View};
 use super::watcher::Watcher;
 use super::{Job, Words};
 use crate::error::{Failure, Result};
 use crate::gucs;
+use crate::pg::server;
 use crate::pg::shared_memory::SharedMemory;
 use crate::runtime::Runtime;
 use crate::server_log;
@@ -33,6 +36,30 @@ pub struct Verification;
 pub struct Request {
     /// The backup's name, or `LATEST`.
     pub name: FixedText<MAX_NAME_BYTES>,
+}
+
+/// How far a verification is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Progress {
+    /// Stored bytes of all tars, as far as they have been listed.
+    pub bytes_total: u64,
+    /// Stored bytes of tars read so far.
+    pub bytes_read: u64,
+    /// WAL segments that are needed; 0 until the tars are read.
+    pub segments_total: u64,
+    /// WAL segments read so far.
+    pub segments_read: u64,
+}
+
+impl From<&VerifyProgress> for Progress {
+    fn from(progress: &VerifyProgress) -> Self {
+        Progress {
+            bytes_total: progress.bytes_total.load(Ordering::Relaxed),
+            bytes_read: progress.bytes_read.load(Ordering::Relaxed),
+            segments_total: progress.segments_total.load(Ordering::Relaxed),
+            segments_read: progress.segments_read.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// What was found.
@@ -71,7 +98,7 @@ impl Job for Verification {
     };
 
     type Request = Request;
-    type Progress = ();
+    type Progress = Progress;
     type Outcome = Findings;
 
     fn slot() -> &'static SharedMemory<Slot<Self>> {
@@ -91,17 +118,28 @@ impl Job for Verification {
     /// Reads the backup back, and logs what is wrong with it.
     fn run(request: &Request, tenant: Tenant<Self>) -> Result<Findings> {
         let config = gucs::store_config()?;
+        let claimant = server::claimant();
         let runtime = Runtime::start()?;
-        // Nothing is written, so there is nothing to clean up.
-        let mut watcher = Watcher::new(tenant, || {});
+        let progress = Arc::new(VerifyProgress::default());
+        // Nothing is begun that would have to be cleaned up.
+        let mut watcher = Watcher::new(tenant, {
+            let progress = Arc::clone(&progress);
+            move || tenant.update(|shared| *shared = Progress::from(&*progress))
+        });
         let (notices, cancel) = (watcher.notices(), watcher.cancel());
         let verification = VerifyRequest {
             name: request.name.get().unwrap_or_default(),
             concurrency: gucs::backup_concurrency(),
         };
         let verified = watcher.run(&runtime, async move {
-            let store = store::open(&config, Patience::command(), notices).await?;
-            verify::verify(store, verification, Arc::default(), cancel).await
+            let store = store::open(&config, Patience::command(), notices.clone()).await?;
+            let verified =
+                verify::verify(Arc::clone(&store), verification, progress, cancel).await?;
+            // Into another cluster's archive, nothing is written.
+            if owner::inspect(&*store, &claimant).await.is_ok() {
+                verified.record(&*store, &notices).await?;
+            }
+            Ok(verified)
         })?;
         log(&verified);
         Ok(Findings::of(&verified.findings))

@@ -1,6 +1,6 @@
 //! Checks of settings, in the shape that PostgreSQL calls.
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::{pg_guard, pg_sys};
@@ -9,6 +9,7 @@ use wal_e_core::Error;
 use super::report::c_text;
 use crate::error::{Failure, in_words};
 use crate::gucs;
+use crate::rate_limits::{self, Limited};
 
 /// What a text setting is checked for when it is set.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,12 @@ pub enum Check {
     BackupExclude,
     /// [`gucs::check_proxy`].
     Proxy,
+    /// [`gucs::check_schedule`].
+    Schedule,
+    /// [`gucs::check_retain_window`].
+    RetainWindow,
+    /// [`gucs::check_retain_calendar`].
+    RetainCalendar,
 }
 
 /// Defines a text setting for superusers whose values are checked.
@@ -37,6 +44,9 @@ pub fn define_checked_text(
         Check::Endpoint => Some(check_endpoint),
         Check::BackupExclude => Some(check_backup_exclude),
         Check::Proxy => Some(check_proxy),
+        Check::Schedule => Some(check_schedule),
+        Check::RetainWindow => Some(check_retain_window),
+        Check::RetainCalendar => Some(check_retain_calendar),
     };
     // SAFETY: the hook is guarded: a panic in it becomes an ERROR.
     unsafe {
@@ -52,6 +62,39 @@ pub fn define_checked_text(
             None,
         );
     }
+}
+
+/// Defines a limit in kilobytes per second, whose values go to [`rate_limits::set`].
+pub fn define_rate_limit(
+    name: &'static CStr,
+    setting: &'static GucSetting<i32>,
+    texts: [&'static CStr; 2],
+    range: [i32; 2],
+    context: GucContext,
+    flags: GucFlags,
+    limited: Limited,
+) {
+    let hook: pg_sys::GucIntAssignHook = match limited {
+        Limited::Upload => Some(assign_upload_rate_limit),
+        Limited::BackupRead => Some(assign_backup_read_rate_limit),
+    };
+    let ([short, long], [low, high]) = (texts, range);
+    // SAFETY: the hook only stores a number, and cannot fail.
+    unsafe {
+        GucRegistry::define_int_guc_with_hooks(
+            name, short, long, setting, low, high, context, flags, None, hook, None,
+        );
+    }
+}
+
+#[pg_guard]
+extern "C-unwind" fn assign_upload_rate_limit(new: c_int, _extra: *mut c_void) {
+    rate_limits::set(Limited::Upload, new);
+}
+
+#[pg_guard]
+extern "C-unwind" fn assign_backup_read_rate_limit(new: c_int, _extra: *mut c_void) {
+    rate_limits::set(Limited::BackupRead, new);
 }
 
 /// Makes a misspelt setting of this extension an error.
@@ -88,6 +131,36 @@ unsafe extern "C-unwind" fn check_backup_exclude(
 ) -> bool {
     // SAFETY: PostgreSQL hands in a valid pointer to the new value.
     accept(gucs::check_backup_exclude(&unsafe { text(new) }))
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_schedule(
+    new: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL hands in a valid pointer to the new value.
+    accept(gucs::check_schedule(&unsafe { text(new) }))
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_retain_window(
+    new: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL hands in a valid pointer to the new value.
+    accept(gucs::check_retain_window(&unsafe { text(new) }))
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_retain_calendar(
+    new: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL hands in a valid pointer to the new value.
+    accept(gucs::check_retain_calendar(&unsafe { text(new) }))
 }
 
 #[pg_guard]

@@ -18,6 +18,12 @@ pub fn stop_requested() -> bool {
     }
 }
 
+/// Whether this process was asked to end. Only looks.
+pub fn end_requested() -> bool {
+    // SAFETY: a volatile sig_atomic_t of this process, set by its signal handler.
+    unsafe { (&raw const pg_sys::ProcDiePending).read_volatile() != 0 }
+}
+
 /// `CHECK_FOR_INTERRUPTS`: ends the process when that was asked for.
 ///
 /// # Errors

@@ -4,9 +4,11 @@
 
 pub mod archive_abi;
 pub mod backup_mode;
+pub mod clock;
 pub mod guc_hooks;
 pub mod interrupts;
 pub mod lsn_datum;
+pub mod progress_view;
 pub mod report;
 pub mod server;
 pub mod shared_memory;

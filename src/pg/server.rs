@@ -168,3 +168,9 @@ pub fn is_archiver() -> bool {
     // SAFETY: set at the start of each process.
     unsafe { pg_sys::MyBackendType == pg_sys::BackendType::B_ARCHIVER }
 }
+
+/// Whether this process is the postmaster, or will be: it has not been forked by one.
+pub fn is_postmaster() -> bool {
+    // SAFETY: a bool of this process, set once when it is forked.
+    unsafe { !pg_sys::IsUnderPostmaster }
+}

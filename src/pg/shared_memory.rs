@@ -4,12 +4,14 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pgrx::{
-    PGRXSharedMemory, PgLwLock, PgSharedMemoryInitialization, pg_guard, pg_shmem_init, pg_sys,
+    PGRXSharedMemory, PgAtomic, PgLwLock, PgSharedMemoryInitialization, pg_guard, pg_shmem_init,
+    pg_sys,
 };
 
 use crate::archiver_stats::Stats;
 use crate::jobs::slot::Slot;
 use crate::jobs::{self, Job};
+use crate::rate_limits::{self, Limits};
 
 // SAFETY: a Slot is plain bytes without pointers, the same in every process; so is
 // what a Job puts into it.
@@ -17,6 +19,9 @@ unsafe impl<J: Job> PGRXSharedMemory for Slot<J> {}
 
 // SAFETY: so is a Stats.
 unsafe impl PGRXSharedMemory for Stats {}
+
+// SAFETY: a Limits is nothing but atomic numbers.
+unsafe impl PGRXSharedMemory for Limits {}
 
 static STATS: SharedMemory<Stats> = SharedMemory::new(c"wal_e archiver statistics");
 
@@ -46,6 +51,30 @@ impl<T: PGRXSharedMemory> SharedMemory<T> {
     /// must be short and call nothing that can fail.
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         change(&mut self.0.exclusive())
+    }
+}
+
+/// Atomic values in shared memory, which need no lock: threads that must not call PostgreSQL
+/// may use them. Only in a static.
+pub struct SharedAtomics<T> {
+    value: PgAtomic<T>,
+    /// Whether it is there. Set in the postmaster, inherited by fork.
+    started: AtomicBool,
+}
+
+impl<T> SharedAtomics<T> {
+    /// The name is the value's own, and shown in `pg_shmem_allocations`.
+    pub const fn new(name: &'static CStr) -> Self {
+        // SAFETY: `Everything` reserves no two of one name.
+        let value = unsafe { PgAtomic::new(name) };
+        SharedAtomics { value, started: AtomicBool::new(false) }
+    }
+}
+
+impl<T: PGRXSharedMemory> SharedAtomics<T> {
+    /// The value; `None` when the library was not preloaded, and until the memory is there.
+    pub fn get(&self) -> Option<&T> {
+        self.started.load(Ordering::Relaxed).then(|| self.value.get())
     }
 }
 
@@ -83,13 +112,30 @@ impl<T: PGRXSharedMemory + Default> InSharedMemory for SharedMemory<T> {
     }
 }
 
+impl<T: PGRXSharedMemory + Default> InSharedMemory for SharedAtomics<T> {
+    fn name(&self) -> &'static CStr {
+        self.value.name()
+    }
+
+    unsafe fn request(&'static self) {
+        // SAFETY: the caller keeps it.
+        unsafe { self.value.on_shmem_request() }
+    }
+
+    unsafe fn start(&'static self) {
+        // SAFETY: the caller keeps it.
+        unsafe { self.value.on_shmem_startup(T::default()) }
+        self.started.store(true, Ordering::Relaxed);
+    }
+}
+
 /// All that this extension has in shared memory.
 struct Everything;
 
 impl Everything {
     fn values() -> Vec<&'static dyn InSharedMemory> {
         let statistics: &dyn InSharedMemory = &STATS;
-        jobs::slots().chain([statistics]).collect()
+        jobs::slots().chain([statistics, rate_limits::in_shared_memory()]).collect()
     }
 }
 
@@ -115,13 +161,15 @@ impl PgSharedMemoryInitialization for Everything {
 }
 
 /// Asks for the shared memory when the postmaster preloads the library; does
-/// nothing in any other process.
-pub fn reserve_when_preloading() {
+/// nothing in any other process. Says whether it did.
+pub fn reserve_when_preloading() -> bool {
     // SAFETY: set and cleared by the process itself while it loads libraries.
-    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+    let preloads = unsafe { pg_sys::process_shared_preload_libraries_in_progress };
+    if preloads {
         pg_shmem_init!(EVERYTHING);
         RESERVED.store(true, Ordering::Relaxed);
     }
+    preloads
 }
 
 /// Whether the library was preloaded, so that there is shared memory. It may be

@@ -61,6 +61,35 @@ pub fn install_worker_handlers() {
     }
 }
 
+/// The handlers of the scheduler: those of a worker, and SIGHUP is remembered, for
+/// [`reload_requested`].
+pub fn install_scheduler_handlers() {
+    #[cfg(not(feature = "pg18"))]
+    use pg_sys::pqsignal;
+    #[cfg(feature = "pg18")]
+    use pg_sys::pqsignal_be as pqsignal;
+    // src/include/postmaster/interrupt.h; declared here for the reason above.
+    unsafe extern "C-unwind" {
+        #[allow(non_snake_case)]
+        fn SignalHandlerForConfigReload(signal: c_int);
+    }
+    // SAFETY: PostgreSQL's own handler, for processes with a latch; signals are still blocked.
+    unsafe { pqsignal(libc::SIGHUP, Some(SignalHandlerForConfigReload)) };
+    install_worker_handlers();
+}
+
+/// Whether the settings are to be read anew; says so once for each request.
+pub fn reload_requested() -> bool {
+    // SAFETY: a volatile sig_atomic_t of this process (src/include/postmaster/interrupt.h). It
+    // is cleared before the settings are read, so that no request is lost.
+    unsafe {
+        let flag = &raw mut pg_sys::ConfigReloadPending;
+        let requested = flag.read_volatile() != 0;
+        flag.write_volatile(0);
+        requested
+    }
+}
+
 /// Set once this archiver was asked to stop.
 static ARCHIVER_STOP: AtomicBool = AtomicBool::new(false);
 

@@ -7,6 +7,7 @@ use pgrx::{PgTryBuilder, pg_guard, pg_sys};
 
 use crate::error::Failure;
 use crate::jobs::{self, worker};
+use crate::scheduler;
 
 /// The name of [`wale_worker_main`].
 pub const MAIN: &str = "wale_worker_main";
@@ -18,6 +19,34 @@ pub const MAIN: &str = "wale_worker_main";
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn wale_worker_main(argument: pg_sys::Datum) {
     jobs::work(BackgroundWorker::get_extra(), argument.value() as u64);
+}
+
+/// The name of [`wale_scheduler_main`].
+pub const SCHEDULER_MAIN: &str = "wale_scheduler_main";
+
+/// The function that the postmaster starts the scheduler with.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn wale_scheduler_main(_argument: pg_sys::Datum) {
+    scheduler::run();
+}
+
+/// Ends this process, as PostgreSQL's own launchers do when they are asked to: the postmaster
+/// starts it again, unless the server stops.
+pub fn end() -> ! {
+    // src/include/storage/ipc.h. pgrx knows only for some versions that it does not return.
+    unsafe extern "C-unwind" {
+        fn proc_exit(code: std::ffi::c_int) -> !;
+    }
+    // SAFETY: on the main thread. It does not return, so nothing here is dropped; the process's
+    // threads end with it.
+    unsafe { proc_exit(1) }
+}
+
+/// Reads the configuration files anew.
+pub fn reload_settings() {
+    // SAFETY: this process is in no transaction, and between two pieces of work.
+    unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
 }
 
 /// Calls [`worker::publish_outcome`] when this process ends in whatever orderly

@@ -1,28 +1,24 @@
 //! `wale_backup_push()`, `wale_backup_progress()`, `wale_backup_cancel()`.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use time::OffsetDateTime;
-use wal_e_core::archiving;
 use wal_e_core::base_backup::Phase;
+use wal_e_core::pace::Pace;
 
+use super::progress_notices::ProgressNotices;
 use super::require_preloading;
 use super::timestamp::timestamptz;
-use crate::archiver_stats;
 use crate::error::{Failure, Result};
-use crate::gucs;
-use crate::jobs::backup::{Backup, MAX_LABEL_BYTES, Request};
+use crate::jobs::backup::{Backup, Counters, Progress, Request};
 use crate::jobs::caller::{self, Stop};
+use crate::jobs::requirements;
 use crate::jobs::slot::{self, Status, View};
-use crate::pg::server;
 use crate::pg::text::Text;
 use crate::server_log;
 use crate::shared_values::FixedText;
-
-/// The server is not in a state in which a backup could be completed.
-const NOT_READY: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 
 /// How often a caller that waits is told that WAL is awaited.
 const REMIND_AFTER: Duration = Duration::from_secs(60);
@@ -46,7 +42,8 @@ fn wale_backup_push(
         )
         .into());
     };
-    check_requirements(&label)?;
+    require_preloading()?;
+    requirements::check(&label)?;
     let request = Request { label: FixedText::new(&label), fast, permanent };
     Ok(push(&request, wait)?)
 }
@@ -118,53 +115,10 @@ fn wale_backup_cancel() -> Result<bool, ErrorReport> {
     }
 }
 
-/// Everything that would make the backup fail later, or never become complete.
-fn check_requirements(label: &str) -> Result<()> {
-    require_preloading()?;
-    gucs::store_config()?;
-    gucs::compression()?;
-    let not_ready =
-        |message: &str, hint: &str| Err(Failure::new(NOT_READY, message).with_hint(hint));
-    if server::in_recovery() {
-        return not_ready(
-            "a base backup cannot be taken during recovery",
-            "Take it on the primary server.",
-        );
-    }
-    if server::setting(c"archive_mode") == "off" {
-        return not_ready(
-            "a base backup needs WAL archiving, and \"archive_mode\" is off",
-            "Set \"archive_mode\" to on and \"archive_library\" to wal_e, and restart the server.",
-        );
-    }
-    if let Some(refusal) = server::way_of_archiving().refusal() {
-        return Err(Failure { code: NOT_READY, ..Failure::from(refusal) });
-    }
-    let failing = archiving::refusal_of_failing(
-        server::archiver_attempts(),
-        &archiver_stats::queue()?,
-        SystemTime::now(),
-    );
-    if let Some(refusal) = failing {
-        return Err(Failure { code: NOT_READY, ..Failure::from(refusal) });
-    }
-    if label.len() > MAX_LABEL_BYTES {
-        return Err(Failure::new(
-            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("backup label is too long (at most {MAX_LABEL_BYTES} bytes)"),
-        ));
-    }
-    if label.contains(['\n', '\r']) {
-        return Err(Failure::new(
-            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            "backup label must not contain a line break",
-        ));
-    }
-    Ok(())
-}
-
 fn push(request: &Request, wait: bool) -> Result<String> {
     let mut reminder = Reminder { since: None };
+    let mut notices = ProgressNotices::begin();
+    let mut pace = Pace::begin(Instant::now());
     caller::run::<Backup, String>(request, wait, |view| match view.status {
         Status::Done(_) => {
             warn_of_corrupt_pages(view.progress.counters.corrupt_pages);
@@ -174,9 +128,26 @@ fn push(request: &Request, wait: bool) -> Result<String> {
         Status::Active if !wait => Ok(view.progress.name.get()),
         _ => {
             reminder.look(view);
+            notices.look(|now| Some(describe(&view.progress, &mut pace, now)));
             Ok(None)
         }
     })
+}
+
+/// How far the backup is, for the caller that waits for it.
+fn describe(progress: &Progress, pace: &mut Pace, now: Instant) -> String {
+    let name = match progress.name.get() {
+        Some(name) => format!("base backup \"{name}\""),
+        None => "base backup".to_owned(),
+    };
+    let phase = progress.phase.as_str();
+    let Counters { bytes_total, bytes_read, .. } = progress.counters;
+    match progress.phase {
+        Phase::Uploading if bytes_total > 0 => {
+            format!("{name}: {phase}, {}", pace.describe(now, bytes_read, bytes_total))
+        }
+        _ => format!("{name}: {phase}"),
+    }
 }
 
 /// Tells the caller each minute that the backup waits for WAL.

@@ -1,14 +1,18 @@
 //! `wale_backup_verify()`.
 
+use std::time::Instant;
+
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use wal_e_core::pace::Pace;
 
+use super::progress_notices::ProgressNotices;
 use super::require_preloading;
 use crate::error::{Failure, Result, in_words};
 use crate::gucs;
 use crate::jobs::caller;
 use crate::jobs::slot::Status;
-use crate::jobs::verification::{MAX_NAME_BYTES, Request, Row, Verification};
+use crate::jobs::verification::{MAX_NAME_BYTES, Progress, Request, Row, Verification};
 use crate::pg::text::Text;
 use crate::shared_values::FixedText;
 
@@ -46,10 +50,25 @@ fn verify(name: &str) -> Result<Vec<Row>> {
         ));
     }
     let request = Request { name: FixedText::new(name) };
+    let mut notices = ProgressNotices::begin();
+    let mut pace = Pace::begin(Instant::now());
     caller::run::<Verification, Vec<Row>>(&request, true, |view| {
         Ok(match &view.status {
             Status::Done(findings) => Some(findings.rows()),
-            _ => None,
+            _ => {
+                notices.look(|now| Some(describe(name, &view.progress, &mut pace, now)));
+                None
+            }
         })
     })
+}
+
+/// How far the verification is, for the caller that waits for it.
+fn describe(name: &str, progress: &Progress, pace: &mut Pace, now: Instant) -> String {
+    let Progress { bytes_total, bytes_read, segments_total, segments_read } = *progress;
+    let what = format!("verification of base backup \"{name}\"");
+    match segments_total {
+        0 => format!("{what}: reading tars, {}", pace.describe(now, bytes_read, bytes_total)),
+        _ => format!("{what}: reading WAL, {segments_read} of {segments_total} segments"),
+    }
 }

@@ -5,6 +5,8 @@ mod backup_list;
 mod backup_push;
 mod backup_verify;
 mod check;
+mod job_history;
+mod progress_notices;
 mod recovery_window;
 mod restore_plan;
 mod retention;
@@ -12,9 +14,12 @@ mod stat_archiver;
 mod timestamp;
 mod wal_coverage;
 
+use std::time::Instant;
+
 use pgrx::PgSqlErrorCode;
 use wal_e_core::notice::{self, Notices};
 
+use self::progress_notices::ProgressNotices;
 use crate::error::{Failure, Result};
 use crate::pg::{interrupts, shared_memory};
 use crate::runtime::{Runtime, Watch};
@@ -27,9 +32,23 @@ where
     F: Future<Output = wal_e_core::Result<T>> + Send + 'static,
     T: Send + 'static,
 {
+    run_described(|_| None, work)
+}
+
+/// [`run`], for work that takes long: every few seconds the caller hears what `describe` says.
+fn run_described<T, F>(
+    mut describe: impl FnMut(Instant) -> Option<String>,
+    work: impl FnOnce(Notices) -> F,
+) -> Result<T>
+where
+    F: Future<Output = wal_e_core::Result<T>> + Send + 'static,
+    T: Send + 'static,
+{
     let (notices, queue) = notice::channel();
+    let mut progress = ProgressNotices::begin();
     let done = Runtime::start()?.run(work(notices), || {
         server_log::emit(&queue);
+        progress.look(&mut describe);
         match interrupts::check() {
             Ok(()) => Watch::Continue,
             Err(failure) => Watch::GiveUp(failure),

@@ -1,14 +1,18 @@
-//! `wale_retain()`, `wale_delete_before()`, `wale_backup_delete()`, `wale_delete_garbage()`.
+//! `wale_retain()`, `wale_delete_before()`, `wale_backup_delete()`, `wale_delete_garbage()`,
+//! `wale_backup_mark()`.
 
 use pgrx::PgSqlErrorCode;
+use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use time::OffsetDateTime;
-use wal_e_core::retention::{self, Item, Plan, Policy, Request, Survey};
+use time::{Duration, OffsetDateTime};
+use wal_e_core::owner;
+use wal_e_core::retention::{self, Calendar, Item, Plan, Policy, Request, Survey};
 use wal_e_core::store::{self, retry::Patience};
 
 use crate::error::{Failure, Result};
 use crate::gucs;
+use crate::pg::server;
 use crate::pg::text::Text;
 
 type Rows = TableIterator<
@@ -22,16 +26,51 @@ type Rows = TableIterator<
     ),
 >;
 
-/// Keeps so many of the newest full backups, and every moment from the oldest of them on.
+/// Keeps what a policy of these rules keeps.
 #[pg_extern]
-fn wale_retain(full_backups: Option<i32>, dry_run: Option<bool>) -> Result<Rows, ErrorReport> {
-    let (full_backups, dry_run) = (given(full_backups)?, given(dry_run)?);
-    let Some(full_backups) = u32::try_from(full_backups).ok().filter(|number| *number > 0) else {
-        let code = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
-        return Err(Failure::new(code, "full_backups must be at least 1").into());
+fn wale_retain(
+    full_backups: Option<i32>,
+    dry_run: Option<bool>,
+    recovery_window: Option<Interval>,
+    calendar: Option<Text>,
+) -> Result<Rows, ErrorReport> {
+    let dry_run = given(dry_run)?;
+    let policy = Policy {
+        full_backups: full_backups.map(number).transpose()?.unwrap_or_default(),
+        window: recovery_window.map(duration).transpose()?,
+        calendar: calendar.map(|Text(text)| parsed(&text)).transpose()?.unwrap_or_default(),
     };
-    let policy = Policy { full_backups, ..Policy::default() };
+    if policy.is_empty() {
+        let failure = Failure::new(INVALID, "no rule says what to keep").with_hint(
+            "Give full_backups, recovery_window or calendar; what one of them keeps stays.",
+        );
+        return Err(failure.into());
+    }
     Ok(rows(delete(Request::Retain(policy), dry_run)?))
+}
+
+const INVALID: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
+
+fn number(full_backups: i32) -> Result<u32> {
+    let number = u32::try_from(full_backups).ok().filter(|number| *number > 0);
+    number.ok_or_else(|| Failure::new(INVALID, "full_backups must be at least 1"))
+}
+
+/// No month and no day is longer than what they are taken for here, but for the day on which
+/// clocks are set back; a window is rather too long than too short.
+fn duration(interval: Interval) -> Result<Duration> {
+    let days = i64::from(interval.months()) * 31 + i64::from(interval.days());
+    let duration = Duration::days(days) + Duration::microseconds(interval.micros());
+    match duration > Duration::ZERO {
+        true => Ok(duration),
+        false => Err(Failure::new(INVALID, "recovery_window must be longer than no time")),
+    }
+}
+
+fn parsed(calendar: &str) -> Result<Calendar> {
+    calendar.parse().map_err(|why: String| {
+        Failure::new(INVALID, "invalid calendar").with_detail(format!("{why}."))
+    })
 }
 
 /// Deletes what is older than a backup and not needed from it on.
@@ -60,6 +99,23 @@ fn wale_delete_garbage(dry_run: Option<bool>) -> Result<Rows, ErrorReport> {
     Ok(rows(delete(Request::Garbage, given(dry_run)?)?))
 }
 
+/// Makes a backup permanent, or an ordinary one again.
+#[pg_extern]
+fn wale_backup_mark(backup_name: Option<Text>, permanent: Option<bool>) -> Result<(), ErrorReport> {
+    let (Text(backup_name), permanent) = (given(backup_name)?, given(permanent)?);
+    Ok(mark(backup_name, permanent)?)
+}
+
+fn mark(backup_name: String, permanent: bool) -> Result<()> {
+    let config = gucs::store_config()?;
+    let claimant = server::claimant();
+    super::run(move |notices| async move {
+        let store = store::open(&config, Patience::command(), notices).await?;
+        owner::inspect(&*store, &claimant).await?;
+        retention::mark(&*store, &backup_name, permanent).await
+    })
+}
+
 /// An argument. The functions are not STRICT: an empty result would look as if there were
 /// nothing to delete.
 fn given<T>(argument: Option<T>) -> Result<T> {
@@ -70,8 +126,13 @@ fn given<T>(argument: Option<T>) -> Result<T> {
 /// What becomes of everything, and without `dry_run` has become of it.
 fn delete(request: Request, dry_run: bool) -> Result<Vec<Item>> {
     let config = gucs::store_config()?;
+    let claimant = server::claimant();
     super::run(move |notices| async move {
         let store = store::open(&config, Patience::command(), notices.clone()).await?;
+        if !dry_run {
+            // Another cluster's archive is not this one's to delete.
+            owner::inspect(&*store, &claimant).await?;
+        }
         let survey = Survey::of(&store, OffsetDateTime::now_utc(), &notices).await?;
         let plan = Plan::new(&survey, &request)?;
         if !dry_run {

@@ -15,8 +15,10 @@ mod tablespace_options;
 mod values;
 mod wal_commands;
 
-pub use backup_commands::{BackupFetch, BackupList, BackupPush, BackupVerify, RestorePlan};
-pub use delete_commands::Delete;
+pub use backup_commands::{
+    BackupFetch, BackupList, BackupPush, BackupVerify, JobHistory, RestorePlan,
+};
+pub use delete_commands::{BackupMark, Delete};
 pub use recovery_options::RecoveryOptions;
 pub use store_options::{CompressionOptions, StoreOptions};
 pub use tablespace_options::InUse;
@@ -59,6 +61,8 @@ pub enum Command {
     BackupList(BackupList),
     /// Read a base backup and its WAL back, to find out whether it could be restored
     BackupVerify(BackupVerify),
+    /// Make a base backup permanent, so that no deletion removes it
+    BackupMark(BackupMark),
     /// Say what a restore would need and reach, or why it is impossible
     RestorePlan(RestorePlan),
     /// Show to which moments a restore is possible
@@ -69,6 +73,8 @@ pub enum Command {
     WalVerify(WalVerify),
     /// Archive again what the archive lacks and the server of DIR still has
     WalRepair(WalRepair),
+    /// Show what servers did by schedule, newest first
+    JobHistory(JobHistory),
     /// Show which base backups and which WAL are not needed any more; with --confirm, delete them
     Delete(Delete),
     /// Archive one WAL file: archive_command = 'wal-e ... wal-push %p'

@@ -35,7 +35,11 @@ pub const UNDECIDED_RECOVERY: u8 = 200;
 pub fn of_error(command: &Command, kind: ErrorKind) -> u8 {
     match (command, kind) {
         (
-            Command::WalFetch(_) | Command::BackupFetch(_) | Command::BackupVerify(_),
+            Command::WalFetch(_)
+            | Command::BackupFetch(_)
+            | Command::BackupVerify(_)
+            | Command::BackupMark(_)
+            | Command::Delete(_),
             ErrorKind::NotFound,
         ) => NOT_FOUND,
         // A standby that asks again gets the same answer, and one that is promoted would

@@ -18,9 +18,10 @@
 //! * [`wal`] and [`base_backup`]: the order of steps.
 //! * [`recovery`]: which backup and which WAL a target needs, and whether they are there.
 //! * [`coverage`]: which WAL there is and which is missing.
-//! * [`retention`]: what is kept, and what may go.
+//! * [`retention`]: what is kept, and what may go; [`schedule`]: what is done at certain times.
 //! * [`archiving`]: how far it is; [`check`]: whether a prefix can be used.
-//! * [`columns`]: text in columns; [`certificate`]: what rustls does not read of one.
+//! * [`columns`]: text in columns; [`pace`]: how far work is, in words; [`rate_limit`]: bytes per second;
+//!   [`certificate`]: what rustls does not read of one.
 //!
 //! Nothing here knows of pgrx, reads the environment, prints, keeps global
 //! state or makes a runtime: the extension and the program do that.
@@ -43,11 +44,13 @@ pub mod fuzzing;
 pub mod layout;
 pub mod notice;
 pub mod owner;
+pub mod pace;
 pub mod postgres;
 pub mod rate_limit;
 pub mod recovery;
 pub mod restore;
 pub mod retention;
+pub mod schedule;
 pub mod sentinel;
 pub mod store;
 mod tasks;

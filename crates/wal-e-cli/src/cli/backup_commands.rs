@@ -33,6 +33,13 @@ pub struct BackupPush {
     pub cluster_read_rate_limit: Option<u64>,
 
     #[arg(
+        long = Setting::UploadRateLimit.option(), help = Setting::UploadRateLimit.help(),
+        value_name = placeholder(Setting::UploadRateLimit),
+        value_parser = within::<u64>(Setting::UploadRateLimit)
+    )]
+    pub upload_rate_limit: Option<u64>,
+
+    #[arg(
         long = Setting::BackupExclude.option(), help = Setting::BackupExclude.help(),
         value_name = placeholder(Setting::BackupExclude), default_value = "", value_parser = exclusions
     )]
@@ -116,6 +123,13 @@ pub struct BackupFetch {
 
     #[command(flatten)]
     pub recovery: RecoveryOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct JobHistory {
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,9 +1,19 @@
-//! `wal-e delete`, in the words of WAL-E and WAL-G.
+//! `wal-e delete` and `wal-e backup-mark`, in the words of WAL-E and WAL-G.
 
 use clap::{Args, Subcommand};
 use time::{Duration, OffsetDateTime};
 use wal_e_core::recovery::TargetTime;
-use wal_e_core::retention::{Calendar, Policy, Request};
+use wal_e_core::retention::{Calendar, Policy, Request, parse_window};
+
+#[derive(Debug, Args)]
+pub struct BackupMark {
+    /// The backup
+    pub name: String,
+
+    /// Make it an ordinary one again
+    #[arg(short, long)]
+    pub impermanent: bool,
+}
 
 #[derive(Debug, Args)]
 pub struct Delete {
@@ -62,7 +72,7 @@ pub struct Retain {
     pub words: Vec<String>,
 
     /// Every moment of this time up to now: "14 days", "36 hours", "4 weeks"
-    #[arg(long, value_name = "TIME", value_parser = interval)]
+    #[arg(long, value_name = "TIME", value_parser = parse_window)]
     pub window: Option<Duration>,
 
     /// The last backup of each of so many periods: "7 daily, 4 weekly, 12 monthly, 5 yearly"
@@ -127,25 +137,6 @@ fn last<'a>(words: &'a [String], before: &[&str]) -> Result<&'a str, String> {
 
 fn calendar(text: &str) -> Result<Calendar, String> {
     text.parse()
-}
-
-/// A number and a unit.
-fn interval(text: &str) -> Result<Duration, String> {
-    let invalid = || format!("\"{text}\" is not a number and hours, days or weeks");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: i64 = number.parse().map_err(|_| invalid())?;
-    let hours = match unit.trim().trim_end_matches('s') {
-        "hour" | "h" => 1,
-        "day" | "d" => 24,
-        "week" | "w" => 7 * 24,
-        _ => return Err(invalid()),
-    };
-    number
-        .checked_mul(hours)
-        .filter(|hours| *hours < 1_000_000)
-        .map(Duration::hours)
-        .ok_or_else(invalid)
 }
 
 #[cfg(test)]

@@ -65,6 +65,8 @@ fn numbers_have_the_range_of_the_table() {
         (Setting::BackupConcurrency, "backup-fetch /data LATEST"),
         (Setting::WalUploadConcurrency, "wal-push file"),
         (Setting::BackupReadRateLimit, "backup-push /data"),
+        (Setting::UploadRateLimit, "backup-push /data"),
+        (Setting::UploadRateLimit, "wal-push file"),
     ] {
         let Number { low, high, .. } = setting.number_of_option();
         let with = |number: i64| parse(&format!("{command} --{}={number}", setting.option()));
@@ -127,6 +129,7 @@ fn what_cannot_be_meant_is_refused() {
         "--s3-prefix s3://b --file-prefix /b backup-list",
         "backup-push /data -p 0",
         "backup-push /data --cluster-read-rate-limit 0",
+        "backup-push /data --upload-rate-limit 0",
         "backup-fetch /data",
         "backup-verify",
         "backup-verify LATEST -p 0",

@@ -23,6 +23,13 @@ pub struct WalPush {
     )]
     pub pool_size: u16,
 
+    #[arg(
+        long = Setting::UploadRateLimit.option(), help = Setting::UploadRateLimit.help(),
+        value_name = placeholder(Setting::UploadRateLimit),
+        value_parser = within::<u64>(Setting::UploadRateLimit)
+    )]
+    pub upload_rate_limit: Option<u64>,
+
     #[command(flatten)]
     pub compression: CompressionOptions,
 }

@@ -14,9 +14,10 @@ use wal_e_core::base_backup::{BackupPush, BackupStart, Phase, Progress, PushOpti
 use wal_e_core::codec::Compression;
 use wal_e_core::owner::{self, Claimant};
 use wal_e_core::postgres::archive_status::ReadyQueue;
+use wal_e_core::rate_limit::RateLimit;
 use wal_e_core::{Error, Result};
 
-use super::{Opened, open, run_large};
+use super::{Opened, open_limited, run_large};
 use crate::cli;
 use crate::interrupt::{Failure, Interrupt};
 use crate::report::{Report, print_result};
@@ -35,7 +36,8 @@ pub fn run(
     let compression = arguments.compression.resolve(&settings.compression)?;
     run_large(async {
         let interrupt = Interrupt::listen(report)?;
-        let opened = interrupt.or_cancelled(open(settings, report)).await;
+        let opening = open_limited(arguments.upload_rate_limit, settings, report);
+        let opened = interrupt.or_cancelled(opening).await;
         let opened = opened.map_err(|error| interrupt.failure(error))?;
         let progress = Arc::new(Progress::default());
         let work = push(arguments, compression, &opened, &interrupt, &progress);
@@ -104,7 +106,9 @@ async fn push_in_session(
         concurrency: usize::from(arguments.pool_size),
         tar_size_threshold_bytes: TAR_SIZE_THRESHOLD_BYTES,
         compression,
-        read_rate_limit_bytes_per_second: arguments.cluster_read_rate_limit,
+        read_rate_limit: arguments
+            .cluster_read_rate_limit
+            .map(|rate| Arc::new(RateLimit::fixed(rate))),
         exclude: arguments.exclude.clone(),
     };
     let (store, notices) = (Arc::clone(&opened.store), opened.notices.clone());

@@ -30,7 +30,13 @@ pub fn run(
         let opened = opened.map_err(|error| interrupt.failure(error))?;
         let progress = Arc::new(VerifyProgress::default());
         let counters = Arc::clone(&progress);
-        let verify = verify::verify(opened.store, request, counters, interrupt.token());
+        let verify = async {
+            let store = Arc::clone(&opened.store);
+            let verified = verify::verify(store, request, counters, interrupt.token()).await?;
+            let recording = verified.record(&*opened.store, &opened.notices);
+            interrupt.or_cancelled(recording).await?;
+            Ok(verified)
+        };
         let verified = report.attend(&opened.queue, || describe(&progress), verify).await;
         verified.map_err(|error| interrupt.failure(error))
     })??;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use wal_e_core::notice::{NoticeQueue, Notices};
+use wal_e_core::rate_limit::RateLimit;
 use wal_e_core::store::{self, ObjectStore, retry::Patience};
 use wal_e_core::{Error, Result, notice};
 
@@ -15,9 +16,11 @@ use crate::settings::{Settings, environment};
 mod archiving;
 mod backup_fetch;
 mod backup_list;
+mod backup_mark;
 mod backup_push;
 mod backup_verify;
 mod delete;
+mod job_history;
 mod recovery_window;
 mod restore_plan;
 mod version;
@@ -46,6 +49,7 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
         Command::BackupFetch(arguments) => backup_fetch::run(arguments, &settings, report),
         Command::BackupList(arguments) => Ok(backup_list::run(arguments, &settings, report)?),
         Command::BackupVerify(arguments) => backup_verify::run(arguments, &settings, report),
+        Command::BackupMark(arguments) => backup_mark::run(arguments, &settings, report),
         Command::RestorePlan(arguments) => restore_plan::run(arguments, &settings, report),
         Command::RecoveryWindow(arguments) => {
             Ok(recovery_window::run(arguments, &settings, report)?)
@@ -53,6 +57,7 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
         Command::WalShow(arguments) => Ok(wal_show::run(arguments, &settings, report)?),
         Command::WalVerify(arguments) => wal_verify::run(arguments, &settings, report),
         Command::WalRepair(arguments) => wal_repair::run(arguments, &settings, report),
+        Command::JobHistory(arguments) => Ok(job_history::run(arguments, &settings, report)?),
         Command::Delete(arguments) => delete::run(arguments, &settings, report),
         Command::WalPush(arguments) => wal_push::run(arguments, &settings, report),
         Command::WalFetch(arguments) => wal_fetch::run(arguments, &settings, report),
@@ -69,17 +74,32 @@ pub(super) struct Opened {
 }
 
 async fn open(settings: &Settings, report: &Report) -> Result<Opened> {
-    open_with(Patience::command(), settings, report).await
+    open_with(Patience::command(), settings, None, report).await
+}
+
+/// The store for uploads of at most so many bytes a second.
+async fn open_limited(
+    bytes_per_second: Option<u64>,
+    settings: &Settings,
+    report: &Report,
+) -> Result<Opened> {
+    open_with(Patience::command(), settings, bytes_per_second, report).await
 }
 
 /// The store for a question, which is not asked for long when nothing answers.
 async fn open_for_question(settings: &Settings, report: &Report) -> Result<Opened> {
-    open_with(Patience::question(), settings, report).await
+    open_with(Patience::question(), settings, None, report).await
 }
 
-async fn open_with(patience: Patience, settings: &Settings, report: &Report) -> Result<Opened> {
+async fn open_with(
+    patience: Patience,
+    settings: &Settings,
+    bytes_per_second: Option<u64>,
+    report: &Report,
+) -> Result<Opened> {
     let (notices, queue) = notice::channel();
-    let opening = store::open(&settings.store, patience, notices.clone());
+    let limit = bytes_per_second.map(|rate| Arc::new(RateLimit::fixed(rate)));
+    let opening = store::open_limited(&settings.store, patience, notices.clone(), limit);
     let store = report.attend(&queue, || None, opening).await?;
     Ok(Opened { store, notices, queue })
 }

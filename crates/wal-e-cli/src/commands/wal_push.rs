@@ -11,7 +11,7 @@ use wal_e_core::postgres::{SegmentSize, WalFileName, WalPageHeader};
 use wal_e_core::wal::{self, Archiving, ConfirmedFiles};
 use wal_e_core::{Error, ErrorKind, Result};
 
-use super::{open, run_small};
+use super::{open_limited, run_small};
 use crate::cli::WalPush;
 use crate::interrupt::{Failure, Interrupt};
 use crate::report::Report;
@@ -42,7 +42,7 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
     };
     run_small(async {
         let interrupt = Interrupt::listen(report)?;
-        let opened = open(settings, report).await?;
+        let opened = open_limited(arguments.upload_rate_limit, settings, report).await?;
         let pushing = async {
             let opening = wal::open(opened.store, claimant.as_ref(), &archiving, opened.notices);
             let pipeline = interrupt.or_cancelled(opening).await?;

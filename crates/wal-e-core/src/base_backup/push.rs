@@ -50,6 +50,7 @@ use crate::postgres::{
     BackupLabel, Lsn, ManifestFile, SegmentSize, SystemIdentifier, TimelineId, WalSegment,
     data_directory, tablespace_map,
 };
+use crate::rate_limit::RateLimit;
 use crate::sentinel::{self, FilesMetadata};
 use crate::store::{ListRequest, ObjectStore, PutOutcome};
 use crate::tasks::blocking;
@@ -60,7 +61,7 @@ pub use open_uploads::{Taker, killed_backups};
 const OWN_PREFIX: &str = "Give this server a prefix of its own; or, if it should go on where the archive ends, restore it from the archive.";
 
 /// How a base backup is taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PushOptions {
     /// Tar partitions in flight.
     pub concurrency: usize,
@@ -68,8 +69,8 @@ pub struct PushOptions {
     pub tar_size_threshold_bytes: u64,
     /// How the tars are compressed.
     pub compression: Compression,
-    /// Limit for reading data files, for all partitions together; `None` is no limit.
-    pub read_rate_limit_bytes_per_second: Option<u64>,
+    /// Limit for reading data files, for all partitions together.
+    pub read_rate_limit: Option<Arc<RateLimit>>,
     /// What of the data directory is left out.
     pub exclude: Exclusions,
 }

@@ -25,7 +25,7 @@ use cluster_file::ClusterFile;
 #[derive(Debug)]
 pub struct Source {
     /// Reads are limited to this.
-    pub rate_limit: Option<RateLimit>,
+    pub rate_limit: Option<Arc<RateLimit>>,
     /// Pages changed since are not judged; `None` when the cluster has no checksums.
     pub verify_before: Option<Lsn>,
     /// Advanced as files are read.

@@ -162,7 +162,7 @@ impl Fixture {
             concurrency: 3,
             tar_size_threshold_bytes: 500_000,
             compression: self.compression,
-            read_rate_limit_bytes_per_second: None,
+            read_rate_limit: None,
             exclude: Exclusions::default(),
         };
         let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());

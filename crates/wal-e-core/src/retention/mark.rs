@@ -1,6 +1,7 @@
 //! Whether a base backup is permanent.
 
 use crate::catalogue::backup_info::read_sentinel;
+use crate::catalogue::backups::resolve;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::sentinel;
@@ -9,20 +10,16 @@ use crate::store::{Attributes, ObjectStore, PutMode, PutOutcome};
 /// What WAL-G keeps for a backup beside its times fits well into this.
 const LARGEST_METADATA_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Makes a base backup permanent, or an ordinary one again. What else its `metadata.json` says
+/// Makes a base backup permanent, or an ordinary one again; `LATEST` is the newest. What else its `metadata.json` says
 /// stays as it is. A delta's parents are kept for its sake, and need no mark.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] when there is no such backup, [`ErrorKind::Corrupt`] when its
 /// metadata cannot be read: nothing is changed then.
 pub async fn mark(store: &dyn ObjectStore, backup: &str, permanent: bool) -> Result<()> {
-    let own = read_sentinel(store, backup).await.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => {
-            Error::new(ErrorKind::NotFound, format!("there is no base backup \"{backup}\""))
-        }
-        _ => error,
-    })?;
-    let key = layout::metadata(backup);
+    let backup = resolve(store, backup).await?;
+    let own = read_sentinel(store, &backup).await?;
+    let key = layout::metadata(&backup);
     let mut metadata: serde_json::Value = match store.get(&key, 0, None).await {
         Ok(object) => {
             let json = object.into_bytes(LARGEST_METADATA_BYTES).await?;

@@ -23,6 +23,28 @@ impl Policy {
     }
 }
 
+/// A time as a user says it: a number and hours, days or weeks.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_window(text: &str) -> Result<Duration, String> {
+    let invalid = || format!("\"{text}\" is not a number and hours, days or weeks");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: i64 = number.parse().map_err(|_| invalid())?;
+    let hours = match unit.trim().trim_end_matches('s') {
+        "hour" | "h" => 1,
+        "day" | "d" => 24,
+        "week" | "w" => 7 * 24,
+        _ => return Err(invalid()),
+    };
+    number
+        .checked_mul(hours)
+        .filter(|hours| *hours < 1_000_000)
+        .map(Duration::hours)
+        .ok_or_else(invalid)
+}
+
 /// What is to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {

@@ -22,6 +22,7 @@ use super::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::notice::{self, Notices};
+use crate::rate_limit::RateLimit;
 use crate::tasks;
 
 mod body;
@@ -47,6 +48,7 @@ pub struct FileStore {
     page_size: usize,
     /// Of the listing that ended a page last.
     rest: Arc<Mutex<Option<Rest>>>,
+    upload_rate_limit: Option<Arc<RateLimit>>,
 }
 
 impl FileStore {
@@ -67,7 +69,17 @@ impl FileStore {
 
     fn telling(directory: &Path, notices: Notices) -> Result<FileStore> {
         let root = Root::open(directory, notices)?;
-        Ok(FileStore { root: Arc::new(root), page_size: DEFAULT_PAGE_SIZE, rest: Arc::default() })
+        Ok(FileStore {
+            root: Arc::new(root),
+            page_size: DEFAULT_PAGE_SIZE,
+            rest: Arc::default(),
+            upload_rate_limit: None,
+        })
+    }
+
+    /// A store that uploads no faster than that.
+    pub(super) fn limited_to(self, upload_rate_limit: Option<Arc<RateLimit>>) -> FileStore {
+        FileStore { upload_rate_limit, ..self }
     }
 }
 
@@ -88,8 +100,14 @@ impl ObjectStore for FileStore {
         key: &ObjectKey,
         body: Bytes,
         mode: PutMode,
-        _attributes: &Attributes,
+        attributes: &Attributes,
     ) -> Result<PutOutcome> {
+        let is_limited = self.upload_rate_limit.as_ref().is_some_and(|limit| limit.is_in_force());
+        if is_limited && (mode == PutMode::Replace || self.head(key).await?.is_none()) {
+            let upload = self.begin_multipart(key, mode, attributes).await?;
+            upload.put_part(1, 0, body).await?;
+            return upload.complete().await;
+        }
         let (root, key) = (Arc::clone(&self.root), key.clone());
         blocking(move || root.write_object(&key, &body, mode)).await
     }
@@ -110,9 +128,10 @@ impl ObjectStore for FileStore {
         _attributes: &Attributes,
     ) -> Result<Box<dyn MultipartUpload>> {
         let (root, key) = (Arc::clone(&self.root), key.clone());
+        let rate_limit = self.upload_rate_limit.clone();
         let upload = blocking(move || {
             let temporary = root.create_temporary(&key)?;
-            Ok(FileUpload::new(root, key, mode, temporary))
+            Ok(FileUpload::new(root, key, mode, temporary, rate_limit))
         })
         .await?;
         Ok(Box::new(upload))

@@ -16,6 +16,7 @@ use crate::config::StoreConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::notice::Notices;
+use crate::rate_limit::RateLimit;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -407,13 +408,29 @@ pub async fn open(
     patience: retry::Patience,
     notices: Notices,
 ) -> Result<Arc<dyn ObjectStore>> {
+    open_limited(config, patience, notices, None).await
+}
+
+/// [`open`], for uploads that are no faster than `upload_rate_limit`. It counts the content of
+/// objects as it is sent: what is sent again counts again, and requests without content do not.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_limited(
+    config: &StoreConfig,
+    patience: retry::Patience,
+    notices: Notices,
+    upload_rate_limit: Option<Arc<RateLimit>>,
+) -> Result<Arc<dyn ObjectStore>> {
     Ok(match config {
         StoreConfig::S3(config) => {
             let store = s3::S3Store::new(config, notices.clone()).await?;
+            let store = store.limited_to(upload_rate_limit);
             Arc::new(retry::RetryingStore::new(store, patience, notices))
         }
         StoreConfig::File(config) => {
-            Arc::new(file::FileStore::open(&config.directory, notices).await?)
+            let store = file::FileStore::open(&config.directory, notices).await?;
+            Arc::new(store.limited_to(upload_rate_limit))
         }
     })
 }

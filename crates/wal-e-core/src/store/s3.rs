@@ -28,6 +28,7 @@ use crate::config::S3Config;
 use crate::error::{Error, Result};
 use crate::layout::{self, ObjectKey};
 use crate::notice::Notices;
+use crate::rate_limit::RateLimit;
 
 mod abilities;
 mod address;
@@ -88,6 +89,8 @@ struct Bucket {
     limits: Limits,
     /// Counts the pieces of all uploads.
     activity: Arc<AtomicU64>,
+    /// For the content of all uploads.
+    upload_rate_limit: Option<Arc<RateLimit>>,
     notices: Notices,
 }
 
@@ -137,9 +140,18 @@ impl S3Store {
             kms_key_id: config.sse_kms_key_id.clone(),
             limits,
             activity: Arc::default(),
+            upload_rate_limit: None,
             notices,
         };
         Ok(S3Store { bucket: Arc::new(bucket) })
+    }
+
+    /// A store that uploads no faster than that. Only one that is not used yet.
+    pub(super) fn limited_to(mut self, upload_rate_limit: Option<Arc<RateLimit>>) -> S3Store {
+        if let Some(bucket) = Arc::get_mut(&mut self.bucket) {
+            bucket.upload_rate_limit = upload_rate_limit;
+        }
+        self
     }
 }
 
@@ -165,6 +177,7 @@ impl Bucket {
     fn payload(&self, content: Bytes, checksum: Checksum) -> Payload {
         let signs = self.signs_payloads || !self.abilities.compares(checksum);
         Payload::new(content, checksum, signs, &self.activity)
+            .limited_to(self.upload_rate_limit.clone())
     }
 
     /// What error messages say of the store.

@@ -95,7 +95,7 @@ impl Fixture {
             concurrency: 2,
             tar_size_threshold_bytes: 500_000,
             compression: Compression::new(self.encoding, None).unwrap(),
-            read_rate_limit_bytes_per_second: None,
+            read_rate_limit: None,
             exclude: Exclusions::default(),
         };
         let store: Arc<dyn ObjectStore> = Arc::new(self.memory.clone());

@@ -14,7 +14,6 @@ use super::{BackupPush, stored};
 use crate::codec::Compression;
 use crate::error::Result;
 use crate::layout;
-use crate::rate_limit::RateLimit;
 use crate::store::ObjectStore;
 use crate::tasks::joined;
 use crate::transfer::{Upload, UploadNote, upload};
@@ -63,7 +62,7 @@ impl BackupPush {
         partitions: Vec<Vec<Entry>>,
     ) -> Result<()> {
         let source = Arc::new(Source {
-            rate_limit: self.options.read_rate_limit_bytes_per_second.map(RateLimit::new),
+            rate_limit: self.options.read_rate_limit.clone(),
             verify_before: self.start.data_checksums.then_some(self.start.start_lsn),
             progress: Arc::clone(&self.progress),
             notices: self.notices.clone(),

@@ -75,7 +75,7 @@ impl<'a> ClusterFile<'a> {
             return Err(Error::cancelled());
         }
         if let Some(limit) = &self.source.rate_limit {
-            limit.take(wanted as u64, &self.source.cancel);
+            limit.take_all_blocking(wanted as u64, &self.source.cancel);
         }
         self.buffer.resize(wanted, 0);
         let length = read_at_most(self.file, &mut self.buffer, self.position)

@@ -7,6 +7,7 @@
 mod archive;
 mod compression;
 mod s3;
+mod schedule;
 mod work;
 
 pub use compression::ZSTD_LEVEL;
@@ -76,10 +77,24 @@ settings! {
     BackupConcurrency => work::BACKUP_CONCURRENCY,
     /// How fast a backup reads.
     BackupReadRateLimit => work::BACKUP_READ_RATE_LIMIT,
+    /// How fast a server uploads.
+    UploadRateLimit => work::UPLOAD_RATE_LIMIT,
     /// Where a tar partition ends.
     TarSizeThreshold => work::TAR_SIZE_THRESHOLD,
     /// What a backup leaves out.
     BackupExclude => work::BACKUP_EXCLUDE,
+    /// When a backup is taken.
+    BackupSchedule => schedule::BACKUP_SCHEDULE,
+    /// When a backup is verified.
+    VerifySchedule => schedule::VERIFY_SCHEDULE,
+    /// Which server does it.
+    BackupRole => schedule::BACKUP_ROLE,
+    /// So many full backups are kept.
+    RetainFullBackups => schedule::RETAIN_FULL_BACKUPS,
+    /// So much time is kept.
+    RetainWindow => schedule::RETAIN_WINDOW,
+    /// So many days, weeks, months and years are kept.
+    RetainCalendar => schedule::RETAIN_CALENDAR,
 }
 
 /// What there is to know of a setting.

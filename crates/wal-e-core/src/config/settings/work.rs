@@ -53,29 +53,53 @@ pub(super) const BACKUP_CONCURRENCY: Description = Description {
     ..TEXT_OF_SERVER
 };
 
+/// Zero means no limit.
+const KILOBYTES_A_SECOND: Value = Value::Number(Number {
+    unit: Unit::Kilobytes,
+    low: 0,
+    high: i32::MAX as i64,
+    default: Some(0),
+});
+
+/// The program's options are in bytes, as WAL-E's were, and are left out for no limit.
+const BYTES_A_SECOND: Option<Value> =
+    Some(Value::Number(Number { unit: Unit::Bytes, low: 1, high: i64::MAX, default: None }));
+
 /// For the whole backup, however many partitions share it.
 pub(super) const BACKUP_READ_RATE_LIMIT: Description = Description {
     name: "backup_read_rate_limit",
     purpose: "How fast a base backup reads data files, for each second",
     note: "For all tar partitions together. Zero means no limit.",
-    remarks: "The option counts bytes, as WAL-E's did; without it there is no limit.",
-    value: Value::Number(Number {
-        unit: Unit::Kilobytes,
-        low: 0,
-        high: i32::MAX as i64,
-        default: Some(0),
-    }),
+    remarks: "A new value also counts for a backup that runs. The option counts bytes, as WAL-E's \
+              did; without it there is no limit.",
+    value: KILOBYTES_A_SECOND,
     option: Some(Flag {
         name: "cluster-read-rate-limit",
         placeholder: "BYTES",
         form: "at most this many bytes, all partitions together",
         commands: &["backup-push"],
-        value: Some(Value::Number(Number {
-            unit: Unit::Bytes,
-            low: 1,
-            high: i64::MAX,
-            default: None,
-        })),
+        value: BYTES_A_SECOND,
+    }),
+    ..TEXT_OF_SERVER
+};
+
+/// For the whole server, whose processes share one line.
+pub(super) const UPLOAD_RATE_LIMIT: Description = Description {
+    name: "upload_rate_limit",
+    purpose: "How fast objects are sent to the archive, for each second",
+    note: "For archiving and base backups together. Zero means no limit.",
+    remarks: "What counts is the content of objects as it is sent: compressed, and again when it is sent again. \
+              While a base backup runs, half of it is the archiver's if it needs it. A new value counts at once, also for uploads \
+              that are on their way. A server that stops sends the WAL that is left without a limit, so that the stop \
+              need not wait. If wal_e is not in `shared_preload_libraries`, a new value counts from the next WAL file \
+              on. The option counts bytes, and is for one process: each `wal-e` has its own limit.",
+    value: KILOBYTES_A_SECOND,
+    option: Some(Flag {
+        name: "upload-rate-limit",
+        placeholder: "BYTES",
+        form: "at most this many bytes, all uploads together",
+        commands: &["backup-push", "wal-push"],
+        value: BYTES_A_SECOND,
     }),
     ..TEXT_OF_SERVER
 };

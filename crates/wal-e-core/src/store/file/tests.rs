@@ -43,6 +43,35 @@ async fn keeps_the_contract() {
     assert_eq!(left, Vec::<PathBuf>::new());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_the_contract_when_uploads_are_limited() {
+    let (directory, store) = store();
+    let limit = Arc::new(RateLimit::fixed(200_000_000));
+    conformance::run_all(Arc::new(store.limited_to(Some(limit)))).await;
+    let left = files(directory.path());
+    let is_temporary = |path: &&PathBuf| path.to_string_lossy().contains(temporary::NAME_PREFIX);
+    assert_eq!(left.iter().find(is_temporary), None);
+}
+
+#[tokio::test]
+async fn a_file_is_written_no_faster_than_the_limit_and_none_is_left_when_it_is_given_up() {
+    let (directory, store) = store();
+    let store = store.limited_to(Some(Arc::new(RateLimit::fixed(100_000))));
+    let content = Bytes::from(vec![7; 50_000]);
+    let begin = std::time::Instant::now();
+    let put = |name| {
+        let (key, content, store) = (key(name), content.clone(), &store);
+        async move { store.put(&key, content, PutMode::CreateOnly, &Attributes::default()).await }
+    };
+    assert_eq!(put("a").await.unwrap(), PutOutcome::Stored);
+    assert!(begin.elapsed() > Duration::from_millis(350), "{:?}", begin.elapsed());
+    assert_eq!(std::fs::read(directory.path().join("a")).unwrap(), content);
+    tokio::time::timeout(Duration::from_millis(100), put("b")).await.expect_err("it takes longer");
+    assert_eq!(store.head(&key("b")).await.unwrap(), None);
+    // What is there is not written again.
+    assert_eq!(put("a").await.unwrap(), PutOutcome::AlreadyExists);
+}
+
 #[tokio::test]
 async fn keeps_the_contract_in_small_pages() {
     let (_directory, store) = store();

@@ -11,6 +11,7 @@ use super::root::Root;
 use super::temporary::TemporaryFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
+use crate::rate_limit::RateLimit;
 use crate::store::{MultipartUpload, PutMode, PutOutcome};
 
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub(super) struct FileUpload {
     /// `None` once the upload has ended. Dropping the upload drops the last
     /// reference, and that removes the file.
     progress: Arc<Mutex<Option<Progress>>>,
+    rate_limit: Option<Arc<RateLimit>>,
 }
 
 #[derive(Debug)]
@@ -40,9 +42,32 @@ impl FileUpload {
         key: ObjectKey,
         mode: PutMode,
         temporary: TemporaryFile,
+        rate_limit: Option<Arc<RateLimit>>,
     ) -> FileUpload {
         let progress = Progress { temporary: Arc::new(temporary), parts: BTreeMap::new() };
-        FileUpload { root, key, mode, progress: Arc::new(Mutex::new(Some(progress))) }
+        FileUpload { root, key, mode, progress: Arc::new(Mutex::new(Some(progress))), rate_limit }
+    }
+
+    /// Writes a part as fast as the rate limit allows.
+    async fn write(
+        &self,
+        temporary: &Arc<TemporaryFile>,
+        offset: u64,
+        mut rest: Bytes,
+    ) -> Result<()> {
+        let mut at = offset;
+        while !rest.is_empty() {
+            let length = match &self.rate_limit {
+                Some(rate_limit) => rate_limit.take(rest.len()).await,
+                None => rest.len(),
+            };
+            let piece = rest.split_to(length);
+            let (root, key) = (Arc::clone(&self.root), self.key.clone());
+            let temporary = Arc::clone(temporary);
+            blocking(move || root.write(&temporary, &key, at, &piece)).await?;
+            at += length as u64;
+        }
+        Ok(())
     }
 
     fn ended(&self) -> Error {
@@ -64,16 +89,12 @@ impl MultipartUpload for FileUpload {
             Some(progress) => Arc::clone(&progress.temporary),
             None => return Err(self.ended()),
         };
-        let (root, key, progress) =
-            (Arc::clone(&self.root), self.key.clone(), Arc::clone(&self.progress));
-        blocking(move || {
-            root.write(&temporary, &key, offset, &body)?;
-            if let Some(progress) = &mut *lock(&progress) {
-                progress.parts.insert(number, (offset, body.len() as u64));
-            }
-            Ok(())
-        })
-        .await
+        let length = body.len() as u64;
+        self.write(&temporary, offset, body).await?;
+        if let Some(progress) = &mut *lock(&self.progress) {
+            progress.parts.insert(number, (offset, length));
+        }
+        Ok(())
     }
 
     async fn complete(&self) -> Result<PutOutcome> {

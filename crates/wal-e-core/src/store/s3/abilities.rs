@@ -101,6 +101,7 @@ pub(super) struct Abilities {
     refuses_new: AtomicBool,
     hides_missing: AtomicBool,
     deletes_one_by_one: AtomicBool,
+    keeps_versions: AtomicBool,
     /// Whether the last upload with such a checksum was answered with it.
     confirms_checksum: AtomicBool,
     url: String,
@@ -118,6 +119,7 @@ impl Abilities {
             refuses_new: AtomicBool::new(false),
             hides_missing: AtomicBool::new(false),
             deletes_one_by_one: AtomicBool::new(false),
+            keeps_versions: AtomicBool::new(false),
             confirms_checksum: AtomicBool::new(false),
             url,
             notices,
@@ -289,6 +291,25 @@ impl Abilities {
                  deletes them one by one",
                 self.url
             ));
+        }
+    }
+
+    /// Takes note that the bucket keeps what is deleted, as a version that is not current any
+    /// more. An object lock does so, too.
+    pub(super) fn note_keeps_versions(&self) {
+        if !self.keeps_versions.swap(true, Ordering::Relaxed) {
+            self.notices.send(
+                Level::Warning,
+                format!(
+                    "the bucket of \"{}\" keeps versions of objects that are deleted",
+                    self.url
+                ),
+                Some(
+                    "Space becomes free when they expire: give the bucket a lifecycle rule for \
+                     versions that are not current, and for delete markers."
+                        .to_owned(),
+                ),
+            );
         }
     }
 

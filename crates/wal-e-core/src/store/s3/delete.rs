@@ -61,8 +61,8 @@ impl Bucket {
     ) -> std::result::Result<Vec<ObjectKey>, Failure> {
         let name = |key| ObjectIdentifier::builder().key(self.full_key(key)).build();
         let objects: std::result::Result<Vec<_>, _> = keys.iter().map(name).collect();
-        let delete = objects
-            .and_then(|objects| Delete::builder().set_objects(Some(objects)).quiet(true).build());
+        let delete =
+            objects.and_then(|objects| Delete::builder().set_objects(Some(objects)).build());
         let delete = delete.map_err(|error| Failure::NotUnderstood(error.to_string()))?;
         let answer = self
             .ask(self.limits.answer, |client| {
@@ -70,6 +70,9 @@ impl Bucket {
                 request.customize().interceptor(WithMd5).send()
             })
             .await?;
+        if answer.deleted().iter().any(|deleted| deleted.delete_marker() == Some(true)) {
+            self.abilities.note_keeps_versions();
+        }
         let failed = answer.errors();
         let is_left = |key: &&ObjectKey| {
             let full_key = self.full_key(key);

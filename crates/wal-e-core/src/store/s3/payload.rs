@@ -10,7 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use aws_runtime::auth::SigV4OperationSigningConfig;
@@ -30,6 +30,7 @@ use sha2::{Digest, Sha256};
 use super::checksum::{Checksum, Headers};
 use super::errors::Failure;
 use super::limits::Limits;
+use crate::rate_limit::RateLimit;
 
 /// How much is handed out at once: small enough to see a slow line move.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -42,6 +43,7 @@ pub(super) struct Payload {
     activity: Arc<AtomicU64>,
     /// Pieces of this content.
     sent: Arc<AtomicU64>,
+    rate_limit: Option<Arc<RateLimit>>,
     checksum: Checksum,
     signs: bool,
 }
@@ -52,6 +54,8 @@ struct Progress {
     /// Milliseconds from `began` to the last piece.
     moved_ms: AtomicU64,
     sending: AtomicBool,
+    /// Whether a piece waits for the rate limit, and not for the server.
+    held_back: AtomicBool,
 }
 
 impl Payload {
@@ -67,15 +71,22 @@ impl Payload {
             began: Instant::now(),
             moved_ms: AtomicU64::new(0),
             sending: AtomicBool::new(false),
+            held_back: AtomicBool::new(false),
         };
         Payload {
             content,
             progress: Arc::new(progress),
             activity: Arc::clone(activity),
             sent: Arc::default(),
+            rate_limit: None,
             checksum,
             signs,
         }
+    }
+
+    /// Sent no faster than that.
+    pub(super) fn limited_to(self, rate_limit: Option<Arc<RateLimit>>) -> Payload {
+        Payload { rate_limit, ..self }
     }
 
     pub(super) fn length(&self) -> i64 {
@@ -89,11 +100,15 @@ impl Payload {
 
     /// The content for one request.
     pub(super) fn stream(&self) -> ByteStream {
+        // An earlier request may have ended while it was held back.
+        self.progress.held_back(false);
         let pieces = Pieces {
             rest: self.content.clone(),
             progress: Arc::clone(&self.progress),
             activity: Arc::clone(&self.activity),
             sent: Arc::clone(&self.sent),
+            rate_limit: self.rate_limit.clone(),
+            allowance: None,
         };
         ByteStream::new(SdkBody::from_body_1_x(pieces))
     }
@@ -128,6 +143,11 @@ impl Payload {
 }
 
 impl Progress {
+    /// The rate limit has, or has no longer, kept a piece waiting.
+    fn held_back(&self, held_back: bool) {
+        self.held_back.store(held_back, Ordering::Relaxed);
+    }
+
     fn moved(&self, sending: bool) {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.moved_ms.store(now, Ordering::Relaxed);
@@ -141,6 +161,9 @@ impl Progress {
             // the last one the kernel still holds some of the content.
             let sending = self.sending.load(Ordering::Relaxed);
             let limit = if sending { limits.stall } else { limits.answer };
+            if self.held_back.load(Ordering::Relaxed) {
+                self.moved(sending);
+            }
             let moved = Duration::from_millis(self.moved_ms.load(Ordering::Relaxed));
             let idle = self.began.elapsed().saturating_sub(moved);
             match limit.checked_sub(idle).filter(|left| !left.is_zero()) {
@@ -157,6 +180,32 @@ struct Pieces {
     progress: Arc<Progress>,
     activity: Arc<AtomicU64>,
     sent: Arc<AtomicU64>,
+    rate_limit: Option<Arc<RateLimit>>,
+    /// How long the next piece may be, once the rate limit says it.
+    allowance: Option<Allowance>,
+}
+
+type Allowance = Pin<Box<dyn Future<Output = usize> + Send + Sync>>;
+
+impl Pieces {
+    /// How long the next piece may be: at once, or once the rate limit allows it.
+    fn poll_allowance(&mut self, context: &mut Context<'_>) -> Poll<usize> {
+        let wanted = self.rest.len().min(PIECE_BYTES);
+        let Some(rate_limit) = &self.rate_limit else { return Poll::Ready(wanted) };
+        if self.allowance.is_none() && !rate_limit.is_in_force() {
+            return Poll::Ready(wanted);
+        }
+        let rate_limit = Arc::clone(rate_limit);
+        let allowance = self
+            .allowance
+            .get_or_insert_with(|| Box::pin(async move { rate_limit.take(wanted).await }));
+        let polled = allowance.as_mut().poll(context);
+        self.progress.held_back(polled.is_pending());
+        if polled.is_ready() {
+            self.allowance = None;
+        }
+        polled
+    }
 }
 
 impl Body for Pieces {
@@ -165,13 +214,13 @@ impl Body for Pieces {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if self.rest.is_empty() {
             self.progress.moved(false);
             return Poll::Ready(None);
         }
-        let length = self.rest.len().min(PIECE_BYTES);
+        let length = ready!(self.poll_allowance(context));
         let piece = self.rest.split_to(length);
         self.progress.moved(!self.rest.is_empty());
         self.activity.fetch_add(1, Ordering::Relaxed);
@@ -231,12 +280,14 @@ mod tests {
             let content: Bytes = (0..length).map(|n| (n % 251) as u8).collect();
             let payload = Payload::new(content.clone(), Checksum::Crc32c, true, &Arc::default());
             assert_eq!(payload.length(), length as i64);
-            for _ in 0..2 {
+            for limited in [false, true] {
                 let pieces = Pieces {
                     rest: payload.content.clone(),
                     progress: Arc::clone(&payload.progress),
                     activity: Arc::default(),
                     sent: Arc::default(),
+                    rate_limit: limited.then(|| Arc::new(RateLimit::fixed(2_000_000))),
+                    allowance: None,
                 };
                 assert_eq!(pieces.size_hint().exact(), Some(length as u64));
                 assert!(pieces.collect().await.unwrap().to_bytes() == content);

@@ -117,6 +117,20 @@ async fn an_upload_that_stands_still_is_given_up() {
 }
 
 #[tokio::test]
+async fn an_upload_that_only_the_rate_limit_holds_back_is_not_given_up() {
+    let script = Script::play(vec![OK, BEGUN, OK]).await;
+    let (store, _queue) = script.store().await;
+    // Each piece comes later than a store may stand still.
+    let store = store.limited_to(Some(Arc::new(RateLimit::fixed(1))));
+    let content = || Bytes::from_static(b"ab");
+    let (name, attributes) = (key("x"), Attributes::default());
+    let put = store.put(&name, content(), PutMode::Replace, &attributes).await;
+    assert_eq!(put.unwrap(), PutOutcome::Stored);
+    let upload = store.begin_multipart(&name, PutMode::Replace, &attributes).await.unwrap();
+    upload.put_part(1, 0, content()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_download_that_breaks_or_stands_still_is_an_error() {
     let script = Script::play(vec![Reply::HangUp("12345"), Reply::Stall("12345")]).await;
     let (store, _queue) = script.store().await;

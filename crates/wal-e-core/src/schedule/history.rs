@@ -1,0 +1,149 @@
+//! What was done by schedule.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::claim::{LARGEST_MARK_BYTES, read_claim};
+use super::run::{Job, Slot};
+use crate::error::{ErrorKind, Result};
+use crate::layout::{self, ObjectKey, RunMark};
+use crate::sentinel;
+use crate::store::{ListRequest, ObjectStore, list_all};
+
+/// Small objects that are read at the same time.
+const AT_ONCE: usize = 16;
+
+/// Of so many slots the runs of a job are kept: more than a year of nights.
+const KEPT_SLOTS: usize = 400;
+
+/// Of so many attempts for one slot, the newest.
+const KEPT_ATTEMPTS: usize = 50;
+
+/// A run by schedule; stored when it has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Entry {
+    /// [`Job::as_str`].
+    pub job: String,
+    /// For which slot it was.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub slot: Option<OffsetDateTime>,
+    /// Counts the attempts for that slot, from 1.
+    pub attempt: u32,
+    /// Where it ran.
+    pub host: String,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub started: Option<OffsetDateTime>,
+    /// When it ended. `None` while it runs, or when its server is gone.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub finished: Option<OffsetDateTime>,
+    /// Whether it did what it was to do, and found all well. `None` as for [`Entry::finished`].
+    pub ok: Option<bool>,
+    /// What it did, or why not.
+    pub detail: Option<String>,
+    /// How much it stored, read or deleted.
+    pub bytes: Option<u64>,
+}
+
+/// The runs that are kept, newest first.
+///
+/// # Errors
+/// Those of the store.
+pub async fn history(store: &dyn ObjectStore) -> Result<Vec<Entry>> {
+    let request = ListRequest { prefix: layout::runs(), ..ListRequest::default() };
+    let listed = list_all(store, &request).await?;
+    let runs = grouped(listed.iter().map(|object| &object.key));
+    let wanted: Vec<(Job, Slot, u32, RunMark)> = runs
+        .into_iter()
+        .filter_map(|((job, slot, attempt), marks)| {
+            // What was taken over may have become done all the same.
+            let order = [RunMark::Done, RunMark::Failed, RunMark::Claim];
+            let mark = order.into_iter().find(|mark| marks.contains(mark))?;
+            Some((job, slot, attempt, mark))
+        })
+        .collect();
+    let found: Vec<Option<Entry>> = stream::iter(wanted)
+        .map(|(job, slot, attempt, mark)| read(store, job, slot, attempt, mark))
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+    let mut entries: Vec<Entry> = found.into_iter().flatten().collect();
+    entries.sort_by(|a, b| {
+        let key = |entry: &Entry| (entry.slot, entry.started, entry.attempt);
+        key(b).cmp(&key(a))
+    });
+    Ok(entries)
+}
+
+/// A run whose object vanished or is damaged has no entry.
+async fn read(
+    store: &dyn ObjectStore,
+    job: Job,
+    slot: Slot,
+    attempt: u32,
+    mark: RunMark,
+) -> Result<Option<Entry>> {
+    let key = layout::run_mark(job.as_str(), slot, attempt, mark);
+    // The key decides what it is of.
+    let known = Entry {
+        job: job.as_str().to_owned(),
+        slot: Some(slot.time()),
+        attempt,
+        ..Entry::default()
+    };
+    if mark == RunMark::Claim {
+        let claim = read_claim(store, &key).await?;
+        return Ok(claim.map(|it| Entry { host: it.host, started: it.started, ..known }));
+    }
+    let json = match store.get(&key, 0, None).await {
+        Ok(found) => found.into_bytes(LARGEST_MARK_BYTES).await?,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let entry: Option<Entry> = sentinel::parse(&store.url(key.as_str()), &json).ok();
+    Ok(entry.map(|entry| Entry {
+        job: known.job,
+        slot: known.slot,
+        attempt,
+        ok: entry.ok.or(Some(mark == RunMark::Done)),
+        ..entry
+    }))
+}
+
+type Runs = BTreeMap<(Job, Slot, u32), BTreeSet<RunMark>>;
+
+fn grouped<'a>(keys: impl Iterator<Item = &'a ObjectKey>) -> Runs {
+    let mut runs = Runs::new();
+    for key in keys {
+        let Some((job, slot, attempt, mark)) = layout::run_mark_of(key) else { continue };
+        let (Some(job), Ok(slot)) = (Job::from_name(job), slot.parse()) else { continue };
+        runs.entry((job, slot, attempt)).or_default().insert(mark);
+    }
+    runs
+}
+
+/// Removes the runs of a job that are not kept any more.
+///
+/// # Errors
+/// Those of the store.
+pub async fn prune(store: &dyn ObjectStore, job: Job) -> Result<()> {
+    let prefix = layout::runs_of(job.as_str());
+    let listed = list_all(store, &ListRequest { prefix, ..ListRequest::default() }).await?;
+    let runs = grouped(listed.iter().map(|object| &object.key));
+    let slots: BTreeSet<Slot> = runs.keys().map(|(_, slot, _)| *slot).collect();
+    let kept: BTreeSet<Slot> = slots.into_iter().rev().take(KEPT_SLOTS).collect();
+    let mut old = Vec::new();
+    for ((_, slot, attempt), marks) in &runs {
+        let later = runs.range((job, *slot, attempt.saturating_add(1))..=(job, *slot, u32::MAX));
+        if kept.contains(slot) && later.count() < KEPT_ATTEMPTS {
+            continue;
+        }
+        let keys = marks.iter().map(|mark| layout::run_mark(job.as_str(), *slot, *attempt, *mark));
+        old.extend(keys);
+    }
+    store.delete_all(&old).await
+}

@@ -1,0 +1,4 @@
+//! When something is due, and who does it.
+
+mod claims;
+mod times;

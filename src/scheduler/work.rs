@@ -1,0 +1,137 @@
+//! The workers that do what is due, as the scheduler sees them.
+
+use pgrx::PgSqlErrorCode;
+use wal_e_core::schedule::{Job, Outcome};
+
+use crate::error::{Failure, Result, in_words};
+use crate::gucs;
+use crate::jobs::backup::{self, Backup};
+use crate::jobs::retention::Retention;
+use crate::jobs::slot::{self, Status, View};
+use crate::jobs::started::Started;
+use crate::jobs::verification::{self, Verification};
+use crate::jobs::{self, requirements};
+use crate::shared_values::FixedText;
+
+/// The label of backups that are taken by schedule.
+const LABEL: &str = "wal_e schedule";
+
+/// A job on its way.
+pub trait Work {
+    /// What it came to; `None` while it is on its way.
+    fn ended(&self) -> Option<Outcome>;
+
+    /// Asks it to stop.
+    fn cancel(&self);
+}
+
+/// What keeps a job from being begun on this server now.
+///
+/// # Errors
+/// What is missing.
+pub fn check(job: Job) -> Result<()> {
+    match job {
+        Job::Backup => requirements::check(LABEL),
+        Job::Retention | Job::Verification => gucs::store_config().map(|_| ()).map_err(Into::into),
+    }
+}
+
+/// Whether such a job runs already, because a session has asked for it.
+pub fn is_busy(job: Job) -> bool {
+    match job {
+        Job::Backup => slot::is_occupied::<Backup>(),
+        Job::Verification => slot::is_occupied::<Verification>(),
+        Job::Retention => slot::is_occupied::<Retention>(),
+    }
+}
+
+/// Has a job done in a worker.
+///
+/// # Errors
+/// When no worker can be started.
+pub fn start(job: Job) -> Result<Box<dyn Work>> {
+    Ok(match job {
+        Job::Backup => {
+            let label = FixedText::new(LABEL);
+            // Not hurried: nothing waits for it.
+            let request = backup::Request { label, fast: false, permanent: false };
+            Box::new(Started::<Backup>::start(&request)?)
+        }
+        Job::Verification => {
+            let request = verification::Request { name: FixedText::new("LATEST") };
+            Box::new(Started::<Verification>::start(&request)?)
+        }
+        Job::Retention => Box::new(Started::<Retention>::start(&())?),
+    })
+}
+
+/// How a run that failed is noted.
+pub fn failed(failure: &Failure) -> Outcome {
+    let detail = match &failure.detail {
+        Some(detail) => format!("{}. {detail}", failure.message),
+        None => failure.message.clone(),
+    };
+    Outcome { ok: false, again: true, detail: in_words(&detail), bytes: None }
+}
+
+impl<J: Reported> Work for Started<J> {
+    fn ended(&self) -> Option<Outcome> {
+        Started::ended(self).map(|ended| match ended {
+            Ok(view) => J::outcome(&view),
+            Err(failure) => failed(&failure),
+        })
+    }
+
+    fn cancel(&self) {
+        Started::cancel(self);
+    }
+}
+
+/// A job whose end is noted in the prefix.
+trait Reported: jobs::Job {
+    /// What it came to, when it was done.
+    fn outcome(view: &View<Self>) -> Outcome;
+}
+
+impl Reported for Backup {
+    fn outcome(view: &View<Self>) -> Outcome {
+        let name = view.progress.name.get().unwrap_or_default();
+        let counters = view.progress.counters;
+        let corrupt = match counters.corrupt_pages {
+            0 => String::new(),
+            pages => format!(" (pages with a wrong checksum: {pages})"),
+        };
+        let detail = format!("took base backup \"{name}\"{corrupt}");
+        Outcome { ok: true, again: false, detail, bytes: Some(counters.bytes_uploaded) }
+    }
+}
+
+impl Reported for Verification {
+    /// A backup that is damaged will not be sound when it is read again.
+    fn outcome(view: &View<Self>) -> Outcome {
+        let Status::Done(findings) = &view.status else { return failed(&lost()) };
+        let rows = findings.rows();
+        let damage = rows.iter().find(|row| row.ok == Some(false));
+        let detail = match damage {
+            None => "found the newest base backup sound".to_owned(),
+            Some(row) => in_words(&format!("{}: {}", row.check_name, row.detail)),
+        };
+        Outcome { ok: damage.is_none(), again: false, detail, bytes: None }
+    }
+}
+
+impl Reported for Retention {
+    fn outcome(view: &View<Self>) -> Outcome {
+        let Status::Done(deleted) = &view.status else { return failed(&lost()) };
+        let detail = match deleted.objects {
+            0 => "found nothing to delete".to_owned(),
+            1 => "deleted 1 object".to_owned(),
+            objects => format!("deleted {objects} objects"),
+        };
+        Outcome { ok: true, again: false, detail, bytes: Some(deleted.bytes) }
+    }
+}
+
+fn lost() -> Failure {
+    Failure::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "the work ended without a result")
+}

@@ -142,8 +142,13 @@ impl Archive {
         number.0.checked_sub(1).map(SegmentNumber)
     }
 
-    /// Whether a timeline was written to after all newer timelines that left it had begun.
+    /// Whether a timeline is the server's, or was written to after all newer timelines that left
+    /// it had begun.
     fn is_alive(&self, timeline: TimelineId, line: &Line) -> bool {
+        let own = self.own.as_ref().and_then(|own| own.position);
+        if own.is_some_and(|position| position.timeline == timeline) {
+            return true;
+        }
         let newer = self.lines.iter();
         let mut began = newer
             .filter(|(newer, _)| self.branches.left(timeline, **newer).is_some())

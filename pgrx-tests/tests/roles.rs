@@ -20,6 +20,7 @@ const CALLS: &[(&str, &str)] = &[
     ("wale_check", "SELECT * FROM wale_check()"),
     ("wale_delete_before", "SELECT * FROM wale_delete_before((SELECT backup FROM known))"),
     ("wale_delete_garbage", "SELECT * FROM wale_delete_garbage()"),
+    ("wale_job_history", "SELECT * FROM wale_job_history()"),
     ("wale_restore_plan", "SELECT * FROM wale_restore_plan()"),
     ("wale_retain", "SELECT * FROM wale_retain(1)"),
     ("wale_stat_archiver", "SELECT * FROM wale_stat_archiver()"),

@@ -52,6 +52,8 @@ enum State {
     Idle,
     /// The work of a claim.
     Running { claim: Claim, store: Arc<dyn ObjectStore>, work: Box<dyn Work>, renewed: Instant },
+    /// Work whose claim another server has taken over; it was asked to stop.
+    Leaving { work: Box<dyn Work> },
     /// It has ended, and the prefix does not say so yet.
     Ending { claim: Claim, store: Arc<dyn ObjectStore>, outcome: Outcome, at: OffsetDateTime },
 }
@@ -101,6 +103,12 @@ impl Lane {
             State::Idle => self.begin(session),
             State::Running { claim, store, work, renewed } => {
                 self.attend(session, claim, store, work, renewed)
+            }
+            State::Leaving { work } => {
+                if work.ended().is_none() {
+                    self.state = State::Leaving { work };
+                }
+                POLL
             }
             State::Ending { claim, store, outcome, at } => {
                 self.note_end(session, claim, store, outcome, at)
@@ -251,6 +259,8 @@ impl Lane {
                         ),
                         Some("This server was not heard of in the prefix for long."),
                     );
+                    self.state = State::Leaving { work };
+                    return POLL;
                 }
                 Err(failure) => self.complain(failure),
             }

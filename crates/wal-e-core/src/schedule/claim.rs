@@ -209,7 +209,7 @@ pub struct Outcome {
     /// Whether the job is still to be done: it failed, and may succeed later.
     pub again: bool,
     /// What it did, or why not.
-    pub detail: String,
+    pub summary: String,
     /// How much it stored, read or deleted, in bytes.
     pub bytes: Option<u64>,
 }
@@ -261,8 +261,8 @@ impl Claim {
         let former = Claim { attempt, ..self.clone() };
         let content = read_claim(store, &former.key(RunMark::Claim)).await?;
         let (host, started) = content.map_or((String::new(), None), |it| (it.host, it.started));
-        let detail = format!("it never reported its end, and {} took over", self.node.hostname);
-        let outcome = Outcome { ok: false, again: true, detail, bytes: None };
+        let summary = format!("it never reported its end, and {} took over", self.node.hostname);
+        let outcome = Outcome { ok: false, again: true, summary, bytes: None };
         let mut entry = former.entry(&outcome, self.started);
         entry.host = host;
         entry.started = started;
@@ -312,7 +312,7 @@ impl Claim {
             started: Some(self.started),
             finished: Some(finished),
             ok: Some(outcome.ok),
-            detail: Some(outcome.detail.clone()),
+            detail: Some(outcome.summary.clone()),
             bytes: outcome.bytes,
         }
     }

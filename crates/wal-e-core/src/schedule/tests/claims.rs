@@ -26,11 +26,11 @@ fn slot() -> Slot {
 }
 
 fn done() -> Outcome {
-    Outcome { ok: true, again: false, detail: "took it".to_owned(), bytes: Some(7) }
+    Outcome { ok: true, again: false, summary: "took it".to_owned(), bytes: Some(7) }
 }
 
 fn failed() -> Outcome {
-    Outcome { ok: false, again: true, detail: "could not".to_owned(), bytes: None }
+    Outcome { ok: false, again: true, summary: "could not".to_owned(), bytes: None }
 }
 
 /// `retake` is whether the server may have its own claims of before its start back.

@@ -158,6 +158,61 @@ async fn a_claim_whose_answer_was_lost_is_found_and_used() {
     assert_eq!(decision(&store, &node, false).await, Decision::Done);
 }
 
+/// What one server does until the slot is done; how often it has begun to work.
+async fn serve(store: &dyn ObjectStore, node: &Node) -> u32 {
+    let mut begun = 0;
+    loop {
+        tokio::task::yield_now().await;
+        let decision = match inspect(store, JOB, slot(), Clock::OWN, node, None).await {
+            Ok(Decision::Done) => return begun,
+            Ok(decision) => decision,
+            Err(_) => continue,
+        };
+        let claim = match decision {
+            Decision::Claim { attempt, abandoned } => {
+                let number = (attempt, abandoned);
+                Claim::create(store, JOB, slot(), number, Clock::OWN, node).await.ok().flatten()
+            }
+            Decision::Resume(attempt) => {
+                Some(Claim::resumed(JOB, slot(), attempt, Clock::OWN, node))
+            }
+            Decision::LookAgain(_) | Decision::Done => None,
+        };
+        let Some(claim) = claim else { continue };
+        begun += 1;
+        while claim.end(store, &done(), OffsetDateTime::now_utc()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_fails_in_between_leads_to_no_second_run() {
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut store = FaultyStore::new(MemoryStore::new());
+        for call in 1..=20 {
+            for operation in [Operation::Put, Operation::List, Operation::Get] {
+                let fault = match random.u32(0..4) {
+                    0 => Fault::Refuse(ErrorKind::Unavailable),
+                    1 => Fault::LoseAnswer(ErrorKind::Unavailable),
+                    2 => Fault::Delay(std::time::Duration::from_micros(random.u64(0..500))),
+                    _ => continue,
+                };
+                store = store.with(operation, When::Call(call), fault);
+            }
+        }
+        let store = &store;
+        let serve = |name, instance| async move { serve(store, &node(name, instance)).await };
+        let begun = tokio::join!(serve("db1", 1), serve("db2", 2), serve("db3", 3));
+        assert_eq!(begun.0 + begun.1 + begun.2, 1, "seed {seed}: {begun:?}");
+        store.heal();
+        let entries = history(store).await.unwrap();
+        assert_eq!(entries.len(), 1, "seed {seed}");
+        assert_eq!(entries[0].ok, Some(true));
+    }
+}
+
 #[tokio::test]
 async fn slots_before_a_schedule_was_first_seen_do_not_count_and_missed_ones_do() {
     let store = MemoryStore::new();

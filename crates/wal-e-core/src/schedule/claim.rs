@@ -47,36 +47,26 @@ impl Node {
     }
 }
 
-/// What a look at the prefix found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    /// The slot does not count: it was before its schedule was first seen, or there is none.
-    NotDue,
-    /// What to do about it.
-    Due(Slot, Decision),
-}
-
-/// Looks what is to be done about the slot that `schedule` gives now. A claim of this server
-/// from before its start is taken over at once, but for the slot `retaken`.
+/// What is to be done about a slot that `schedule` gives; `None` when the slot does not count,
+/// because it was before the schedule was first seen. For `retaken` see [`inspect`].
 ///
 /// # Errors
 /// Those of the store.
 pub async fn look(
     store: &dyn ObjectStore,
-    job: Job,
+    (job, slot): (Job, Slot),
     schedule: &Schedule,
     clock: Clock,
     node: &Node,
     retaken: Option<Slot>,
-) -> Result<Look> {
+) -> Result<Option<Decision>> {
     let now = clock.now();
-    let Some(slot) = schedule.latest(now) else { return Ok(Look::NotDue) };
     let since = first_seen(store, job, schedule, now).await?;
     // A clock that was ahead when the schedule was first seen must not keep it from working.
     if slot.time() <= since && since <= now {
-        return Ok(Look::NotDue);
+        return Ok(None);
     }
-    Ok(Look::Due(slot, inspect(store, job, slot, clock, node, retaken).await?))
+    inspect(store, (job, slot), clock, node, retaken).await.map(Some)
 }
 
 /// When the schedule was first seen, by the store's clock; slots before that do not count.
@@ -103,8 +93,7 @@ async fn first_seen(
 /// Those of the store.
 pub async fn inspect(
     store: &dyn ObjectStore,
-    job: Job,
-    slot: Slot,
+    (job, slot): (Job, Slot),
     clock: Clock,
     node: &Node,
     retaken: Option<Slot>,

@@ -17,6 +17,7 @@ use crate::gucs;
 use crate::pg::lsn_datum::LsnDatum;
 use crate::pg::server;
 use crate::pg::text::Text;
+use crate::rate_limits;
 
 /// Where `pg_wal` is for a process of the server, whose directory is the data directory.
 const PG_WAL: &str = "pg_wal";
@@ -134,7 +135,9 @@ fn repair() -> Result<Vec<Repaired>> {
     };
     let (claimant, own) = (server::claimant(), own_wal()?);
     super::run(move |notices| async move {
-        let store = store::open(&config, Patience::command(), notices.clone()).await?;
+        let limit = Some(rate_limits::upload());
+        let store = store::open_limited(&config, Patience::command(), notices.clone(), limit);
+        let store = store.await?;
         let now = OffsetDateTime::now_utc();
         let archive = Archive::of(&store, Some(own), now, &notices).await?;
         if !archive.can_be_repaired() {

@@ -61,6 +61,13 @@ pub struct WalRepair {
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
 
+    #[arg(
+        long = Setting::UploadRateLimit.option(), help = Setting::UploadRateLimit.help(),
+        value_name = placeholder(Setting::UploadRateLimit),
+        value_parser = within::<u64>(Setting::UploadRateLimit)
+    )]
+    pub upload_rate_limit: Option<u64>,
+
     #[command(flatten)]
     pub compression: CompressionOptions,
 }

@@ -11,7 +11,7 @@ use wal_e_core::postgres::data_directory::CONTROL_FILE;
 use wal_e_core::wal::{self, Archiving};
 use wal_e_core::{Error, ErrorKind, Result};
 
-use super::{open, run_large};
+use super::{open_limited, run_large};
 use crate::cli;
 use crate::interrupt::{Failure, Interrupt};
 use crate::report::{Report, print_result};
@@ -43,7 +43,7 @@ pub fn run(
     let own = OwnWal::read(&archiving.wal_directory, size, control.system_identifier, None, true)?;
     let repaired = run_large(async {
         let interrupt = Interrupt::listen(report)?;
-        let opened = open(settings, report).await?;
+        let opened = open_limited(arguments.upload_rate_limit, settings, report).await?;
         let now = OffsetDateTime::now_utc();
         let repairing = async {
             let archive = Archive::of(&opened.store, Some(own), now, &opened.notices);

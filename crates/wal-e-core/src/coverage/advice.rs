@@ -22,8 +22,19 @@ impl Archive {
                 Word::RepairWal,
                 self.without(timeline, range)
             ),
+            Status::Lost if self.is_of_former_primary(timeline) => format!(
+                "If a former primary still has it in pg_wal, archive it again with {}, there. {}",
+                Word::RepairWal,
+                self.without(timeline, range)
+            ),
             Status::Lost => self.without(timeline, range),
         })
+    }
+
+    /// Whether a timeline is not the one that the server writes.
+    fn is_of_former_primary(&self, timeline: TimelineId) -> bool {
+        let position = self.own.as_ref().and_then(|own| own.position);
+        position.is_some_and(|position| position.timeline != timeline)
     }
 
     /// What it means that it will never be there.

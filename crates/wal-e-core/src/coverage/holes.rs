@@ -142,8 +142,13 @@ impl Archive {
         number.0.checked_sub(1).map(SegmentNumber)
     }
 
-    /// Whether a timeline was written to after all newer timelines that left it had begun.
+    /// Whether a timeline is the server's, or was written to after all newer timelines that left
+    /// it had begun.
     fn is_alive(&self, timeline: TimelineId, line: &Line) -> bool {
+        let own = self.own.as_ref().and_then(|own| own.position);
+        if own.is_some_and(|position| position.timeline == timeline) {
+            return true;
+        }
         let newer = self.lines.iter();
         let mut began = newer
             .filter(|(newer, _)| self.branches.left(timeline, **newer).is_some())
@@ -185,6 +190,12 @@ impl Archive {
         let elsewhere = self.not_at_hand(timeline, line, first);
         let Some(own) = &self.own else { return push(first, last, elsewhere, false) };
         let position = own.position.filter(|position| position.timeline == timeline);
+        // A standby marks what it has received as archived, and its primary archives it.
+        let is_last = line.runs.last().is_none_or(|(_, stored)| first > *stored);
+        let awaits = own.in_recovery && position.is_some();
+        if awaits && (is_last || elsewhere == Status::InFlight) {
+            return push(first, last, Status::InFlight, false);
+        }
         // What the server completed after it was looked at.
         let newer = position.map(|position| position.number.max(first)).filter(|it| *it <= last);
         let end = newer.map_or(last.0 + 1, |newer| newer.0);

@@ -243,6 +243,21 @@ async fn what_lies_between_two_logs_is_not_missing() {
     assert_eq!(rows[1..], ["2: 20-30 found", "2: 40-40 found"]);
 }
 
+#[tokio::test]
+async fn the_timeline_of_the_server_goes_on_whatever_others_left_it() {
+    let fixture = failover().await;
+    let history = format!("2\t{}\tx\n", SegmentNumber(24).start_lsn(SEGMENT_SIZE));
+    fixture.put("wal_005/00000003.history", history.into(), hour(900)).await;
+    fixture.wal(3, [24, 25]).await;
+    fixture.remove(2, [27]).await;
+    let of_2 = |rows: Vec<String>| rows.into_iter().filter(|row| row.starts_with("2:")).count();
+    assert_eq!(of_2(ranges(&fixture.later().await)), 1);
+    let directory = tempfile::tempdir().unwrap();
+    let own = own_wal(directory.path(), CLUSTER, false);
+    let rows = ranges(&fixture.look(Some(own), hour(1000)).await);
+    assert_eq!(rows[1..5], ["2: 20-26 found", "2: 27-27 lost", "2: 28-30 found", "2: 31-33 lost"]);
+}
+
 /// `pg_wal` with these segments of timeline 2, and what waits of them.
 fn pg_wal(directory: &Path, numbers: &[u64], waiting: &[u64]) {
     fs::create_dir(directory.join("archive_status")).unwrap();
@@ -299,7 +314,12 @@ async fn a_server_knows_what_is_on_its_way_at_hand_or_lost() {
     // A standby does not know what its primary still has.
     let standby = own_wal(directory.path(), CLUSTER, true);
     let archive = fixture.look(Some(standby), hour(1000)).await;
-    assert!(!ranges(&archive).iter().any(|row| row.ends_with("lost")));
+    let rows = ranges(&archive);
+    assert!(!rows.iter().any(|row| row.ends_with("lost")), "{rows:?}");
+    fixture.remove(2, [36]).await;
+    let standby = own_wal(directory.path(), CLUSTER, true);
+    let archive = fixture.look(Some(standby), hour(1000)).await;
+    assert_eq!(ranges(&archive).last().unwrap(), "2: 31-33 in flight");
     // Another cluster says nothing of this one.
     let other = own_wal(directory.path(), SystemIdentifier(1), false);
     let archive = fixture.look(Some(other), hour(1000)).await;

@@ -73,7 +73,7 @@ pub(crate) async fn windows(
         match backups::prepare(&store, &backups, backup).await? {
             Ok(candidate) if candidate.chain.iter().any(|name| damaged.contains_key(name)) => {}
             Ok(candidate) => candidates.push(candidate),
-            Err(refusal) => notices.log(refusal.reason),
+            Err(_) => {}
         }
     }
     candidates.sort_by(|a, b| (a.start, &a.info.name).cmp(&(b.start, &b.info.name)));
@@ -163,12 +163,9 @@ impl Planner<'_> {
                 stretch.backups.push((stop, name));
                 continue;
             }
-            match self.branch(&candidate.info).await? {
-                Ok(branch) => {
-                    let backups = vec![(branch.stop, name)];
-                    stretches.push(Stretch { branch, backups });
-                }
-                Err(refusal) => self.notices.log(refusal.reason),
+            if let Ok(branch) = self.branch(&candidate.info).await? {
+                let backups = vec![(branch.stop, name)];
+                stretches.push(Stretch { branch, backups });
             }
         }
         Ok(stretches)

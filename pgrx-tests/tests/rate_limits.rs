@@ -50,8 +50,8 @@ fn a_backup_and_the_archiver_share_one_limit_and_the_archiver_is_not_starved() {
         wait_for("the backup to upload", || {
             cluster.backup_progress().get("bytes_read").is_some_and(|bytes| bytes != "0")
         });
-        cluster.write_incompressible_wal(2048);
-        // A minute would be too short for it if the backup came first.
+        cluster.write_incompressible_wal(1024);
+        // A second of its half of the limit, while the backup takes a quarter of a minute.
         cluster.archive_current_wal();
         assert!(!backup.is_finished(), "the WAL had to wait for the whole backup");
         backup.result().expect("the backup succeeds");

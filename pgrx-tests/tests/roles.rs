@@ -14,20 +14,27 @@ const CALLS: &[(&str, &str)] = &[
     ("wale_backup_cancel", "SELECT wale_backup_cancel()"),
     ("wale_backup_delete", "SELECT * FROM wale_backup_delete((SELECT backup FROM known))"),
     ("wale_backup_list", "SELECT * FROM wale_backup_list()"),
+    ("wale_backup_mark", "SELECT wale_backup_mark((SELECT backup FROM known), false)"),
     ("wale_backup_progress", "SELECT * FROM wale_backup_progress()"),
     ("wale_backup_push", "SELECT wale_backup_push()"),
     ("wale_backup_verify", "SELECT * FROM wale_backup_verify()"),
     ("wale_check", "SELECT * FROM wale_check()"),
     ("wale_delete_before", "SELECT * FROM wale_delete_before((SELECT backup FROM known))"),
     ("wale_delete_garbage", "SELECT * FROM wale_delete_garbage()"),
+    ("wale_job_history", "SELECT * FROM wale_job_history()"),
+    ("wale_recovery_window", "SELECT * FROM wale_recovery_window()"),
     ("wale_restore_plan", "SELECT * FROM wale_restore_plan()"),
     ("wale_retain", "SELECT * FROM wale_retain(1)"),
     ("wale_stat_archiver", "SELECT * FROM wale_stat_archiver()"),
+    ("wale_wal_repair", "SELECT * FROM wale_wal_repair()"),
+    ("wale_wal_show", "SELECT * FROM wale_wal_show()"),
+    ("wale_wal_verify", "SELECT * FROM wale_wal_verify()"),
 ];
 
 /// What takes a name, with a place for it. Where there is a dry run, it is none.
 const WITH_A_NAME: &[&str] = &[
     "SELECT * FROM wale_backup_delete(NAME, dry_run => false)",
+    "SELECT wale_backup_mark(NAME, true)",
     "SELECT * FROM wale_backup_verify(NAME)",
     "SELECT * FROM wale_delete_before(NAME, dry_run => false)",
     "SELECT * FROM wale_restore_plan(target_name => NAME)",
@@ -35,7 +42,7 @@ const WITH_A_NAME: &[&str] = &[
 ];
 
 /// The arguments of functions that are text and no names of anything stored.
-const NO_NAMES: &[&str] = &["wale_backup_push.label"];
+const NO_NAMES: &[&str] = &["wale_backup_push.label", "wale_retain.calendar"];
 
 const ROLES: [&str; 3] = ["wal_e_monitor", "wal_e_operator", "wal_e_admin"];
 

@@ -2,6 +2,7 @@
 
 use pgrx::PgSqlErrorCode;
 use time::OffsetDateTime;
+use wal_e_core::owner;
 use wal_e_core::retention::{self, Plan, Request as Wanted, Survey};
 use wal_e_core::store::{self, retry::Patience};
 
@@ -10,6 +11,7 @@ use super::watcher::Watcher;
 use super::{Job, Words};
 use crate::error::{Failure, Result};
 use crate::gucs;
+use crate::pg::server;
 use crate::pg::shared_memory::SharedMemory;
 use crate::runtime::Runtime;
 use crate::server_log;
@@ -58,11 +60,14 @@ impl Job for Retention {
         if policy.is_empty() {
             return Ok(Deleted::default());
         }
+        let claimant = server::claimant();
         let runtime = Runtime::start()?;
         let mut watcher = Watcher::new(tenant, || {});
         let notices = watcher.notices();
         let deleted = watcher.run(&runtime, async move {
             let store = store::open(&config, Patience::backup(), notices.clone()).await?;
+            // Another cluster's archive is not this one's to delete.
+            owner::inspect(&*store, &claimant).await?;
             let survey = Survey::of(&store, OffsetDateTime::now_utc(), &notices).await?;
             let plan = Plan::new(&survey, &Wanted::Retain(policy))?;
             retention::carry_out(&*store, &plan, &notices).await?;

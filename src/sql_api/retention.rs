@@ -35,14 +35,17 @@ fn wale_retain(
     calendar: Option<Text>,
 ) -> Result<Rows, ErrorReport> {
     let dry_run = given(dry_run)?;
-    let policy = Policy {
+    let given = Policy {
         full_backups: full_backups.map(number).transpose()?.unwrap_or_default(),
         window: recovery_window.map(duration).transpose()?,
         calendar: calendar.map(|Text(text)| parsed(&text)).transpose()?.unwrap_or_default(),
     };
+    let policy =
+        if given.is_empty() { gucs::retention_policy().map_err(Failure::from)? } else { given };
     if policy.is_empty() {
         let failure = Failure::new(INVALID, "no rule says what to keep").with_hint(
-            "Give full_backups, recovery_window or calendar; what one of them keeps stays.",
+            "Give full_backups, recovery_window or calendar, or set \"wal_e.retain_full_backups\", \
+             \"wal_e.retain_window\" or \"wal_e.retain_calendar\".",
         );
         return Err(failure.into());
     }

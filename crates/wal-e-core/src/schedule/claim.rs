@@ -6,21 +6,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::clock::Clock;
 use super::cron::Schedule;
 use super::decide::{Attempt, Decision, Ownership, decide};
-use super::history::Entry;
+use super::objects::{ClaimContent, Entry, read_claim};
 use super::run::{Job, Slot};
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::layout::{self, ObjectKey, RunMark};
 use crate::sentinel;
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, PutOutcome, list_all};
-
-/// Claims and what says how a run ended are far smaller.
-pub(super) const LARGEST_MARK_BYTES: u64 = 64 * 1024;
 
 /// How long the store has to take in what two servers wrote at the same moment, where it does not
 /// honour create-only: the later one has replaced the claim of the other then.
@@ -49,19 +45,6 @@ impl Node {
             instance: fastrand::u64(..),
         }
     }
-}
-
-/// What the object of a claim says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ClaimContent {
-    #[serde(default)]
-    pub(super) host: String,
-    #[serde(default)]
-    pub(super) data_directory: String,
-    #[serde(default)]
-    pub(super) instance: u64,
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    pub(super) started: Option<OffsetDateTime>,
 }
 
 /// What a look at the prefix found.
@@ -181,21 +164,6 @@ async fn attempts(
         }
     }
     Ok(found)
-}
-
-/// `None` when there is no such claim, or nothing that can be read as one.
-pub(super) async fn read_claim(
-    store: &dyn ObjectStore,
-    key: &ObjectKey,
-) -> Result<Option<ClaimContent>> {
-    match store.get(key, 0, None).await {
-        Ok(found) => {
-            let json = found.into_bytes(LARGEST_MARK_BYTES).await?;
-            Ok(sentinel::parse(&store.url(key.as_str()), &json).ok())
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 fn ownership(claim: Option<&ClaimContent>, node: &Node) -> Ownership {

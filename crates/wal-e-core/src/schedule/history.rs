@@ -3,14 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 
-use super::claim::{LARGEST_MARK_BYTES, read_claim};
+use super::objects::{Entry, read_claim, read_entry};
 use super::run::{Job, Slot};
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::layout::{self, ObjectKey, RunMark};
-use crate::sentinel;
 use crate::store::{ListRequest, ObjectStore, list_all};
 
 /// Small objects that are read at the same time.
@@ -21,33 +18,6 @@ const KEPT_SLOTS: usize = 400;
 
 /// Of so many attempts for one slot, the newest.
 const KEPT_ATTEMPTS: usize = 50;
-
-/// A run by schedule; stored when it has ended.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Entry {
-    /// [`Job::as_str`].
-    pub job: String,
-    /// For which slot it was.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub slot: Option<OffsetDateTime>,
-    /// Counts the attempts for that slot, from 1.
-    pub attempt: u32,
-    /// Where it ran.
-    pub host: String,
-    /// When it began.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub started: Option<OffsetDateTime>,
-    /// When it ended. `None` while it runs, or when its server is gone.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub finished: Option<OffsetDateTime>,
-    /// Whether it did what it was to do, and found all well. `None` as for [`Entry::finished`].
-    pub ok: Option<bool>,
-    /// What it did, or why not.
-    pub detail: Option<String>,
-    /// How much it stored, read or deleted.
-    pub bytes: Option<u64>,
-}
 
 /// The runs that are kept, newest first.
 ///
@@ -99,12 +69,7 @@ async fn read(
         let claim = read_claim(store, &key).await?;
         return Ok(claim.map(|it| Entry { host: it.host, started: it.started, ..known }));
     }
-    let json = match store.get(&key, 0, None).await {
-        Ok(found) => found.into_bytes(LARGEST_MARK_BYTES).await?,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let entry: Option<Entry> = sentinel::parse(&store.url(key.as_str()), &json).ok();
+    let entry = read_entry(store, &key).await?;
     Ok(entry.map(|entry| Entry {
         job: known.job,
         slot: known.slot,

@@ -8,7 +8,7 @@
 //! * `cron`: when; `run`: what is done, and for which slot.
 //! * `clock`: what time it is for the store.
 //! * `decide`: from what the prefix has of a slot, what a server is to do; reads nothing.
-//! * `claim`: the objects of a run, from its claim to its end.
+//! * `claim`: a run, from its claim to its end; `objects`: what is stored of it.
 //! * `history`: what was done.
 
 mod claim;
@@ -16,13 +16,15 @@ mod clock;
 mod cron;
 mod decide;
 mod history;
+mod objects;
 mod run;
 
 pub use claim::{Claim, Hold, Look, Node, Outcome, inspect, look};
 pub use clock::Clock;
 pub use cron::Schedule;
 pub use decide::{Decision, RENEW_AFTER};
-pub use history::{Entry, history, prune};
+pub use history::{history, prune};
+pub use objects::Entry;
 pub use run::{Job, Role, Slot};
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use time::{Duration, OffsetDateTime};
 use wal_e_core::owner;
-use wal_e_core::retention::{self, Calendar, Item, Plan, Policy, Request, Survey};
+use wal_e_core::retention::{self, Calendar, Item, Plan, Policy, Request, Survey, Tally};
 use wal_e_core::store::{self, retry::Patience};
 
 use crate::error::{Failure, Result};
+use crate::events;
 use crate::gucs;
 use crate::pg::server;
 use crate::pg::text::Text;
@@ -130,7 +131,7 @@ fn given<T>(argument: Option<T>) -> Result<T> {
 fn delete(request: Request, dry_run: bool) -> Result<Vec<Item>> {
     let config = gucs::store_config()?;
     let claimant = server::claimant();
-    super::run(move |notices| async move {
+    let plan = super::run(move |notices| async move {
         let store = store::open(&config, Patience::command(), notices.clone()).await?;
         if !dry_run {
             // Another cluster's archive is not this one's to delete.
@@ -141,8 +142,13 @@ fn delete(request: Request, dry_run: bool) -> Result<Vec<Item>> {
         if !dry_run {
             retention::carry_out(&*store, &plan, &notices).await?;
         }
-        Ok(plan.items)
-    })
+        Ok(plan)
+    })?;
+    if !dry_run {
+        let Tally { objects, bytes } = plan.deletes();
+        events::deleted(objects, bytes);
+    }
+    Ok(plan.items)
 }
 
 fn rows(items: Vec<Item>) -> Rows {

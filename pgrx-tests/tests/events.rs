@@ -70,9 +70,9 @@ fn what_happens_is_announced(version: PgVersion) {
     let unreadable = cluster.data_directory().join("base/1/999999");
     fs::write(&unreadable, "x").expect("a file can be written there");
     set_mode(&unreadable, 0o000);
-    let failure = cluster.failure_of("SELECT wale_backup_push()");
+    cluster.failure_of("SELECT wale_backup_push()");
     let failed = hear(&mut client, "backup failed");
-    assert_eq!(failed["detail"].as_str(), Some(failure.text.as_str()));
+    assert!(failed["detail"].as_str().is_some_and(|it| it.contains("base/1/999999")), "{failed}");
     fs::remove_file(&unreadable).expect("it can be removed");
 
     cluster.archive_current_wal();
@@ -161,13 +161,11 @@ fn nothing_in_the_database_matters(version: PgVersion) {
 
     drop((inside, client));
     // Right after events: none of these is kept waiting.
-    let mut push = || rows(&mut outside, "SELECT wale_backup_push()").map(drop);
-    push().expect("a backup is taken");
-    push().expect("another");
-    outside.batch_execute("CREATE DATABASE copy TEMPLATE ops").expect("it can be copied");
-    push().expect("another");
-    outside.batch_execute("DROP DATABASE ops").expect("it can be dropped");
-    push().expect("another");
+    for statement in ["CREATE DATABASE copy TEMPLATE ops", "DROP DATABASE ops", "SELECT"] {
+        rows(&mut outside, "SELECT wale_backup_push()").expect("a backup is taken");
+        outside.batch_execute(statement).unwrap_or_else(|e| panic!("{statement}: {e}"));
+    }
+    rows(&mut outside, "SELECT wale_backup_push()").expect("another is taken");
     cluster.wait_for_log("events could not be announced");
 }
 

@@ -109,6 +109,7 @@ s3-servers: ## S3 servers that were not written here: the contract of stores, an
 build-tests: ## build what the tests run: target/wal_e-pg15.so, target/wal_e-pg18.so, the program
 	@scripts/install-deps test
 	scripts/fetch-pg18
+	scripts/fetch-promtool
 	$(MAKE) build PG_CONFIG=$(PG18_CONFIG)
 	$(MAKE) build PG_CONFIG=$(PG15_CONFIG)
 

@@ -176,15 +176,19 @@ pub fn queue() -> Result<ReadyQueue> {
     Ok(ReadyQueue::read(Path::new(PG_WAL), segment_size())?)
 }
 
-/// How far the archive lags; `None` when this server does not archive, or
-/// has no position in the WAL yet.
-pub fn lag(archived: Archived, queue: &ReadyQueue) -> Option<Lag> {
-    let archives = match server::setting(c"archive_mode").as_str() {
+/// Whether this server archives.
+pub fn archives() -> bool {
+    match server::setting(c"archive_mode").as_str() {
         "always" => true,
         "on" => !server::in_recovery(),
         _ => false,
-    };
-    let position = server::wal_position().filter(|_| archives)?;
+    }
+}
+
+/// How far the archive lags; `None` when this server does not archive, or
+/// has no position in the WAL yet.
+pub fn lag(archived: Archived, queue: &ReadyQueue) -> Option<Lag> {
+    let position = server::wal_position().filter(|_| archives())?;
     Some(archiving::lag(archived, queue, position, segment_size(), SystemTime::now()))
 }
 

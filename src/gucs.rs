@@ -49,6 +49,7 @@ static BACKUP_EXCLUDE: Text = Text::new(Some(c""));
 static BACKUP_SCHEDULE: Text = Text::new(Some(c""));
 static VERIFY_SCHEDULE: Text = Text::new(Some(c""));
 static BACKUP_ROLE: GucSetting<WorkRole> = GucSetting::<WorkRole>::new(WorkRole::Primary);
+static EVENTS_DATABASE: Text = Text::new(Some(c""));
 static RETAIN_FULL_BACKUPS: GucSetting<i32> = number(Setting::RetainFullBackups);
 static RETAIN_WINDOW: Text = Text::new(Some(c""));
 static RETAIN_CALENDAR: Text = Text::new(Some(c""));
@@ -180,6 +181,7 @@ fn define(setting: Setting, name: String) {
         Setting::BackupRole => {
             GucRegistry::define_enum_guc(name, short, long, &BACKUP_ROLE, context(), flags);
         }
+        Setting::EventsDatabase => text(&EVENTS_DATABASE),
         Setting::RetainFullBackups => number(&RETAIN_FULL_BACKUPS),
         Setting::RetainWindow => checked(&RETAIN_WINDOW, guc_hooks::Check::RetainWindow),
         Setting::RetainCalendar => checked(&RETAIN_CALENDAR, guc_hooks::Check::RetainCalendar),
@@ -390,6 +392,11 @@ pub fn role() -> Role {
         WorkRole::Standby => Role::Standby,
         WorkRole::Any => Role::Any,
     }
+}
+
+/// The database in which events are announced, when there is one.
+pub fn events_database() -> Option<String> {
+    get(&EVENTS_DATABASE)
 }
 
 /// What retention keeps, as configured now.

@@ -6,6 +6,7 @@
 //! | archiver | [`archive_module`], through [`pg::archive_abi`] | upload WAL files with a runtime of its own |
 //! | worker | [`jobs`] | one base backup, from `pg_backup_start` to the sentinel; or one verification |
 //! | scheduler | [`scheduler`] | start workers at certain times, look at the prefix |
+//! | notifier | [`events`] | announce in a database what happened, and end |
 //! | backend | [`sql_api`] | check, hand over to a worker, wait, list |
 //!
 //! Everything that is `unsafe`, or differs between versions of PostgreSQL, is
@@ -17,6 +18,7 @@ compile_error!("wal_e needs panic = \"unwind\": an ERROR of PostgreSQL travels a
 mod archive_module;
 mod archiver_stats;
 mod error;
+mod events;
 mod gucs;
 mod jobs;
 mod pg;

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use wal_e_core::archiving::Way;
 use wal_e_core::base_backup::{self, BackupPush, BackupStart, Phase, Taker};
+use wal_e_core::event::{Event, Kind};
 use wal_e_core::owner;
 use wal_e_core::postgres::Lsn;
 use wal_e_core::store::{self, retry::Patience};
@@ -18,6 +19,7 @@ use super::slot::{Slot, Tenant, View};
 use super::watcher::Watcher;
 use super::{Job, Words, canceled};
 use crate::error::{Failure, Result};
+use crate::events;
 use crate::gucs;
 use crate::pg::backup_mode::BackupMode;
 use crate::pg::shared_memory::SharedMemory;
@@ -112,6 +114,7 @@ impl Job for Backup {
         short: "the base backup",
         canceled: "base backup was canceled",
         failed: "base backup failed",
+        failure_event: Some(Kind::BackupFailed),
     };
 
     type Request = Request;
@@ -138,6 +141,10 @@ impl Job for Backup {
             )
     }
 
+    fn object(view: &View<Self>) -> Option<String> {
+        view.progress.name.get()
+    }
+
     /// Takes the backup. Whatever fails, the server leaves backup mode when this
     /// process ends, and no sentinel has been written.
     fn run(request: &Request, tenant: Tenant<Self>) -> Result<()> {
@@ -151,6 +158,7 @@ impl Job for Backup {
             move || publish(tenant, &progress)
         });
         let (notices, cancel) = (watcher.notices(), watcher.cancel());
+        let uploads = Arc::clone(&progress);
 
         let store = {
             let notices = notices.clone();
@@ -201,7 +209,9 @@ impl Job for Backup {
         let stop_lsn = stop.stop_lsn;
         let name = watcher.run(&runtime, push.finish(stop))?;
         watcher.publish();
+        let uploaded = uploads.bytes_uploaded.load(Ordering::Relaxed);
         server_log::log(&format!("base backup \"{name}\" completed at {stop_lsn}"), None);
+        events::send(&Event::new(Kind::BackupDone).of(Some(name)).with_bytes(uploaded));
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ pub mod worker;
 use std::ffi::CStr;
 
 use pgrx::PgSqlErrorCode;
+use wal_e_core::event::Kind;
 
 use crate::error::{Failure, Result};
 use crate::pg::shared_memory::{InSharedMemory, SharedMemory};
@@ -52,6 +53,12 @@ pub trait Job: Sized + 'static {
     /// The error for a caller while the work of another one runs.
     fn already_running(running: &View<Self>) -> Failure;
 
+    /// What the work is about, for who is told that it has failed.
+    fn object(view: &View<Self>) -> Option<String> {
+        let _ = view;
+        None
+    }
+
     /// The work, on the main thread of the worker.
     ///
     /// # Errors
@@ -75,6 +82,8 @@ pub struct Words {
     pub canceled: &'static str,
     /// What the message of a failure begins with in the server log.
     pub failed: &'static str,
+    /// How a failure is announced, if it is.
+    pub failure_event: Option<Kind>,
 }
 
 /// A job as the postmaster and a new worker see it: without its types.

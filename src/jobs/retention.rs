@@ -12,6 +12,7 @@ use super::slot::{Slot, Tenant, View};
 use super::watcher::Watcher;
 use super::{Job, Words};
 use crate::error::{Failure, Result};
+use crate::events;
 use crate::gucs;
 use crate::pg::server;
 use crate::pg::shared_memory::SharedMemory;
@@ -40,6 +41,7 @@ impl Job for Retention {
         short: "retention",
         canceled: "retention was canceled",
         failed: "retention failed",
+        failure_event: None,
     };
 
     type Request = ();
@@ -82,6 +84,7 @@ impl Job for Retention {
                 &format!("retention deleted {objects} objects ({bytes} bytes)"),
                 Some("They were what no rule of the settings keeps."),
             );
+            events::deleted(objects, bytes);
         }
         Ok(deleted)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pgrx::PgSqlErrorCode;
+use wal_e_core::event::{Event, Kind};
 use wal_e_core::owner;
 use wal_e_core::store::{self, retry::Patience};
 use wal_e_core::verify::{self, Finding, Verified, VerifyProgress, VerifyRequest};
@@ -13,6 +14,7 @@ use super::slot::{Slot, Tenant, View};
 use super::watcher::Watcher;
 use super::{Job, Words};
 use crate::error::{Failure, Result};
+use crate::events;
 use crate::gucs;
 use crate::pg::server;
 use crate::pg::shared_memory::SharedMemory;
@@ -95,6 +97,7 @@ impl Job for Verification {
         short: "the verification",
         canceled: "verification of the base backup was canceled",
         failed: "verification of a base backup failed",
+        failure_event: Some(Kind::VerificationFailed),
     };
 
     type Request = Request;
@@ -113,6 +116,10 @@ impl Job for Verification {
         )
         .with_detail(format!("Process {} is verifying base backup \"{name}\".", running.pid))
         .with_hint("Wait for its end, or cancel the query that asked for it.")
+    }
+
+    fn object(view: &View<Self>) -> Option<String> {
+        view.request.name.get()
     }
 
     /// Reads the backup back, and logs what is wrong with it.
@@ -141,12 +148,13 @@ impl Job for Verification {
             }
             Ok(verified)
         })?;
-        log(&verified);
+        report(&verified);
         Ok(Findings::of(&verified.findings))
     }
 }
 
-fn log(verified: &Verified) {
+/// Says what is wrong with it, in the log and to those who listen.
+fn report(verified: &Verified) {
     let Verified { name, findings } = verified;
     for finding in findings.iter().filter(|finding| finding.ok == Some(false)) {
         server_log::warn(&Failure::new(
@@ -156,6 +164,11 @@ fn log(verified: &Verified) {
                 finding.check_name, finding.detail
             ),
         ));
+    }
+    if let Some(damage) = findings.iter().find(|finding| finding.ok == Some(false)) {
+        let detail = format!("{}: {}", damage.check_name, damage.detail);
+        let event = Event::new(Kind::VerificationFailed).of(Some(name.clone()));
+        events::send(&event.with_detail(detail));
     }
     let outcome = match verified.failures() {
         0 => "found sound".to_owned(),

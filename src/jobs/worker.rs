@@ -6,10 +6,12 @@ use std::cell::Cell;
 use pgrx::PgSqlErrorCode;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker};
 use pgrx::datum::IntoDatum;
+use wal_e_core::event::Event;
 
-use super::slot::Tenant;
+use super::slot::{self, Tenant};
 use super::{Job, canceled};
 use crate::error::{Failure, Result};
+use crate::events;
 use crate::pg::{server, signals, worker_process};
 use crate::server_log;
 
@@ -54,7 +56,7 @@ pub fn work<J: Job>(generation: u64) {
             true => canceled::<J>(),
             false => ended_unexpectedly::<J>(),
         };
-        tenant.end(&Err(failure));
+        end(tenant, generation, &Err(failure));
     });
     worker_process::join_server();
     worker_process::show_activity(J::WORDS.activity);
@@ -63,7 +65,22 @@ pub fn work<J: Job>(generation: u64) {
     if let Err(failure) = &outcome {
         log_failure::<J>(failure);
     }
-    publish_at_exit(move || tenant.end(&outcome));
+    publish_at_exit(move || end(tenant, generation, &outcome));
+}
+
+/// Ends the slot, and announces a failure.
+fn end<J: Job>(tenant: Tenant<J>, generation: u64, outcome: &Result<J::Outcome>) {
+    let object = slot::view_of::<J>(generation).as_ref().and_then(J::object);
+    tenant.end(outcome);
+    if let (Err(failure), Some(kind)) = (outcome, J::WORDS.failure_event)
+        && !failure.is_canceled()
+    {
+        let detail = match &failure.detail {
+            Some(detail) => format!("{}. {detail}", failure.message),
+            None => failure.message.clone(),
+        };
+        events::send(&Event::new(kind).of(object).with_detail(detail));
+    }
 }
 
 /// Writes the outcome into the slot, where a caller that waits finds it. Called when

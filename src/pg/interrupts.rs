@@ -63,6 +63,22 @@ pub fn is_server_process(pid: i32) -> bool {
     pid > 0 && unsafe { !pg_sys::BackendPidGetProc(pid).is_null() }
 }
 
+/// Ends the sleep of another process of this server in [`wait_on_latch`].
+pub fn wake_process(pid: i32) {
+    if pid <= 0 {
+        return;
+    }
+    // SAFETY: entries of processes are in shared memory as long as the server runs. If the
+    // process has just ended, another one's sleep ends, which is harmless: every process looks
+    // whether there is something to do.
+    unsafe {
+        let process = pg_sys::BackendPidGetProc(pid);
+        if !process.is_null() {
+            pg_sys::SetLatch(&raw mut (*process).procLatch);
+        }
+    }
+}
+
 /// Sleeps until another process sets the latch of this one, or `timeout`. Ends
 /// the process when the postmaster has died.
 pub fn wait_on_latch(timeout: Duration) {

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod guc_hooks;
 pub mod interrupts;
 pub mod lsn_datum;
+pub mod notify;
 pub mod progress_view;
 pub mod report;
 pub mod server;

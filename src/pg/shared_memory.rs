@@ -1,4 +1,4 @@
-//! The shared memory: the slots of the jobs, and the statistics of the archiver.
+//! The shared memory: the slots of the jobs, the statistics of the archiver, the queue of events.
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +9,7 @@ use pgrx::{
 };
 
 use crate::archiver_stats::Stats;
+use crate::events::{self, Queue};
 use crate::jobs::slot::Slot;
 use crate::jobs::{self, Job};
 use crate::rate_limits::{self, Limits};
@@ -19,6 +20,9 @@ unsafe impl<J: Job> PGRXSharedMemory for Slot<J> {}
 
 // SAFETY: so is a Stats.
 unsafe impl PGRXSharedMemory for Stats {}
+
+// SAFETY: so is a Queue.
+unsafe impl PGRXSharedMemory for Queue {}
 
 // SAFETY: a Limits is nothing but atomic numbers.
 unsafe impl PGRXSharedMemory for Limits {}
@@ -135,7 +139,8 @@ struct Everything;
 impl Everything {
     fn values() -> Vec<&'static dyn InSharedMemory> {
         let statistics: &dyn InSharedMemory = &STATS;
-        jobs::slots().chain([statistics, rate_limits::in_shared_memory()]).collect()
+        let others = [statistics, rate_limits::in_shared_memory(), events::in_shared_memory()];
+        jobs::slots().chain(others).collect()
     }
 }
 

@@ -1,11 +1,13 @@
 //! The frame of a worker's process: its entry, its connection, its end.
 
+use std::ffi::CStr;
 use std::panic::AssertUnwindSafe;
 
 use pgrx::bgworkers::BackgroundWorker;
 use pgrx::{PgTryBuilder, pg_guard, pg_sys};
 
 use crate::error::Failure;
+use crate::events::notifier;
 use crate::jobs::{self, worker};
 use crate::scheduler;
 
@@ -29,6 +31,16 @@ pub const SCHEDULER_MAIN: &str = "wale_scheduler_main";
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn wale_scheduler_main(_argument: pg_sys::Datum) {
     scheduler::run();
+}
+
+/// The name of [`wale_notifier_main`].
+pub const NOTIFIER_MAIN: &str = "wale_notifier_main";
+
+/// The function that the postmaster starts a notifier with.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn wale_notifier_main(_argument: pg_sys::Datum) {
+    notifier::run();
 }
 
 /// Ends this process, as PostgreSQL's own launchers do when they are asked to: the postmaster
@@ -72,21 +84,59 @@ pub fn publish_outcome_at_exit() {
 /// `DROP DATABASE` waiting.
 pub fn join_server() {
     BackgroundWorker::connect_worker_to_spi(None, None);
+    lift_transaction_limit();
+}
+
+/// The limit in postgresql.conf is meant for sessions of people: it would end the wait for a
+/// checkpoint.
+fn lift_transaction_limit() {
     #[cfg(any(feature = "pg17", feature = "pg18"))]
-    // SAFETY: both are C strings. The limit in postgresql.conf is meant for
-    // sessions of people: it would end the wait for a checkpoint.
+    override_setting(c"transaction_timeout", c"0");
+}
+
+/// Sets a setting of this process, against what files, databases and roles say of it.
+fn override_setting(name: &CStr, value: &CStr) {
+    // SAFETY: both are C strings.
     unsafe {
         pg_sys::SetConfigOption(
-            c"transaction_timeout".as_ptr(),
-            c"0".as_ptr(),
+            name.as_ptr(),
+            value.as_ptr(),
             pg_sys::GucContext::PGC_USERSET,
             pg_sys::GucSource::PGC_S_OVERRIDE,
         );
     }
 }
 
+/// Connects this worker to a database, as a superuser: the only one that is, because the
+/// listeners of a channel are those of one database. Ends the process when that is impossible;
+/// the log then says why.
+///
+/// Nothing that a user can define is run by it:
+///
+/// * It runs no SQL and looks no function or operator up by name.
+/// * Workers load no `session_preload_libraries` and no `local_preload_libraries`
+///   (`BackgroundWorkerInitializeConnection` in src/backend/postmaster/bgworker.c).
+/// * Login triggers belong to sessions with a client (`PostgresMain`).
+/// * Settings of the database and of the role do take effect here. Those that could matter are
+///   overridden before, and an override is stronger: how long to wait for a lock or a commit,
+///   and how long a transaction may take; where names are looked up; and the encoding of the
+///   client, for which a conversion might be looked up that a user has defined. Any other
+///   that its owner may set (`role`, for one) only changes what SQL would do.
+/// * A collation, or a type, is used for no value.
+///
+/// While the database is being dropped, renamed or copied, this waits for the lock on it, at
+/// most ten seconds, and is not counted among its sessions before.
+pub fn join_database(database: &str) {
+    lift_transaction_limit();
+    override_setting(c"lock_timeout", c"10s");
+    override_setting(c"synchronous_commit", c"off");
+    override_setting(c"search_path", c"pg_catalog");
+    override_setting(c"client_encoding", c"SQL_ASCII");
+    BackgroundWorker::connect_worker_to_spi(Some(database), None);
+}
+
 /// Shows in `pg_stat_activity` what this process does.
-pub fn show_activity(text: &std::ffi::CStr) {
+pub fn show_activity(text: &CStr) {
     // SAFETY: copies the text into the process's own entry.
     unsafe {
         pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text.as_ptr());

@@ -8,9 +8,13 @@
 //!
 //! * [`lane`]: what one job does from slot to slot; `work`: the workers that do it.
 //! * `session`: the threads and the store, while something is due.
+//! * `watching`: whether archiving stands still; `announcing`: has notifiers announce what
+//!   happened.
 
+mod announcing;
 mod lane;
 mod session;
+mod watching;
 mod work;
 
 use std::time::Duration;
@@ -18,9 +22,12 @@ use std::time::Duration;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use wal_e_core::schedule::{Job, Node};
 
+use crate::events;
 use crate::pg::{interrupts, server, signals, worker_process};
+use announcing::Announcing;
 use lane::Lane;
 use session::Session;
+use watching::Watching;
 
 /// Its name and type, as `pg_stat_activity` shows them.
 const PROCESS: &str = "wal_e scheduler";
@@ -52,6 +59,8 @@ pub fn register() {
 pub fn run() {
     signals::install_scheduler_handlers();
     worker_process::join_server();
+    events::attend(server::current_pid());
+    let (mut watching, mut announcing) = (Watching::new(), Announcing::default());
     let claimant = server::claimant();
     let node = Node::starting(claimant.hostname, claimant.data_directory);
     let mut session = Session::new(node);
@@ -66,7 +75,9 @@ pub fn run() {
             worker_process::reload_settings();
             lanes.iter_mut().for_each(Lane::forget);
         }
-        let sleep = step(&mut lanes, &mut session);
+        let sleep = step(&mut lanes, &mut session).min(watching.step());
+        // After all that may have something to announce.
+        let sleep = sleep.min(announcing.step());
         if !lanes.iter().any(Lane::is_busy) {
             session.close();
         }

@@ -10,10 +10,11 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use time::{Duration, OffsetDateTime};
 use wal_e_core::owner;
-use wal_e_core::retention::{self, Calendar, Item, Plan, Policy, Request, Survey};
+use wal_e_core::retention::{self, Calendar, Item, Plan, Policy, Request, Survey, Tally};
 use wal_e_core::store::{self, retry::Patience};
 
 use crate::error::{Failure, Result};
+use crate::events;
 use crate::gucs;
 use crate::pg::server;
 use crate::pg::text::Text;
@@ -135,7 +136,7 @@ fn delete(request: Request, dry_run: bool) -> Result<Vec<Item>> {
     let claimant = server::claimant();
     let progress = Arc::new(Progress::default());
     let shown = Arc::clone(&progress);
-    super::run_described(
+    let plan = super::run_described(
         move |_| Some(shown.describe()),
         |notices| async move {
             let store = store::open(&config, Patience::command(), notices.clone()).await?;
@@ -149,9 +150,14 @@ fn delete(request: Request, dry_run: bool) -> Result<Vec<Item>> {
                 progress.planned.store(plan.deletes().objects, Ordering::Relaxed);
                 retention::carry_out(&*store, &plan, &progress.deleted, &notices).await?;
             }
-            Ok(plan.items)
+            Ok(plan)
         },
-    )
+    )?;
+    if !dry_run {
+        let Tally { objects, bytes } = plan.deletes();
+        events::deleted(objects, bytes);
+    }
+    Ok(plan.items)
 }
 
 /// How far a deletion is, in objects.

@@ -3,6 +3,7 @@
 //! fails, as far as its settings and statistics say.
 
 mod failing;
+mod stalling;
 mod way;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::postgres::archive_status::ReadyQueue;
 use crate::postgres::{Lsn, SegmentSize};
 pub use failing::{Attempts, refusal as refusal_of_failing};
+pub use stalling::stalled_for;
 pub use way::{HOW_TO_ARCHIVE, NEEDS_WAL, Way};
 
 /// What one bucket of [`Throughput`] counts, in seconds.

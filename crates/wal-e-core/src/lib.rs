@@ -20,6 +20,7 @@
 //! * [`coverage`]: which WAL there is and which is missing.
 //! * [`retention`]: what is kept, and what may go; [`schedule`]: what is done at certain times.
 //! * [`archiving`]: how far it is; [`check`]: whether a prefix can be used.
+//! * [`event`]: what is announced as it happens.
 //! * [`columns`]: text in columns; [`pace`]: how far work is, in words; [`rate_limit`]: bytes per second;
 //!   [`certificate`]: what rustls does not read of one.
 //!
@@ -39,6 +40,7 @@ pub mod columns;
 pub mod config;
 pub mod coverage;
 pub mod error;
+pub mod event;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod layout;

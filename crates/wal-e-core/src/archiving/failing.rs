@@ -7,7 +7,7 @@ use crate::postgres::archive_status::ReadyQueue;
 
 /// An archiver that works takes a segment within seconds; a store that is away for a
 /// moment is no reason to refuse anything.
-const TOLERATED: Duration = Duration::from_secs(30);
+pub(super) const TOLERATED: Duration = Duration::from_secs(30);
 
 /// What a server's statistics say of its archiver.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

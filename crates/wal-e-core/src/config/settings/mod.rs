@@ -89,6 +89,8 @@ settings! {
     VerifySchedule => schedule::VERIFY_SCHEDULE,
     /// Which server does it.
     BackupRole => schedule::BACKUP_ROLE,
+    /// Where events are announced.
+    EventsDatabase => schedule::EVENTS_DATABASE,
     /// So many full backups are kept.
     RetainFullBackups => schedule::RETAIN_FULL_BACKUPS,
     /// So much time is kept.

@@ -32,6 +32,15 @@ pub(super) const BACKUP_ROLE: Description = Description {
     ..TEXT_OF_SERVER
 };
 
+pub(super) const EVENTS_DATABASE: Description = Description {
+    name: "events_database",
+    purpose: "The database in which the server announces what happens to the archive",
+    note: "Sessions hear of it that have executed LISTEN wal_e there.",
+    remarks: "See [events](monitoring.md#events).",
+    value: Value::Text { empty: "that it announces nothing" },
+    ..TEXT_OF_SERVER
+};
+
 pub(super) const RETAIN_FULL_BACKUPS: Description = Description {
     name: "retain_full_backups",
     purpose: "How many full backups are kept, with every moment from the oldest of them on",

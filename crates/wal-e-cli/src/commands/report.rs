@@ -25,9 +25,9 @@ pub fn run(arguments: &cli::MakeReport, settings: &Settings, report: &Report) ->
     let page = gathered.page();
     match &arguments.output {
         None => print_result(&page),
-        Some(path) => write(path, page.as_bytes()).map_err(|source| {
-            Error::io(format!("could not write file \"{}\"", path.display()), &source)
-        }),
+        Some(path) => {
+            write(path, page.as_bytes()).map_err(|source| Error::file("write file", path, &source))
+        }
     }
 }
 

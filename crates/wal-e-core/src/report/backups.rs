@@ -5,7 +5,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::axis::{Axis, took};
 use super::table::{LeftOut, MOST_ROWS, cell, head, number, table};
-use super::{Report, figures, marks, page};
+use super::{Report, figures, frame, marks};
 use crate::catalogue::{BackupInfo, BackupKind};
 use crate::pace::size;
 
@@ -22,7 +22,7 @@ pub(super) fn section(report: &Report, axis: Option<Axis>) -> Markup {
             (rows(report, backups))
         },
     };
-    page::section("backups", "Base backups", content)
+    frame::section("backups", "Base backups", content)
 }
 
 /// When it was complete, as far as that is known.
@@ -53,10 +53,10 @@ fn drawing(backups: &[BackupInfo], axis: Axis) -> Markup {
         "Stored size of each base backup, upwards, and how long it took, downwards."
     };
     let key = html! {
-        (page::key("full", "full"))
-        (page::key("delta", "delta: outlined"))
-        (page::key("damaged", "damaged: crossed out"))
-        (page::key("permanent", "permanent: a dot above"))
+        (frame::key("full", "full"))
+        (frame::key("delta", "delta: outlined"))
+        (frame::key("damaged", "damaged: crossed out"))
+        (frame::key("permanent", "permanent: a dot above"))
     };
     let description = format!(
         "{} between {} and {}. The table below has the same numbers.",
@@ -65,7 +65,7 @@ fn drawing(backups: &[BackupInfo], axis: Axis) -> Markup {
         backups.iter().map(finished).max().map(figures::day).unwrap_or_default(),
     );
     let bottom = BASE_LINE + DURATION_HEIGHT + 8.0;
-    page::drawing(
+    frame::drawing(
         "Time line of base backups",
         &description,
         216,
@@ -82,7 +82,7 @@ fn drawing(backups: &[BackupInfo], axis: Axis) -> Markup {
             text x="0" y=(bottom + 6.0) {
                 (longest.map_or_else(|| "duration not known".to_owned(), figures::duration))
             }
-            (page::ticks(&axis, bottom + 24.0))
+            (frame::ticks(&axis, bottom + 24.0))
         },
     )
 }

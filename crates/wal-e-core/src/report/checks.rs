@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::table::{LeftOut, cell, head, table};
-use super::{Report, page};
+use super::{Report, frame};
 
 pub(super) fn section(report: &Report) -> Markup {
     let Some(checks) = &report.checks else { return html! {} };
@@ -24,5 +24,5 @@ pub(super) fn section(report: &Report) -> Markup {
         }
     };
     let content = table("Checks of the server", &COLUMNS, rows, LeftOut::of(0, ""));
-    page::section("checks", "The server", content)
+    frame::section("checks", "The server", content)
 }

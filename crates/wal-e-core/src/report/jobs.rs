@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::axis::{Axis, took};
 use super::table::{LeftOut, MOST_ROWS, cell, head, number, table};
-use super::{Report, figures, marks, page};
+use super::{Report, figures, frame, marks};
 use crate::pace::size;
 use crate::schedule::{Entry, Job};
 
@@ -18,7 +18,7 @@ pub(super) fn section(report: &Report) -> Markup {
             (rows(report, jobs))
         },
     };
-    page::section("jobs", "Scheduled runs", content)
+    frame::section("jobs", "Scheduled runs", content)
 }
 
 /// When it was to begin, or did.
@@ -45,9 +45,9 @@ fn drawing(jobs: &[Entry]) -> Markup {
     let height = lanes.len() * LANE_HEIGHT + 24;
     let caption = html! { "Runs by schedule, by when they began." };
     let key = html! {
-        (page::key("done", "done: a dot"))
-        (page::key("failed", "failed: a cross"))
-        (page::key("open", "no end yet: a ring"))
+        (frame::key("done", "done: a dot"))
+        (frame::key("failed", "failed: a cross"))
+        (frame::key("open", "no end yet: a ring"))
     };
     let failed = jobs.iter().filter(|entry| entry.ok == Some(false)).count() as u64;
     let description = format!(
@@ -55,7 +55,7 @@ fn drawing(jobs: &[Entry]) -> Markup {
         figures::counted(jobs.len() as u64, "run"),
         figures::count(failed)
     );
-    page::drawing(
+    frame::drawing(
         "Scheduled runs",
         &description,
         height,
@@ -71,7 +71,7 @@ fn drawing(jobs: &[Entry]) -> Markup {
                 line .grid x1="0" x2="100%" y1=(line) y2=(line) {}
                 @for (place, met) in marks::gathered(places) { (mark(place, line, &met)) }
             }
-            (page::ticks(&axis, (lanes.len() * LANE_HEIGHT + 16) as f64))
+            (frame::ticks(&axis, (lanes.len() * LANE_HEIGHT + 16) as f64))
         },
     )
 }

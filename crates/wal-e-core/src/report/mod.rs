@@ -7,7 +7,8 @@
 //! * `gather`: what there is, from the archive; `remembering`: reads no small object twice.
 //! * `page`: the page as a whole; `summary`: what stands at its top.
 //! * `backups`, `windows`, `wal`, `retention`, `jobs`, `checks`: its sections.
-//! * `axis`, `marks`: where things stand in a drawing; `table`, `figures`: tables, numbers.
+//! * `frame`, `table`: what sections are made of; `axis`, `marks`: where things stand in a
+//!   drawing; `figures`: numbers.
 //!
 //! Whatever an archive holds may have been written by anybody. All text comes into the page
 //! through templates that escape it, the page has no script, and its policy forbids any.
@@ -16,6 +17,7 @@ mod axis;
 mod backups;
 mod checks;
 mod figures;
+mod frame;
 mod gather;
 mod jobs;
 mod marks;

@@ -1,8 +1,11 @@
-//! The page as a whole, and what its sections are made of.
+//! The page as a whole.
+
+use std::fmt::Write as _;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::axis::Axis;
+use super::frame::section;
 use super::{Report, backups, checks, figures, jobs, retention, summary, wal, windows};
 
 const STYLE: &str = include_str!("style.css");
@@ -51,9 +54,7 @@ impl Report {
                 }
             }
         };
-        // No control character belongs on a page, and PostgreSQL's text holds no NUL.
-        let is_stray = |c: char| c.is_control() && c != '\n';
-        page.into_string().replace(is_stray, "\u{FFFD}")
+        in_ascii(&page.into_string())
     }
 
     /// From the first to the last moment of base backups and recovery windows, and up to now.
@@ -62,6 +63,20 @@ impl Report {
         let windows = self.windows.iter().flat_map(|it| [it.from_time, windows::end(it)]);
         Axis::of_times(backups.chain(windows).chain([self.now]))
     }
+}
+
+/// The page in characters that every encoding has. Control characters belong on no page.
+fn in_ascii(page: &str) -> String {
+    let mut ascii = String::with_capacity(page.len());
+    for character in page.chars() {
+        match character {
+            '\n' | ' '..='~' => ascii.push(character),
+            // Writing to a string cannot fail.
+            _ if character.is_control() => ascii.push_str("&#xFFFD;"),
+            _ => _ = write!(ascii, "&#x{:X};", u32::from(character)),
+        }
+    }
+    ascii
 }
 
 fn warnings(report: &Report) -> Markup {
@@ -78,69 +93,3 @@ fn warnings(report: &Report) -> Markup {
 }
 
 const MOST_WARNINGS: usize = 50;
-
-/// A section with its heading.
-pub(super) fn section(id: &str, heading: &str, content: Markup) -> Markup {
-    html! {
-        section id=(id) aria-labelledby=(format!("{id}-heading")) {
-            h2 id=(format!("{id}-heading")) { (heading) }
-            (content)
-        }
-    }
-}
-
-/// A drawing of a height in pixels, as wide as the page. `description` is for those who do not
-/// see it.
-pub(super) fn drawing(
-    title: &str,
-    description: &str,
-    height: usize,
-    caption: Markup,
-    key: Option<Markup>,
-    content: Markup,
-) -> Markup {
-    html! {
-        figure {
-            svg .drawing role="img" aria-label=(format!("{title}: {description}")) width="100%" height=(height) {
-                (content)
-            }
-            @if let Some(key) = key { ul .key aria-hidden="true" { (key) } }
-            figcaption { (caption) }
-        }
-    }
-}
-
-/// What a mark of a drawing means.
-pub(super) fn key(class: &str, meaning: &str) -> Markup {
-    html! {
-        li {
-            svg .key width="16" height="16" viewBox="0 0 16 16" { (sample(class)) }
-            (meaning)
-        }
-    }
-}
-
-fn sample(class: &str) -> Markup {
-    let square = |x: i32, y: i32, width: i32, height: i32| {
-        html! { rect .(class) x=(x) y=(y) width=(width) height=(height) {} }
-    };
-    match class {
-        "permanent" | "done" | "open" => html! { circle .(class) cx="8" cy="8" r="4" {} },
-        "failed" => html! { path .failed d="M3 3l10 10m0 -10l-10 10" {} },
-        "damaged" => html! { (square(4, 1, 8, 14)) path .cross d="M3 3l10 10m0 -10l-10 10" {} },
-        "full" | "delta" => square(4, 1, 8, 14),
-        "found" => square(0, 4, 16, 8),
-        "not-kept" => square(0, 7, 16, 2),
-        "in-flight" => square(0, 8, 16, 4),
-        _ => square(2, 1, 12, 14),
-    }
-}
-
-/// The moments of an axis, written at a height.
-pub(super) fn ticks(axis: &Axis, y: f64) -> Markup {
-    html! {
-        @for tick in axis.ticks() {
-            text .tick x=(format!("{}%", tick.at)) y=(y) text-anchor=(tick.anchor()) { (tick.label) }
-        }
-    }
-}

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::table::{LeftOut, MOST_ROWS, cell, head, number, table};
-use super::{Report, Retention, figures, page};
+use super::{Report, Retention, figures, frame};
 use crate::pace::size;
 use crate::retention::{Action, Item, Policy, Tally};
 
@@ -20,7 +20,7 @@ pub(super) fn section(report: &Report) -> Markup {
         }
         (rows(report, &retention.items))
     };
-    page::section("retention", "Retention", content)
+    frame::section("retention", "Retention", content)
 }
 
 fn side(name: &str, tally: Tally) -> Markup {

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::axis::{Axis, CELLS};
 use super::marks::{self, Cells};
 use super::table::{LeftOut, MOST_ROWS, cell, head, number, table};
-use super::{Report, figures, page};
+use super::{Report, figures, frame};
 use crate::coverage::{Status, Stretch, TimelineRow, WalRange};
 use crate::postgres::{Lsn, TimelineId};
 
@@ -35,7 +35,7 @@ pub(super) fn section(report: &Report) -> Markup {
             Some(holes) => (missing(report, holes)),
         }
     };
-    page::section("wal", "WAL", content)
+    frame::section("wal", "WAL", content)
 }
 
 fn drawing(report: &Report) -> Markup {
@@ -54,11 +54,11 @@ fn drawing(report: &Report) -> Markup {
         @if left_out > 0 { " The oldest " (figures::counted(left_out as u64, "timeline")) " are left out." }
     };
     let key = html! {
-        (page::key("found", "in the archive"))
-        (page::key("not-kept", "not kept: a thin line"))
-        (page::key("in-flight", "on its way: half as high"))
-        (page::key("missing", "missing: a box"))
-        (page::key("lost", "lost: a black box"))
+        (frame::key("found", "in the archive"))
+        (frame::key("not-kept", "not kept: a thin line"))
+        (frame::key("in-flight", "on its way: half as high"))
+        (frame::key("missing", "missing: a box"))
+        (frame::key("lost", "lost: a black box"))
     };
     let description = format!(
         "{}; {} in the archive, {} missing. The tables below say which.",
@@ -66,7 +66,7 @@ fn drawing(report: &Report) -> Markup {
         figures::counted(lanes.iter().map(|row| row.segments).sum(), "segment"),
         figures::count(lanes.iter().map(|row| row.missing).fold(0, u64::saturating_add)),
     );
-    page::drawing(
+    frame::drawing(
         "WAL coverage",
         &description,
         height,

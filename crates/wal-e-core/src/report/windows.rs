@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::axis::{Axis, CELLS};
 use super::marks::Cells;
 use super::table::{LeftOut, MOST_ROWS, cell, head, table};
-use super::{Report, figures, page};
+use super::{Report, figures, frame};
 use crate::postgres::TimelineId;
 use crate::recovery::{Window, format_time};
 
@@ -28,7 +28,7 @@ pub(super) fn section(report: &Report, axis: Option<Axis>) -> Markup {
             (rows(report, windows))
         },
     };
-    page::section("window", "Recovery window", content)
+    frame::section("window", "Recovery window", content)
 }
 
 /// The last moment of a window to which a restore is possible.
@@ -52,7 +52,7 @@ fn drawing(windows: &[Window], axis: Axis, now: OffsetDateTime) -> Markup {
         figures::counted(lanes.len() as u64, "timeline"),
     );
     let now = format!("{}%", axis.place_of(now));
-    page::drawing(
+    frame::drawing(
         "Recovery window",
         &description,
         height,
@@ -69,7 +69,7 @@ fn drawing(windows: &[Window], axis: Axis, now: OffsetDateTime) -> Markup {
                 }
                 line .grid x1="0" x2="100%" y1=(top + 34) y2=(top + 34) {}
             }
-            (page::ticks(&axis, (lanes.len() * LANE_HEIGHT + 18) as f64))
+            (frame::ticks(&axis, (lanes.len() * LANE_HEIGHT + 18) as f64))
         },
     )
 }

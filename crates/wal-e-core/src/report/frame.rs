@@ -61,11 +61,14 @@ fn sample(class: &str) -> Markup {
     }
 }
 
-/// The moments of an axis, written at a height.
+/// The moments of an axis, written at a height. A narrow page has no room for all of them.
 pub(super) fn ticks(axis: &Axis, y: f64) -> Markup {
+    let ticks = axis.ticks();
+    let is_minor = |index: usize| ticks.len() > 3 && !index.is_multiple_of(2);
     html! {
-        @for tick in axis.ticks() {
-            text .tick x=(format!("{}%", tick.at)) y=(y) text-anchor=(tick.anchor()) { (tick.label) }
+        @for (index, tick) in ticks.iter().enumerate() {
+            text .tick .minor[is_minor(index)] x=(format!("{}%", tick.at)) y=(y)
+                text-anchor=(tick.anchor()) { (tick.label) }
         }
     }
 }

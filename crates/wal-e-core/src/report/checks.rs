@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::table::{LeftOut, cell, head, table};
+use super::table::{LeftOut, cell, head, long, table};
 use super::{Report, frame};
 
 pub(super) fn section(report: &Report) -> Markup {
@@ -18,8 +18,8 @@ pub(super) fn section(report: &Report) -> Markup {
                     Some(false) => "✗ failed",
                     None => "– open",
                 }))
-                (cell("Found", report.said(&check.detail)))
-                (cell("What to do", check.hint.as_deref().map(|hint| report.said(hint)).unwrap_or_default()))
+                (long("Found", report.said(&check.detail)))
+                (long("What to do", check.hint.as_deref().map(|hint| report.said(hint)).unwrap_or_default()))
             }
         }
     };

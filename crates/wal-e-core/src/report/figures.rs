@@ -55,18 +55,21 @@ pub(super) fn counted(number: u64, what: &str) -> String {
     format!("{} {what}{ending}", count(number))
 }
 
-/// How long something takes, in its two largest units.
+/// How long something takes, in its largest unit, and the next one if that is not zero.
 pub(super) fn duration(duration: Duration) -> String {
     let seconds = duration.whole_seconds().max(0);
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{minutes} min {} s", seconds % 60),
-        3600..86_400 => format!("{hours} h {} min", minutes % 60),
-        _ => format!(
-            "{} {} h",
-            if days == 1 { "1 day".to_owned() } else { format!("{days} days") },
-            hours % 24
-        ),
+    let (large, small) = match seconds {
+        0..60 => ((seconds, "s"), (0, "")),
+        60..3600 => ((seconds / 60, "min"), (seconds % 60, "s")),
+        3600..86_400 => ((seconds / 3600, "h"), (seconds / 60 % 60, "min")),
+        _ => ((seconds / 86_400, days(seconds / 86_400)), (seconds / 3600 % 24, "h")),
+    };
+    match small.0 {
+        0 => format!("{} {}", large.0, large.1),
+        _ => format!("{} {} {} {}", large.0, large.1, small.0, small.1),
     }
+}
+
+fn days(number: i64) -> &'static str {
+    if number == 1 { "day" } else { "days" }
 }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::axis::{Axis, took};
-use super::table::{LeftOut, MOST_ROWS, cell, head, number, table};
+use super::table::{LeftOut, MOST_ROWS, cell, head, long, number, table};
 use super::{Report, figures, frame, marks};
 use crate::pace::size;
 use crate::schedule::{Entry, Job};
@@ -117,7 +117,7 @@ fn rows(report: &Report, jobs: &[Entry]) -> Markup {
                 (number("Took", or_nothing(time(entry).map(figures::duration))))
                 (cell("Result", state(entry)))
                 (number("Bytes", or_nothing(entry.bytes.map(size))))
-                (cell("Detail", or_nothing(entry.detail.as_deref().map(|detail| report.said(detail)))))
+                (long("Detail", or_nothing(entry.detail.as_deref().map(|detail| report.said(detail)))))
             }
         }
     };

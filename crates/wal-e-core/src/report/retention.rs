@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::table::{LeftOut, MOST_ROWS, cell, head, number, table};
+use super::table::{LeftOut, MOST_ROWS, cell, head, long, number, table};
 use super::{Report, Retention, figures, frame};
 use crate::pace::size;
 use crate::retention::{Action, Item, Policy, Tally};
@@ -63,7 +63,7 @@ fn rows(report: &Report, items: &[Item]) -> Markup {
                 (number("Objects", figures::count(item.tally.objects)))
                 (number("Stored", size(item.tally.bytes)))
                 (cell("Action", item.action.to_string()))
-                (cell("Reason", report.said(&item.reason)))
+                (long("Reason", report.said(&item.reason)))
             }
         }
     };

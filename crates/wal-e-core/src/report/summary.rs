@@ -86,7 +86,8 @@ fn figures_of(report: &Report) -> Markup {
             (figure("Newest moment", &ago(windows::end(window)), &figures::moment(windows::end(window))))
         }
         @if let Some(backup) = newest {
-            (figure("Newest base backup", &ago(super::backups::finished(backup)), &backup.name))
+            @let finished = super::backups::finished(backup);
+            (figure("Newest base backup", &ago(finished), &figures::moment(finished)))
         }
         div data-figure="backups" data-value=(report.backups.len()) {
             dt { "Base backups" }

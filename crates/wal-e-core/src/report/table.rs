@@ -34,6 +34,11 @@ pub(super) fn number(column: &str, content: impl maud::Render) -> Markup {
     html! { td .number data-label=(column) { (content) } }
 }
 
+/// As [`cell`], for what needs the whole width of a narrow page.
+pub(super) fn long(column: &str, content: impl maud::Render) -> Markup {
+    html! { td .long data-label=(column) { (content) } }
+}
+
 /// The first cell of a row: what the row is about.
 pub(super) fn head(content: impl maud::Render) -> Markup {
     html! { th scope="row" { (content) } }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::axis::{Axis, CELLS};
 use super::marks::{self, Cells};
-use super::table::{LeftOut, MOST_ROWS, cell, head, number, table};
+use super::table::{LeftOut, MOST_ROWS, cell, head, long, number, table};
 use super::{Report, figures, frame};
 use crate::coverage::{Status, Stretch, TimelineRow, WalRange};
 use crate::postgres::{Lsn, TimelineId};
@@ -58,7 +58,7 @@ fn drawing(report: &Report) -> Markup {
         (frame::key("not-kept", "not kept: a thin line"))
         (frame::key("in-flight", "on its way: half as high"))
         (frame::key("missing", "missing: a box"))
-        (frame::key("lost", "lost: a black box"))
+        (frame::key("lost", "lost: a filled box"))
     };
     let description = format!(
         "{}; {} in the archive, {} missing. The tables below say which.",
@@ -168,8 +168,8 @@ fn timelines(rows: &[TimelineRow]) -> Markup {
                 (head(html! { span .only-narrow { "timeline " } (row.timeline) }))
                 (cell("Left", or_nothing(row.parent_timeline.map(|parent| format!("timeline {parent}")))))
                 (cell("At LSN", or_nothing(row.switch_lsn.map(|lsn| lsn.to_string()))))
-                (cell("First segment", or_nothing(row.first_segment.clone())))
-                (cell("Last segment", or_nothing(row.last_segment.clone())))
+                (long("First segment", or_nothing(row.first_segment.clone())))
+                (long("Last segment", or_nothing(row.last_segment.clone())))
                 (number("Segments", figures::count(row.segments)))
                 (number("Not there", match row.missing {
                     0 if row.lacks_history => row.state().to_owned(),
@@ -194,10 +194,10 @@ fn missing(report: &Report, holes: &[WalRange]) -> Markup {
                 data-first-segment=(hole.first_segment) data-last-segment=(hole.last_segment)
                 data-segments=(hole.segments) data-status=(hole.status) {
                 (head(&hole.first_segment))
-                (cell("Last segment", &hole.last_segment))
+                (long("Last segment", &hole.last_segment))
                 (number("Segments", figures::count(hole.segments)))
                 (cell("Status", hole.status.to_string()))
-                (cell("What to do", hole.advice.as_deref().map(|advice| report.said(advice)).unwrap_or_default()))
+                (long("What to do", hole.advice.as_deref().map(|advice| report.said(advice)).unwrap_or_default()))
             }
         }
     };

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::axis::{Axis, CELLS};
 use super::marks::Cells;
-use super::table::{LeftOut, MOST_ROWS, cell, head, table};
+use super::table::{LeftOut, MOST_ROWS, cell, head, long, table};
 use super::{Report, figures, frame};
 use crate::postgres::TimelineId;
 use crate::recovery::{Window, format_time};
@@ -100,8 +100,8 @@ fn rows(report: &Report, windows: &[Window]) -> Markup {
                     None => "no transaction ended in it".to_owned(),
                 }))
                 (cell("Timeline", window.timeline.to_string()))
-                (cell("Base backup", &window.backup_name))
-                (cell("Ends because", report.said(&window.ends)))
+                (long("Base backup", &window.backup_name))
+                (long("Ends because", report.said(&window.ends)))
             }
         }
     };

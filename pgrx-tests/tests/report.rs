@@ -27,7 +27,7 @@ fn eventful(version: PgVersion, archive: &Archive) -> Cluster {
         .start_archiving_to(archive);
     old.execute("CREATE TABLE t AS SELECT 1 AS x");
     let permanent = old.backup_push();
-    old.execute(&format!("SELECT wale_backup_mark('{permanent}')"));
+    old.execute(&format!("SELECT wale_backup_mark('{permanent}', true)"));
     old.backup_push();
     let mut standby = old.make_standby();
     standby.start();

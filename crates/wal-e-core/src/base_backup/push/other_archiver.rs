@@ -63,7 +63,8 @@ impl BackupPush {
         let name = WalFileName::segment(segment, size);
         let pg_wal = PgWal::of(&self.start.data_directory);
         let is_past = segment.number < SegmentNumber::containing(start_lsn, size);
-        if !pg_wal.is_archived(&name) && !(is_past && pg_wal.is_removed(&name)) {
+        let is_archived = pg_wal.is_archived(&name) || is_past && pg_wal.is_removed(&name);
+        if !is_archived {
             return Ok(false);
         }
         for _ in 0..5 {

@@ -66,6 +66,20 @@ impl Moto {
     }
 }
 
+impl Moto {
+    /// Has a bucket keep versions of its objects.
+    ///
+    /// # Errors
+    /// When the server does not answer 200.
+    pub fn keep_versions(&self, bucket: &str) -> Result<()> {
+        let body = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+                    <Status>Enabled</Status></VersioningConfiguration>";
+        let status = request_with(self.address, &format!("PUT /{bucket}?versioning"), body)?;
+        ensure!(status == 200, "moto_server answered {status} to versioning of \"{bucket}\"");
+        Ok(())
+    }
+}
+
 impl Drop for Moto {
     fn drop(&mut self) {
         drop(self.process.stdin.take());
@@ -104,14 +118,19 @@ fn start(executable: &Path) -> Result<Moto> {
 
 /// The status of the answer to a request without a body.
 fn request(address: SocketAddr, method_and_path: &str) -> io::Result<u16> {
+    request_with(address, method_and_path, "")
+}
+
+fn request_with(address: SocketAddr, method_and_path: &str, body: &str) -> io::Result<u16> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     // moto distinguishes services by the scope of the signature, which it does not check.
     write!(
         stream,
-        "{method_and_path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n\
+        "{method_and_path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\
          Authorization: AWS4-HMAC-SHA256 Credential=test/20250101/us-east-1/s3/aws4_request, \
-         SignedHeaders=host, Signature=none\r\n\r\n"
+         SignedHeaders=host, Signature=none\r\n\r\n{body}",
+        body.len()
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -273,17 +273,21 @@ fn the_sql_reference_has_every_function_argument_and_column() {
     for declaration in script.split("CREATE FUNCTION ").skip(1) {
         let (name, rest) = declaration.split_once('(').expect("a function has arguments");
         let (arguments, _) = rest.split_once("\nRETURNS").expect("a function returns something");
-        let section = section(&reference, name);
+        let own = section(&reference, name);
+        // Functions that belong together have their columns in one place.
+        let place = own.split_once("the columns\nof [`").or(own.split_once("the columns of [`"));
+        let place = place.and_then(|(_, rest)| rest.split("()`]").next());
+        let columns = place.map_or(own, |place| section(&reference, place));
         for argument in arguments.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let argument = argument.trim_end_matches([',', ')']);
             if argument.is_empty() {
                 continue;
             }
-            let shown = match argument.strip_prefix("OUT ") {
-                None => argument.to_owned(),
+            let (section, shown) = match argument.strip_prefix("OUT ") {
+                None => (own, argument.to_owned()),
                 Some(column) => {
                     let (column, kind) = column.split_once(' ').expect("a column has a type");
-                    format!("| `{column}` | {kind} |")
+                    (columns, format!("| `{column}` | {kind} |"))
                 }
             };
             assert!(section.contains(&shown), "docs/sql.md, {name}: {shown} is missing");
@@ -315,22 +319,35 @@ fn help(arguments: &[&str]) -> String {
     run(command.args(arguments).arg("--help")).success()
 }
 
-#[test]
-fn the_reference_of_commands_has_every_command_option_and_exit_code() {
-    let (reference, overview) = (page("docs/commands.md"), help(&[]));
-    let (_, list) = overview.split_once("\nCommands:\n").expect("there are commands");
-    let commands: Vec<&str> = list
-        .lines()
+/// The commands that a help lists.
+fn listed_commands(help: &str) -> Vec<&str> {
+    let (_, list) = help.split_once("\nCommands:\n").unwrap_or_default();
+    list.lines()
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
         .filter(|command| *command != "help")
-        .collect();
+        .collect()
+}
+
+/// The options of a command, and of the commands below it.
+fn known_options(command: &[&str]) -> BTreeSet<String> {
+    let help = help(command);
+    let heads = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let mut known: BTreeSet<String> =
+        heads.filter_map(|line| options(line.split("  ").next()?).into_iter().next()).collect();
+    for below in listed_commands(&help) {
+        known.extend(known_options(&[command, &[below]].concat()));
+    }
+    known
+}
+
+#[test]
+fn the_reference_of_commands_has_every_command_option_and_exit_code() {
+    let (reference, overview) = (page("docs/commands.md"), help(&[]));
+    let commands = listed_commands(&overview);
     assert!(commands.contains(&"backup-fetch"), "{commands:?}");
     for command in commands {
-        let help = help(&[command]);
-        let heads = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
-        let known: BTreeSet<String> =
-            heads.filter_map(|line| options(line.split("  ").next()?).into_iter().next()).collect();
+        let known = known_options(&[command]);
         let own = section(&reference, command);
         let mut described = listed_options(own);
         described.extend(listed_options(section(&reference, "Options of all commands")));

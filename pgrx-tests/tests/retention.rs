@@ -6,7 +6,9 @@ use wal_e_e2e::archive::Archive;
 use wal_e_e2e::base_backup::BACKUP_WORKER;
 use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::installation::PgVersion;
+use wal_e_e2e::moto::Moto;
 use wal_e_e2e::restore::Restore;
+use wal_e_e2e::s3_server::dialect::{Dialect, Of, Rule, When, refuse};
 use wal_e_e2e::wait::wait_for;
 use wal_e_e2e::wal_e::run_wal_e;
 
@@ -160,4 +162,38 @@ fn what_a_killed_backup_left_is_deleted_and_what_a_running_one_has_is_not() {
     assert_eq!(kept, [["it is not complete, and no longer being taken"]]);
     cluster.execute("SELECT wale_delete_garbage(false)");
     assert_eq!(leftovers(), 0);
+}
+
+const NO_DELETION: Rule = refuse(Of::Delete, When::Always, 403, "AccessDenied", "Access Denied");
+
+/// Credentials that may not delete: everything else goes on, and plans say what would go.
+#[test]
+fn without_the_right_to_delete_it_is_said_what_would_go() {
+    let archive = Archive::s3();
+    let (cluster, backups) = with_three_backups(PgVersion::V15, &archive);
+    archive.server().speak(Dialect { rules: &[NO_DELETION], ..Dialect::PLAIN });
+    let before = objects(&archive);
+    let plan = "SELECT object_name FROM wale_retain(1) \
+                WHERE kind = 'base backup' AND action = 'delete'";
+    assert_eq!(cluster.query(plan), [[backups[0].clone()], [backups[1].clone()]]);
+    let refused = cluster.failure_of("SELECT wale_retain(1, dry_run => false)");
+    assert!(refused.text.contains("s3:DeleteObject"), "{}", refused.text);
+    assert_eq!(objects(&archive), before);
+    cluster.backup_push();
+    cluster.archive_current_wal();
+}
+
+#[test]
+fn a_bucket_that_keeps_versions_is_named_for_what_it_does() {
+    let moto = Moto::start().expect("moto starts");
+    moto.create_bucket("versions").expect("the bucket is made");
+    moto.keep_versions("versions").expect("it keeps versions");
+    let keys = ("test".to_owned(), "secret".to_owned());
+    let archive = Archive::elsewhere("s3://versions/a", &moto.endpoint(), "us-east-1", &keys);
+    let (cluster, backups) = with_three_backups(PgVersion::V15, &archive);
+    let deleted = run_wal_e(&archive, ["delete", "retain", "1", "--confirm"]);
+    assert_eq!(deleted.code(), Some(0), "{deleted:?}");
+    assert!(deleted.stderr.contains("keeps versions of objects that are deleted"), "{deleted:?}");
+    let left = cluster.query("SELECT backup_name FROM wale_backup_list()");
+    assert_eq!(left, [[backups[2].clone()]]);
 }

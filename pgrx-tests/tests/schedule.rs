@@ -118,6 +118,22 @@ fn a_server_that_is_killed_in_the_middle_goes_on_when_it_is_back() {
 }
 
 #[test]
+fn a_backup_that_is_canceled_is_not_begun_again_for_its_slot() {
+    let archive = Archive::file();
+    let cluster = scheduled(PgVersion::V15, "*/20 * * * * *")
+        .configuration("wal_e.backup_read_rate_limit = '2MB'")
+        .start_archiving_to(&archive);
+    cluster.pid_of("wal_e base backup");
+    wait_for("a backup that can be canceled", || {
+        cluster.query_one("SELECT wale_backup_cancel()") == "t"
+    });
+    wait_for_runs(&cluster, "job = 'backup' AND NOT ok AND detail LIKE '%was canceled%'", 1);
+    let done = marks(&archive, "backup", ".done");
+    assert_eq!(done.len(), 1, "{done:?}");
+    assert_eq!(marks(&archive, "backup", ".failed"), Vec::<String>::new());
+}
+
+#[test]
 fn of_a_primary_and_its_standby_each_slot_has_one() {
     let archive = Archive::file();
     let mut primary = scheduled(PgVersion::V15, EVERY_FIVE_SECONDS)

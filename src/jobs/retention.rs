@@ -1,5 +1,7 @@
 //! The job that deletes what no rule of the settings keeps.
 
+use std::sync::atomic::AtomicU64;
+
 use pgrx::PgSqlErrorCode;
 use time::OffsetDateTime;
 use wal_e_core::owner;
@@ -72,7 +74,7 @@ impl Job for Retention {
             owner::inspect(&*store, &claimant).await?;
             let survey = Survey::of(&store, OffsetDateTime::now_utc(), &notices).await?;
             let plan = Plan::new(&survey, &Wanted::Retain(policy))?;
-            retention::carry_out(&*store, &plan, &notices).await?;
+            retention::carry_out(&*store, &plan, &AtomicU64::new(0), &notices).await?;
             Ok(plan.deletes())
         })?;
         let deleted = Deleted { objects: deleted.objects, bytes: deleted.bytes };

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use wal_e_core::ErrorKind;
-use wal_e_core::schedule::{
-    self, Claim, Clock, Decision, Hold, Job, Look, Outcome, RENEW_AFTER, Slot,
-};
+use wal_e_core::schedule::{self, Claim, Clock, Decision, Hold, Job, Outcome, RENEW_AFTER, Slot};
 use wal_e_core::store::ObjectStore;
 
 use super::session::Session;
@@ -23,6 +21,12 @@ const PAUSE: Duration = Duration::from_secs(30);
 
 /// The prefix is looked at again after so long, whatever is waited for: a new slot may be due.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
+
+/// The same when another server was quicker just now.
+const AFTER_LOST_RACE: Duration = Duration::from_secs(5);
+
+/// How long it is tried to note an end. Other servers may do the job anew by then.
+const LONGEST_ENDING: Duration = Duration::from_secs(15 * 60);
 
 /// The latch is set when the work ends; this is for what the latch has missed.
 const POLL: Duration = Duration::from_secs(1);
@@ -52,8 +56,36 @@ enum State {
     Idle,
     /// The work of a claim.
     Running { claim: Claim, store: Arc<dyn ObjectStore>, work: Box<dyn Work>, renewed: Instant },
+    /// Work whose claim another server has taken over; it was asked to stop.
+    Leaving { work: Box<dyn Work> },
     /// It has ended, and the prefix does not say so yet.
-    Ending { claim: Claim, store: Arc<dyn ObjectStore>, outcome: Outcome, at: OffsetDateTime },
+    Ending(Ended),
+}
+
+/// Work that has ended.
+struct Ended {
+    claim: Claim,
+    store: Arc<dyn ObjectStore>,
+    outcome: Outcome,
+    at: OffsetDateTime,
+    /// Since when it is tried to say so in the prefix.
+    since: Instant,
+}
+
+impl Ended {
+    fn now(claim: Claim, store: Arc<dyn ObjectStore>, outcome: Outcome, clock: Clock) -> Self {
+        Ended { claim, store, outcome, at: clock.now(), since: Instant::now() }
+    }
+}
+
+/// What came of a look at the prefix.
+enum Looked {
+    /// Nothing is left to do about this slot.
+    Settled(Option<Slot>),
+    /// Nothing can be done about this slot for so long.
+    LookAgain(Option<Slot>, Duration),
+    /// Something is on its way.
+    Begun,
 }
 
 impl Lane {
@@ -102,9 +134,13 @@ impl Lane {
             State::Running { claim, store, work, renewed } => {
                 self.attend(session, claim, store, work, renewed)
             }
-            State::Ending { claim, store, outcome, at } => {
-                self.note_end(session, claim, store, outcome, at)
+            State::Leaving { work } => {
+                if work.ended().is_none() {
+                    self.state = State::Leaving { work };
+                }
+                POLL
             }
+            State::Ending(ended) => self.note_end(session, ended),
         }
     }
 
@@ -136,19 +172,16 @@ impl Lane {
             return left.min(until_next(session.clock));
         }
         match self.look(session) {
-            Ok(Some(pause)) => {
+            Ok(Looked::Begun) => Duration::ZERO,
+            Ok(Looked::LookAgain(slot, pause)) => {
                 self.look_at = Instant::now() + pause;
-                self.waits_for = latest(session.clock);
+                self.waits_for = slot;
                 pause.min(until_next(session.clock))
             }
-            Ok(None) if self.is_busy() => Duration::ZERO,
-            Ok(None) if self.job == Job::Retention => {
+            Ok(Looked::Settled(slot)) => {
+                self.settled = slot;
                 self.follows = None;
-                SLEEP_WITHOUT_SCHEDULE
-            }
-            Ok(None) => {
-                self.settled = latest(session.clock);
-                until_next(session.clock)
+                if schedule.is_some() { until_next(session.clock) } else { SLEEP_WITHOUT_SCHEDULE }
             }
             Err(failure) => {
                 self.complain(failure);
@@ -159,67 +192,62 @@ impl Lane {
         }
     }
 
-    /// Looks at the prefix, and begins what is due. Returns how long to wait before the next
-    /// look; `None` when nothing is left to do for the slot, or the work has begun.
-    fn look(&mut self, session: &mut Session) -> Result<Option<Duration>> {
+    /// Looks at the prefix, and begins what is due.
+    fn look(&mut self, session: &mut Session) -> Result<Looked> {
         work::check(self.job)?;
         if work::is_busy(self.job) {
-            return Ok(Some(PAUSE));
+            return Ok(Looked::LookAgain(None, PAUSE));
         }
         let store = session.open()?;
-        let (job, clock, node, retaken) =
-            (self.job, session.clock, session.node.clone(), self.retaken);
-        let (schedule, follows) = (gucs::schedule(self.job), self.follows);
-        let looked = {
-            let (store, node) = (Arc::clone(&store), node.clone());
-            session.run(async move {
-                match (schedule, follows) {
-                    (Some(schedule), _) => {
-                        schedule::look(&*store, job, &schedule, clock, &node, retaken).await
-                    }
-                    (None, Some(slot)) => {
-                        let found =
-                            schedule::inspect(&*store, job, slot, clock, &node, retaken).await?;
-                        Ok(Look::Due(slot, found))
-                    }
-                    (None, None) => Ok(Look::NotDue),
+        let (job, clock, retaken) = (self.job, session.clock, self.retaken);
+        let schedule = gucs::schedule(self.job);
+        let latest = schedule.as_ref().and_then(|schedule| schedule.latest(clock.now()));
+        let Some(slot) = latest.or(self.follows) else { return Ok(Looked::Settled(None)) };
+        let (asked, node) = (Arc::clone(&store), session.node.clone());
+        let decision = session.run(async move {
+            match schedule {
+                Some(schedule) => {
+                    schedule::look(&*asked, (job, slot), &schedule, clock, &node, retaken).await
                 }
-            })?
-        };
-        let Look::Due(slot, decision) = looked else { return Ok(None) };
-        let claim = match decision {
-            Decision::Done => return Ok(None),
-            Decision::LookAgain(at) => {
-                return Ok(Some(between(clock.now(), at).min(LONGEST_PAUSE)));
+                None => {
+                    schedule::inspect(&*asked, (job, slot), clock, &node, retaken).await.map(Some)
+                }
             }
-            Decision::Resume(attempt) => Claim::resumed(job, slot, attempt, clock, &node),
-            Decision::Claim { attempt, abandoned } => {
+        })?;
+        let node = session.node.clone();
+        let claim = match decision {
+            None | Some(Decision::Done) => return Ok(Looked::Settled(Some(slot))),
+            Some(Decision::LookAgain(at)) => {
+                let pause = between(clock.now(), at).min(LONGEST_PAUSE);
+                return Ok(Looked::LookAgain(Some(slot), pause));
+            }
+            Some(Decision::Resume(attempt)) => Claim::resumed(job, slot, attempt, clock, &node),
+            Some(Decision::Claim { attempt, abandoned }) => {
                 if abandoned.is_some() {
                     self.retaken = Some(slot);
                 }
-                let claiming = Arc::clone(&store);
+                let (asked, number) = (Arc::clone(&store), (attempt, abandoned));
                 let claim = session.run(async move {
-                    let number = (attempt, abandoned);
-                    Claim::create(&*claiming, job, slot, number, clock, &node).await
+                    Claim::create(&*asked, job, slot, number, clock, &node).await
                 })?;
                 match claim {
                     Some(claim) => claim,
                     // The next look says what the other server makes of it.
-                    None => return Ok(Some(Duration::from_secs(5))),
+                    None => return Ok(Looked::LookAgain(Some(slot), AFTER_LOST_RACE)),
                 }
             }
         };
-        self.start(claim, store, clock.now());
-        Ok(None)
+        self.start(claim, store, clock);
+        Ok(Looked::Begun)
     }
 
-    fn start(&mut self, claim: Claim, store: Arc<dyn ObjectStore>, now: OffsetDateTime) {
+    fn start(&mut self, claim: Claim, store: Arc<dyn ObjectStore>, clock: Clock) {
         self.state = match work::start(self.job) {
             Ok(work) => State::Running { claim, store, work, renewed: Instant::now() },
             Err(failure) => {
                 let outcome = work::failed(&failure);
                 self.complain(failure);
-                State::Ending { claim, store, outcome, at: now }
+                State::Ending(Ended::now(claim, store, outcome, clock))
             }
         };
     }
@@ -234,8 +262,8 @@ impl Lane {
         mut renewed: Instant,
     ) -> Duration {
         if let Some(outcome) = work.ended() {
-            let at = session.clock.now();
-            return self.note_end(session, claim, store, outcome, at);
+            let ended = Ended::now(claim, store, outcome, session.clock);
+            return self.note_end(session, ended);
         }
         if renewed.elapsed() >= RENEW_AFTER {
             renewed = Instant::now();
@@ -251,6 +279,8 @@ impl Lane {
                         ),
                         Some("This server was not heard of in the prefix for long."),
                     );
+                    self.state = State::Leaving { work };
+                    return POLL;
                 }
                 Err(failure) => self.complain(failure),
             }
@@ -259,30 +289,25 @@ impl Lane {
         POLL
     }
 
-    /// Notes in the prefix how the work ended; until that has worked, nothing else is begun.
-    fn note_end(
-        &mut self,
-        session: &mut Session,
-        claim: Claim,
-        store: Arc<dyn ObjectStore>,
-        outcome: Outcome,
-        at: OffsetDateTime,
-    ) -> Duration {
-        let (job, slot, completed) = (self.job, claim.slot, !outcome.again);
-        let noted = {
-            let (claim, store, outcome) = (claim.clone(), Arc::clone(&store), outcome.clone());
-            session.run(async move {
-                claim.end(&*store, &outcome, at).await?;
-                match schedule::prune(&*store, job).await {
-                    // A server that may not delete keeps them all.
-                    Err(error) if error.kind() == ErrorKind::Denied => Ok(()),
-                    pruned => pruned,
-                }
-            })
-        };
+    /// Notes in the prefix how the work ended. Until that has worked nothing else is begun; but
+    /// the prefix may be gone for good.
+    fn note_end(&mut self, session: &mut Session, ended: Ended) -> Duration {
+        let (job, slot, completed) = (self.job, ended.claim.slot, !ended.outcome.again);
+        let (claim, outcome) = (ended.claim.clone(), ended.outcome.clone());
+        let (store, at) = (Arc::clone(&ended.store), ended.at);
+        let noted = session.run(async move {
+            claim.end(&*store, &outcome, at).await?;
+            match schedule::prune(&*store, job).await {
+                // A server that may not delete keeps them all.
+                Err(error) if error.kind() == ErrorKind::Denied => Ok(()),
+                pruned => pruned,
+            }
+        });
         if let Err(failure) = noted {
             self.complain(failure);
-            self.state = State::Ending { claim, store, outcome, at };
+            if ended.since.elapsed() < LONGEST_ENDING {
+                self.state = State::Ending(ended);
+            }
             return PAUSE;
         }
         self.look_at = Instant::now();

@@ -67,11 +67,13 @@ pub fn start(job: Job) -> Result<Box<dyn Work>> {
 
 /// How a run that failed is noted.
 pub fn failed(failure: &Failure) -> Outcome {
-    let detail = match &failure.detail {
+    let summary = match &failure.detail {
         Some(detail) => format!("{}. {detail}", failure.message),
         None => failure.message.clone(),
     };
-    Outcome { ok: false, again: true, detail: in_words(&detail), bytes: None }
+    // What a person has stopped is not begun again before the next slot.
+    let again = !failure.is_canceled();
+    Outcome { ok: false, again, summary: in_words(&summary), bytes: None }
 }
 
 impl<J: Reported> Work for Started<J> {
@@ -101,8 +103,8 @@ impl Reported for Backup {
             0 => String::new(),
             pages => format!(" (pages with a wrong checksum: {pages})"),
         };
-        let detail = format!("took base backup \"{name}\"{corrupt}");
-        Outcome { ok: true, again: false, detail, bytes: Some(counters.bytes_uploaded) }
+        let summary = format!("took base backup \"{name}\"{corrupt}");
+        Outcome { ok: true, again: false, summary, bytes: Some(counters.bytes_uploaded) }
     }
 }
 
@@ -112,23 +114,23 @@ impl Reported for Verification {
         let Status::Done(findings) = &view.status else { return failed(&lost()) };
         let rows = findings.rows();
         let damage = rows.iter().find(|row| row.ok == Some(false));
-        let detail = match damage {
+        let summary = match damage {
             None => "found the newest base backup sound".to_owned(),
             Some(row) => in_words(&format!("{}: {}", row.check_name, row.detail)),
         };
-        Outcome { ok: damage.is_none(), again: false, detail, bytes: None }
+        Outcome { ok: damage.is_none(), again: false, summary, bytes: None }
     }
 }
 
 impl Reported for Retention {
     fn outcome(view: &View<Self>) -> Outcome {
         let Status::Done(deleted) = &view.status else { return failed(&lost()) };
-        let detail = match deleted.objects {
+        let summary = match deleted.objects {
             0 => "found nothing to delete".to_owned(),
             1 => "deleted 1 object".to_owned(),
             objects => format!("deleted {objects} objects"),
         };
-        Outcome { ok: true, again: false, detail, bytes: Some(deleted.bytes) }
+        Outcome { ok: true, again: false, summary, bytes: Some(deleted.bytes) }
     }
 }
 

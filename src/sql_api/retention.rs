@@ -1,6 +1,9 @@
 //! `wale_retain()`, `wale_delete_before()`, `wale_backup_delete()`, `wale_delete_garbage()`,
 //! `wale_backup_mark()`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use pgrx::PgSqlErrorCode;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -131,24 +134,48 @@ fn given<T>(argument: Option<T>) -> Result<T> {
 fn delete(request: Request, dry_run: bool) -> Result<Vec<Item>> {
     let config = gucs::store_config()?;
     let claimant = server::claimant();
-    let plan = super::run(move |notices| async move {
-        let store = store::open(&config, Patience::command(), notices.clone()).await?;
-        if !dry_run {
-            // Another cluster's archive is not this one's to delete.
-            owner::inspect(&*store, &claimant).await?;
-        }
-        let survey = Survey::of(&store, OffsetDateTime::now_utc(), &notices).await?;
-        let plan = Plan::new(&survey, &request)?;
-        if !dry_run {
-            retention::carry_out(&*store, &plan, &notices).await?;
-        }
-        Ok(plan)
-    })?;
+    let progress = Arc::new(Progress::default());
+    let shown = Arc::clone(&progress);
+    let plan = super::run_described(
+        move |_| Some(shown.describe()),
+        |notices| async move {
+            let store = store::open(&config, Patience::command(), notices.clone()).await?;
+            if !dry_run {
+                // Another cluster's archive is not this one's to delete.
+                owner::inspect(&*store, &claimant).await?;
+            }
+            let survey = Survey::of(&store, OffsetDateTime::now_utc(), &notices).await?;
+            let plan = Plan::new(&survey, &request)?;
+            if !dry_run {
+                progress.planned.store(plan.deletes().objects, Ordering::Relaxed);
+                retention::carry_out(&*store, &plan, &progress.deleted, &notices).await?;
+            }
+            Ok(plan)
+        },
+    )?;
     if !dry_run {
         let Tally { objects, bytes } = plan.deletes();
         events::deleted(objects, bytes);
     }
     Ok(plan.items)
+}
+
+/// How far a deletion is, in objects.
+#[derive(Debug, Default)]
+struct Progress {
+    /// 0 until there is a plan.
+    planned: AtomicU64,
+    deleted: AtomicU64,
+}
+
+impl Progress {
+    fn describe(&self) -> String {
+        let planned = self.planned.load(Ordering::Relaxed);
+        match planned {
+            0 => "finding out what the archive has and what is needed".to_owned(),
+            _ => format!("deleted {} of {planned} objects", self.deleted.load(Ordering::Relaxed)),
+        }
+    }
 }
 
 fn rows(items: Vec<Item>) -> Rows {

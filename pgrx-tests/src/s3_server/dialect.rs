@@ -88,6 +88,8 @@ pub enum Of {
     List,
     /// To delete several objects.
     DeleteMany,
+    /// To delete anything.
+    Delete,
 }
 
 /// What a request has or lacks.
@@ -226,6 +228,10 @@ impl Of {
             Of::Read => is_object && matches!(*asked.method, Method::GET | Method::HEAD),
             Of::List => !is_object && asked.method == Method::GET && !has("uploads"),
             Of::DeleteMany => asked.method == Method::POST && has("delete"),
+            Of::Delete => {
+                is_object && asked.method == Method::DELETE && !has("uploadId")
+                    || asked.method == Method::POST && has("delete")
+            }
         }
     }
 }

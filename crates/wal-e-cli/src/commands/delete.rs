@@ -1,6 +1,7 @@
 //! `wal-e delete`: shows what would go, and with `--confirm` deletes it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -40,8 +41,12 @@ pub fn run(
                 report.log(&format!("would delete {}; --confirm deletes", describe(tally)));
                 return Ok(());
             }
-            let deleting = || Some(format!("deleting {}", describe(tally)));
-            let carry_out = retention::carry_out(&*opened.store, &plan, &opened.notices);
+            let deleted = AtomicU64::new(0);
+            let deleting = || {
+                let deleted = deleted.load(Ordering::Relaxed);
+                Some(format!("deleted {deleted} of {} objects", tally.objects))
+            };
+            let carry_out = retention::carry_out(&*opened.store, &plan, &deleted, &opened.notices);
             report.attend(&opened.queue, deleting, carry_out).await?;
             report.log(&format!("deleted {}", describe(tally)));
             Ok(())

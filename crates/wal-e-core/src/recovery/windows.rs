@@ -132,8 +132,8 @@ pub(crate) async fn windows(
 struct Stretch {
     /// From the oldest of them.
     branch: Branch,
-    /// In the order in which they begin.
-    backups: Vec<(Lsn, String)>,
+    /// In the order in which they begin, each with where it is consistent.
+    backups: Vec<(Candidate, Lsn)>,
 }
 
 impl Stretch {
@@ -157,18 +157,33 @@ impl Planner<'_> {
     ) -> Result<Vec<Stretch>> {
         let mut stretches: Vec<Stretch> = Vec::new();
         for candidate in candidates.iter().filter(|candidate| is_on(&candidate.info, line)) {
-            let name = candidate.info.name.clone();
             let same = stretches.iter_mut().find(|stretch| stretch.leads_on_from(candidate));
             if let (Some(stretch), Some(stop)) = (same, candidate.stop) {
-                stretch.backups.push((stop, name));
+                stretch.backups.push((candidate.clone(), stop));
                 continue;
             }
             if let Ok(branch) = self.branch(&candidate.info).await? {
-                let backups = vec![(branch.stop, name)];
+                let backups = vec![(candidate.clone(), branch.stop)];
                 stretches.push(Stretch { branch, backups });
             }
         }
         Ok(stretches)
+    }
+
+    /// What can be replayed of a stretch from its first backup on that begins at `from` or later.
+    async fn rest_of(
+        &mut self,
+        mut backups: Vec<(Candidate, Lsn)>,
+        from: Lsn,
+    ) -> Result<Option<Stretch>> {
+        backups.retain(|(candidate, _)| candidate.start >= from);
+        while let Some((first, _)) = backups.first() {
+            if let Ok(branch) = self.branch(&first.info.clone()).await? {
+                return Ok(Some(Stretch { branch, backups }));
+            }
+            backups.remove(0);
+        }
+        Ok(None)
     }
 
     /// Why replay ends with `branch`.
@@ -194,8 +209,8 @@ struct Passed {
     line: TimelineHistory,
     from: Lsn,
     to: Lsn,
-    /// Whether it ends because what comes next is damaged.
-    is_damaged: bool,
+    /// Where the damage ends, if it ends because what comes next is damaged.
+    damaged_until: Option<Lsn>,
 }
 
 /// What is left of a stretch after those of newer timelines.
@@ -205,6 +220,8 @@ enum Left {
     /// What comes from this LSN on.
     From(Lsn),
     Nothing,
+    /// Nothing that replay from there reaches: there is damage up to this LSN.
+    After(Lsn),
 }
 
 /// What of `line` from `from` up to `to` no other stretch passes.
@@ -212,8 +229,11 @@ fn left_of(line: &TimelineHistory, from: Lsn, to: Lsn, passed: &[Passed]) -> Lef
     let mut shared = from;
     for other in passed.iter().filter(|other| other.from <= from) {
         let parted = line.parts_from(&other.line).unwrap_or(Lsn(u64::MAX));
-        if other.is_damaged && other.to < parted {
-            return Left::Nothing;
+        if let Some(until) = other.damaged_until
+            && other.to < parted
+            && from < until
+        {
+            return Left::After(until);
         }
         shared = shared.max(parted.min(other.to));
     }
@@ -232,14 +252,34 @@ struct Windows {
 
 impl Windows {
     async fn add(&mut self, planner: &mut Planner<'_>, stretch: Stretch) -> Result<()> {
-        let Stretch { mut branch, backups } = stretch;
-        let stop = branch.stop;
-        let end = branch.chain.end_lsn(branch.candidate.segment_size).unwrap_or(stop);
-        let left = left_of(&branch.history, stop, end, &self.passed);
-        if left == Left::Nothing {
-            return Ok(());
+        let mut next = Some(stretch);
+        while let Some(Stretch { branch, backups }) = next {
+            let damaged_until = self.add_up_to_damage(planner, branch, &backups).await?;
+            next = match damaged_until {
+                Some(until) => planner.rest_of(backups, until).await?,
+                None => None,
+            };
         }
+        Ok(())
+    }
+
+    /// Returns where the damage ends with which the stretch ends, if it does.
+    async fn add_up_to_damage(
+        &mut self,
+        planner: &mut Planner<'_>,
+        mut branch: Branch,
+        backups: &[(Candidate, Lsn)],
+    ) -> Result<Option<Lsn>> {
+        let (stop, size) = (branch.stop, branch.candidate.segment_size);
+        let end = branch.chain.end_lsn(size).unwrap_or(stop);
+        let left = match left_of(&branch.history, stop, end, &self.passed) {
+            Left::Nothing => return Ok(None),
+            Left::After(until) => return Ok(Some(until)),
+            left => left,
+        };
         let last = last_transaction(&mut branch, stop, Some(SEGMENTS_READ)).await?;
+        let damaged = last.damaged_index.and_then(|index| branch.chain.segment(index));
+        let damaged_until = damaged.map(|segment| segment.number.end_lsn(size));
         let ends = match &last.damage {
             Some(damage) => damage.reason.clone(),
             None => planner.end_of(&branch).await?,
@@ -247,35 +287,37 @@ impl Windows {
         self.passed.push(Passed {
             line: branch.history.clone(),
             from: stop,
-            to: match &last.damage {
+            to: match damaged_until {
                 Some(_) => last.start.unwrap_or(stop),
                 None => end,
             },
-            is_damaged: last.damage.is_some(),
+            damaged_until,
         });
+        let is_in_backup = damaged.is_some_and(|segment| segment.number.start_lsn(size) < stop);
+        if is_in_backup && last.start.is_none_or(|start| start < stop) {
+            return Ok(damaged_until);
+        }
         let (from_lsn, from_time) = match left {
             Left::From(lsn) => match first_transaction(&branch, lsn).await? {
                 Some(time) => (lsn, time),
                 // There is no moment that the newer timeline does not have.
-                None => return Ok(()),
+                None => return Ok(damaged_until),
             },
             _ => (stop, to_microseconds(branch.candidate.finished)),
         };
         let last_time = last.summary.last.and_then(|point| point.time);
-        let of_here = backups.iter().rev().find(|(stop, _)| *stop <= from_lsn);
+        let of_here = backups.iter().rev().find(|(_, stop)| *stop <= from_lsn);
+        let backup = of_here.or(backups.first());
         self.windows.push(Window {
             timeline: branch.history.timeline(),
             from_time,
             to_time: last_time.map(|time| time - RESOLUTION).filter(|time| *time >= from_time),
             from_lsn,
             to_lsn: last.start.filter(|start| *start >= from_lsn),
-            backup_name: of_here
-                .or(backups.first())
-                .map(|(_, name)| name.clone())
-                .unwrap_or_default(),
+            backup_name: backup.map(|(it, _)| it.info.name.clone()).unwrap_or_default(),
             ends,
         });
-        Ok(())
+        Ok(damaged_until)
     }
 }
 

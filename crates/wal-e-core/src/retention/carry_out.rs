@@ -1,5 +1,7 @@
 //! Deletes what a plan says.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::plan::Plan;
@@ -17,23 +19,28 @@ const AT_ONCE: usize = 4;
 ///
 /// Sentinels go first, so that no backup is listed of which a part has gone; then their other
 /// objects; then WAL, oldest first. After an error or a cancellation, what is left of these
-/// backups has no sentinel, and is deleted by the next plan.
+/// backups has no sentinel, and is deleted by the next plan. `deleted` counts the objects.
 ///
 /// # Errors
 /// [`ErrorKind::Conflict`], before anything is deleted, when there are other backups than when
 /// the plan was made, or others of them are pinned. Those of the store.
-pub async fn carry_out(store: &dyn ObjectStore, plan: &Plan, notices: &Notices) -> Result<()> {
+pub async fn carry_out(
+    store: &dyn ObjectStore,
+    plan: &Plan,
+    deleted: &AtomicU64,
+    notices: &Notices,
+) -> Result<()> {
     refuse_changes(plan, &catalogue::list(store, notices).await?)?;
     for backup in &plan.backups {
         store.delete(&layout::sentinel(backup)).await?;
     }
     stream::iter(plan.backups.clone())
-        .map(|backup| async move { delete_backup(store, &backup).await })
+        .map(|backup| async move { delete_backup(store, &backup, deleted).await })
         .buffer_unordered(AT_ONCE)
         .try_collect::<Vec<()>>()
         .await?;
     for (timeline, ranges) in &plan.wal {
-        delete_wal(store, plan, *timeline, ranges).await?;
+        delete_wal(store, plan, (*timeline, ranges), deleted).await?;
     }
     Ok(())
 }
@@ -62,7 +69,7 @@ fn refuse_changes(plan: &Plan, now: &[BackupInfo]) -> Result<()> {
     }
 }
 
-async fn delete_backup(store: &dyn ObjectStore, backup: &str) -> Result<()> {
+async fn delete_backup(store: &dyn ObjectStore, backup: &str, deleted: &AtomicU64) -> Result<()> {
     let prefix = layout::backup_directory(backup);
     // Uploads that a killed process had begun occupy space, too.
     store.abort_uploads(&prefix).await?;
@@ -71,14 +78,16 @@ async fn delete_backup(store: &dyn ObjectStore, backup: &str) -> Result<()> {
     // Should the backup have become complete meanwhile, it must not be listed without these.
     keys.push(layout::sentinel(backup));
     keys.extend([true, false].map(|sound| layout::verification(backup, sound)));
-    store.delete_all(&keys).await
+    store.delete_all(&keys).await?;
+    deleted.fetch_add(keys.len() as u64, Ordering::Relaxed);
+    Ok(())
 }
 
 async fn delete_wal(
     store: &dyn ObjectStore,
     plan: &Plan,
-    timeline: TimelineId,
-    ranges: &[(SegmentNumber, SegmentNumber)],
+    (timeline, ranges): (TimelineId, &[(SegmentNumber, SegmentNumber)]),
+    deleted: &AtomicU64,
 ) -> Result<()> {
     for (first, last) in ranges {
         let name = WalFileName::segment(WalSegment { timeline, number: *first }, plan.size);
@@ -104,6 +113,7 @@ async fn delete_wal(
                 is_past |= number > *last;
             }
             store.delete_all(&keys).await?;
+            deleted.fetch_add(keys.len() as u64, Ordering::Relaxed);
             page = answer.next;
             if page.is_none() || is_past {
                 break;

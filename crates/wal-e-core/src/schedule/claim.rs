@@ -47,36 +47,26 @@ impl Node {
     }
 }
 
-/// What a look at the prefix found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    /// The slot does not count: it was before its schedule was first seen, or there is none.
-    NotDue,
-    /// What to do about it.
-    Due(Slot, Decision),
-}
-
-/// Looks what is to be done about the slot that `schedule` gives now. A claim of this server
-/// from before its start is taken over at once, but for the slot `retaken`.
+/// What is to be done about a slot that `schedule` gives; `None` when the slot does not count,
+/// because it was before the schedule was first seen. For `retaken` see [`inspect`].
 ///
 /// # Errors
 /// Those of the store.
 pub async fn look(
     store: &dyn ObjectStore,
-    job: Job,
+    (job, slot): (Job, Slot),
     schedule: &Schedule,
     clock: Clock,
     node: &Node,
     retaken: Option<Slot>,
-) -> Result<Look> {
+) -> Result<Option<Decision>> {
     let now = clock.now();
-    let Some(slot) = schedule.latest(now) else { return Ok(Look::NotDue) };
     let since = first_seen(store, job, schedule, now).await?;
     // A clock that was ahead when the schedule was first seen must not keep it from working.
     if slot.time() <= since && since <= now {
-        return Ok(Look::NotDue);
+        return Ok(None);
     }
-    Ok(Look::Due(slot, inspect(store, job, slot, clock, node, retaken).await?))
+    inspect(store, (job, slot), clock, node, retaken).await.map(Some)
 }
 
 /// When the schedule was first seen, by the store's clock; slots before that do not count.
@@ -103,8 +93,7 @@ async fn first_seen(
 /// Those of the store.
 pub async fn inspect(
     store: &dyn ObjectStore,
-    job: Job,
-    slot: Slot,
+    (job, slot): (Job, Slot),
     clock: Clock,
     node: &Node,
     retaken: Option<Slot>,
@@ -209,7 +198,7 @@ pub struct Outcome {
     /// Whether the job is still to be done: it failed, and may succeed later.
     pub again: bool,
     /// What it did, or why not.
-    pub detail: String,
+    pub summary: String,
     /// How much it stored, read or deleted, in bytes.
     pub bytes: Option<u64>,
 }
@@ -261,8 +250,8 @@ impl Claim {
         let former = Claim { attempt, ..self.clone() };
         let content = read_claim(store, &former.key(RunMark::Claim)).await?;
         let (host, started) = content.map_or((String::new(), None), |it| (it.host, it.started));
-        let detail = format!("it never reported its end, and {} took over", self.node.hostname);
-        let outcome = Outcome { ok: false, again: true, detail, bytes: None };
+        let summary = format!("it never reported its end, and {} took over", self.node.hostname);
+        let outcome = Outcome { ok: false, again: true, summary, bytes: None };
         let mut entry = former.entry(&outcome, self.started);
         entry.host = host;
         entry.started = started;
@@ -312,7 +301,7 @@ impl Claim {
             started: Some(self.started),
             finished: Some(finished),
             ok: Some(outcome.ok),
-            detail: Some(outcome.detail.clone()),
+            detail: Some(outcome.summary.clone()),
             bytes: outcome.bytes,
         }
     }

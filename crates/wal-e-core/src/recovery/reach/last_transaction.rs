@@ -21,6 +21,8 @@ pub(in crate::recovery) struct Last {
     pub(in crate::recovery) start: Option<Lsn>,
     /// Damage after that, the lowest of all that was met.
     pub(in crate::recovery) damage: Option<Refusal>,
+    /// The index of the segment that is damaged.
+    pub(in crate::recovery) damaged_index: Option<u64>,
 }
 
 /// Reads backwards from the end of the chain to the last transaction after `from`, at most
@@ -36,7 +38,7 @@ pub(in crate::recovery) async fn last_transaction(
     for index in indexes.take(at_most) {
         let (summary, in_the_way) = probe(branch, index).await?;
         if in_the_way.is_some() {
-            last = Last { damage: in_the_way, ..Last::default() };
+            last = Last { damage: in_the_way, damaged_index: Some(index), ..Last::default() };
         }
         last.start = last.start.or(summary.last_start);
         if summary.last.is_some() {

@@ -33,10 +33,14 @@ fn in_minutes(windows: &[Window]) -> Vec<(u32, i64, Option<i64>, &str)> {
 }
 
 async fn is_reached(fixture: &Fixture, window: &Window, target: RecoveryTarget) -> bool {
-    let timeline = Some(TargetTimeline::Number(window.timeline));
+    is_reached_along(fixture, window.timeline, target).await
+}
+
+async fn is_reached_along(fixture: &Fixture, timeline: TimelineId, target: RecoveryTarget) -> bool {
+    let timeline = Some(TargetTimeline::Number(timeline));
     match fixture.plan("AUTO", Some(target), timeline).await {
         Ok(outcome) => matches!(outcome, Outcome::Reachable(_)),
-        Err(error) if error.kind() == ErrorKind::Corrupt => false,
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => false,
         Err(error) => panic!("{error}"),
     }
 }
@@ -109,6 +113,37 @@ async fn damage_at_the_end_ends_it_earlier() {
 }
 
 #[tokio::test]
+async fn damage_that_is_met_breaks_the_stretch_as_a_hole_does() {
+    //    2   3   4   5
+    // 1  B───x───B───●
+    // No transaction ends after the second backup, so that its end is looked for before it.
+    let fixture = Fixture::new();
+    let mut log = WalWriter::new(1, 2);
+    let (first, _) = fixture.backup(&mut log, 1, 10).await;
+    log.commit(701, minute(11));
+    log.switch();
+    log.commit(702, minute(12));
+    log.switch();
+    let (second, _) = fixture.backup(&mut log, 1, 30).await;
+    log.switch();
+    log.noise(100);
+    log.switch();
+    fixture.archive(&log).await;
+    let expected = [(1, 10, Some(12), first.as_str())];
+    assert_eq!(in_minutes(&windows_of(&fixture).await), expected);
+    fixture.spoil(&name_of(1, 3)).await;
+    let windows = windows_of(&fixture).await;
+    let expected = [(1, 10, Some(11), first.as_str()), (1, 30, None, second.as_str())];
+    assert_eq!(in_minutes(&windows), expected);
+    for window in &windows {
+        assert_ends(&fixture, window).await;
+    }
+    // In the WAL of the second backup there is no place to begin.
+    fixture.spoil(&name_of(1, 4)).await;
+    assert_eq!(in_minutes(&windows_of(&fixture).await), expected[..1]);
+}
+
+#[tokio::test]
 async fn what_a_newer_timeline_has_as_well_is_in_one_row_only() {
     //    2   3   4   5   6
     // 1  B───●───B───●───●
@@ -149,9 +184,10 @@ fn only_what_no_newer_timeline_passes_is_left() {
         TimelineHistory::parse("x", TimelineId(timeline), text.as_bytes()).unwrap()
     };
     let first = TimelineHistory::without_ancestors(TimelineId(1));
-    let passed = |from, to, is_damaged| {
+    let passed = |from, to, is_damaged: bool| {
         let line = line(2, "1\t0/500\n");
-        [Passed { line, from: Lsn(from), to: Lsn(to), is_damaged }]
+        let damaged_until = is_damaged.then_some(Lsn(to + 0x80));
+        [Passed { line, from: Lsn(from), to: Lsn(to), damaged_until }]
     };
     let left = |from, to, passed: &[Passed]| left_of(&first, Lsn(from), Lsn(to), passed);
     assert_eq!(left(0x100, 0x900, &[]), Left::All);
@@ -161,15 +197,16 @@ fn only_what_no_newer_timeline_passes_is_left() {
     assert_eq!(left(0x100, 0x900, &passed(0x200, 0x800, false)), Left::All);
     assert_eq!(left(0x100, 0x900, &passed(0x100, 0x300, false)), Left::From(Lsn(0x300)));
     // Damage on the common way ends both.
-    assert_eq!(left(0x100, 0x900, &passed(0x100, 0x300, true)), Left::Nothing);
+    assert_eq!(left(0x100, 0x900, &passed(0x100, 0x300, true)), Left::After(Lsn(0x380)));
+    assert_eq!(left(0x380, 0x900, &passed(0x100, 0x300, true)), Left::All);
     assert_eq!(left(0x600, 0x900, &passed(0x100, 0x800, false)), Left::All);
 }
 
-/// Archives of up to three timelines with backups, holes and damage: whatever a row claims, a
-/// plan confirms.
+/// Archives of up to three timelines with backups and holes: whatever a row claims, a plan
+/// confirms, and what a plan reaches along the newest timeline is in a row of it.
 #[tokio::test]
-async fn no_row_claims_what_a_plan_refuses() {
-    let mut claimed = 0;
+async fn rows_and_plans_say_the_same() {
+    let (mut claimed, mut reached) = (0, 0);
     for seed in 0..60 {
         let mut random = fastrand::Rng::with_seed(seed);
         let fixture = Fixture::new();
@@ -202,7 +239,18 @@ async fn no_row_claims_what_a_plan_refuses() {
                 fixture.remove(timeline, number).await;
             }
         }
-        for window in windows_of(&fixture).await {
+        let windows = windows_of(&fixture).await;
+        for minutes in 0..=at {
+            let (newest, time) = (TimelineId(timeline), minute(minutes));
+            let target = RecoveryTarget::Time(time.into());
+            let claims = |it: &Window| it.from_time <= time && it.to_time >= Some(time);
+            if is_reached_along(&fixture, newest, target).await {
+                reached += 1;
+                let own = windows.iter().filter(|window| window.timeline == newest);
+                assert!(own.clone().any(claims), "{seed} {time} {windows:?}");
+            }
+        }
+        for window in windows {
             claimed += 1;
             assert_ends(&fixture, &window).await;
             let Some(to_time) = window.to_time else { continue };
@@ -214,7 +262,7 @@ async fn no_row_claims_what_a_plan_refuses() {
             }
         }
     }
-    assert!(claimed > 60, "{claimed}");
+    assert!(claimed > 60 && reached > 60, "{claimed} {reached}");
 }
 
 /// A few segments with transactions and base backups.

@@ -283,6 +283,14 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 1000;
 COMMENT ON FUNCTION wale_job_history() IS
 'what servers did by schedule, newest first';
 
+CREATE FUNCTION wale_report()
+RETURNS text
+AS 'MODULE_PATHNAME', 'wale_report_wrapper'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION wale_report() IS
+'one page of HTML about the archive and this server: base backups, WAL, recovery window, retention, runs, checks';
+
 -- Who may call them is a matter of GRANT.
 REVOKE EXECUTE ON FUNCTION wale_backup_push(text, boolean, boolean, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_list() FROM PUBLIC;
@@ -302,6 +310,7 @@ REVOKE EXECUTE ON FUNCTION wale_delete_before(text, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_delete(text, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_delete_garbage(boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_job_history() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_report() FROM PUBLIC;
 
 -- A view calls its functions with the rights of its reader.
 GRANT EXECUTE ON FUNCTION wale_stat_archiver() TO pg_monitor;

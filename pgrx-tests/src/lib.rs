@@ -15,6 +15,7 @@
 //! * [`made_backup`]: base backups that should never have been written.
 //! * [`wal_e`], [`restore`]: the program, and clusters made with it.
 //! * [`torture`]: random histories, and whether what wal_e says of them is true.
+//! * [`browser`]: what becomes of a page of HTML.
 //! * [`certificates`], [`pooler`]: what stands between a program and its server.
 //! * [`process`], [`random`], [`scratch`], [`wait`]: children with a deadline,
 //!   moments, directories, polling.
@@ -26,6 +27,7 @@
 pub mod archive;
 pub mod archiving;
 pub mod base_backup;
+pub mod browser;
 pub mod certificates;
 pub mod cluster;
 pub mod disk_full;

@@ -96,6 +96,7 @@ fn the_owner_of_a_database_gains_nothing_by_what_is_called_in_it() {
             "SELECT public.wale_restore_plan()",
             "SELECT public.wale_check()",
             "SELECT public.wale_recovery_window()",
+            "SELECT public.wale_report()",
             "SELECT public.wale_wal_show()",
             "SELECT public.wale_wal_verify()",
             "SELECT public.wale_wal_repair()",

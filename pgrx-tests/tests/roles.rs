@@ -23,6 +23,7 @@ const CALLS: &[(&str, &str)] = &[
     ("wale_delete_garbage", "SELECT * FROM wale_delete_garbage()"),
     ("wale_job_history", "SELECT * FROM wale_job_history()"),
     ("wale_recovery_window", "SELECT * FROM wale_recovery_window()"),
+    ("wale_report", "SELECT wale_report()"),
     ("wale_restore_plan", "SELECT * FROM wale_restore_plan()"),
     ("wale_retain", "SELECT * FROM wale_retain(1)"),
     ("wale_stat_archiver", "SELECT * FROM wale_stat_archiver()"),

@@ -74,6 +74,7 @@ fn the_functions_are_the_documented_ones_and_nobody_may_call_them_unasked() {
                 ["wale_delete_garbage(dry_run boolean DEFAULT true)"],
                 ["wale_job_history()"],
                 ["wale_recovery_window()"],
+                ["wale_report()"],
                 ["wale_restore_plan(target_time timestamp with time zone DEFAULT NULL::timestamp \
                   with time zone, target_lsn pg_lsn DEFAULT NULL::pg_lsn, target_name text \
                   DEFAULT NULL::text, target_timeline text DEFAULT NULL::text)"],

@@ -32,13 +32,18 @@ fn wale_check() -> Result<
     >,
     ErrorReport,
 > {
+    Ok(TableIterator::new(checks()?.into_iter().map(|row| {
+        (row.name, row.ok, Text(in_words(&row.detail)), row.hint.as_deref().map(in_words).map(Text))
+    })))
+}
+
+/// What `wale_check()` returns.
+pub(super) fn checks() -> Result<Vec<Check>> {
     let mut rows = vec![preload(), archive_mode(), archive_library(), wal_level()];
     rows.extend(prefix()?);
     rows.push(data_directory()?);
     rows.extend([variables(), compression(), archiver(), lag()]);
-    Ok(TableIterator::new(rows.into_iter().map(|row| {
-        (row.name, row.ok, Text(in_words(&row.detail)), row.hint.as_deref().map(in_words).map(Text))
-    })))
+    Ok(rows)
 }
 
 fn preload() -> Check {

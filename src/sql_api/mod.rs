@@ -8,6 +8,7 @@ mod check;
 mod job_history;
 mod progress_notices;
 mod recovery_window;
+mod report;
 mod restore_plan;
 mod retention;
 mod stat_archiver;

@@ -18,7 +18,7 @@ mod wal_commands;
 pub use backup_commands::{
     BackupFetch, BackupList, BackupPush, BackupVerify, JobHistory, RestorePlan,
 };
-pub use delete_commands::{BackupMark, Delete};
+pub use delete_commands::{BackupMark, Delete, MakeReport};
 pub use recovery_options::RecoveryOptions;
 pub use store_options::{CompressionOptions, StoreOptions};
 pub use tablespace_options::InUse;
@@ -75,6 +75,8 @@ pub enum Command {
     WalRepair(WalRepair),
     /// Show what servers did by schedule, newest first
     JobHistory(JobHistory),
+    /// Make one page of HTML about the archive: backups, WAL, recovery window, retention, runs
+    Report(MakeReport),
     /// Show which base backups and which WAL are not needed any more; with --confirm, delete them
     Delete(Delete),
     /// Archive one WAL file: archive_command = 'wal-e ... wal-push %p'

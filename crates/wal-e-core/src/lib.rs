@@ -19,6 +19,7 @@
 //! * [`recovery`]: which backup and which WAL a target needs, and whether they are there.
 //! * [`coverage`]: which WAL there is and which is missing.
 //! * [`retention`]: what is kept, and what may go; [`schedule`]: what is done at certain times.
+//! * [`report`]: all of it on one page.
 //! * [`archiving`]: how far it is; [`check`]: whether a prefix can be used.
 //! * [`event`]: what is announced as it happens.
 //! * [`columns`]: text in columns; [`pace`]: how far work is, in words; [`rate_limit`]: bytes per second;
@@ -50,6 +51,7 @@ pub mod pace;
 pub mod postgres;
 pub mod rate_limit;
 pub mod recovery;
+pub mod report;
 pub mod restore;
 pub mod retention;
 pub mod schedule;

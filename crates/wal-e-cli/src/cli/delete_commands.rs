@@ -1,5 +1,7 @@
 //! `wal-e delete` and `wal-e backup-mark`, in the words of WAL-E and WAL-G.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use time::{Duration, OffsetDateTime};
 use wal_e_core::recovery::TargetTime;
@@ -13,6 +15,17 @@ pub struct BackupMark {
     /// Make it an ordinary one again
     #[arg(short, long)]
     pub impermanent: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct MakeReport {
+    /// Write the page to FILE, whole or not at all, instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// By these rules it shows what retention would delete
+    #[command(flatten)]
+    pub retain: Retain,
 }
 
 #[derive(Debug, Args)]
@@ -87,7 +100,10 @@ impl Delete {
     /// What is wrong with them.
     pub fn request(&self, now: OffsetDateTime) -> Result<Request, String> {
         match &self.what {
-            What::Retain(retain) => retain.request(),
+            What::Retain(retain) => match retain.policy()? {
+                Some(policy) => Ok(Request::Retain(policy)),
+                None => Err("say how many full backups to keep, --window or --calendar".to_owned()),
+            },
             What::Before { words } => {
                 let word = last(words, &["FIND_FULL"])?;
                 if word.starts_with("base_") {
@@ -107,7 +123,11 @@ impl Delete {
 }
 
 impl Retain {
-    fn request(&self) -> Result<Request, String> {
+    /// The rules that were given; `None` without any.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn policy(&self) -> Result<Option<Policy>, String> {
         let full_backups = match self.words.as_slice() {
             [] => 0,
             words => {
@@ -117,10 +137,7 @@ impl Retain {
             }
         };
         let policy = Policy { full_backups, window: self.window, calendar: self.calendar };
-        match policy.is_empty() {
-            true => Err("say how many full backups to keep, --window or --calendar".to_owned()),
-            false => Ok(Request::Retain(policy)),
-        }
+        Ok((!policy.is_empty()).then_some(policy))
     }
 }
 

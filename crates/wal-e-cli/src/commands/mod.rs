@@ -22,6 +22,7 @@ mod backup_verify;
 mod delete;
 mod job_history;
 mod recovery_window;
+mod report;
 mod restore_plan;
 mod version;
 mod wal_fetch;
@@ -58,6 +59,7 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
         Command::WalVerify(arguments) => wal_verify::run(arguments, &settings, report),
         Command::WalRepair(arguments) => wal_repair::run(arguments, &settings, report),
         Command::JobHistory(arguments) => Ok(job_history::run(arguments, &settings, report)?),
+        Command::Report(arguments) => Ok(report::run(arguments, &settings, report)?),
         Command::Delete(arguments) => delete::run(arguments, &settings, report),
         Command::WalPush(arguments) => wal_push::run(arguments, &settings, report),
         Command::WalFetch(arguments) => wal_fetch::run(arguments, &settings, report),

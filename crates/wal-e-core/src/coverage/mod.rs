@@ -31,5 +31,5 @@ pub use branches::Branches;
 pub use holes::Status;
 pub use own_wal::OwnWal;
 pub use repair::{Repaired, repair};
-pub use rows::{TimelineRow, WalRange};
+pub use rows::{Stretch, TimelineRow, WalRange};
 pub use windows::windows;

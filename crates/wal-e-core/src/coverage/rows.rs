@@ -57,7 +57,37 @@ pub struct WalRange {
     pub advice: Option<String>,
 }
 
+/// WAL of one timeline that has the same fate, as it is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// Where its first segment begins.
+    pub from: Lsn,
+    /// Where its last segment ends.
+    pub to: Lsn,
+    /// What became of it.
+    pub status: Status,
+}
+
 impl Archive {
+    /// All WAL of all timelines that is there or should be, whether a base backup needs it or
+    /// not: by timeline, and in the order of the log.
+    pub fn stretches(&self) -> Vec<Stretch> {
+        let of = |timeline: &TimelineId| {
+            let first = self.beginning(*timeline);
+            let ranges = first.map(|first| self.ranges(*timeline, first)).unwrap_or_default();
+            let timeline = *timeline;
+            ranges.into_iter().map(move |range| Stretch {
+                timeline,
+                from: range.first.start_lsn(self.size),
+                to: range.last.end_lsn(self.size),
+                status: range.status,
+            })
+        };
+        self.lines.keys().flat_map(of).collect()
+    }
+
     /// A row for each timeline, in their order.
     pub fn timelines(&self) -> Vec<TimelineRow> {
         let row = |(timeline, line): (&TimelineId, &super::archive::Line)| {

@@ -293,6 +293,7 @@ impl Windows {
             },
             damaged_until,
         });
+        // Whether the backup ends before the damage in that segment is not known.
         let is_in_backup = damaged.is_some_and(|segment| segment.number.start_lsn(size) < stop);
         if is_in_backup && last.start.is_none_or(|start| start < stop) {
             return Ok(damaged_until);

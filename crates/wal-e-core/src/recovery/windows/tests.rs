@@ -262,7 +262,7 @@ async fn rows_and_plans_say_the_same() {
             }
         }
     }
-    assert!(claimed > 60 && reached > 60, "{claimed} {reached}");
+    assert!(claimed >= 50 && reached >= 50, "{claimed} {reached}");
 }
 
 /// A few segments with transactions and base backups.

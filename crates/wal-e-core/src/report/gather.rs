@@ -1,0 +1,80 @@
+//! What there is, from the archive alone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use super::remembering::Remembering;
+use super::{Report, Retention};
+use crate::catalogue;
+use crate::config::Face;
+use crate::coverage::{self, Archive, Status};
+use crate::error::{ErrorKind, Result};
+use crate::notice::{self, Level, NoticeQueue, Notices};
+use crate::retention::{Plan, Policy, Request, Survey};
+use crate::schedule;
+use crate::store::ObjectStore;
+
+/// Looks at the archive at `prefix`, and at what retention by `policy` would do. Nothing is
+/// written. `now` is by this host's clock.
+///
+/// # Errors
+/// Those of the store. [`ErrorKind::Config`] for an archive whose WAL segments are of more than
+/// one size.
+pub async fn gather(
+    store: &Arc<dyn ObjectStore>,
+    prefix: String,
+    policy: Option<Policy>,
+    face: Face,
+    now: OffsetDateTime,
+) -> Result<Report> {
+    let (notices, queue) = notice::channel();
+    let store: Arc<dyn ObjectStore> = Arc::new(Remembering::new(Arc::clone(store)));
+    let backups = catalogue::list(&*store, &notices).await?;
+    // The rest reads the same small objects, and lists the WAL at the same time.
+    let (archive, windows, retention, jobs) = tokio::try_join!(
+        Archive::of(&store, None, now, &notices),
+        coverage::windows(&store, &notices),
+        plan(&store, policy, now, &notices),
+        schedule::history(&*store),
+    )?;
+    let holes = match archive.verify() {
+        Ok(ranges) => Some(ranges.into_iter().filter(|it| it.status != Status::Found).collect()),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    Ok(Report {
+        prefix,
+        now,
+        face,
+        backups,
+        timelines: archive.timelines(),
+        stretches: archive.stretches(),
+        holes,
+        windows,
+        retention,
+        jobs,
+        checks: None,
+        warnings: warnings(&queue),
+    })
+}
+
+async fn plan(
+    store: &Arc<dyn ObjectStore>,
+    policy: Option<Policy>,
+    now: OffsetDateTime,
+    notices: &Notices,
+) -> Result<Option<Retention>> {
+    let Some(policy) = policy.filter(|policy| !policy.is_empty()) else { return Ok(None) };
+    let survey = Survey::of(store, now, notices).await?;
+    let plan = Plan::new(&survey, &Request::Retain(policy))?;
+    Ok(Some(Retention { policy, items: plan.items }))
+}
+
+/// Each once: several questions meet the same damage.
+fn warnings(queue: &NoticeQueue) -> Vec<String> {
+    let mut met = BTreeSet::new();
+    let warnings = queue.drain().into_iter().filter(|notice| notice.level == Level::Warning);
+    warnings.map(|notice| notice.message).filter(|it| met.insert(it.clone())).collect()
+}

@@ -31,8 +31,6 @@ pub enum Kind {
     ArchivingStalled,
     /// It is archived again.
     ArchivingRecovered,
-    /// WAL that restores need is not in the archive.
-    HoleFound,
     /// Something was removed from the archive.
     Deleted,
 }
@@ -46,7 +44,6 @@ impl Kind {
             Kind::VerificationFailed => "verification failed",
             Kind::ArchivingStalled => "archiving stalled",
             Kind::ArchivingRecovered => "archiving recovered",
-            Kind::HoleFound => "hole found",
             Kind::Deleted => "deleted",
         }
     }

@@ -111,7 +111,7 @@ pub fn send(event: &Event) {
 pub fn deleted(objects: u64, bytes: u64) {
     if objects > 0 {
         let detail = format!("deleted {objects} objects");
-        send(&Event::new(Kind::Deleted).with_detail(detail).with_bytes(bytes));
+        send(&Event::new(Kind::Deleted).saying(detail).with_bytes(bytes));
     }
 }
 

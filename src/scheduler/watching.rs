@@ -66,7 +66,7 @@ fn say_stalled(attempts: Attempts, queue: &ReadyQueue, silence: Duration) {
     let fails = attempts.failed > attempts.archived;
     let failure = archiver_stats::view().last_failure.filter(|_| fails);
     let detail = failure.map(|failure| format!("The last failure was: {}.", failure.message));
-    let event = Event::new(Kind::ArchivingStalled).of(first).with_detail(match &detail {
+    let event = Event::new(Kind::ArchivingStalled).of(first).saying(match &detail {
         Some(detail) => format!("{message}. {detail}"),
         None => message.clone(),
     });

@@ -168,7 +168,7 @@ fn report(verified: &Verified) {
     if let Some(damage) = findings.iter().find(|finding| finding.ok == Some(false)) {
         let detail = format!("{}: {}", damage.check_name, damage.detail);
         let event = Event::new(Kind::VerificationFailed).of(Some(name.clone()));
-        events::send(&event.with_detail(detail));
+        events::send(&event.saying(detail));
     }
     let outcome = match verified.failures() {
         0 => "found sound".to_owned(),

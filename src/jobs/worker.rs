@@ -79,7 +79,7 @@ fn end<J: Job>(tenant: Tenant<J>, generation: u64, outcome: &Result<J::Outcome>)
             Some(detail) => format!("{}. {detail}", failure.message),
             None => failure.message.clone(),
         };
-        events::send(&Event::new(kind).of(object).with_detail(detail));
+        events::send(&Event::new(kind).of(object).saying(detail));
     }
 }
 

@@ -63,9 +63,10 @@ fn say_stalled(attempts: Attempts, queue: &ReadyQueue, silence: Duration) {
     let message = format!(
         "archiving stands still: {files} WAL files wait, and none was archived for {seconds} s"
     );
-    let failure = attempts.failed.and(archiver_stats::view().last_failure);
+    let fails = attempts.failed > attempts.archived;
+    let failure = archiver_stats::view().last_failure.filter(|_| fails);
     let detail = failure.map(|failure| format!("The last failure was: {}.", failure.message));
-    let event = Event::new(Kind::ArchivingStalled).of(first).with_detail(match &detail {
+    let event = Event::new(Kind::ArchivingStalled).of(first).saying(match &detail {
         Some(detail) => format!("{message}. {detail}"),
         None => message.clone(),
     });

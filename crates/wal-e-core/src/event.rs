@@ -31,8 +31,6 @@ pub enum Kind {
     ArchivingStalled,
     /// It is archived again.
     ArchivingRecovered,
-    /// WAL that restores need is not in the archive.
-    HoleFound,
     /// Something was removed from the archive.
     Deleted,
 }
@@ -46,7 +44,6 @@ impl Kind {
             Kind::VerificationFailed => "verification failed",
             Kind::ArchivingStalled => "archiving stalled",
             Kind::ArchivingRecovered => "archiving recovered",
-            Kind::HoleFound => "hole found",
             Kind::Deleted => "deleted",
         }
     }
@@ -80,9 +77,9 @@ impl Event {
         Event { object, ..self }
     }
 
-    /// Says more of it.
+    /// Says more of it, as a message does.
     #[must_use]
-    pub fn with_detail(self, detail: impl Into<String>) -> Event {
+    pub fn saying(self, detail: impl Into<String>) -> Event {
         Event { detail: Some(detail.into()), ..self }
     }
 
@@ -148,7 +145,7 @@ mod tests {
     fn a_payload_is_json_in_ascii_that_says_it_all() {
         let event = Event::new(Kind::BackupDone)
             .of(Some("base_000000010000000000000007".to_owned()))
-            .with_detail("\"Größe\" 𝄞\n\u{7f}")
+            .saying("\"Größe\" 𝄞\n\u{7f}")
             .with_bytes(12345);
         let payload = event.payload("db1");
         assert!(payload.is_ascii() && !payload.contains('\x7f'), "{payload}");
@@ -176,7 +173,7 @@ mod tests {
             let text = text.repeat(2000);
             let event = Event::new(Kind::VerificationFailed)
                 .of(Some(text.clone()))
-                .with_detail(text.clone())
+                .saying(text.clone())
                 .with_bytes(u64::MAX);
             let payload = event.payload(&text);
             assert!(payload.len() <= LONGEST_PAYLOAD, "{}", payload.len());

@@ -9,23 +9,19 @@ use crate::postgres::archive_status::ReadyQueue;
 /// are no fault.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5 * 60);
 
-/// For how long nothing was archived although something waits, when that is too long. When the
+/// For how long nothing was archived although a segment waits, when that is too long. When the
 /// last attempt failed, half a minute is. What was before `watched_since`, while the server
-/// was perhaps down, does not count.
+/// was perhaps down, does not count. (Other files do not say since when they wait, and those
+/// that cannot be archived keep the segments after them waiting.)
 pub fn stalled_for(
     attempts: Attempts,
     queue: &ReadyQueue,
     watched_since: SystemTime,
     now: SystemTime,
 ) -> Option<Duration> {
-    let waits_since = match &queue.oldest_segment {
-        Some(oldest) => oldest.since?,
-        // A history file, for one.
-        None if queue.files > 0 => watched_since,
-        None => return None,
-    };
-    let begin = [Some(waits_since), Some(watched_since), attempts.archived].into_iter().flatten();
-    let silence = now.duration_since(begin.max()?).unwrap_or_default();
+    let waits_since = queue.oldest_segment.as_ref()?.since?;
+    let begin = waits_since.max(watched_since).max(attempts.archived.unwrap_or(watched_since));
+    let silence = now.duration_since(begin).unwrap_or_default();
     let fails = attempts.failed.is_some_and(|failed| {
         failed >= watched_since && attempts.archived.is_none_or(|archived| failed > archived)
     });
@@ -74,10 +70,10 @@ mod tests {
     }
 
     #[test]
-    fn without_anything_that_waits_nothing_stands_still() {
+    fn without_a_segment_that_waits_nothing_stands_still() {
         assert_eq!(stalled(Some(1), Some(999), &ReadyQueue::default()), None);
         let history = ReadyQueue { files: 1, oldest_segment: None };
-        assert_eq!(stalled(None, Some(999), &history), Some(900));
+        assert_eq!(stalled(None, Some(999), &history), None);
     }
 
     #[test]

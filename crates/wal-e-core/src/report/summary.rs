@@ -6,6 +6,7 @@ use super::{Report, figures, jobs, retention, windows};
 use crate::pace::size;
 use crate::recovery::Window;
 use crate::retention::Action;
+use crate::schedule::{Entry, Job};
 
 /// What is said first.
 struct Verdict {
@@ -54,10 +55,23 @@ fn verdict(report: &Report) -> Verdict {
     if failed > 0 {
         says += &format!(" {} of the server failed.", figures::counted(failed as u64, "check"));
     }
-    match missing > 0 || failed > 0 {
+    let jobs = failing_jobs(report);
+    for job in &jobs {
+        says += &format!(" The last {job} by schedule failed.");
+    }
+    match missing > 0 || failed > 0 || !jobs.is_empty() {
         true => Verdict { class: "warn", sign: "!", says },
         false => Verdict { class: "good", sign: "✓", says },
     }
+}
+
+/// The jobs of which the last run that ended failed.
+fn failing_jobs(report: &Report) -> Vec<Job> {
+    let last = |job: &Job| {
+        let ended = |entry: &&Entry| entry.job == job.as_str() && entry.ok.is_some();
+        report.jobs.iter().find(ended).and_then(|entry| entry.ok)
+    };
+    Job::ALL.into_iter().filter(|job| last(job) == Some(false)).collect()
 }
 
 /// The stretch that begins first, and the one that ends last.

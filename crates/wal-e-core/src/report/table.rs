@@ -14,7 +14,7 @@ pub(super) fn table(caption: &str, columns: &[&str], rows: Markup, left_out: Lef
         details open {
             summary { (caption) }
             div .wide {
-                table {
+                table aria-label=(caption) {
                     thead { tr { @for column in columns { th scope="col" { (column) } } } }
                     tbody { (rows) }
                 }

@@ -280,6 +280,14 @@ fn a_hole_is_drawn_and_listed_with_what_to_do() {
 }
 
 #[test]
+fn a_job_whose_last_run_failed_is_said_first() {
+    let mut report = with_everything();
+    assert!(report.page().contains("The last backup by schedule failed."));
+    report.jobs.insert(0, run(4, Some(true)));
+    assert!(!report.page().contains("by schedule failed"));
+}
+
+#[test]
 fn a_timeline_is_joined_to_the_one_that_it_left() {
     let page = with_everything().page();
     let line = "<line class=\"branch\" x1=\"66.44%\" x2=\"66.44%\" y1=\"34\" y2=\"80\">";

@@ -95,7 +95,7 @@ fn rows(report: &Report, windows: &[Window]) -> Markup {
                 data-to-lsn=[window.to_lsn]
                 data-backup-name=(window.backup_name) {
                 (head(html! { span .only-narrow { "from " } (utc(window.from_time)) }))
-                (cell("To (UTC)", match window.to_time {
+                (long("To (UTC)", match window.to_time {
                     Some(to) => utc(to),
                     None => "no transaction ended in it".to_owned(),
                 }))

@@ -304,6 +304,22 @@ async fn one_backup_is_deleted_as_asked_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn what_is_left_of_the_base_of_a_delta_keeps_no_wal() {
+    let archive = Archive::new();
+    archive.wal(1, 1..60).await;
+    let full = archive.backup(1, 2, None).await;
+    let delta = archive.backup(1, 10, Some(&full)).await;
+    mark(&archive.store, &delta, true).await.unwrap();
+    archive.backup(1, 40, None).await;
+    archive.store.delete(&layout::sentinel(&full)).await.unwrap();
+    let plan = archive.plan(&retain(1), 60).await.unwrap();
+    assert_eq!(plan.backups, Vec::<String>::new());
+    let lines = lines(&plan);
+    let between = "delete WAL 00000001000000000000000C to 000000010000000000000027";
+    assert!(lines.iter().any(|line| line.starts_with(between)), "{lines:#?}");
+}
+
+#[tokio::test]
 async fn wal_without_any_backup_is_kept() {
     let archive = Archive::new();
     archive.wal(1, 1..10).await;

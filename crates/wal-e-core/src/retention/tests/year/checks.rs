@@ -68,7 +68,8 @@ impl Before {
         for name in model.kept() {
             let directory = layout::backup_directory(&name);
             let sentinel = layout::sentinel(&name);
-            let own = |key: &&&String| key.starts_with(&directory) || key.as_str() == sentinel.as_str();
+            let own =
+                |key: &&&String| key.starts_with(&directory) || key.as_str() == sentinel.as_str();
             assert_eq!(gone.iter().find(own), None, "{at}: of {name}");
         }
         for backup in model.backups().iter().filter(|it| model.is_under_way(it, world.now)) {
@@ -164,9 +165,7 @@ fn action(plan: &Plan, key: &ObjectKey) -> Action {
     let sentinel = layout::backup_of_sentinel(key).map(str::to_owned);
     let of_backup = sentinel.or_else(|| layout::backup_of(key));
     let segment = match layout::wal_content(key, SEGMENT_SIZE) {
-        Some(WalContent::Segments { timeline, first, .. }) => {
-            Some(segment_name(timeline, first.0))
-        }
+        Some(WalContent::Segments { timeline, first, .. }) => Some(segment_name(timeline, first.0)),
         _ => None,
     };
     let of_item = plan.items.iter().find(|item| match item.kind {

@@ -24,6 +24,10 @@ pub struct Model<'a> {
     keys: &'a BTreeSet<String>,
     /// What is there of backups, in the order in which they were stored.
     backups: Vec<&'a Taken>,
+    /// Those of them that count as backups that can be restored.
+    usable: Vec<&'a Taken>,
+    /// The policy keeps every moment after this.
+    since: Option<OffsetDateTime>,
 }
 
 /// What may stay.
@@ -44,7 +48,13 @@ impl<'a> Model<'a> {
         };
         let mut backups: Vec<&Taken> = world.taken.iter().filter(is_there).collect();
         backups.sort_by_key(|backup| backup.stored_at);
-        Model { world, policy, keys, backups }
+        let mut model = Model { world, policy, keys, backups, usable: Vec::new(), since: None };
+        let usable = model.backups.iter().copied().filter(|backup| model.is_usable(backup));
+        model.usable = usable.collect();
+        let newest = model.usable.last().map(|backup| backup.stored_at);
+        let window = policy.window.map(|window| world.now - window);
+        model.since = [model.oldest_full(), newest, window].into_iter().flatten().min();
+        model
     }
 
     fn is_complete(&self, backup: &Taken) -> bool {
@@ -60,8 +70,7 @@ impl<'a> Model<'a> {
         std::iter::successors(Some(backup), parent).collect()
     }
 
-    /// Whether it counts as one that can be restored.
-    pub fn is_usable(&self, backup: &'a Taken) -> bool {
+    fn is_usable(&self, backup: &'a Taken) -> bool {
         let chain = self.with_parents(backup);
         chain.last().is_some_and(|root| root.parent.is_none())
             && chain.iter().all(|link| {
@@ -77,8 +86,8 @@ impl<'a> Model<'a> {
     }
 
     /// Those that count, in the order in which they were stored.
-    pub fn usable(&self) -> Vec<&'a Taken> {
-        self.backups.iter().copied().filter(|backup| self.is_usable(backup)).collect()
+    pub fn usable(&self) -> &[&'a Taken] {
+        &self.usable
     }
 
     /// Whether it may still be under way at a time.
@@ -90,27 +99,24 @@ impl<'a> Model<'a> {
 
     /// When the oldest of the full backups was stored that the policy asks for.
     fn oldest_full(&self) -> Option<OffsetDateTime> {
-        let full = self.usable().into_iter().filter(|backup| backup.parent.is_none());
-        let newest_first: Vec<&Taken> = full.rev().collect();
+        let full = self.usable.iter().rev().filter(|backup| backup.parent.is_none());
         let wanted = self.policy.full_backups as usize;
-        newest_first.iter().take(wanted).last().map(|backup| backup.stored_at)
+        full.take(wanted).last().map(|backup| backup.stored_at)
     }
 
     /// Whether the policy keeps a moment.
     pub fn keeps(&self, moment: &Moment) -> bool {
-        let newest = self.usable().last().map(|backup| backup.stored_at);
-        let window = self.policy.window.map(|window| self.world.now - window);
-        [self.oldest_full(), newest, window].into_iter().flatten().any(|since| moment.at > since)
+        self.since.is_some_and(|since| moment.at > since)
     }
 
     /// The backups that must stay, those that they are deltas of included.
     pub fn kept(&self) -> BTreeSet<String> {
-        let usable = self.usable();
+        let usable = &self.usable;
         let full = usable.iter().rev().filter(|backup| backup.parent.is_none());
         let mut kept: Vec<&Taken> = full.take(self.policy.full_backups as usize).copied().collect();
         kept.extend(usable.last());
         let moments: Vec<OffsetDateTime> = usable.iter().map(|backup| backup.stored_at).collect();
-        kept.extend(self.of_calendar(&usable, &moments));
+        kept.extend(self.of_calendar(usable, &moments));
         let pinned = |backup: &&&Taken| backup.is_permanent && self.is_complete(backup);
         kept.extend(self.backups.iter().filter(pinned));
         let now = self.world.now;
@@ -184,8 +190,9 @@ impl<'a> Model<'a> {
         edge: Option<OffsetDateTime>,
         allowed: &mut Allowed,
     ) {
+        let is_usable = |backup: &Taken| self.usable.iter().any(|it| it.name == backup.name);
         let usable: Vec<usize> =
-            (0..order.len()).filter(|index| self.is_usable(order[*index])).collect();
+            (0..order.len()).filter(|index| is_usable(order[*index])).collect();
         let mut first = order.len();
         let full = usable.iter().rev().filter(|index| order[**index].parent.is_none());
         if let Some(last) = (self.policy.full_backups as usize).checked_sub(1) {
@@ -244,10 +251,7 @@ impl<'a> Model<'a> {
     }
 
     /// The timelines that have been written to.
-    fn live_since(
-        &self,
-        since: OffsetDateTime,
-    ) -> impl Iterator<Item = (u64, TimelineId)> {
+    fn live_since(&self, since: OffsetDateTime) -> impl Iterator<Item = (u64, TimelineId)> {
         let moments = self.world.moments.iter().filter(move |moment| moment.at > since);
         let live: BTreeSet<_> = moments.map(|it| (it.cluster, it.timeline)).collect();
         live.into_iter()
@@ -265,9 +269,10 @@ impl<'a> Model<'a> {
             let (first, last) = (segment_of(backup.start), segment_of(Lsn(backup.stop.0 - 1)));
             let own = backup.timeline == timeline && number >= first;
             let later = || {
-                lines.clusters().into_iter().any(|cluster| {
-                    lines.leads(cluster, backup.timeline, backup.start, timeline)
-                })
+                lines
+                    .clusters()
+                    .into_iter()
+                    .any(|cluster| lines.leads(cluster, backup.timeline, backup.start, timeline))
             };
             let is_onwards = allowed.onwards.contains(&backup.name);
             let is_kept = is_onwards || allowed.themselves.contains(&backup.name);

@@ -82,13 +82,7 @@ impl Lines {
     }
 
     /// Whether a server that is consistent at `lsn` of timeline `from` can follow `to`.
-    pub fn leads(
-        &self,
-        cluster: u64,
-        from: TimelineId,
-        lsn: Lsn,
-        to: TimelineId,
-    ) -> bool {
+    pub fn leads(&self, cluster: u64, from: TimelineId, lsn: Lsn, to: TimelineId) -> bool {
         let Some(line) = self.lines.get(&(cluster, to)) else { return false };
         let range = line.range_of(from).filter(|range| !range.is_empty());
         range.is_some_and(|range| range.end.is_none_or(|end| end >= lsn))

@@ -9,7 +9,9 @@ use time::{Duration, OffsetDateTime};
 use super::servers::{Lines, Moment, Server, segment_of};
 use crate::layout::{self, ObjectKey};
 use crate::postgres::wal_sample::{SEGMENT_SIZE, WalWriter};
-use crate::postgres::{Lsn, SegmentNumber, SystemIdentifier, TimelineHistory, TimelineId, WalSegment};
+use crate::postgres::{
+    Lsn, SegmentNumber, SystemIdentifier, TimelineHistory, TimelineId, WalSegment,
+};
 use crate::retention::mark;
 use crate::sentinel::{self, Begun, Sentinel};
 use crate::store::faulty::FaultyStore;

@@ -110,6 +110,7 @@ pub fn measure(options: &Options) -> CatalogueTable {
         let archive = if is_file { Archive::file() } else { Archive::s3() };
         if !is_file {
             archive.write_variable("AWS_ENDPOINT_URL_S3", &archive.server().endpoint());
+            archive.server().set_page_size(1000);
         }
         fill(&archive, is_file, options);
         let requests = || (!is_file).then(|| archive.server().requests().len());

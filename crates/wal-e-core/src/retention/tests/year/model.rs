@@ -257,9 +257,10 @@ impl<'a> Model<'a> {
         live.into_iter()
     }
 
+    /// Whether a backup leads to a timeline by its name: that does not say of which cluster it
+    /// is, so that one of an older cluster may stay for a while.
     fn leads(&self, backup: &Taken, cluster: u64, timeline: TimelineId) -> bool {
-        backup.cluster == cluster
-            && self.world.lines.leads(cluster, backup.timeline, backup.stop, timeline)
+        self.world.lines.leads(cluster, backup.timeline, backup.stop, timeline)
     }
 
     /// Whether one of the backups may keep a segment. Names do not say of which cluster it is.

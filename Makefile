@@ -82,7 +82,7 @@ demo: ## install what is missing, build, then: back up, drop a table, bring it b
 	demo/demo.sh
 
 .PHONY: bench
-bench: ## measure against pgBackRest: WAL backlog, base backup, restore (BENCH_OPTIONS=--help)
+bench: ## measure against pgBackRest, and on a large archive (BENCH_OPTIONS=--help)
 	@scripts/install-deps bench
 	$(MAKE) build PG_CONFIG=$(PG15_CONFIG)
 	$(CARGO) build --release --locked --workspace --bin wal-e-bench

@@ -178,7 +178,8 @@ impl State {
         listing: &Listing<'_>,
     ) -> S3Result<(Vec<Entry<'_>>, bool)> {
         let mut page: Vec<Entry<'_>> = Vec::new();
-        let from = (Bound::Included(listing.prefix), Bound::Unbounded);
+        let first = listing.prefix.max(listing.start_after).max(listing.last_name.unwrap_or(""));
+        let from = (Bound::Included(first), Bound::Unbounded);
         for (key, object) in self.bucket(bucket)?.range::<str, _>(from) {
             let Some(rest) = key.strip_prefix(listing.prefix) else { break };
             if key.as_str() <= listing.start_after {

@@ -71,6 +71,8 @@ impl World {
             return;
         }
         let mut cluster = restore.adopt();
+        // A base backup by schedule has the schedule in it.
+        cluster.configure("wal_e.backup_schedule = ''");
         let before = now();
         cluster.spawn();
         match wait_for_end(&mut cluster) {

@@ -2,6 +2,7 @@
 
 use fastrand::Rng;
 
+use super::retention::Way;
 use super::targets::{Request, Target, Timeline};
 use super::world::{Role, World};
 use crate::cluster::StopMode;
@@ -35,6 +36,7 @@ pub struct Temper {
     settings: bool,
     damage: bool,
     always: bool,
+    deletion: bool,
 }
 
 impl Temper {
@@ -49,6 +51,7 @@ impl Temper {
             settings: often(3),
             damage: often(5),
             always: often(2),
+            deletion: often(4),
         }
     }
 }
@@ -78,6 +81,7 @@ fn operate(world: &mut World, random: &mut Rng, temper: &Temper, late: bool) -> 
         return wake(world, random);
     };
     match random.u32(0..100) {
+        0..6 if temper.deletion => return delete(world, random, at),
         0..24 => write(world, random, at),
         24..27 => world.roll_back(at),
         27..35 => {
@@ -163,6 +167,24 @@ fn write(world: &mut World, random: &mut Rng, at: usize) {
     let removes = if random.u32(0..5) == 0 { one_of(random, &rows) } else { None };
     let kilobytes = [5, 5, 50, 400, 1500][random.usize(0..5)];
     world.write(at, kilobytes, removes);
+}
+
+/// Deletes backups, or says which stay.
+fn delete(world: &mut World, random: &mut Rng, at: usize) -> bool {
+    if random.u32(0..4) == 0 {
+        let permanent = random.bool();
+        world.mark_backup(at, permanent, random);
+        return true;
+    }
+    let (keep, way) = (random.usize(1..4), Way::random(random));
+    // What is damaged is known to retention only after a verification, and a server that cannot
+    // archive takes no backup.
+    let is_stuck = world.nodes.iter().any(|node| node.stuck);
+    if !world.harmed.is_empty() || is_stuck && matches!(way, Way::Schedule) {
+        return false;
+    }
+    world.retain(at, keep, way);
+    true
 }
 
 /// The primary of a standby fails.

@@ -2,7 +2,8 @@
 //! harmed; then random targets. What wal_e says of them is compared with what real servers do.
 //!
 //! * [`history`] chooses the [`operations`] on the servers of a [`world`]; [`copies`] are
-//!   second servers of one history. The [`model`] notes every write.
+//!   second servers of one history, and [`retention`] deletes what a policy does not keep. The
+//!   [`model`] notes every write.
 //! * [`truth`] reads the archive with PostgreSQL's own [`waldump`], and [`prediction`] knows by
 //!   PostgreSQL's rules where a recovery ends; [`branches`], whether several could be meant.
 //! * [`targets`] are the questions. The [`judge`] compares the answers with [`restores`],
@@ -17,6 +18,7 @@ mod operations;
 mod prediction;
 mod recovered;
 mod restores;
+mod retention;
 mod targets;
 mod truth;
 mod verification;

@@ -115,7 +115,8 @@ impl World {
         }
     }
 
-    fn add_backup(&mut self, index: usize, name: String) {
+    /// Notes a base backup that was taken.
+    pub fn add_backup(&mut self, index: usize, name: String) {
         let node = &self.nodes[index];
         // What is no longer in the archive is not listed.
         let sql = format!(

@@ -61,6 +61,8 @@ pub struct World {
     pub broken: Vec<String>,
     /// Objects that were taken away or damaged.
     pub harmed: Vec<String>,
+    /// Base backups that are marked as permanent.
+    pub permanent: Vec<String>,
     next_row: u32,
 }
 
@@ -79,9 +81,10 @@ impl World {
         let branch = model.add_branch(1, Rows::new(), (now, now));
         let (role, tablespaces) = (Role::Running, Vec::new());
         let first = Node { name: 'a', cluster, role, branch, stuck: false, tablespaces };
-        let (script, broken, harmed) = (Vec::new(), Vec::new(), Vec::new());
+        let (script, broken) = (Vec::new(), Vec::new());
+        let (harmed, permanent) = (Vec::new(), Vec::new());
         let nodes = vec![first];
-        World { archive, nodes, model, script, broken, harmed, next_row: 1 }
+        World { archive, nodes, model, script, broken, harmed, permanent, next_row: 1 }
     }
 
     /// Adds a line to the script.

@@ -74,12 +74,17 @@ async fn delete_backup(store: &dyn ObjectStore, backup: &str, deleted: &AtomicU6
     // Uploads that a killed process had begun occupy space, too.
     store.abort_uploads(&prefix).await?;
     let objects = list_all(store, &ListRequest { prefix, ..ListRequest::default() }).await?;
-    let mut keys: Vec<ObjectKey> = objects.into_iter().map(|object| object.key).collect();
+    let count = objects.len() as u64;
+    // That it was given up is known as long as anything else of it is there.
+    let begun = layout::begun(backup);
+    let keys = objects.into_iter().map(|object| object.key);
+    let (last, mut keys): (Vec<ObjectKey>, Vec<ObjectKey>) = keys.partition(|key| *key == begun);
     // Should the backup have become complete meanwhile, it must not be listed without these.
     keys.push(layout::sentinel(backup));
     keys.extend([true, false].map(|sound| layout::verification(backup, sound)));
     store.delete_all(&keys).await?;
-    deleted.fetch_add(keys.len() as u64, Ordering::Relaxed);
+    store.delete_all(&last).await?;
+    deleted.fetch_add(count, Ordering::Relaxed);
     Ok(())
 }
 

@@ -31,7 +31,10 @@ impl<'a> Needs<'a> {
     ) -> Self {
         let kept = backups.iter().zip(decisions).filter_map(|(backup, decision)| {
             let extent = decision.keeps?;
-            Some((backup, extent))
+            // What is left of a backup may be kept for a delta of it, and needs no WAL: where it
+            // would end is not known, so that all that follows would stay for it.
+            let may_be_restored = backup.is_complete || backup.pinned.is_some();
+            may_be_restored.then_some((backup, extent))
         });
         Needs { kept: kept.collect(), branches, size }
     }

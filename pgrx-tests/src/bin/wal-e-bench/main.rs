@@ -3,13 +3,14 @@
 //! Tasks that an administrator waits for: a backlog of WAL segments is archived
 //! (against `cp`, pgBackRest, and the CPU time of bare `lz4`), a base backup is
 //! taken, and it is restored (against pgBackRest), archived WAL is replayed (against
-//! `cp`). Prints tables and judges
+//! `cp`), and a large archive is looked at and cleared. Prints tables and judges
 //! nothing: two cores of one machine prove nothing by themselves.
 //! `wal-e-bench --help` lists the options.
 #![allow(clippy::print_stdout, reason = "the tables are what this program is for")]
 
 mod backlog;
 mod bare;
+mod catalogue;
 mod load;
 mod meter;
 mod options;
@@ -110,11 +111,14 @@ fn main() {
     let options = Options::parse();
     meter::adopt_orphans();
     println!("{}", description_of_the_machine());
+    if options.wants(Task::Catalogue) {
+        println!("\n{}", catalogue::measure(&options));
+    }
     if options.wants(Task::Replay) {
         println!("\n{}", replay::measure(&options));
-        if !options.wants(Task::Backlog) && !options.wants(Task::BaseBackup) {
-            return;
-        }
+    }
+    if !options.wants(Task::Backlog) && !options.wants(Task::BaseBackup) {
+        return;
     }
     println!("loading pgbench at scale {} ...", options.scale);
     let mut cluster = Cluster::build(PgVersion::V15)

@@ -13,6 +13,8 @@ pub enum Task {
     BaseBackup,
     /// A cluster recovers from archived WAL.
     Replay,
+    /// A large archive is looked at, and most of it is deleted.
+    Catalogue,
 }
 
 /// Measures wal_e against cp, pgBackRest and bare lz4 on the same cluster.
@@ -39,6 +41,14 @@ pub struct Options {
     /// the backlog and of replay for each.
     #[arg(long = "latency", value_delimiter = ',', default_values_t = [0, 50, 100])]
     latencies_ms: Vec<u64>,
+
+    /// The WAL segments of the archive that is looked at.
+    #[arg(long, env = "WALE_BENCH_ARCHIVE_SEGMENTS", default_value_t = 1_000_000)]
+    pub archive_segments: u64,
+
+    /// The base backups of the archive that is looked at.
+    #[arg(long, env = "WALE_BENCH_ARCHIVE_BACKUPS", default_value_t = 1000)]
+    pub archive_backups: u64,
 
     /// Only tools whose name in the table contains this.
     #[arg(long)]

@@ -267,6 +267,32 @@ async fn a_backup_that_was_given_up_is_garbage_at_once() {
 }
 
 #[tokio::test]
+async fn that_a_backup_was_given_up_is_known_until_all_of_it_is_deleted() {
+    // Of the sentinel, the tar, the sentinel again, two verifications, and `begun.json`.
+    for call in 1..=6 {
+        let archive = archive().await;
+        let name = backup_name(1, 10);
+        archive.tar(&name, 79).await;
+        let begun = Begun {
+            hostname: "elsewhere".to_owned(),
+            data_directory: "/data".to_owned(),
+            started_at: hour(79),
+            ended_at: Some(hour(79)),
+        };
+        archive.put(layout::begun(&name).as_str(), sentinel::to_json(&begun), hour(79)).await;
+        let fault = Fault::LoseAnswer(ErrorKind::Unavailable);
+        let store = archive.store.clone().with(Operation::Delete, When::Call(call), fault);
+        let plan = archive.plan(&Request::Garbage, 80).await.unwrap();
+        archive.carry_out(&plan).await.unwrap_err();
+        store.heal();
+        let plan = archive.plan(&Request::Garbage, 80).await.unwrap();
+        archive.carry_out(&plan).await.unwrap();
+        let keys = archive.keys().await;
+        assert!(!keys.iter().any(|key| key.contains(&name)), "{call}: {keys:#?}");
+    }
+}
+
+#[tokio::test]
 async fn a_backup_that_was_found_damaged_does_not_count() {
     let archive = archive().await;
     let newest = archive.plan(&retain(1), 80).await.unwrap().backups;
@@ -302,6 +328,22 @@ async fn one_backup_is_deleted_as_asked_or_not_at_all() {
     let plan = archive.plan(&Request::Everything, 60).await.unwrap();
     archive.carry_out(&plan).await.unwrap();
     assert_eq!(archive.keys().await, BTreeSet::new());
+}
+
+#[tokio::test]
+async fn what_is_left_of_the_base_of_a_delta_keeps_no_wal() {
+    let archive = Archive::new();
+    archive.wal(1, 1..60).await;
+    let full = archive.backup(1, 2, None).await;
+    let delta = archive.backup(1, 10, Some(&full)).await;
+    mark(&archive.store, &delta, true).await.unwrap();
+    archive.backup(1, 40, None).await;
+    archive.store.delete(&layout::sentinel(&full)).await.unwrap();
+    let plan = archive.plan(&retain(1), 60).await.unwrap();
+    assert_eq!(plan.backups, Vec::<String>::new());
+    let lines = lines(&plan);
+    let between = "delete WAL 00000001000000000000000C to 000000010000000000000027";
+    assert!(lines.iter().any(|line| line.starts_with(between)), "{lines:#?}");
 }
 
 #[tokio::test]

@@ -141,6 +141,7 @@ pub fn judge(world: &mut World, random: &mut Rng) -> Tally {
 /// The names of the objects that only servers and users change.
 fn objects_of(world: &World) -> Vec<String> {
     let mut objects = world.archive.objects();
+    // Each verification notes there what it has found.
     objects.retain(|object| !object.starts_with("wal_e/verifications/"));
     objects
 }

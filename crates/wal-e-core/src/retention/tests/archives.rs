@@ -388,5 +388,5 @@ async fn a_permanent_backup_stays_with_the_wal_that_it_needs() {
     // Without metadata, the sentinel says what it knows.
     mark(&archive.store, &backup_name(1, 20), true).await.unwrap();
     let plan = archive.plan(&retain(1), 80).await.unwrap();
-    assert_eq!(plan.seen[&backup_name(1, 20)], true);
+    assert!(plan.seen[&backup_name(1, 20)]);
 }

@@ -117,8 +117,9 @@ async fn retain(world: &World, policy: Policy, luck: Luck, at: &str) {
     assert_eq!(again.deletes(), Tally::default(), "{at}: again {:#?}", again.items);
 }
 
-/// `YEARS` asks for more than these.
+/// `YEARS` asks for more than one.
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "it is how a developer asks a test for more")]
 async fn what_is_left_of_a_year_is_what_the_policy_says_and_can_be_restored() {
     let years = std::env::var("YEARS").ok().and_then(|years| years.parse().ok());
     for seed in 1..=years.unwrap_or(1) {

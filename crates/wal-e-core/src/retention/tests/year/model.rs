@@ -151,23 +151,27 @@ impl<'a> Model<'a> {
         kept
     }
 
-    /// What may stay for those who take `now` for the time: by the clock of the store, and by
-    /// those of the hosts.
+    /// What may stay for those who take `now` for the time: by the clock of the store, which a
+    /// sentinel that was stored again has later, and by those of the hosts.
     pub fn allowed(&self, now: OffsetDateTime) -> Allowed {
         let mut allowed = Allowed::default();
         let edge = self.policy.window.map(|window| now - window);
-        self.allow(self.backups.clone(), |backup| backup.stored_at, edge, &mut allowed);
-        let mut by_hosts = self.backups.clone();
-        let clock = |backup: &Taken| {
+        let clocks: [fn(&Taken) -> OffsetDateTime; 2] =
+            [|backup| backup.stored_at, |backup| backup.complete_at.min(backup.stored_at)];
+        for clock in clocks {
             // On one timeline, what is later in the WAL is later.
-            let before = self.backups.iter().filter(|other| {
-                (other.cluster, other.timeline) == (backup.cluster, backup.timeline)
-                    && other.start <= backup.start
-            });
-            before.map(|other| other.complete_at.min(other.stored_at)).max().unwrap()
-        };
-        by_hosts.sort_by_key(|backup| clock(backup));
-        self.allow(by_hosts, clock, edge, &mut allowed);
+            let at = |backup: &Taken| {
+                let line = |it: &Taken| (self.is_complete(it), it.cluster, it.timeline);
+                let before = self
+                    .backups
+                    .iter()
+                    .filter(|other| line(other) == line(backup) && other.start <= backup.start);
+                before.map(|other| clock(other)).max().unwrap()
+            };
+            let mut order = self.backups.clone();
+            order.sort_by_key(|backup| at(backup));
+            self.allow(order, at, edge, &mut allowed);
+        }
         for backup in &self.backups {
             if self.is_under_way(backup, now) {
                 allowed.onwards.insert(backup.name.clone());

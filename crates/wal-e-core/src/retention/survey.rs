@@ -137,6 +137,7 @@ impl Survey {
             survey.backups.push(backup);
         }
         survey.add_incomplete(&**store, now).await?;
+        survey.find_parents_by_name();
         Ok(survey)
     }
 
@@ -271,6 +272,22 @@ impl Survey {
             });
         }
         Ok(())
+    }
+
+    /// Where the sentinel of a delta is missing or cannot be read, its name says what it is a
+    /// delta of: should it be repaired, it needs that.
+    fn find_parents_by_name(&mut self) {
+        let started = |backup: &Backup| {
+            let segment = layout::start_segment_of_backup(&backup.name)?;
+            Some((segment.to_string(), backup.name.clone()))
+        };
+        let by_segment: BTreeMap<String, String> =
+            self.backups.iter().filter_map(started).collect();
+        let unknown = |backup: &&mut Backup| backup.parent.is_none() && backup.unusable.is_some();
+        for backup in self.backups.iter_mut().filter(unknown) {
+            let segment = layout::parent_segment(&backup.name);
+            backup.parent = segment.and_then(|it| by_segment.get(it.as_str()).cloned());
+        }
     }
 
     /// Each complete backup, and whether it is pinned.

@@ -346,6 +346,26 @@ async fn what_is_left_of_the_base_of_a_delta_keeps_no_wal() {
 }
 
 #[tokio::test]
+async fn what_a_delta_builds_on_stays_while_its_sentinel_cannot_be_read() {
+    for is_there in [true, false] {
+        let archive = Archive::new();
+        archive.wal(1, 1..60).await;
+        let full = archive.backup(1, 2, None).await;
+        let delta = archive.backup(1, 10, Some(&full)).await;
+        let last = archive.backup(1, 12, Some(&delta)).await;
+        mark(&archive.store, &last, true).await.unwrap();
+        archive.backup(1, 40, None).await;
+        let sentinel = layout::sentinel(&delta);
+        match is_there {
+            true => archive.put(sentinel.as_str(), b"{".to_vec(), hour(41)).await,
+            false => archive.store.delete(&sentinel).await.unwrap(),
+        }
+        let plan = archive.plan(&retain(1), 60).await.unwrap();
+        assert_eq!(plan.backups, Vec::<String>::new(), "{is_there}: {:#?}", lines(&plan));
+    }
+}
+
+#[tokio::test]
 async fn wal_without_any_backup_is_kept() {
     let archive = Archive::new();
     archive.wal(1, 1..10).await;

@@ -125,7 +125,7 @@ impl Survey {
                 },
             };
             let segments = survey.wal.get(&timeline);
-            let last = segments.and_then(|it| it.last()).map(|it| it.number.start_lsn(size));
+            let last = segments.and_then(|it| it.last()).map(|it| it.last.end_lsn(size));
             survey.branches.add(timeline, history, last.zip(newest));
         }
         let damaged = coverage::found_damaged(&**store, &infos).await?;

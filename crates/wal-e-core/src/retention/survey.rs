@@ -74,11 +74,19 @@ pub(super) struct Group {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Segment {
     pub(super) number: SegmentNumber,
-    pub(super) last: SegmentNumber,
+    pub(super) bytes: u64,
     pub(super) objects: u32,
+    /// How many segments after it they are about, too.
+    more: u16,
     /// Whether the whole segment is there.
     whole: bool,
-    pub(super) bytes: u64,
+}
+
+impl Segment {
+    /// The last segment that they are about.
+    pub(super) fn last(&self) -> SegmentNumber {
+        SegmentNumber(self.number.0.saturating_add(self.more.into()))
+    }
 }
 
 impl Survey {
@@ -125,7 +133,7 @@ impl Survey {
                 },
             };
             let segments = survey.wal.get(&timeline);
-            let last = segments.and_then(|it| it.last()).map(|it| it.last.end_lsn(size));
+            let last = segments.and_then(|it| it.last()).map(|it| it.last().end_lsn(size));
             survey.branches.add(timeline, history, last.zip(newest));
         }
         let damaged = coverage::found_damaged(&**store, &infos).await?;
@@ -323,13 +331,14 @@ fn add_segment(
     whole: bool,
     bytes: u64,
 ) {
+    let more = u16::try_from(last.0.saturating_sub(number.0)).unwrap_or(u16::MAX);
     match segments.last_mut().filter(|segment| segment.number == number) {
         Some(segment) => {
             segment.objects += 1;
             segment.bytes = segment.bytes.saturating_add(bytes);
             segment.whole |= whole;
-            segment.last = segment.last.max(last);
+            segment.more = segment.more.max(more);
         }
-        None => segments.push(Segment { number, last, objects: 1, whole, bytes }),
+        None => segments.push(Segment { number, bytes, objects: 1, more, whole }),
     }
 }

@@ -177,9 +177,10 @@ fn delete(world: &mut World, random: &mut Rng, at: usize) -> bool {
         return true;
     }
     let (keep, way) = (random.usize(1..4), Way::random(random));
-    // What is damaged is known to retention only after a verification, and a server that cannot
-    // archive takes no backup.
-    let is_stuck = world.nodes.iter().any(|node| node.stuck);
+    // What is damaged is known to retention only after a verification, and where two servers
+    // write on one timeline a backup may never be complete.
+    let timeline = world.model.branches[world.nodes[at].branch].timeline;
+    let is_stuck = world.nodes[at].stuck || world.model.is_contested(timeline);
     if !world.harmed.is_empty() || is_stuck && matches!(way, Way::Schedule) {
         return false;
     }

@@ -29,6 +29,8 @@ pub fn run(
             let survey = Survey::of(&opened.store, now, &opened.notices);
             let survey = report.attend(&opened.queue, || None, survey).await?;
             let plan = Plan::new(&survey, &request)?;
+            // Of a large archive it is large.
+            drop(survey);
             print_result(&match arguments.json {
                 true => json(&plan)?,
                 false => text(&plan, arguments.detail),

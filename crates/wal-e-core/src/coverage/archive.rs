@@ -127,7 +127,7 @@ impl Archive {
                     history => history?,
                 },
             };
-            let last = runs.last().map(|(_, last)| last.start_lsn(self.size));
+            let last = runs.last().map(|(_, last)| last.end_lsn(self.size));
             self.branches.add(timeline, history.clone(), last.zip(wal.newest()));
             let newest = wal.newest();
             let log_begins = BTreeSet::new();

@@ -16,12 +16,12 @@ pub struct Branches {
 struct Branch {
     /// `None` where the archive does not have the file, or has a damaged one.
     history: Option<TimelineHistory>,
-    /// Where its last segment begins, and when the newest file of its own was stored.
+    /// Where its last segment ends, and when the newest file of its own was stored.
     newest: Option<(Lsn, OffsetDateTime)>,
 }
 
 impl Branches {
-    /// Adds a timeline: its history; where its last segment begins, and when the newest WAL of
+    /// Adds a timeline: its history; where its last segment ends, and when the newest WAL of
     /// its own was stored. Timeline 1 needs no history.
     pub fn add(
         &mut self,
@@ -38,10 +38,11 @@ impl Branches {
     /// when the newest of its WAL was stored.
     pub(crate) fn active(&self) -> impl Iterator<Item = (TimelineId, OffsetDateTime)> {
         self.timelines.iter().filter_map(|(timeline, branch)| {
-            let (last, stored_at) = branch.newest?;
+            let (end, stored_at) = branch.newest?;
+            // One that was left within its last segment may have gone on to the end of that.
             let is_past = |(other, branch): (&TimelineId, &Branch)| {
                 branch.newest.is_some_and(|(_, newest)| newest >= stored_at)
-                    && self.left(*timeline, *other).is_some_and(|left| left > last)
+                    && self.left(*timeline, *other).is_some_and(|left| left >= end)
             };
             let is_past = self.timelines.iter().any(is_past);
             (!is_past).then_some((*timeline, stored_at))

@@ -148,7 +148,7 @@ impl Plan {
         let spare = !needs.any() && *request != Request::Everything;
         for (timeline, segments) in &survey.wal {
             let need = |segment: &Segment| {
-                let mut numbers = segment.number.0..=segment.last.0;
+                let mut numbers = segment.number.0..=segment.last().0;
                 numbers.find_map(|number| needs.of(*timeline, SegmentNumber(number)))
             };
             for run in segments.chunk_by(|one, next| need(one) == need(next)) {

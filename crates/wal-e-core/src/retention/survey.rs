@@ -74,11 +74,19 @@ pub(super) struct Group {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Segment {
     pub(super) number: SegmentNumber,
-    pub(super) last: SegmentNumber,
+    pub(super) bytes: u64,
     pub(super) objects: u32,
+    /// How many segments after it they are about, too.
+    more: u16,
     /// Whether the whole segment is there.
     whole: bool,
-    pub(super) bytes: u64,
+}
+
+impl Segment {
+    /// The last segment that they are about.
+    pub(super) fn last(&self) -> SegmentNumber {
+        SegmentNumber(self.number.0.saturating_add(self.more.into()))
+    }
 }
 
 impl Survey {
@@ -125,7 +133,7 @@ impl Survey {
                 },
             };
             let segments = survey.wal.get(&timeline);
-            let last = segments.and_then(|it| it.last()).map(|it| it.number.start_lsn(size));
+            let last = segments.and_then(|it| it.last()).map(|it| it.last().end_lsn(size));
             survey.branches.add(timeline, history, last.zip(newest));
         }
         let damaged = coverage::found_damaged(&**store, &infos).await?;
@@ -137,6 +145,7 @@ impl Survey {
             survey.backups.push(backup);
         }
         survey.add_incomplete(&**store, now).await?;
+        survey.find_parents_by_name();
         Ok(survey)
     }
 
@@ -273,6 +282,22 @@ impl Survey {
         Ok(())
     }
 
+    /// Where the sentinel of a delta is missing or cannot be read, its name says what it is a
+    /// delta of: should it be repaired, it needs that.
+    fn find_parents_by_name(&mut self) {
+        let started = |backup: &Backup| {
+            let segment = layout::start_segment_of_backup(&backup.name)?;
+            Some((segment.to_string(), backup.name.clone()))
+        };
+        let by_segment: BTreeMap<String, String> =
+            self.backups.iter().filter_map(started).collect();
+        let unknown = |backup: &&mut Backup| backup.parent.is_none() && backup.unusable.is_some();
+        for backup in self.backups.iter_mut().filter(unknown) {
+            let segment = layout::parent_segment(&backup.name);
+            backup.parent = segment.and_then(|it| by_segment.get(it.as_str()).cloned());
+        }
+    }
+
     /// Each complete backup, and whether it is pinned.
     pub(super) fn seen(&self) -> BTreeMap<String, bool> {
         let complete = self.backups.iter().filter(|backup| backup.is_complete);
@@ -306,13 +331,14 @@ fn add_segment(
     whole: bool,
     bytes: u64,
 ) {
+    let more = u16::try_from(last.0.saturating_sub(number.0)).unwrap_or(u16::MAX);
     match segments.last_mut().filter(|segment| segment.number == number) {
         Some(segment) => {
             segment.objects += 1;
             segment.bytes = segment.bytes.saturating_add(bytes);
             segment.whole |= whole;
-            segment.last = segment.last.max(last);
+            segment.more = segment.more.max(more);
         }
-        None => segments.push(Segment { number, last, objects: 1, whole, bytes }),
+        None => segments.push(Segment { number, bytes, objects: 1, more, whole }),
     }
 }

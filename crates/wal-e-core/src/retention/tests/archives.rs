@@ -347,6 +347,49 @@ async fn what_is_left_of_the_base_of_a_delta_keeps_no_wal() {
 }
 
 #[tokio::test]
+async fn what_a_delta_builds_on_stays_while_its_sentinel_cannot_be_read() {
+    for is_there in [true, false] {
+        let archive = Archive::new();
+        archive.wal(1, 1..60).await;
+        let full = archive.backup(1, 2, None).await;
+        let delta = archive.backup(1, 10, Some(&full)).await;
+        let last = archive.backup(1, 12, Some(&delta)).await;
+        mark(&archive.store, &last, true).await.unwrap();
+        archive.backup(1, 40, None).await;
+        let sentinel = layout::sentinel(&delta);
+        match is_there {
+            true => archive.put(sentinel.as_str(), b"{".to_vec(), hour(41)).await,
+            false => archive.store.delete(&sentinel).await.unwrap(),
+        }
+        let plan = archive.plan(&retain(1), 60).await.unwrap();
+        assert_eq!(plan.backups, Vec::<String>::new(), "{is_there}: {:#?}", lines(&plan));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_goes_on_in_the_segment_of_the_switch_keeps_its_backup() {
+    let archive = Archive::new();
+    archive.wal(1, 1..50).await;
+    archive.wal(2, 50..80).await;
+    let switch = Lsn(SegmentNumber(50).start_lsn(SIZE).0 + 0x100);
+    let history = format!("1\t{switch}\tpromoted\n");
+    archive.put("wal_005/00000002.history", history.into_bytes(), hour(50)).await;
+    archive.backup(1, 20, None).await;
+    let last = archive.backup(1, 40, None).await;
+    let newest = archive.backup(2, 70, None).await;
+    let kept = async || {
+        let plan = archive.plan(&retain(1), 80).await.unwrap();
+        let kept = plan.items.into_iter().filter(|it| it.action == Action::Keep);
+        let backups = kept.filter(|it| it.kind == ItemKind::Backup).map(|it| it.name);
+        backups.collect::<Vec<String>>()
+    };
+    assert_eq!(kept().await, [newest.as_str()]);
+    let key = format!("wal_005/{}.lz4", segment(1, 50));
+    archive.put(&key, vec![0; 10], hour(75)).await;
+    assert_eq!(kept().await, [last, newest]);
+}
+
+#[tokio::test]
 async fn wal_without_any_backup_is_kept() {
     let archive = Archive::new();
     archive.wal(1, 1..10).await;

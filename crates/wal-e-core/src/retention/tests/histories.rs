@@ -206,8 +206,7 @@ impl World {
         for (timeline, history) in &self.histories {
             let own = self.segments.iter().filter(|((it, _), _)| it == timeline);
             let newest = own.clone().map(|(_, (stored, _))| *stored).max();
-            let last =
-                own.map(|((_, number), _)| SegmentNumber(*number).start_lsn(SIZE)).next_back();
+            let last = own.map(|((_, number), _)| SegmentNumber(*number).end_lsn(SIZE)).next_back();
             let newest = last.zip(newest);
             branches.add(*timeline, Some(history.clone()), newest);
         }

@@ -1,7 +1,7 @@
 //! What docs/retention.md says of an archive, in the simplest words: what must stay, and what
 //! may. It looks at what really happened, and asks nothing of the code that it is compared with.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use time::{Duration, OffsetDateTime};
 
@@ -20,8 +20,8 @@ pub fn segment_name(timeline: TimelineId, number: u64) -> String {
 pub struct Model<'a> {
     world: &'a World,
     policy: Policy,
-    /// All objects before the deletion.
-    keys: &'a BTreeSet<String>,
+    /// All objects before the deletion, and when each was stored.
+    keys: &'a BTreeMap<String, OffsetDateTime>,
     /// What is there of backups, in the order in which they were stored.
     backups: Vec<&'a Taken>,
     /// Those of them that count as backups that can be restored.
@@ -40,11 +40,15 @@ pub struct Allowed {
 }
 
 impl<'a> Model<'a> {
-    pub fn new(world: &'a World, policy: Policy, keys: &'a BTreeSet<String>) -> Model<'a> {
+    pub fn new(
+        world: &'a World,
+        policy: Policy,
+        keys: &'a BTreeMap<String, OffsetDateTime>,
+    ) -> Model<'a> {
         let is_there = |backup: &&Taken| {
             let directory = layout::backup_directory(&backup.name);
-            keys.contains(layout::sentinel(&backup.name).as_str())
-                || keys.iter().any(|key| key.starts_with(&directory))
+            keys.contains_key(layout::sentinel(&backup.name).as_str())
+                || keys.keys().any(|key| key.starts_with(&directory))
         };
         let mut backups: Vec<&Taken> = world.taken.iter().filter(is_there).collect();
         backups.sort_by_key(|backup| backup.stored_at);
@@ -58,7 +62,7 @@ impl<'a> Model<'a> {
     }
 
     fn is_complete(&self, backup: &Taken) -> bool {
-        self.keys.contains(layout::sentinel(&backup.name).as_str())
+        self.keys.contains_key(layout::sentinel(&backup.name).as_str())
     }
 
     fn find(&self, name: &str) -> Option<&'a Taken> {
@@ -80,7 +84,7 @@ impl<'a> Model<'a> {
                     && !link.is_damaged
                     && wal.all(|number| {
                         let name = segment_name(link.timeline, number);
-                        self.keys.contains(&format!("wal_005/{name}.lz4"))
+                        self.keys.contains_key(&format!("wal_005/{name}.lz4"))
                     })
             })
     }
@@ -90,11 +94,18 @@ impl<'a> Model<'a> {
         &self.usable
     }
 
+    /// When the newest of what is there of a backup was stored.
+    fn newest(&self, backup: &Taken) -> OffsetDateTime {
+        let directory = layout::backup_directory(&backup.name);
+        let own = self.keys.iter().filter(|(key, _)| key.starts_with(&directory));
+        own.map(|(_, stored)| *stored).max().unwrap_or(backup.stored_at)
+    }
+
     /// Whether it may still be under way at a time.
     pub fn is_under_way(&self, backup: &Taken, now: OffsetDateTime) -> bool {
         !self.is_complete(backup)
             && backup.state != (State::Incomplete { is_given_up: true })
-            && backup.stored_at >= now - Duration::days(1)
+            && self.newest(backup) >= now - Duration::days(1)
     }
 
     /// When the oldest of the full backups was stored that the policy asks for.
@@ -115,8 +126,17 @@ impl<'a> Model<'a> {
         let full = usable.iter().rev().filter(|backup| backup.parent.is_none());
         let mut kept: Vec<&Taken> = full.take(self.policy.full_backups as usize).copied().collect();
         kept.extend(usable.last());
-        let moments: Vec<OffsetDateTime> = usable.iter().map(|backup| backup.stored_at).collect();
-        kept.extend(self.of_calendar(usable, &moments));
+        // A sentinel that was stored again makes younger what is later in the WAL: then it is
+        // not certain of which period a backup is.
+        let by_time = |time_of: &dyn Fn(&Taken) -> OffsetDateTime| {
+            let mut order = usable.clone();
+            order.sort_by_key(|backup| time_of(backup));
+            let moments: Vec<OffsetDateTime> = order.iter().map(|it| time_of(it)).collect();
+            self.of_calendar(&order, &moments)
+        };
+        let younger = by_time(&|backup| self.time_of(backup, |it| it.stored_at));
+        let is_certain = |backup: &&Taken| younger.iter().any(|it| it.name == backup.name);
+        kept.extend(by_time(&|backup| backup.stored_at).into_iter().filter(is_certain));
         let pinned = |backup: &&&Taken| backup.is_permanent && self.is_complete(backup);
         kept.extend(self.backups.iter().filter(pinned));
         let now = self.world.now;
@@ -151,23 +171,28 @@ impl<'a> Model<'a> {
         kept
     }
 
-    /// What may stay for those who take `now` for the time: by the clock of the store, and by
-    /// those of the hosts.
+    /// When a backup was complete, by a clock: on one timeline, what is later in the WAL is later.
+    fn time_of(&self, backup: &Taken, clock: fn(&Taken) -> OffsetDateTime) -> OffsetDateTime {
+        let line = |it: &Taken| (self.is_complete(it), it.cluster, it.timeline);
+        let before = self
+            .backups
+            .iter()
+            .filter(|other| line(other) == line(backup) && other.start <= backup.start);
+        before.map(|other| clock(other)).max().unwrap()
+    }
+
+    /// What may stay for those who take `now` for the time: by the clock of the store, which a
+    /// sentinel that was stored again has later, and by those of the hosts.
     pub fn allowed(&self, now: OffsetDateTime) -> Allowed {
         let mut allowed = Allowed::default();
         let edge = self.policy.window.map(|window| now - window);
-        self.allow(self.backups.clone(), |backup| backup.stored_at, edge, &mut allowed);
-        let mut by_hosts = self.backups.clone();
-        let clock = |backup: &Taken| {
-            // On one timeline, what is later in the WAL is later.
-            let before = self.backups.iter().filter(|other| {
-                (other.cluster, other.timeline) == (backup.cluster, backup.timeline)
-                    && other.start <= backup.start
-            });
-            before.map(|other| other.complete_at.min(other.stored_at)).max().unwrap()
-        };
-        by_hosts.sort_by_key(|backup| clock(backup));
-        self.allow(by_hosts, clock, edge, &mut allowed);
+        let clocks: [fn(&Taken) -> OffsetDateTime; 2] =
+            [|backup| backup.stored_at, |backup| backup.complete_at.min(backup.stored_at)];
+        for clock in clocks {
+            let mut order = self.backups.clone();
+            order.sort_by_key(|backup| self.time_of(backup, clock));
+            self.allow(order, |backup| self.time_of(backup, clock), edge, &mut allowed);
+        }
         for backup in &self.backups {
             if self.is_under_way(backup, now) {
                 allowed.onwards.insert(backup.name.clone());
@@ -252,6 +277,8 @@ impl<'a> Model<'a> {
 
     /// The timelines that have been written to.
     fn live_since(&self, since: OffsetDateTime) -> impl Iterator<Item = (u64, TimelineId)> {
+        // A segment is stored a while after its last transaction.
+        let since = since - Duration::hours(2);
         let moments = self.world.moments.iter().filter(move |moment| moment.at > since);
         let live: BTreeSet<_> = moments.map(|it| (it.cluster, it.timeline)).collect();
         live.into_iter()

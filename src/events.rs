@@ -110,8 +110,8 @@ pub fn send(event: &Event) {
 /// Announces what was deleted, unless that is nothing.
 pub fn deleted(objects: u64, bytes: u64) {
     if objects > 0 {
-        let detail = format!("deleted {objects} objects");
-        send(&Event::new(Kind::Deleted).saying(detail).with_bytes(bytes));
+        let event = Event::new(Kind::Deleted).saying(format!("deleted {objects} objects"));
+        send(&event.with_bytes(bytes));
     }
 }
 

@@ -59,8 +59,11 @@ impl BackupPush {
     /// prefix is asked after the mark was seen, and for a second: not every store lists at once
     /// what it has.
     pub(super) async fn is_archived_elsewhere(&self, segment: WalSegment) -> Result<bool> {
-        let name = WalFileName::segment(segment, self.start.segment_size);
-        if !PgWal::of(&self.start.data_directory).is_archived(&name) {
+        let BackupStart { start_lsn, segment_size: size, .. } = self.start;
+        let name = WalFileName::segment(segment, size);
+        let pg_wal = PgWal::of(&self.start.data_directory);
+        let is_past = segment.number < SegmentNumber::containing(start_lsn, size);
+        if !pg_wal.is_archived(&name) && !(is_past && pg_wal.is_removed(&name)) {
             return Ok(false);
         }
         for _ in 0..5 {

@@ -55,6 +55,13 @@ impl PgWal {
         self.has_mark(name, ".done")
     }
 
+    /// Whether the server has removed a segment that it had finished, with its marks: only
+    /// what it takes for archived, which the checkpoint of a backup's start does.
+    pub(super) fn is_removed(&self, name: &WalFileName) -> bool {
+        // In this order, which is the server's.
+        !self.file(name).exists() && !self.is_finished(name)
+    }
+
     fn has_mark(&self, name: &WalFileName, state: &str) -> bool {
         self.marks().join(format!("{name}{state}")).exists()
     }

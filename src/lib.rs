@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod gucs;
 mod jobs;
+mod own_wal;
 mod pg;
 mod rate_limits;
 mod runtime;

@@ -121,6 +121,47 @@ fn archiving_that_stands_still_is_announced_and_so_is_its_end() {
     assert_eq!(cluster.log().matches("archiving stands still: ").count(), 1);
 }
 
+#[test]
+fn lost_wal_is_announced_and_bridged_by_a_base_backup() {
+    let archive = Archive::file();
+    let cluster = Cluster::build(PgVersion::V15)
+        .wal_segment_size_mb(1)
+        .configuration("wal_e.events_database = 'postgres'")
+        // Not soon.
+        .configuration("wal_e.backup_schedule = '0 0 29 2 *'")
+        .configuration("checkpoint_completion_target = 0")
+        .start_archiving_to(&archive);
+    let first = cluster.backup_push();
+    let lost = cluster.archive_current_wal();
+    wait_for("the server to forget a segment", || {
+        cluster.execute("CHECKPOINT");
+        cluster.switch_wal();
+        cluster.wal_file(&lost).is_none()
+    });
+    cluster.execute("SELECT pg_create_physical_replication_slot('keeps', true)");
+    let at_hand = cluster.archive_current_wal();
+    assert!(cluster.wal_file(&at_hand).is_some(), "{at_hand}");
+    let mut client = cluster.client();
+    client.batch_execute("LISTEN wal_e").expect("it listens");
+    for segment in [&lost, &at_hand] {
+        archive.remove_object(&format!("wal_005/{segment}.lz4"));
+    }
+    cluster.reload();
+    let hole = hear(&mut client, "hole found");
+    assert_eq!(hole["object"], lost.as_str());
+    let done = hear(&mut client, "backup done");
+    assert_ne!(done["object"], first.as_str());
+    cluster.wait_for_log(&format!("WAL segment \"{at_hand}\" was missing: archived"));
+    assert!(archive.wal_object(&at_hand).is_some());
+    wait_for("the run in the history", || {
+        cluster.query_one("SELECT count(*) FROM wale_job_history() WHERE job = 'backup' AND ok")
+            == "1"
+    });
+    let broken = "SELECT string_agg(first_segment, ',') FROM wale_wal_verify() \
+                  WHERE status IN ('missing', 'lost')";
+    assert_eq!(cluster.query_one(broken), lost);
+}
+
 /// The listener listens before all this is in force.
 const HOSTILE: &[&str] = &[
     "CREATE ROLE app",

@@ -48,6 +48,10 @@ pub struct Lane {
     /// A slot for which a backup was completed: of retention, which follows it; of a backup,
     /// until it was told.
     follows: Option<Slot>,
+    /// A slot beside the schedule, for which a backup is wanted.
+    beside: Option<Slot>,
+    /// Of a verification: whether it found anything wrong since this was asked last.
+    found_damage: bool,
     complaint: Option<(String, Instant)>,
 }
 
@@ -99,6 +103,8 @@ impl Lane {
             look_at: Instant::now(),
             waits_for: None,
             follows: None,
+            beside: None,
+            found_damage: false,
             complaint: None,
         }
     }
@@ -119,6 +125,20 @@ impl Lane {
     pub fn follow(&mut self, slot: Slot) {
         self.follows = Some(slot);
         self.look_at = Instant::now();
+    }
+
+    /// The job is due at a slot that the schedule does not have, unless it is due at such a one
+    /// already.
+    pub fn begin_beside(&mut self, slot: Slot) {
+        if self.beside.is_none() {
+            self.beside = Some(slot);
+            self.look_at = Instant::now();
+        }
+    }
+
+    /// Whether a verification found anything wrong since this was asked last.
+    pub fn take_found_damage(&mut self) -> bool {
+        std::mem::take(&mut self.found_damage)
     }
 
     /// The slot of a backup that was completed since this was asked last.
@@ -159,8 +179,9 @@ impl Lane {
             let left = next.map_or(LONGEST_SLEEP, |next| between(now, next.time()));
             left.min(LONGEST_SLEEP)
         };
+        let beside = self.beside;
         let latest = |clock: Clock| match &schedule {
-            Some(schedule) => schedule.latest(clock.now()),
+            Some(schedule) => schedule.latest(clock.now()).max(beside),
             None => None,
         };
         if schedule.is_some() && self.settled.is_some() && self.settled == latest(session.clock) {
@@ -181,6 +202,8 @@ impl Lane {
             Ok(Looked::Settled(slot)) => {
                 self.settled = slot;
                 self.follows = None;
+                // What the schedule has begun later is as good.
+                self.beside = self.beside.filter(|beside| Some(*beside) > slot);
                 if schedule.is_some() { until_next(session.clock) } else { SLEEP_WITHOUT_SCHEDULE }
             }
             Err(failure) => {
@@ -202,6 +225,12 @@ impl Lane {
         let (job, clock, retaken) = (self.job, session.clock, self.retaken);
         let schedule = gucs::schedule(self.job);
         let latest = schedule.as_ref().and_then(|schedule| schedule.latest(clock.now()));
+        // One beside the schedule counts in any case.
+        let is_beside = self.beside > latest;
+        let (schedule, latest) = match is_beside {
+            true => (None, self.beside),
+            false => (schedule, latest),
+        };
         let Some(slot) = latest.or(self.follows) else { return Ok(Looked::Settled(None)) };
         let (asked, node) = (Arc::clone(&store), session.node.clone());
         let decision = session.run(async move {
@@ -293,6 +322,7 @@ impl Lane {
     /// the prefix may be gone for good.
     fn note_end(&mut self, session: &mut Session, ended: Ended) -> Duration {
         let (job, slot, completed) = (self.job, ended.claim.slot, !ended.outcome.again);
+        self.found_damage |= job == Job::Verification && !ended.outcome.ok;
         let (claim, outcome) = (ended.claim.clone(), ended.outcome.clone());
         let (store, at) = (Arc::clone(&ended.store), ended.at);
         let noted = session.run(async move {

@@ -8,10 +8,12 @@
 //!
 //! * [`lane`]: what one job does from slot to slot; `work`: the workers that do it.
 //! * `session`: the threads and the store, while something is due.
+//! * `holes`: looks for WAL that is missing.
 //! * `watching`: whether archiving stands still; `announcing`: has notifiers announce what
 //!   happened.
 
 mod announcing;
+mod holes;
 mod lane;
 mod session;
 mod watching;
@@ -25,6 +27,7 @@ use wal_e_core::schedule::{Job, Node};
 use crate::events;
 use crate::pg::{interrupts, server, signals, worker_process};
 use announcing::Announcing;
+use holes::Holes;
 use lane::Lane;
 use session::Session;
 use watching::Watching;
@@ -60,6 +63,7 @@ pub fn run() {
     signals::install_scheduler_handlers();
     worker_process::join_server();
     events::attend(server::current_pid());
+    let mut holes = Holes::new();
     let (mut watching, mut announcing) = (Watching::new(), Announcing::default());
     let claimant = server::claimant();
     let node = Node::starting(claimant.hostname, claimant.data_directory);
@@ -74,8 +78,10 @@ pub fn run() {
         if signals::reload_requested() {
             worker_process::reload_settings();
             lanes.iter_mut().for_each(Lane::forget);
+            holes.look_soon();
         }
         let sleep = step(&mut lanes, &mut session).min(watching.step());
+        let sleep = sleep.min(look_for_holes(&mut holes, &mut lanes, &mut session));
         // After all that may have something to announce.
         let sleep = sleep.min(announcing.step());
         if !lanes.iter().any(Lane::is_busy) {
@@ -101,4 +107,21 @@ fn step(lanes: &mut [Lane; 3], session: &mut Session) -> Duration {
         backup = lane.take_completed_backup();
     }
     sleep
+}
+
+/// Looks for missing WAL when that is due, or damage was found. What is lost is bridged by a
+/// base backup beside the schedule.
+fn look_for_holes(holes: &mut Holes, lanes: &mut [Lane; 3], session: &mut Session) -> Duration {
+    let [backup, _, verification] = lanes;
+    if verification.take_found_damage() {
+        holes.look_soon();
+    }
+    let (sleep, slot) = holes.step(session);
+    match slot {
+        Some(slot) => {
+            backup.begin_beside(slot);
+            Duration::ZERO
+        }
+        None => sleep,
+    }
 }

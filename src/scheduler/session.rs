@@ -37,6 +37,11 @@ impl Session {
         Session { node, clock, notices, queue, runtime: None, store: None, said: Duration::ZERO }
     }
 
+    /// Where the core puts its notices.
+    pub fn notices(&self) -> Notices {
+        self.notices.clone()
+    }
+
     /// Opens the store that is configured now, when it belongs to this cluster, and looks at
     /// its clock.
     ///

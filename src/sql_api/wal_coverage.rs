@@ -1,26 +1,18 @@
 //! `wale_wal_show()`, `wale_wal_verify()`, `wale_wal_repair()`.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use time::OffsetDateTime;
-use tokio_util::sync::CancellationToken;
-use wal_e_core::coverage::{self, Archive, OwnWal, Repaired};
+use wal_e_core::coverage::{Archive, Repaired};
 use wal_e_core::store::{self, retry::Patience};
-use wal_e_core::wal::{self, Archiving};
 
 use crate::error::{Failure, Result, in_words};
 use crate::gucs;
+use crate::own_wal;
 use crate::pg::lsn_datum::LsnDatum;
 use crate::pg::server;
 use crate::pg::text::Text;
 use crate::rate_limits;
-
-/// Where `pg_wal` is for a process of the server, whose directory is the data directory.
-const PG_WAL: &str = "pg_wal";
 
 /// A row for each timeline of the archive.
 #[pg_extern]
@@ -107,45 +99,23 @@ fn count(number: u64) -> i64 {
 /// What this server has, and after that what the archive has.
 fn archive() -> Result<Archive> {
     let config = gucs::store_config()?;
-    let own = own_wal()?;
+    let own = own_wal::read()?;
     super::run(move |notices| async move {
         let store = store::open(&config, Patience::question(), notices.clone()).await?;
         Archive::of(&store, Some(own), OffsetDateTime::now_utc(), &notices).await
     })
 }
 
-fn own_wal() -> Result<OwnWal> {
-    let Some(size) = server::segment_size() else {
-        let code = PgSqlErrorCode::ERRCODE_INTERNAL_ERROR;
-        return Err(Failure::new(code, "the size of the server's WAL segments is not known"));
-    };
-    let cluster = server::claimant().system_identifier;
-    let position = server::wal_timeline_and_position();
-    let own = OwnWal::read(Path::new(PG_WAL), size, cluster, position, server::in_recovery());
-    Ok(own?)
-}
-
 fn repair() -> Result<Vec<Repaired>> {
     let config = gucs::store_config()?;
-    let archiving = Archiving {
-        wal_directory: PathBuf::from(PG_WAL),
-        compression: gucs::compression()?,
-        uploads: 1,
-        standby: server::in_recovery(),
-    };
-    let (claimant, own) = (server::claimant(), own_wal()?);
+    let archiving = own_wal::archiving()?;
+    let (claimant, own) = (server::claimant(), own_wal::read()?);
     super::run(move |notices| async move {
         let limit = Some(rate_limits::upload());
         let store = store::open_limited(&config, Patience::command(), notices.clone(), limit);
         let store = store.await?;
         let now = OffsetDateTime::now_utc();
         let archive = Archive::of(&store, Some(own), now, &notices).await?;
-        if !archive.can_be_repaired() {
-            return Ok(Vec::new());
-        }
-        let (store, cancel) = (Arc::clone(&store), CancellationToken::new());
-        let opening = wal::open_beside_archiver(store, &claimant, &archiving, cancel, notices);
-        let pusher = opening.await?;
-        coverage::repair(&archive, &pusher).await
+        own_wal::repair(&store, &archive, (claimant, archiving), notices).await
     })
 }

@@ -31,6 +31,8 @@ pub enum Kind {
     ArchivingStalled,
     /// It is archived again.
     ArchivingRecovered,
+    /// WAL that restores need is lost.
+    HoleFound,
     /// Something was removed from the archive.
     Deleted,
 }
@@ -44,6 +46,7 @@ impl Kind {
             Kind::VerificationFailed => "verification failed",
             Kind::ArchivingStalled => "archiving stalled",
             Kind::ArchivingRecovered => "archiving recovered",
+            Kind::HoleFound => "hole found",
             Kind::Deleted => "deleted",
         }
     }

@@ -39,9 +39,7 @@ impl Archive {
 
     /// What it means that it will never be there.
     fn without(&self, timeline: TimelineId, hole: &Range) -> String {
-        let leads = |to| to == timeline || self.branches.left(timeline, to).is_some();
-        let next =
-            self.backups.iter().find(|backup| backup.first > hole.last && leads(backup.timeline));
+        let next = self.backups.iter().find(|backup| self.is_after(backup, timeline, hole));
         match next {
             Some(backup) => format!(
                 "Without it, no restore reaches a moment before the end of base backup \"{}\", which needs none of it.",

@@ -7,7 +7,8 @@
 //! * `branches`: which timelines a server can follow from a backup.
 //! * `backups`: with which base backups a restore can begin.
 //! * `archive`: what the archive has; `own_wal`: what a server has.
-//! * `holes`: what is missing, judged; `advice`: what to do about it.
+//! * `holes`: what is missing, judged; `advice`: what to do about it;
+//!   `lost`: what is gone for good.
 //! * `rows`: both as they are shown.
 //! * `repair`: archives again what is missing.
 //! * `windows`: the moments to which a restore is possible, as the planner of restores sees them.
@@ -17,6 +18,7 @@ mod archive;
 mod backups;
 mod branches;
 mod holes;
+mod lost;
 mod own_wal;
 mod repair;
 mod rows;
@@ -29,6 +31,7 @@ pub use archive::Archive;
 pub(crate) use backups::{found_damaged, lacking, segment_size};
 pub use branches::Branches;
 pub use holes::Status;
+pub use lost::LostWal;
 pub use own_wal::OwnWal;
 pub use repair::{Repaired, repair};
 pub use rows::{Stretch, TimelineRow, WalRange};

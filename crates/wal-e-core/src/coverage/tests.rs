@@ -340,3 +340,36 @@ async fn without_a_position_only_what_the_server_archived_is_at_hand() {
     let expected = ["2: 22-22 missing", "2: 23-23 in flight", "2: 24-24 missing"];
     assert_eq!(ranges(&archive)[2..5], expected);
 }
+
+/// First and last number, and whether a base backup is needed.
+fn lost(archive: &Archive) -> Vec<String> {
+    let number = |name: &str| u64::from_str_radix(&name[16..], 16).unwrap();
+    let row = |lost: &LostWal| {
+        let (first, last) = (number(&lost.first_segment), number(&lost.last_segment));
+        assert_eq!(lost.segments, last - first + 1);
+        format!("{first}-{last} {}", if lost.needs_backup { "needs" } else { "bridged" })
+    };
+    archive.lost().iter().map(row).collect()
+}
+
+#[tokio::test]
+async fn what_is_lost_needs_a_backup_until_one_was_complete_after_it() {
+    let fixture = failover().await;
+    fixture.remove(2, [27]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let own = || Some(own_wal(directory.path(), CLUSTER, false));
+    // 31 to 33 were written, and are nowhere.
+    let archive = fixture.look(own(), hour(1000)).await;
+    assert_eq!(lost(&archive), ["27-27 needs", "31-33 needs"]);
+    fixture.wal(2, 31..=33).await;
+    fixture.backup(2, 28).await;
+    assert_eq!(lost(&fixture.look(own(), hour(1000)).await), ["27-27 bridged"]);
+    // One whose own WAL is not there bridges nothing.
+    fixture.remove(2, [29]).await;
+    let archive = fixture.look(own(), hour(1000)).await;
+    assert_eq!(lost(&archive), ["27-27 needs", "29-29 needs"]);
+    // What a standby lacks, its primary may have; and without a server nothing is known.
+    let standby = Some(own_wal(directory.path(), CLUSTER, true));
+    assert_eq!(lost(&fixture.look(standby, hour(1000)).await), [""; 0]);
+    assert_eq!(lost(&fixture.later().await), [""; 0]);
+}

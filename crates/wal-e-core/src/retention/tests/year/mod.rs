@@ -11,6 +11,8 @@ mod model;
 mod servers;
 mod world;
 
+use std::sync::atomic::AtomicU64;
+
 use time::Duration;
 
 use checks::Before;
@@ -110,12 +112,12 @@ async fn retain(world: &World, policy: Policy, luck: Luck, at: &str) {
         let calls = world.store.calls(Operation::Delete) + 1;
         let call = When::From(calls + (objects as f64 * part) as u64);
         let store = world.store.clone().with(Operation::Delete, call, fault);
-        carry_out(&store, &plan, &notices).await.unwrap_err();
+        carry_out(&store, &plan, &AtomicU64::new(0), &notices).await.unwrap_err();
         store.heal();
         before.check_what_must_stay(world, &model, at).await;
         return;
     }
-    carry_out(&world.store, &plan, &notices).await.unwrap();
+    carry_out(&world.store, &plan, &AtomicU64::new(0), &notices).await.unwrap();
     before.check_what_was_planned(world, &plan, at).await;
     before.check_what_must_stay(world, &model, at).await;
     let allowed = model.allowed(before.newest.min(world.host_now()));

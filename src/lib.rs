@@ -30,7 +30,7 @@ mod server_log;
 mod shared_values;
 mod sql_api;
 
-pgrx::pg_module_magic!(name = c"wal_e", version = c"1.0.0");
+pgrx::pg_module_magic!(name = c"wal_e", version = c"1.1.0");
 
 /// Called once in each process that loads the library: in the postmaster when
 /// it is preloaded, else in the archiver or in the backend that calls a function.

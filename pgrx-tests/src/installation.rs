@@ -146,13 +146,8 @@ impl Installation {
         let extension = self.share.join("extension");
         let source = repository();
         copy_file(&source.join("wal_e.control"), &extension.join("wal_e.control"));
-        for entry in fs::read_dir(source.join("sql")).expect("the repository has a folder sql") {
-            let path = entry.expect("a directory entry can be read").path();
-            let name =
-                path.file_name().expect("an entry has a name").to_string_lossy().into_owned();
-            if name.starts_with("wal_e--") && name.ends_with(".sql") {
-                copy_file(&path, &extension.join(name));
-            }
+        for path in script_paths() {
+            copy_file(&path, &extension.join(path.file_name().expect("a script has a name")));
         }
     }
 }
@@ -180,6 +175,18 @@ pub fn wal_e_program() -> &'static Path {
 /// The repository that these tests belong to.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository")
+}
+
+/// The SQL of the extension: the first version and what came after it.
+pub fn scripts() -> String {
+    let read = |path| fs::read_to_string(path).expect("a script can be read");
+    script_paths().into_iter().map(read).collect()
+}
+
+fn script_paths() -> Vec<PathBuf> {
+    let entries = fs::read_dir(repository().join("sql")).expect("the repository has a folder sql");
+    let paths = entries.map(|entry| entry.expect("a directory entry can be read").path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "sql")).collect()
 }
 
 fn built_file(variable: &str, default: &str, name: &str, remedy: &str) -> PathBuf {

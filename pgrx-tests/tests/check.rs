@@ -27,8 +27,9 @@ const OF_S3_ONLY: [&str; 9] = [
 ];
 
 /// The rows for an archive on S3, in their order.
-const CHECKS: [&str; 27] = [
+const CHECKS: [&str; 28] = [
     "preload",
+    "extension",
     "archive_mode",
     "archive_library",
     "wal_level",

@@ -1,22 +1,20 @@
 //! The SQL that is kept by hand and the library that it calls belong together.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::process::Command;
 
 use wal_e_core::config::{Context, Number, Setting, Value};
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::Cluster;
-use wal_e_e2e::installation::{Installation, PgVersion, repository};
+use wal_e_e2e::installation::{Installation, PgVersion, scripts};
 use wal_e_e2e::process::run;
 use wal_e_e2e::wal_e::run_wal_e;
 
-/// The C symbols that the installation script names.
-fn symbols_of_script() -> BTreeSet<String> {
-    let script = fs::read_to_string(repository().join("sql/wal_e--1.0.0.sql"))
-        .expect("the installation script can be read");
+/// The C symbols that the scripts name, from the first version to this one.
+fn symbols_of_scripts() -> BTreeSet<String> {
+    let scripts = scripts();
     let literals =
-        script.lines().filter(|line| !line.trim_start().starts_with("--")).flat_map(|line| {
+        scripts.lines().filter(|line| !line.trim_start().starts_with("--")).flat_map(|line| {
             line.split('\'').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
         });
     literals.filter(|literal| literal.ends_with("_wrapper")).collect()
@@ -37,8 +35,8 @@ fn symbols_of_library(installation: &Installation) -> BTreeSet<String> {
 }
 
 #[test]
-fn script_and_library_name_the_same_functions() {
-    let script = symbols_of_script();
+fn scripts_and_library_name_the_same_functions() {
+    let script = symbols_of_scripts();
     assert!(script.contains("wale_backup_push_wrapper"), "{script:?}");
     for version in [PgVersion::V15, PgVersion::V18] {
         assert_eq!(script, symbols_of_library(Installation::get(version)), "{version:?}");

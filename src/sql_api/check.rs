@@ -8,6 +8,7 @@ use wal_e_core::archiving::Way;
 use wal_e_core::base_backup::{self, Cluster};
 use wal_e_core::check::{self, Check};
 
+use super::extension_version;
 use crate::archiver_stats;
 use crate::error::{Failure, Result, in_words};
 use crate::gucs;
@@ -39,7 +40,8 @@ fn wale_check() -> Result<
 
 /// What `wale_check()` returns.
 pub(super) fn checks() -> Result<Vec<Check>> {
-    let mut rows = vec![preload(), archive_mode(), archive_library(), wal_level()];
+    let mut rows = vec![preload(), extension_version::check()?];
+    rows.extend([archive_mode(), archive_library(), wal_level()]);
     rows.extend(prefix()?);
     rows.push(data_directory()?);
     rows.extend([variables(), compression(), archiver(), lag()]);

@@ -5,6 +5,7 @@ mod backup_list;
 mod backup_push;
 mod backup_verify;
 mod check;
+mod extension_version;
 mod job_history;
 mod progress_notices;
 mod recovery_window;

@@ -32,7 +32,7 @@ impl Cluster {
 
     /// Runs the `pg_upgrade` of this new cluster's version on the stopped `old`, which stays
     /// as it is. Neither runs afterwards.
-    pub fn pg_upgrade(&self, old: &Cluster) -> Finished {
+    pub fn pg_upgrade(&self, old: &Cluster, options: &[&str]) -> Finished {
         let mut command = self.installation().command("pg_upgrade");
         command
             .arg("--old-bindir")
@@ -45,6 +45,7 @@ impl Cluster {
             .arg(self.socket_directory())
             // What its servers log stays in the new data directory.
             .args(["--username=postgres", "--no-sync", "--retain"])
+            .args(options)
             // It leaves a script for its user in the directory that it runs in.
             .current_dir(self.scratch().path());
         run(&mut command)

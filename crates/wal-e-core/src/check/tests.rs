@@ -111,8 +111,8 @@ async fn oldest_and_newest_backup_are_named() {
 async fn a_base_backup_of_the_cluster_that_was_replaced_does_not_count() {
     let store = with_backup().await;
     owner::claim(&store, &claimant(2), &notice::channel().0).await.unwrap_err();
-    let owner = r#"{"system_identifier": 2}"#;
-    let put = store.put(&layout::owner(), owner.into(), PutMode::CreateOnly, &NO_ATTRIBUTES);
+    let (key, owner) = (layout::owner(), r#"{"system_identifier": 2}"#);
+    let put = store.put(&key, owner.into(), PutMode::CreateOnly, &NO_ATTRIBUTES);
     let _ = put.await.unwrap();
     let rows = Rows::new("memory:", LIMIT);
     let rows = open_prefix(Arc::new(store), rows, false, &claimant(2)).await;

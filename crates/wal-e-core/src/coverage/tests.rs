@@ -355,19 +355,19 @@ fn lost(archive: &Archive) -> Vec<String> {
 #[tokio::test]
 async fn what_is_lost_needs_a_backup_until_one_was_complete_after_it() {
     let fixture = failover().await;
-    fixture.remove(2, [27]).await;
+    fixture.remove(2, [28]).await;
     let directory = tempfile::tempdir().unwrap();
     let own = || Some(own_wal(directory.path(), CLUSTER, false));
     // 31 to 33 were written, and are nowhere.
     let archive = fixture.look(own(), hour(1000)).await;
-    assert_eq!(lost(&archive), ["27-27 needs", "31-33 needs"]);
+    assert_eq!(lost(&archive), ["28-28 needs", "31-33 needs"]);
     fixture.wal(2, 31..=33).await;
-    fixture.backup(2, 28).await;
-    assert_eq!(lost(&fixture.look(own(), hour(1000)).await), ["27-27 bridged"]);
+    fixture.backup(2, 29).await;
+    assert_eq!(lost(&fixture.look(own(), hour(1000)).await), ["28-28 bridged"]);
     // One whose own WAL is not there bridges nothing.
-    fixture.remove(2, [29]).await;
+    fixture.remove(2, [30]).await;
     let archive = fixture.look(own(), hour(1000)).await;
-    assert_eq!(lost(&archive), ["27-27 needs", "29-29 needs"]);
+    assert_eq!(lost(&archive), ["28-28 needs", "30-30 needs"]);
     // What a standby lacks, its primary may have; and without a server nothing is known.
     let standby = Some(own_wal(directory.path(), CLUSTER, true));
     assert_eq!(lost(&fixture.look(standby, hour(1000)).await), [""; 0]);

@@ -45,10 +45,21 @@ thread_local! {
 /// file; if not, it leaves the file alone without counting a failure. The reason is
 /// logged here unless the server logs it.
 ///
+/// Under pg_upgrade nothing is archived. The WAL of a cluster that is being made leads nowhere:
+/// it is removed before the cluster is finished. And should pg_upgrade fail, the prefix would
+/// belong to a cluster that never came to be. The old cluster has stored all that matters when
+/// it was stopped; should it be started again, it goes on from there.
+///
 /// # Errors
-/// No prefix, or a malformed one.
+/// No prefix, or a malformed one; pg_upgrade runs the server.
 pub fn check_configured(server_tells_reason: bool) -> Result<()> {
-    let checked = gucs::prefix().map(|_| ()).map_err(Failure::from);
+    let checked = match server::is_in_pg_upgrade() {
+        false => gucs::prefix().map(|_| ()).map_err(Failure::from),
+        true => {
+            let code = PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+            Err(Failure::new(code, "no WAL is archived while pg_upgrade runs the server"))
+        }
+    };
     if let Err(reason) = &checked {
         ARCHIVER.with_borrow_mut(|archiver| {
             // What is still on its way there may not be wanted any more.

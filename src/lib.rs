@@ -37,7 +37,7 @@ pgrx::pg_module_magic!(name = c"wal_e", version = c"1.1.0");
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     gucs::register();
-    if pg::shared_memory::reserve_when_preloading() {
+    if pg::shared_memory::reserve_when_preloading() && !pg::server::is_in_pg_upgrade() {
         scheduler::register();
     }
 }

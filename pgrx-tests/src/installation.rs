@@ -84,6 +84,11 @@ impl Installation {
         }
     }
 
+    /// The directory of its programs.
+    pub fn programs(&self) -> &Path {
+        &self.bin
+    }
+
     /// A command of this installation, run as the server's user.
     pub fn command(&self, name: &str) -> Command {
         ServerUser::get().command(self.bin.join(name))

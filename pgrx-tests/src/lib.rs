@@ -2,7 +2,7 @@
 //!
 //! * [`installation`]: PostgreSQL with wal_e installed, in a private copy.
 //! * [`cluster`]: a throw-away server; [`archiving`], [`base_backup`],
-//!   [`fingerprint`], [`prefetch`], [`standby`], [`witness`] and [`workload`] are more
+//!   [`fingerprint`], [`pg_upgrade`], [`prefetch`], [`standby`], [`witness`] and [`workload`] are more
 //!   of what can be done with it.
 //! * [`s3_server`], [`fault_proxy`], [`moto`]: S3, where things go wrong on demand;
 //!   [`real_server`]: an S3 server that was not written here.
@@ -40,6 +40,7 @@ pub mod key_service;
 pub mod lesser_file_system;
 pub mod made_backup;
 pub mod moto;
+pub mod pg_upgrade;
 pub mod pooler;
 pub mod prefetch;
 pub mod preload;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::Cluster;
-use wal_e_e2e::installation::{PgVersion, repository, scripts, wal_e_program};
+use wal_e_e2e::installation::{Installation, PgVersion, repository, scripts, wal_e_program};
 use wal_e_e2e::process::{Finished, ServerUser, run};
 use wal_e_e2e::wait::PATIENCE;
 use wal_e_e2e::wal_e::bare_wal_e;
@@ -102,20 +102,46 @@ impl Reader {
         Reader { cluster, archive }
     }
 
+    /// One who is about to upgrade a cluster that archives.
+    fn before_an_upgrade() -> Reader {
+        let reader = Reader::new();
+        let (cluster, archive) = (&reader.cluster, &reader.archive);
+        let archiving = ["shared_preload_libraries = 'wal_e'", "archive_mode = on"];
+        archiving.iter().for_each(|line| cluster.configure(line));
+        cluster.configure("archive_library = 'wal_e'");
+        archive.settings().iter().for_each(|line| cluster.configure(line));
+        reader.shell("pg_ctl restart -D /var/lib/postgresql/15/main -l server.log").success();
+        cluster.execute("CREATE EXTENSION wal_e; CREATE TABLE t AS SELECT 1 AS x");
+        cluster.backup_push();
+        cluster.prepare_for_pg_upgrade();
+        archive.scratch().create("archive-18");
+        cluster.scratch().create("18");
+        reader
+    }
+
     /// `text` with the places of this reader.
     fn in_place(&self, text: &str) -> String {
         let scratch = self.cluster.scratch().path();
         let shown = |path: &Path| path.display().to_string();
-        [
+        let text = [
             ("s3://my-bucket/my-cluster", self.archive.url()),
             ("WALE_S3_PREFIX", "WALE_FILE_PREFIX".to_owned()),
             ("--s3-prefix", "--file-prefix".to_owned()),
             ("/etc/wal-e.d/env", shown(&scratch.join("env"))),
             ("/var/lib/postgresql/15/main", shown(self.cluster.data_directory())),
             ("/var/lib/postgresql/15", shown(scratch)),
+            ("/var/lib/postgresql/18", shown(&scratch.join("18"))),
         ]
         .iter()
-        .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+        .fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+        [PgVersion::V15, PgVersion::V18].into_iter().fold(text, |text, version| {
+            let programs = format!("/usr/lib/postgresql/{}/bin", version.major());
+            // Not every test process has both.
+            match text.contains(&programs) {
+                true => text.replace(&programs, &shown(Installation::get(version).programs())),
+                false => text,
+            }
+        })
     }
 
     /// Runs `script` in a shell that knows what earlier ones have exported. Its output goes
@@ -186,7 +212,7 @@ impl Drop for Reader {
     fn drop(&mut self) {
         // The servers are not children of this process, and a test that fails leaves them.
         self.shell(
-            "for pid in */postmaster.pid; do [ ! -e \"$pid\" ] || pg_ctl stop -D \"${pid%/*}\" -m immediate; done",
+            "for pid in */postmaster.pid */*/postmaster.pid; do [ ! -e \"$pid\" ] || pg_ctl stop -D \"${pid%/*}\" -m immediate; done",
         );
     }
 }
@@ -204,6 +230,13 @@ fn the_guide_can_be_followed_from_beginning_to_end() {
 #[test]
 fn what_is_said_about_retention_can_be_done() {
     Reader::with_two_backups().follow("docs/retention.md");
+}
+
+#[test]
+fn a_cluster_can_be_upgraded_as_it_is_shown() {
+    let reader = Reader::before_an_upgrade();
+    reader.follow("docs/pg-upgrade.md");
+    assert_eq!(reader.shell("psql -XAtc 'SELECT x FROM t'").success(), "1\n");
 }
 
 /// The pages whose links are looked at.

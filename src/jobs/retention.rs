@@ -71,7 +71,7 @@ impl Job for Retention {
         let deleted = watcher.run(&runtime, async move {
             let store = store::open(&config, Patience::backup(), notices.clone()).await?;
             // Another cluster's archive is not this one's to delete.
-            owner::inspect(&*store, &claimant).await?;
+            owner::inspect_to_delete(&*store, &claimant).await?;
             let survey = Survey::of(&store, OffsetDateTime::now_utc(), &notices).await?;
             let plan = Plan::new(&survey, &Wanted::Retain(policy))?;
             retention::carry_out(&*store, &plan, &AtomicU64::new(0), &notices).await?;

@@ -163,6 +163,13 @@ pub fn current_pid() -> i32 {
     unsafe { pg_sys::MyProcPid }
 }
 
+/// Whether pg_upgrade runs this server: then it is a cluster that is not finished yet, or the
+/// one that is upgraded.
+pub fn is_in_pg_upgrade() -> bool {
+    // SAFETY: a bool that is set from the command line, before any child is forked.
+    unsafe { pg_sys::IsBinaryUpgrade }
+}
+
 /// Whether this process is the archiver.
 pub fn is_archiver() -> bool {
     // SAFETY: set at the start of each process.

@@ -9,6 +9,7 @@ use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use time::{Duration, OffsetDateTime};
+use wal_e_core::notice::{Level, Notices};
 use wal_e_core::owner;
 use wal_e_core::retention::{self, Calendar, Item, Plan, Policy, Request, Survey, Tally};
 use wal_e_core::store::{self, retry::Patience};
@@ -140,9 +141,10 @@ fn delete(request: Request, dry_run: bool) -> Result<Vec<Item>> {
         move |_| Some(shown.describe()),
         |notices| async move {
             let store = store::open(&config, Patience::command(), notices.clone()).await?;
-            if !dry_run {
-                // Another cluster's archive is not this one's to delete.
-                owner::inspect(&*store, &claimant).await?;
+            // Another cluster's archive is not this one's to delete.
+            match owner::inspect_to_delete(&*store, &claimant).await {
+                Err(error) if dry_run => would_delete_nothing(&error, &notices),
+                inspected => inspected?,
             }
             let survey = Survey::of(&store, OffsetDateTime::now_utc(), &notices).await?;
             let plan = Plan::new(&survey, &request)?;
@@ -158,6 +160,12 @@ fn delete(request: Request, dry_run: bool) -> Result<Vec<Item>> {
         events::deleted(objects, bytes);
     }
     Ok(plan.items)
+}
+
+/// Says why what a plan shows would not happen.
+fn would_delete_nothing(why: &wal_e_core::Error, notices: &Notices) {
+    let message = format!("this server would delete nothing: {}", why.message_and_detail());
+    notices.send(Level::Warning, message, why.hint().map(str::to_owned));
 }
 
 /// How far a deletion is, in objects.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::catalogue;
-use crate::config::{Setting, StoreConfig};
+use crate::config::{Setting, StoreConfig, Word};
 use crate::error::{Error, ErrorKind};
 use crate::layout;
 use crate::notice::Notices;
@@ -176,7 +176,7 @@ async fn open_prefix(
     let listed = rows.step(LISTABLE, store.list(&request, None), hint).await;
     if listed.is_some() {
         rows.push(Check::passed(LISTABLE, "objects below the prefix can be listed"));
-        base_backups(&mut rows, store).await;
+        base_backups(&mut rows, store, claimant).await;
     } else {
         rows.skip(&[BASE_BACKUP], "the prefix cannot be listed");
     }
@@ -225,11 +225,29 @@ fn credentials(store: &dyn ObjectStore, error: Option<&Error>) -> Check {
     }
 }
 
-async fn base_backups(rows: &mut Rows, store: &dyn ObjectStore) {
+async fn base_backups(rows: &mut Rows, store: &dyn ObjectStore, claimant: &Claimant) {
     let hint = "Allow this server to list the objects below the prefix.";
     let Some(backups) = rows.step(BASE_BACKUP, catalogue::stored(store), hint).await else {
         return;
     };
+    // What pg_upgrade made has no backup yet, whatever the cluster has that it was made of.
+    let hint = "Allow this server to read objects below the prefix.";
+    let newest = rows.step(BASE_BACKUP, catalogue::newest_identified(store), hint).await;
+    let Some(newest) = newest else { return };
+    if let Some(newest) = newest
+        && let Some(cluster) = newest.system_identifier
+        && cluster != claimant.system_identifier
+    {
+        rows.push(Check::failed(
+            BASE_BACKUP,
+            format!(
+                "the newest, \"{}\", is of another cluster, with system identifier {cluster}",
+                newest.name
+            ),
+            format!("Take one of this cluster with {}.", Word::TakeBackup),
+        ));
+        return;
+    }
     let describe = |(name, stored_at): &(String, OffsetDateTime)| {
         let stored_at = stored_at.replace_nanosecond(0).unwrap_or(*stored_at);
         format!("\"{name}\", complete at {}", format_time(stored_at))

@@ -40,6 +40,8 @@ const LARGEST_OWNER_BYTES: u64 = 64 * 1024;
 
 const HINT: &str = "Give this cluster a prefix of its own. A cluster that initdb or pg_upgrade made is another cluster, even when it replaces an old one.";
 
+const HINT_TO_DELETE: &str = "Give this cluster a prefix of its own. From the prefix of a cluster that it has replaced, as after pg_upgrade, the program deletes what you ask it to: \"wal-e delete\".";
+
 /// A cluster that is about to write to a prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimant {
@@ -209,6 +211,18 @@ pub async fn inspect(store: &dyn ObjectStore, claimant: &Claimant) -> Result<Opt
         }
     }
     Ok(owner)
+}
+
+/// As [`inspect`], before `claimant` deletes: a cluster deletes nothing of another one.
+///
+/// # Errors
+/// Those of [`inspect`].
+pub async fn inspect_to_delete(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
+    let looked_at = inspect(store, claimant).await;
+    looked_at.map(|_| ()).map_err(|error| match error.kind() {
+        ErrorKind::Conflict => error.with_hint(HINT_TO_DELETE),
+        _ => error,
+    })
 }
 
 /// Refuses a prefix without an owner that `claimant` had claimed.

@@ -108,6 +108,21 @@ async fn oldest_and_newest_backup_are_named() {
 }
 
 #[tokio::test]
+async fn a_base_backup_of_the_cluster_that_was_replaced_does_not_count() {
+    let store = with_backup().await;
+    owner::claim(&store, &claimant(2), &notice::channel().0).await.unwrap_err();
+    let (key, owner) = (layout::owner(), r#"{"system_identifier": 2}"#);
+    let put = store.put(&key, owner.into(), PutMode::CreateOnly, &NO_ATTRIBUTES);
+    let _ = put.await.unwrap();
+    let rows = Rows::new("memory:", LIMIT);
+    let rows = open_prefix(Arc::new(store), rows, false, &claimant(2)).await;
+    assert_sound(&rows);
+    let failed: Vec<_> = rows.iter().filter(|row| row.ok != Some(true)).collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert!(failed[0].detail.contains("another cluster, with system identifier 1"), "{failed:?}");
+}
+
+#[tokio::test]
 async fn the_prefix_of_another_cluster_is_not_written_to() {
     let store = FaultyStore::new(MemoryStore::new());
     owner::claim(&store, &claimant(2), &notice::channel().0).await.unwrap();

@@ -235,7 +235,12 @@ impl Planner<'_> {
             )));
         }
         let Some(last_record) = life.last_record.filter(|_| life.segments > 0) else {
-            return Ok(None);
+            // A server that is not told its timeline would look for its way there.
+            let is_empty = timeline > way.timeline() && life.last_segment.is_none();
+            let line = side.line.as_ref().filter(|_| is_empty);
+            return Ok(line
+                .filter(|line| self.backups_on(candidate, line).next().is_none())
+                .map(|_| format!("Timeline {timeline} is passed over: the archive has its history file, and neither WAL of it nor a base backup that leads to it.")));
         };
         let size = candidate.segment_size;
         let segments = match life.segments {

@@ -9,7 +9,6 @@ use super::plan::Planner;
 use super::refusal::{Cause, Refusal};
 use super::sides::is_on;
 use super::wal_source;
-use crate::catalogue::BackupInfo;
 use crate::catalogue::wal_inventory::Run;
 use crate::config::Word;
 use crate::error::Result;
@@ -123,7 +122,8 @@ impl Planner<'_> {
     }
 
     /// The history of the newest timeline that the cluster of a base backup has, where the
-    /// one that a server would choose, `way`, is another cluster's. `None` when it is not.
+    /// one that a server would choose, `way`, is another cluster's, or is nothing but a history
+    /// file that retention has left. `None` when it is not.
     pub(super) async fn way_of_own_cluster(
         &mut self,
         candidate: &Candidate,
@@ -136,11 +136,11 @@ impl Planner<'_> {
                 let line = self.history(timeline).await?;
                 return Ok(Some(line.unwrap_or_else(|| TimelineHistory::without_ancestors(own))));
             }
-            let is_other = self.is_of_another(candidate, timeline).await?;
+            let line = self.line_of(timeline, way).await?;
+            let is_other = self.is_of_another(candidate, timeline, line.as_ref()).await?;
             if timeline == way.timeline() && !is_other {
                 return Ok(None);
             }
-            let line = self.line_of(timeline, way).await?;
             if let Some(line) = line.filter(|line| !is_other && is_on(&candidate.info, line)) {
                 return Ok(Some(line));
             }
@@ -148,20 +148,23 @@ impl Planner<'_> {
         Ok(None)
     }
 
-    /// Whether the newest WAL of a timeline is another cluster's.
-    async fn is_of_another(&mut self, candidate: &Candidate, timeline: TimelineId) -> Result<bool> {
+    /// Whether the newest WAL of a timeline is another cluster's. Without WAL it is, unless a
+    /// base backup of this one leads there.
+    async fn is_of_another(
+        &mut self,
+        candidate: &Candidate,
+        timeline: TimelineId,
+        line: Option<&TimelineHistory>,
+    ) -> Result<bool> {
         let wal = self.listing(candidate.segment_size).wal(timeline);
-        match wal.last_from(SegmentNumber(0)) {
-            Some(number) => {
+        match (wal.last_from(SegmentNumber(0)), line) {
+            (Some(number), _) => {
                 let last = WalSegment { timeline, number };
                 Ok(self.other_cluster(candidate, last).await?.is_some())
             }
-            None => {
-                let of = |backup: &&BackupInfo| backup.timeline == timeline;
-                let cluster = self.backups.iter().rev().find(of);
-                let both = cluster.and_then(|backup| backup.system_identifier);
-                Ok(both.zip(candidate.info.system_identifier).is_some_and(|(a, b)| a != b))
-            }
+            (None, Some(line)) => Ok(self.backups_on(candidate, line).next().is_none()),
+            // What it left, and where, may become known.
+            (None, None) => Ok(false),
         }
     }
 }

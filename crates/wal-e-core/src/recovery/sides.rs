@@ -96,17 +96,25 @@ impl Planner<'_> {
     /// history file counts: its file may come back.
     pub(super) fn has_backup(&self, candidate: &Candidate, side: &Side) -> bool {
         let Some(line) = &side.line else { return true };
-        let named = |backup: &&BackupInfo| match &self.request.backup {
+        let named = |backup: &BackupInfo| match &self.request.backup {
             BackupChoice::Named(name) => backup.name == *name,
             BackupChoice::Auto | BackupChoice::Latest => true,
         };
+        self.backups_on(candidate, line).any(named)
+    }
+
+    /// The base backups of the same cluster with which a recovery along `line` can begin.
+    pub(super) fn backups_on(
+        &self,
+        candidate: &Candidate,
+        line: &TimelineHistory,
+    ) -> impl Iterator<Item = &BackupInfo> {
         let cluster = candidate.info.system_identifier;
-        let of_cluster = |backup: &&BackupInfo| {
+        let of_cluster = move |backup: &&BackupInfo| {
             let both = backup.system_identifier.zip(cluster);
             both.is_none_or(|(backup, cluster)| backup == cluster)
         };
-        let mut backups = self.backups.iter().filter(named).filter(of_cluster);
-        backups.any(|backup| is_on(backup, line))
+        self.backups.iter().filter(of_cluster).filter(move |backup| is_on(backup, line))
     }
 }
 

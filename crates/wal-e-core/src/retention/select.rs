@@ -267,7 +267,8 @@ impl<'a> Selection<'a> {
         };
         let mut first = base;
         for (timeline, newest) in self.branches.active() {
-            if newest <= edge {
+            // What was stored at the edge itself is kept.
+            if newest < edge {
                 continue;
             }
             let leading = self.usable().filter(|index| self.leads(*index, timeline));

@@ -87,6 +87,26 @@ async fn a_timeline_that_went_on_beside_the_newest_is_shown_and_has_to_be_named(
     }
 }
 
+/// What retention leaves of a timeline of which it keeps nothing is its history.
+#[tokio::test]
+async fn a_timeline_that_is_nothing_but_a_history_file_does_not_have_to_be_ruled_out() {
+    let Beside { fixture, before, after, .. } = beside().await;
+    fixture.remove(2, 2).await;
+    // A base backup leads there, so its WAL may be on its way.
+    let refusal = fixture.no_auto(None).await;
+    assert!(refusal.reason.contains("would leave timeline 2"), "{refusal:?}");
+
+    let memory = fixture.store.inner();
+    memory.delete(&crate::layout::sentinel(&before)).await.unwrap();
+    for backup in ["AUTO", "LATEST", &after] {
+        let plan = fixture.reached(fixture.plan(backup, None, None).await);
+        assert_eq!((&plan.backup.name, plan.timeline), (&after, TimelineId(1)));
+        assert!(plan.timeline_must_be_told);
+        assert_eq!(plan.reached_time, Some(minute(50)));
+        assert!(plan.notes.iter().any(|note| note.starts_with("Timeline 2 ")), "{plan:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_target_that_lies_on_two_timelines_is_refused_and_one_before_both_is_not() {
     let Beside { fixture, fork, before, .. } = beside().await;

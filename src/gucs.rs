@@ -49,6 +49,8 @@ static BACKUP_EXCLUDE: Text = Text::new(Some(c""));
 static BACKUP_SCHEDULE: Text = Text::new(Some(c""));
 static VERIFY_SCHEDULE: Text = Text::new(Some(c""));
 static BACKUP_ROLE: GucSetting<WorkRole> = GucSetting::<WorkRole>::new(WorkRole::Primary);
+static BACKUP_MAX_REPLICATION_LAG: GucSetting<i32> = number(Setting::BackupMaxReplicationLag);
+static BACKUP_WAIT_FOR_CHECKPOINT: GucSetting<bool> = GucSetting::<bool>::new(false);
 static EVENTS_DATABASE: Text = Text::new(Some(c""));
 static RETAIN_FULL_BACKUPS: GucSetting<i32> = number(Setting::RetainFullBackups);
 static RETAIN_WINDOW: Text = Text::new(Some(c""));
@@ -180,6 +182,11 @@ fn define(setting: Setting, name: String) {
         Setting::VerifySchedule => checked(&VERIFY_SCHEDULE, guc_hooks::Check::Schedule),
         Setting::BackupRole => {
             GucRegistry::define_enum_guc(name, short, long, &BACKUP_ROLE, context(), flags);
+        }
+        Setting::BackupMaxReplicationLag => number(&BACKUP_MAX_REPLICATION_LAG),
+        Setting::BackupWaitForCheckpoint => {
+            let variable = &BACKUP_WAIT_FOR_CHECKPOINT;
+            GucRegistry::define_bool_guc(name, short, long, variable, context(), flags);
         }
         Setting::EventsDatabase => text(&EVENTS_DATABASE),
         Setting::RetainFullBackups => number(&RETAIN_FULL_BACKUPS),
@@ -392,6 +399,18 @@ pub fn role() -> Role {
         WorkRole::Standby => Role::Standby,
         WorkRole::Any => Role::Any,
     }
+}
+
+/// How much WAL a standby may lack when a base backup begins by schedule, in bytes; `None` when
+/// that does not matter.
+pub fn backup_max_replication_lag() -> Option<u64> {
+    let megabytes = u64::try_from(BACKUP_MAX_REPLICATION_LAG.get()).ok()?;
+    (megabytes > 0).then_some(megabytes << 20)
+}
+
+/// Whether a base backup by schedule waits for the end of a checkpoint.
+pub fn backup_wait_for_checkpoint() -> bool {
+    BACKUP_WAIT_FOR_CHECKPOINT.get()
 }
 
 /// The database in which events are announced, when there is one.

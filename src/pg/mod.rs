@@ -9,6 +9,7 @@ pub mod guc_hooks;
 pub mod interrupts;
 pub mod lsn_datum;
 pub mod notify;
+pub mod processes;
 pub mod progress_view;
 pub mod report;
 pub mod server;

@@ -8,12 +8,14 @@ use wal_e_core::ErrorKind;
 use wal_e_core::schedule::{self, Claim, Clock, Decision, Hold, Job, Outcome, RENEW_AFTER, Slot};
 use wal_e_core::store::ObjectStore;
 
+use super::complaints::Complaints;
 use super::session::Session;
+use super::waiting::{self, Waiting};
 use super::work::{self, Work};
 use super::{LONGEST_SLEEP, SLEEP_WITHOUT_SCHEDULE};
-use crate::error::{Failure, Result};
+use crate::error::Result;
 use crate::gucs;
-use crate::pg::{interrupts, server};
+use crate::pg::server;
 use crate::server_log;
 
 /// How long what keeps a job from being begun is left alone.
@@ -30,9 +32,6 @@ const LONGEST_ENDING: Duration = Duration::from_secs(15 * 60);
 
 /// The latch is set when the work ends; this is for what the latch has missed.
 const POLL: Duration = Duration::from_secs(1);
-
-/// The same complaint is logged again after so long.
-const REPEAT_COMPLAINT: Duration = Duration::from_secs(60 * 60);
 
 /// One kind of job. At most one of it is on its way.
 pub struct Lane {
@@ -52,7 +51,9 @@ pub struct Lane {
     beside: Option<Slot>,
     /// Of a verification: whether it found anything wrong since this was asked last.
     found_damage: bool,
-    complaint: Option<(String, Instant)>,
+    /// A base backup that could begin, and waits.
+    waiting: Waiting,
+    complaints: Complaints,
 }
 
 enum State {
@@ -105,7 +106,8 @@ impl Lane {
             follows: None,
             beside: None,
             found_damage: false,
-            complaint: None,
+            waiting: Waiting::default(),
+            complaints: Complaints::default(),
         }
     }
 
@@ -113,7 +115,7 @@ impl Lane {
     pub fn forget(&mut self) {
         self.settled = None;
         self.look_at = Instant::now();
-        self.complaint = None;
+        self.complaints.forget();
     }
 
     /// Whether something is on its way.
@@ -168,9 +170,11 @@ impl Lane {
     fn begin(&mut self, session: &mut Session) -> Duration {
         let schedule = gucs::schedule(self.job);
         if schedule.is_none() && self.follows.is_none() {
+            self.waiting.forget();
             return SLEEP_WITHOUT_SCHEDULE;
         }
         if !gucs::role().includes(self.job, server::in_recovery()) {
+            self.waiting.forget();
             return LONGEST_SLEEP;
         }
         let until_next = |clock: Clock| {
@@ -189,25 +193,27 @@ impl Lane {
         }
         let left = self.look_at.saturating_duration_since(Instant::now());
         let is_new = self.waits_for.is_some() && self.waits_for != latest(session.clock);
-        if !left.is_zero() && !is_new {
-            return left.min(until_next(session.clock));
+        let is_over = self.waits_for.is_some() && self.waiting.is_over();
+        if !left.is_zero() && !is_new && !is_over {
+            return self.waiting.sleep(left.min(until_next(session.clock)));
         }
         match self.look(session) {
             Ok(Looked::Begun) => Duration::ZERO,
             Ok(Looked::LookAgain(slot, pause)) => {
                 self.look_at = Instant::now() + pause;
                 self.waits_for = slot;
-                pause.min(until_next(session.clock))
+                self.waiting.sleep(pause.min(until_next(session.clock)))
             }
             Ok(Looked::Settled(slot)) => {
                 self.settled = slot;
                 self.follows = None;
+                self.waiting.forget();
                 // What the schedule has begun later is as good.
                 self.beside = self.beside.filter(|beside| Some(*beside) > slot);
                 if schedule.is_some() { until_next(session.clock) } else { SLEEP_WITHOUT_SCHEDULE }
             }
             Err(failure) => {
-                self.complain(failure);
+                self.complaints.say(self.job, failure);
                 self.look_at = Instant::now() + PAUSE;
                 self.waits_for = None;
                 PAUSE
@@ -232,6 +238,7 @@ impl Lane {
             false => (schedule, latest),
         };
         let Some(slot) = latest.or(self.follows) else { return Ok(Looked::Settled(None)) };
+        self.note_missed(session, &store, slot)?;
         let (asked, node) = (Arc::clone(&store), session.node.clone());
         let decision = session.run(async move {
             match schedule {
@@ -247,8 +254,15 @@ impl Lane {
         let claim = match decision {
             None | Some(Decision::Done) => return Ok(Looked::Settled(Some(slot))),
             Some(Decision::LookAgain(at)) => {
+                self.waiting.forget();
                 let pause = between(clock.now(), at).min(LONGEST_PAUSE);
                 return Ok(Looked::LookAgain(Some(slot), pause));
+            }
+            // A base backup without which nothing after a hole can be restored waits for nothing.
+            Some(Decision::Claim { .. } | Decision::Resume(_))
+                if job == Job::Backup && !is_beside && self.waiting.hold(slot) =>
+            {
+                return Ok(Looked::LookAgain(Some(slot), LONGEST_PAUSE));
             }
             Some(Decision::Resume(attempt)) => Claim::resumed(job, slot, attempt, clock, &node),
             Some(Decision::Claim { attempt, abandoned }) => {
@@ -270,12 +284,32 @@ impl Lane {
         Ok(Looked::Begun)
     }
 
+    /// Notes in the prefix that a slot has waited until this one was due.
+    fn note_missed(
+        &mut self,
+        session: &mut Session,
+        store: &Arc<dyn ObjectStore>,
+        due: Slot,
+    ) -> Result<()> {
+        let Some((slot, summary)) = self.waiting.missed(due) else { return Ok(()) };
+        let (job, clock, retaken) = (self.job, session.clock, self.retaken);
+        let (node, store, reason) = (session.node.clone(), Arc::clone(store), summary.clone());
+        let noted = session.run(async move {
+            schedule::skip(&*store, (job, slot), &reason, clock, &node, retaken).await
+        })?;
+        if noted {
+            waiting::say_missed(slot, &summary);
+        }
+        self.waiting.forget();
+        Ok(())
+    }
+
     fn start(&mut self, claim: Claim, store: Arc<dyn ObjectStore>, clock: Clock) {
         self.state = match work::start(self.job) {
             Ok(work) => State::Running { claim, store, work, renewed: Instant::now() },
             Err(failure) => {
                 let outcome = work::failed(&failure);
-                self.complain(failure);
+                self.complaints.say(self.job, failure);
                 State::Ending(Ended::now(claim, store, outcome, clock))
             }
         };
@@ -311,7 +345,7 @@ impl Lane {
                     self.state = State::Leaving { work };
                     return POLL;
                 }
-                Err(failure) => self.complain(failure),
+                Err(failure) => self.complaints.say(self.job, failure),
             }
         }
         self.state = State::Running { claim, store, work, renewed };
@@ -334,7 +368,7 @@ impl Lane {
             }
         });
         if let Err(failure) = noted {
-            self.complain(failure);
+            self.complaints.say(self.job, failure);
             if ended.since.elapsed() < LONGEST_ENDING {
                 self.state = State::Ending(ended);
             }
@@ -342,7 +376,7 @@ impl Lane {
         }
         self.look_at = Instant::now();
         if completed {
-            self.complaint = None;
+            self.complaints.forget();
             match job {
                 Job::Backup if gucs::retention_policy().is_ok_and(|policy| !policy.is_empty()) => {
                     self.follows = Some(slot);
@@ -352,23 +386,6 @@ impl Lane {
             }
         }
         Duration::ZERO
-    }
-
-    /// Says what is wrong, and the same not again at once.
-    fn complain(&mut self, failure: Failure) {
-        if interrupts::end_requested() {
-            return;
-        }
-        let repeated = self
-            .complaint
-            .as_ref()
-            .is_some_and(|(said, at)| *said == failure.message && at.elapsed() < REPEAT_COMPLAINT);
-        if repeated {
-            return;
-        }
-        self.complaint = Some((failure.message.clone(), Instant::now()));
-        let message = format!("{} by schedule has to wait: {}", self.job, failure.message);
-        server_log::warn(&Failure { message, ..failure });
     }
 }
 

@@ -7,15 +7,19 @@
 //! ([`wal_e_core::schedule`]).
 //!
 //! * [`lane`]: what one job does from slot to slot; `work`: the workers that do it.
+//! * `waiting`: what a base backup waits for when settings ask for that; `complaints`: what
+//!   keeps a job from being done, in the log.
 //! * `session`: the threads and the store, while something is due.
 //! * `holes`: looks for WAL that is missing.
 //! * `watching`: whether archiving stands still; `announcing`: has notifiers announce what
 //!   happened.
 
 mod announcing;
+mod complaints;
 mod holes;
 mod lane;
 mod session;
+mod waiting;
 mod watching;
 mod work;
 

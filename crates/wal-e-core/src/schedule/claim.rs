@@ -127,6 +127,32 @@ pub async fn inspect(
     Ok(decision)
 }
 
+/// Notes that the job of a slot was not begun, for this reason, and will not be. Does nothing,
+/// and returns `false`, when another server has begun it.
+///
+/// # Errors
+/// Those of the store; it may be called again then.
+pub async fn skip(
+    store: &dyn ObjectStore,
+    (job, slot): (Job, Slot),
+    reason: &str,
+    clock: Clock,
+    node: &Node,
+    retaken: Option<Slot>,
+) -> Result<bool> {
+    let claim = match inspect(store, (job, slot), clock, node, retaken).await? {
+        Decision::Done | Decision::LookAgain(_) => None,
+        Decision::Resume(attempt) => Some(Claim::resumed(job, slot, attempt, clock, node)),
+        Decision::Claim { attempt, abandoned } => {
+            Claim::create(store, job, slot, (attempt, abandoned), clock, node).await?
+        }
+    };
+    let Some(claim) = claim else { return Ok(false) };
+    let outcome = Outcome { ok: false, again: false, summary: reason.to_owned(), bytes: None };
+    claim.end(store, &outcome, clock.now()).await?;
+    Ok(true)
+}
+
 /// The attempts for `slot`, and for those around it.
 async fn attempts(
     store: &dyn ObjectStore,

@@ -19,7 +19,7 @@ mod history;
 mod objects;
 mod run;
 
-pub use claim::{Claim, Hold, Node, Outcome, inspect, look};
+pub use claim::{Claim, Hold, Node, Outcome, inspect, look, skip};
 pub use clock::Clock;
 pub use cron::Schedule;
 pub use decide::{Decision, RENEW_AFTER};

@@ -89,6 +89,10 @@ settings! {
     VerifySchedule => schedule::VERIFY_SCHEDULE,
     /// Which server does it.
     BackupRole => schedule::BACKUP_ROLE,
+    /// How far a standby may be from the end of the WAL when a backup begins.
+    BackupMaxReplicationLag => schedule::BACKUP_MAX_REPLICATION_LAG,
+    /// Whether a backup waits for a checkpoint.
+    BackupWaitForCheckpoint => schedule::BACKUP_WAIT_FOR_CHECKPOINT,
     /// Where events are announced.
     EventsDatabase => schedule::EVENTS_DATABASE,
     /// So many full backups are kept.

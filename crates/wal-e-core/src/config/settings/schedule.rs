@@ -32,6 +32,30 @@ pub(super) const BACKUP_ROLE: Description = Description {
     ..TEXT_OF_SERVER
 };
 
+/// In WAL, not in time: a time is only known of a standby that answers.
+pub(super) const BACKUP_MAX_REPLICATION_LAG: Description = Description {
+    name: "backup_max_replication_lag",
+    purpose: "How much WAL a standby may lack when a base backup begins by schedule",
+    note: "While a connected standby has not received more than that, the base backup waits. Zero \
+           means that it does not wait.",
+    remarks: "See [What a base backup waits for](schedules.md#what-a-base-backup-waits-for).",
+    value: Value::Number(Number {
+        unit: Unit::Megabytes,
+        low: 0,
+        high: i32::MAX as i64,
+        default: Some(0),
+    }),
+    ..TEXT_OF_SERVER
+};
+
+pub(super) const BACKUP_WAIT_FOR_CHECKPOINT: Description = Description {
+    name: "backup_wait_for_checkpoint",
+    purpose: "Whether a base backup by schedule waits for the end of a checkpoint that runs",
+    remarks: "See [What a base backup waits for](schedules.md#what-a-base-backup-waits-for).",
+    value: Value::Switch { default: false },
+    ..TEXT_OF_SERVER
+};
+
 pub(super) const EVENTS_DATABASE: Description = Description {
     name: "events_database",
     purpose: "The database in which the server announces what happens to the archive",

@@ -202,6 +202,13 @@ fn what_the_server_still_has_is_archived_again_and_what_it_has_not_is_lost() {
     let directory = cluster.data_directory().to_str().expect("a path in UTF-8");
     let repaired = run_wal_e(&archive, ["wal-repair", directory]).success();
     assert_eq!(repaired, format!("{} archived\n", segments[1]));
+    remove_segment(&archive, &segments[1]);
+    let repaired = run_wal_e(&archive, ["wal-repair", "--json", directory]).success();
+    let repaired: serde_json::Value = serde_json::from_str(&repaired).expect("it is JSON");
+    let row = serde_json::json!({ "segment": segments[1], "outcome": "archived" });
+    assert_eq!(repaired, serde_json::json!([row]));
+    let nothing = run_wal_e(&archive, ["wal-repair", "--json", directory]).success();
+    assert_eq!(nothing, "[]\n");
     let nothing = run_wal_e(&archive, ["wal-repair", directory]).success();
     assert_eq!(nothing, "nothing to archive again\n");
     assert_eq!((cluster.ready_files(), cluster.done_files()), marks);

@@ -1,11 +1,13 @@
 //! What a server does by schedule: once for each slot, whatever servers share the prefix.
 
 use std::collections::BTreeSet;
+use std::thread;
 use std::time::Duration;
 
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::{Cluster, ClusterBuilder, StopMode};
 use wal_e_e2e::installation::PgVersion;
+use wal_e_e2e::process::send_signal;
 use wal_e_e2e::restore::Restore;
 use wal_e_e2e::wait::{wait_for, wait_until};
 use wal_e_e2e::wal_e::run_wal_e;
@@ -189,4 +191,163 @@ fn what_keeps_a_server_from_its_schedule_is_said_once() {
     wait_for("another scheduler", || {
         cluster.find_pid("wal_e scheduler").is_some_and(|pid| pid != scheduler)
     });
+}
+
+/// A primary that has a base backup wait for standbys, and a standby of it.
+fn primary_and_standby(version: PgVersion, archive: &Archive) -> (Cluster, Cluster) {
+    let primary = scheduled(version, "")
+        .configuration("wal_e.backup_max_replication_lag = '1MB'")
+        // A standby that does not answer stays connected.
+        .configuration("wal_sender_timeout = 0")
+        .start_archiving_to(archive);
+    let mut standby = primary.make_standby();
+    standby.configure("wal_e.backup_schedule = ''");
+    standby.start();
+    wait_for("the standby to stream", || {
+        primary.query_one("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")
+            == "1"
+    });
+    (primary, standby)
+}
+
+/// Sets the schedule of a running server.
+fn set_schedule(cluster: &Cluster, schedule: &str) {
+    cluster.execute(&format!("ALTER SYSTEM SET wal_e.backup_schedule = '{schedule}'"));
+    cluster.reload();
+}
+
+/// A schedule with one slot a day, which comes in a few seconds.
+fn once_soon(cluster: &Cluster) -> String {
+    cluster.query_one(
+        "SELECT to_char((now() + interval '4 seconds') AT TIME ZONE 'UTC', 'SS MI HH24 * * *')",
+    )
+}
+
+/// More WAL than the standby may lack.
+fn write_wal(cluster: &Cluster) {
+    cluster.execute("SELECT pg_logical_emit_message(false, 'test', repeat('x', 4000000))");
+    cluster.execute("CREATE TABLE IF NOT EXISTS t (a int)");
+}
+
+const WAITS_FOR_STANDBY: &str =
+    "base backup by schedule waits for standby \"walreceiver\" to receive";
+
+fn a_backup_waits_for_a_standby_that_does_not_receive(version: PgVersion) {
+    let archive = Archive::file();
+    let (primary, standby) = primary_and_standby(version, &archive);
+    let receiver = standby.pid_of("walreceiver");
+    send_signal(receiver, libc::SIGSTOP);
+    write_wal(&primary);
+    set_schedule(&primary, &once_soon(&primary));
+    primary.wait_for_log(WAITS_FOR_STANDBY);
+    // A reload looks anew, and says nothing anew.
+    primary.reload();
+    // What is asked for waits for nothing.
+    primary.query_one("SELECT wale_backup_push('by hand')");
+    assert_eq!(marks(&archive, "backup", ".claim"), Vec::<String>::new());
+    assert_eq!(archive.backups().len(), 1);
+
+    send_signal(receiver, libc::SIGCONT);
+    wait_for_runs(&primary, "job = 'backup' AND ok", 1);
+    assert_eq!(runs(&primary, "true"), 1);
+    assert_eq!(archive.backups().len(), 2);
+    let log = primary.log();
+    assert_eq!(log.matches(WAITS_FOR_STANDBY).count(), 1, "{log}");
+    assert!(log.contains("base backup by schedule begins: it waited for standby"), "{log}");
+}
+
+#[test]
+fn a_backup_waits_for_a_standby_of_15_that_does_not_receive() {
+    a_backup_waits_for_a_standby_that_does_not_receive(PgVersion::V15);
+}
+
+#[test]
+fn a_backup_waits_for_a_standby_of_18_that_does_not_receive() {
+    a_backup_waits_for_a_standby_that_does_not_receive(PgVersion::V18);
+}
+
+#[test]
+fn a_slot_that_waits_until_the_next_is_in_the_history_and_a_standby_that_left_does_not_count() {
+    let archive = Archive::file();
+    let (primary, mut standby) = primary_and_standby(PgVersion::V15, &archive);
+    let receiver = standby.pid_of("walreceiver");
+    send_signal(receiver, libc::SIGSTOP);
+    write_wal(&primary);
+    set_schedule(&primary, EVERY_FIVE_SECONDS);
+    let not_begun = "job = 'backup' AND NOT ok AND detail LIKE \
+                     'was not begun: it waited for standby \"walreceiver\" to receive % of WAL%'";
+    wait_for_runs(&primary, not_begun, 2);
+    primary.wait_for_log("base backup by schedule was not begun");
+    assert_eq!(runs(&primary, "job = 'backup' AND ok"), 0);
+    assert_eq!(archive.backups(), Vec::<String>::new());
+    // Such a slot is done with.
+    let claims = marks(&archive, "backup", ".claim");
+    assert!(claims.iter().all(|claim| claim.ends_with("/0001")), "{claims:?}");
+    assert_eq!(marks(&archive, "backup", ".failed"), Vec::<String>::new());
+
+    // It ends with its server.
+    standby.kill_postmaster();
+    send_signal(receiver, libc::SIGCONT);
+    wait_for_runs(&primary, "job = 'backup' AND ok", 1);
+}
+
+#[test]
+fn a_standby_that_replays_late_does_not_hold_up_a_backup() {
+    let archive = Archive::file();
+    let (primary, standby) = primary_and_standby(PgVersion::V15, &archive);
+    standby.execute("SELECT pg_wal_replay_pause()");
+    write_wal(&primary);
+    let lag = "SELECT count(*) FROM pg_stat_replication WHERE write_lsn = pg_current_wal_lsn() \
+               AND pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) > 1048576";
+    wait_for("a standby that has received what it does not replay", || {
+        primary.query_one(lag) == "1"
+    });
+    set_schedule(&primary, EVERY_FIVE_SECONDS);
+    wait_for_runs(&primary, "job = 'backup' AND ok", 1);
+    assert_eq!(runs(&primary, "NOT ok"), 0);
+}
+
+fn a_backup_waits_for_the_end_of_a_checkpoint(version: PgVersion) {
+    let archive = Archive::file();
+    let cluster = scheduled(version, "")
+        .configuration("wal_e.backup_wait_for_checkpoint = on")
+        .start_archiving_to(&archive);
+    // So many dirty buffers are written over minutes.
+    cluster.execute("ALTER SYSTEM SET checkpoint_completion_target = 0.9");
+    cluster.reload();
+    cluster.execute("CHECKPOINT");
+    cluster.execute("CREATE TABLE t AS SELECT repeat('x', 1000) FROM generate_series(1, 10000)");
+    let mut client = cluster.client();
+    let checkpoint = thread::spawn(move || {
+        client.batch_execute("SELECT pg_backup_start('spread', false)").expect("it starts");
+    });
+    wait_for("a checkpoint that takes its time", || {
+        let event = "SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+        cluster.query_one(event) == "CheckpointWriteDelay"
+    });
+    set_schedule(&cluster, &once_soon(&cluster));
+    cluster.wait_for_log("base backup by schedule waits for the end of a checkpoint");
+    assert_eq!(marks(&archive, "backup", ".claim"), Vec::<String>::new());
+    assert!(!checkpoint.is_finished(), "the checkpoint runs");
+
+    cluster.execute("ALTER SYSTEM SET checkpoint_completion_target = 0");
+    cluster.reload();
+    checkpoint.join().expect("the checkpoint ends");
+    wait_for_runs(&cluster, "job = 'backup' AND ok", 1);
+    assert_eq!(runs(&cluster, "true"), 1);
+    let log = cluster.log();
+    assert!(
+        log.contains("base backup by schedule begins: it waited for the end of a checkpoint"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_backup_waits_for_the_end_of_a_checkpoint_of_15() {
+    a_backup_waits_for_the_end_of_a_checkpoint(PgVersion::V15);
+}
+
+#[test]
+fn a_backup_waits_for_the_end_of_a_checkpoint_of_18() {
+    a_backup_waits_for_the_end_of_a_checkpoint(PgVersion::V18);
 }

@@ -61,6 +61,10 @@ pub struct WalRepair {
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
 
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+
     #[arg(
         long = Setting::UploadRateLimit.option(), help = Setting::UploadRateLimit.help(),
         value_name = placeholder(Setting::UploadRateLimit),

@@ -1,8 +1,9 @@
-//! `wal-e wal-repair DIR`: archives segments again that the archive lacks.
+//! `wal-e wal-repair [--json] DIR`: archives segments again that the archive lacks.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Serialize;
 use time::OffsetDateTime;
 use wal_e_core::coverage::{self, Archive, OwnWal, Repaired};
 use wal_e_core::owner::Claimant;
@@ -16,6 +17,7 @@ use crate::cli;
 use crate::interrupt::{Failure, Interrupt};
 use crate::report::{Report, print_result};
 use crate::settings::Settings;
+use crate::table::json_rows;
 
 pub fn run(
     arguments: &cli::WalRepair,
@@ -61,7 +63,10 @@ pub fn run(
         let repaired = report.attend(&opened.queue, || None, repairing).await;
         repaired.map_err(|error| interrupt.failure(error))
     })??;
-    Ok(print_result(&text(&repaired))?)
+    Ok(print_result(&match arguments.json {
+        true => json_rows(repaired.iter().map(as_json))?,
+        false => text(&repaired),
+    })?)
 }
 
 fn control_file(directory: &Path) -> Result<ControlFile> {
@@ -77,4 +82,15 @@ fn text(repaired: &[Repaired]) -> String {
             repaired.iter().map(|done| format!("{} {}\n", done.segment, done.as_str())).collect()
         }
     }
+}
+
+/// The columns of `wale_wal_repair()`.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    segment: &'a str,
+    outcome: &'a str,
+}
+
+fn as_json(repaired: &Repaired) -> Row<'_> {
+    Row { segment: &repaired.segment, outcome: repaired.as_str() }
 }

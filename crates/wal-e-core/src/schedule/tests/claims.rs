@@ -7,7 +7,8 @@ use time::{Duration, OffsetDateTime};
 use crate::error::ErrorKind;
 use crate::layout::{self, RunMark};
 use crate::schedule::{
-    Claim, Clock, Decision, Hold, Job, Node, Outcome, Schedule, Slot, history, inspect, look, prune,
+    Claim, Clock, Decision, Hold, Job, Node, Outcome, Schedule, Slot, history, inspect, look,
+    prune, skip,
 };
 use crate::store::faulty::{Fault, FaultyStore, Operation, When};
 use crate::store::memory::MemoryStore;
@@ -294,4 +295,27 @@ async fn old_runs_are_removed_and_the_newest_kept() {
     assert_eq!(entries[50].bytes, Some(7));
     let left = list_all(&store, &ListRequest::default()).await.unwrap();
     assert_eq!(left.len(), 2 * 399 + 50);
+}
+
+#[tokio::test]
+async fn a_slot_that_was_not_begun_says_why_and_is_done_with() {
+    let store = MemoryStore::new();
+    let (own, other) = (node("db1", 1), node("db2", 2));
+    let reason = "was not begun: it waited";
+    let skipped = skip(&store, (JOB, slot()), reason, Clock::OWN, &own, None).await.unwrap();
+    assert!(skipped);
+    let entries = history(&store).await.unwrap();
+    let seen: Vec<_> = entries.iter().map(|it| (it.attempt, it.ok, it.detail.as_deref())).collect();
+    assert_eq!(seen, [(1, Some(false), Some(reason))]);
+    assert_eq!(decision(&store, &other, true).await, Decision::Done);
+    assert!(!skip(&store, (JOB, slot()), reason, Clock::OWN, &own, None).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_slot_that_another_server_has_begun_is_not_said_to_be_skipped() {
+    let store = MemoryStore::new();
+    create(&store, &node("db2", 2)).await.unwrap();
+    let own = node("db1", 1);
+    assert!(!skip(&store, (JOB, slot()), "waited", Clock::OWN, &own, None).await.unwrap());
+    assert_eq!(history(&store).await.unwrap().len(), 1);
 }

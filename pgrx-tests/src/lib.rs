@@ -2,8 +2,8 @@
 //!
 //! * [`installation`]: PostgreSQL with wal_e installed, in a private copy.
 //! * [`cluster`]: a throw-away server; [`archiving`], [`base_backup`],
-//!   [`fingerprint`], [`pg_upgrade`], [`prefetch`], [`standby`], [`witness`] and [`workload`] are more
-//!   of what can be done with it.
+//!   [`fingerprint`], [`pg_upgrade`], [`prefetch`], [`standby`], [`witness`] and
+//!   [`workload`] are more of what can be done with it.
 //! * [`s3_server`], [`fault_proxy`], [`moto`]: S3, where things go wrong on demand;
 //!   [`real_server`]: an S3 server that was not written here.
 //! * [`forward_proxy`], [`tls_front`], [`key_service`]: what is on the way to S3, and hands out

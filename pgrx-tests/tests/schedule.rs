@@ -285,9 +285,9 @@ fn a_slot_that_waits_until_the_next_is_in_the_history_and_a_standby_that_left_do
     assert!(claims.iter().all(|claim| claim.ends_with("/0001")), "{claims:?}");
     assert_eq!(marks(&archive, "backup", ".failed"), Vec::<String>::new());
 
-    // It ends with its server.
+    // It is stopped, and would not notice that its server has ended.
+    send_signal(receiver, libc::SIGKILL);
     standby.kill_postmaster();
-    send_signal(receiver, libc::SIGCONT);
     wait_for_runs(&primary, "job = 'backup' AND ok", 1);
 }
 

@@ -149,8 +149,8 @@ impl World {
         cluster.configure("wal_e.backup_schedule = ''");
         cluster.reload();
         wait_until("the end of what runs by schedule", SCHEDULE_PATIENCE, || {
-            let running = "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'wal_e%' \
-                           AND backend_type <> 'wal_e scheduler'";
+            let running = "SELECT count(*) FROM pg_stat_activity \
+                           WHERE backend_type ~ '^wal_e ' AND backend_type <> 'wal_e scheduler'";
             let undone = "SELECT count(*) FROM wale_job_history() WHERE finished_at IS NULL";
             let is_idle = |sql| cluster.query_one(sql) == "0";
             (is_idle(running) && is_idle(undone)).then_some(())

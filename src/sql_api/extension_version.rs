@@ -15,8 +15,13 @@ const LIBRARY: &str = env!("CARGO_PKG_VERSION");
 /// Whether they are of one version.
 pub(super) fn check() -> Result<Check> {
     const NAME: &str = "extension";
-    let query = "SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'wal_e'";
-    let installed = Spi::get_one::<String>(query).map_err(|error| {
+    // The search path is the caller's: an operator without a schema could be anybody's.
+    let query = "SELECT extversion FROM pg_catalog.pg_extension \
+                 WHERE extname OPERATOR(pg_catalog.=) 'wal_e'";
+    // Read only, so that it works on a standby, too.
+    let installed =
+        Spi::connect(|client| client.select(query, Some(1), &[])?.first().get_one::<String>());
+    let installed = installed.map_err(|error| {
         let message = format!("the version of the extension could not be read: {error}");
         Failure::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message)
     })?;

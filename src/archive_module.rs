@@ -26,13 +26,11 @@ use self::stop::StopWatch;
 use crate::archiver_stats;
 use crate::error::{Failure, Result};
 use crate::gucs;
-use crate::pg::{interrupts, server};
+use crate::pg::interrupts;
+use crate::pg::server::{self, PG_WAL};
 use crate::rate_limits;
 use crate::runtime::{Runtime, Watch};
 use crate::server_log;
-
-/// Where the server keeps its WAL, seen from the directory that it runs in.
-const WAL_DIRECTORY: &str = "pg_wal";
 
 /// How long an archiver that ends waits for its uploads to clean up.
 const CLEANUP_TIME: Duration = Duration::from_secs(1);
@@ -94,7 +92,7 @@ pub fn shutdown() {
 /// in which the server asked, whatever was sent ahead.
 fn note_archived(name: &str, pushed: &Pushed) {
     let Ok(file) = name.parse::<WalFileName>() else { return };
-    let finished_at = archive_status::ready_since(Path::new(WAL_DIRECTORY), &file);
+    let finished_at = archive_status::ready_since(Path::new(PG_WAL), &file);
     let end_lsn = SegmentSize::new(pushed.bytes_read)
         .filter(|_| file.kind() == WalFileKind::Segment)
         .and_then(|size| Some(file.segment_number(size)?.end_lsn(size)));
@@ -173,7 +171,7 @@ impl Archiver {
         let file: WalFileName = name.parse()?;
         let settings = current_settings().inspect_err(|_| self.disconnect())?;
         self.held_back.check(&settings)?;
-        let path = Path::new(WAL_DIRECTORY).join(name);
+        let path = Path::new(PG_WAL).join(name);
         self.stop.begin_file(std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
 
         let pipeline = self.pipeline(&settings)?;
@@ -303,7 +301,7 @@ fn current_settings() -> Result<ArchiverSettings> {
     Ok(ArchiverSettings {
         store: gucs::store_config()?,
         archiving: Archiving {
-            wal_directory: PathBuf::from(WAL_DIRECTORY),
+            wal_directory: PathBuf::from(PG_WAL),
             compression: gucs::compression()?,
             uploads: gucs::wal_upload_concurrency(),
             standby: server::in_recovery(),

@@ -13,11 +13,9 @@ use wal_e_core::postgres::archive_status::ReadyQueue;
 use wal_e_core::postgres::{Lsn, SegmentSize, WalFileName};
 
 use crate::error::{Failure, Result};
-use crate::pg::{server, shared_memory};
+use crate::pg::server::{self, PG_WAL};
+use crate::pg::shared_memory;
 use crate::shared_values::{FixedText, SharedFailure, SharedTime};
-
-/// Where `pg_wal` is for a process of the server, whose directory is the data directory.
-const PG_WAL: &str = "pg_wal";
 
 /// The longest name of a file that PostgreSQL hands to the archiver is 40.
 type FileName = FixedText<64>;

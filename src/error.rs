@@ -44,6 +44,14 @@ impl Failure {
         self
     }
 
+    /// Message and detail as sentences, where there is one text for both.
+    pub fn summary(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{}. {detail}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// Whether the work was stopped on request.
     pub fn is_canceled(&self) -> bool {
         self.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED

@@ -13,10 +13,7 @@ use wal_e_core::wal::{self, Archiving};
 
 use crate::error::{Failure, Result};
 use crate::gucs;
-use crate::pg::server;
-
-/// Where `pg_wal` is for a process of the server, whose directory is the data directory.
-const PG_WAL: &str = "pg_wal";
+use crate::pg::server::{self, PG_WAL};
 
 /// What it has. To be read before the archive is listed.
 ///

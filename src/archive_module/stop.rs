@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use wal_e_core::postgres::{WalFileName, archive_status};
 
-use super::WAL_DIRECTORY;
+use crate::pg::server::PG_WAL;
 use crate::pg::{interrupts, signals};
 use crate::server_log;
 
@@ -88,9 +88,8 @@ impl StopWatch {
             "the postmaster has died"
         };
         // Even if the directory cannot be read, the line has to be logged.
-        let files = archive_status::ready_files(Path::new(WAL_DIRECTORY), usize::MAX)
-            .unwrap_or_default()
-            .files;
+        let files =
+            archive_status::ready_files(Path::new(PG_WAL), usize::MAX).unwrap_or_default().files;
         let more = if files.len() > NAMED_FILES { ", ..." } else { "" };
         let named: Vec<&str> = files.iter().take(NAMED_FILES).map(WalFileName::as_str).collect();
         server_log::log(

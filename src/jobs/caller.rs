@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
-use pgrx::bgworkers::{BackgroundWorkerStatus, DynamicBackgroundWorker};
 
 use super::slot::{self, Status, View};
 use super::{Job, canceled, worker};
 use crate::error::{Failure, Result};
 use crate::pg::interrupts;
 use crate::pg::timeouts::WithoutLimits;
+use crate::pg::worker_process::has_ended;
 use crate::runtime::TICK;
 
 /// How long a canceled caller waits for the worker to clean up.
@@ -99,13 +99,6 @@ fn wait_for_end<J: Job>(generation: u64, check: impl Fn() -> Result<()>) -> Resu
         interrupts::wait_on_latch(TICK);
     }
     Ok(())
-}
-
-fn has_ended(worker: &DynamicBackgroundWorker) -> bool {
-    matches!(
-        worker.pid(),
-        Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied)
-    )
 }
 
 /// The worker is gone, or its slot another's, without an outcome.

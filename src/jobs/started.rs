@@ -1,11 +1,12 @@
 //! Work that was started by a process that does something else meanwhile.
 
-use pgrx::bgworkers::{BackgroundWorkerStatus, DynamicBackgroundWorker};
+use pgrx::bgworkers::DynamicBackgroundWorker;
 
 use super::caller::lost;
 use super::slot::{self, Status, View};
 use super::{Job, worker};
 use crate::error::Result;
+use crate::pg::worker_process::has_ended;
 
 /// A job on its way. Its worker gives up when the process that started it ends.
 pub struct Started<J: Job> {
@@ -29,11 +30,7 @@ impl<J: Job> Started<J> {
 
     /// What it came to; `None` while it is on its way.
     pub fn ended(&self) -> Option<Result<View<J>>> {
-        let gone = matches!(
-            self.worker.pid(),
-            Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied)
-        );
-        if gone {
+        if has_ended(&self.worker) {
             // Without an outcome, unless it came in the meantime.
             slot::end_abandoned::<J>(self.generation, lost::<J>());
         }

@@ -75,11 +75,7 @@ fn end<J: Job>(tenant: Tenant<J>, generation: u64, outcome: &Result<J::Outcome>)
     if let (Err(failure), Some(kind)) = (outcome, J::WORDS.failure_event)
         && !failure.is_canceled()
     {
-        let detail = match &failure.detail {
-            Some(detail) => format!("{}. {detail}", failure.message),
-            None => failure.message.clone(),
-        };
-        events::send(&Event::new(kind).of(object).saying(detail));
+        events::send(&Event::new(kind).of(object).saying(failure.summary()));
     }
 }
 

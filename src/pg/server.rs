@@ -10,6 +10,9 @@ use wal_e_core::archiving::{Attempts, Way};
 use wal_e_core::owner::Claimant;
 use wal_e_core::postgres::{Lsn, SegmentSize, SystemIdentifier, TimelineId};
 
+/// Where `pg_wal` is for a process of the server, whose directory is the data directory.
+pub const PG_WAL: &str = "pg_wal";
+
 /// What does not change while the server runs, and the timeline, which does not
 /// change while it is a primary.
 #[derive(Debug, Clone)]

@@ -1,9 +1,9 @@
-//! The frame of a worker's process: its entry, its connection, its end.
+//! The frame of a worker's process: its entry, its connection, its end, and whether it has ended.
 
 use std::ffi::CStr;
 use std::panic::AssertUnwindSafe;
 
-use pgrx::bgworkers::BackgroundWorker;
+use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerStatus, DynamicBackgroundWorker};
 use pgrx::{PgTryBuilder, pg_guard, pg_sys};
 
 use crate::error::Failure;
@@ -133,6 +133,14 @@ pub fn join_database(database: &str) {
     override_setting(c"search_path", c"pg_catalog");
     override_setting(c"client_encoding", c"SQL_ASCII");
     BackgroundWorker::connect_worker_to_spi(Some(database), None);
+}
+
+/// Whether a worker that this process has started is gone.
+pub fn has_ended(worker: &DynamicBackgroundWorker) -> bool {
+    matches!(
+        worker.pid(),
+        Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied)
+    )
 }
 
 /// Shows in `pg_stat_activity` what this process does.

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use pgrx::PgSqlErrorCode;
-use pgrx::bgworkers::{BackgroundWorkerStatus, DynamicBackgroundWorker};
+use pgrx::bgworkers::DynamicBackgroundWorker;
 
 use super::SLEEP_WITHOUT_SCHEDULE;
 use crate::error::Failure;
 use crate::events::{self, notifier};
 use crate::gucs;
 use crate::pg::server;
+use crate::pg::worker_process::has_ended;
 use crate::server_log;
 
 /// The latch is set when a notifier ends; this is for what the latch has missed.
@@ -71,11 +72,4 @@ impl Announcing {
 fn drop_before(next: u64, failure: Failure) {
     events::drop_before(next);
     server_log::warn(&failure.with_detail("Those that waited are dropped."));
-}
-
-fn has_ended(worker: &DynamicBackgroundWorker) -> bool {
-    matches!(
-        worker.pid(),
-        Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied)
-    )
 }

@@ -63,14 +63,10 @@ fn say_stalled(attempts: Attempts, queue: &ReadyQueue, silence: Duration) {
     let message = format!(
         "archiving stands still: {files} WAL files wait, and none was archived for {seconds} s"
     );
-    let fails = attempts.failed > attempts.archived;
-    let failure = archiver_stats::view().last_failure.filter(|_| fails);
-    let detail = failure.map(|failure| format!("The last failure was: {}.", failure.message));
-    let event = Event::new(Kind::ArchivingStalled).of(first).saying(match &detail {
-        Some(detail) => format!("{message}. {detail}"),
-        None => message.clone(),
-    });
+    let last = archiver_stats::view().last_failure.filter(|_| attempts.last_failed());
+    let detail = last.map(|last| format!("The last failure was: {}.", last.message));
     let code = PgSqlErrorCode::ERRCODE_WARNING;
-    server_log::warn(&Failure { detail, ..Failure::new(code, message) });
-    events::send(&event);
+    let failure = Failure { detail, ..Failure::new(code, message) };
+    server_log::warn(&failure);
+    events::send(&Event::new(Kind::ArchivingStalled).of(first).saying(failure.summary()));
 }

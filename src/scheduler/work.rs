@@ -67,13 +67,9 @@ pub fn start(job: Job) -> Result<Box<dyn Work>> {
 
 /// How a run that failed is noted.
 pub fn failed(failure: &Failure) -> Outcome {
-    let summary = match &failure.detail {
-        Some(detail) => format!("{}. {detail}", failure.message),
-        None => failure.message.clone(),
-    };
     // What a person has stopped is not begun again before the next slot.
     let again = !failure.is_canceled();
-    Outcome { ok: false, again, summary: in_words(&summary), bytes: None }
+    Outcome { ok: false, again, summary: in_words(&failure.summary()), bytes: None }
 }
 
 impl<J: Reported> Work for Started<J> {

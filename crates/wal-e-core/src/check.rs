@@ -9,9 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use time::OffsetDateTime;
-
-use crate::catalogue;
+use crate::catalogue::{self, StoredSentinel};
 use crate::config::{Setting, StoreConfig, Word};
 use crate::error::{Error, ErrorKind};
 use crate::layout;
@@ -227,12 +225,13 @@ fn credentials(store: &dyn ObjectStore, error: Option<&Error>) -> Check {
 
 async fn base_backups(rows: &mut Rows, store: &dyn ObjectStore, claimant: &Claimant) {
     let hint = "Allow this server to list the objects below the prefix.";
-    let Some(backups) = rows.step(BASE_BACKUP, catalogue::stored(store), hint).await else {
+    let Some(backups) = rows.step(BASE_BACKUP, catalogue::sentinels(store), hint).await else {
         return;
     };
     // What pg_upgrade made has no backup yet, whatever the cluster has that it was made of.
     let hint = "Allow this server to read objects below the prefix.";
-    let newest = rows.step(BASE_BACKUP, catalogue::newest_identified(store), hint).await;
+    let newest = catalogue::newest_identified(store, &backups);
+    let newest = rows.step(BASE_BACKUP, newest, hint).await;
     let Some(newest) = newest else { return };
     if let Some(newest) = newest
         && let Some(cluster) = newest.system_identifier
@@ -248,8 +247,9 @@ async fn base_backups(rows: &mut Rows, store: &dyn ObjectStore, claimant: &Claim
         ));
         return;
     }
-    let describe = |(name, stored_at): &(String, OffsetDateTime)| {
-        let stored_at = stored_at.replace_nanosecond(0).unwrap_or(*stored_at);
+    let describe = |StoredSentinel { name, object, .. }: &StoredSentinel| {
+        let stored_at = object.last_modified;
+        let stored_at = stored_at.replace_nanosecond(0).unwrap_or(stored_at);
         format!("\"{name}\", complete at {}", format_time(stored_at))
     };
     rows.push(match backups.as_slice() {

@@ -296,7 +296,9 @@ fn compare_segment_size(store: &dyn ObjectStore, owner: &Owner, claimant: &Claim
 
 /// Looks at the newest base backup that names its cluster.
 async fn refuse_foreign_backups(store: &dyn ObjectStore, claimant: &Claimant) -> Result<()> {
-    let Some(backup) = catalogue::newest_identified(store).await? else { return Ok(()) };
+    let sentinels = catalogue::sentinels(store).await?;
+    let newest = catalogue::newest_identified(store, &sentinels).await?;
+    let Some(backup) = newest else { return Ok(()) };
     match backup.system_identifier {
         Some(identifier) if identifier != claimant.system_identifier => Err(foreign(
             store,

@@ -1,4 +1,5 @@
-//! `wal-e delete` and `wal-e backup-mark`, in the words of WAL-E and WAL-G.
+//! `wal-e delete`, `wal-e backup-mark` and `wal-e report`, which takes the rules of `delete retain`:
+//! in the words of WAL-E and WAL-G.
 
 use std::path::PathBuf;
 

@@ -18,10 +18,16 @@ pub struct Attempts {
     pub failed: Option<SystemTime>,
 }
 
+impl Attempts {
+    /// Whether the last one failed.
+    pub fn last_failed(&self) -> bool {
+        self.failed > self.archived
+    }
+}
+
 /// Why a base backup could not be completed now: segments wait, and the last attempt failed.
 pub fn refusal(attempts: Attempts, queue: &ReadyQueue, now: SystemTime) -> Option<Error> {
-    let failed = attempts.failed?;
-    if attempts.archived.is_some_and(|archived| archived >= failed) {
+    if !attempts.last_failed() {
         return None;
     }
     let oldest = queue.oldest_segment.as_ref()?;

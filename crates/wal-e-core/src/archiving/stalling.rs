@@ -22,9 +22,7 @@ pub fn stalled_for(
     let waits_since = queue.oldest_segment.as_ref()?.since?;
     let begin = waits_since.max(watched_since).max(attempts.archived.unwrap_or(watched_since));
     let silence = now.duration_since(begin).unwrap_or_default();
-    let fails = attempts.failed.is_some_and(|failed| {
-        failed >= watched_since && attempts.archived.is_none_or(|archived| failed > archived)
-    });
+    let fails = attempts.last_failed() && attempts.failed >= Some(watched_since);
     (silence >= if fails { TOLERATED } else { LONGEST_SILENCE }).then_some(silence)
 }
 

@@ -1,9 +1,7 @@
 //! Which base backups a prefix holds.
 
-use time::OffsetDateTime;
-
 use super::backup_info::{
-    BackupInfo, BackupKind, describe, describe_all, named, sentinels, stored_order,
+    BackupInfo, BackupKind, StoredSentinel, describe, describe_all, named, sentinels, stored_order,
 };
 use super::cold;
 use crate::config::Word;
@@ -115,18 +113,14 @@ pub(crate) async fn resolve(store: &dyn ObjectStore, name: &str) -> Result<Strin
     })
 }
 
-/// Names of the complete base backups and when their sentinels were stored,
-/// oldest first. One listing, for any number of them.
-pub(crate) async fn stored(store: &dyn ObjectStore) -> Result<Vec<(String, OffsetDateTime)>> {
-    let sentinels = sentinels(store).await?.into_iter();
-    Ok(sentinels.map(|sentinel| (sentinel.name, sentinel.object.last_modified)).collect())
-}
-
 /// The newest base backup that says which cluster it was taken of; damaged
 /// sentinels are passed over. `None` when no backup says so.
-pub(crate) async fn newest_identified(store: &dyn ObjectStore) -> Result<Option<BackupInfo>> {
-    for sentinel in sentinels(store).await?.into_iter().rev() {
-        let Some(backup) = describe(store, sentinel).await? else { continue };
+pub(crate) async fn newest_identified(
+    store: &dyn ObjectStore,
+    sentinels: &[StoredSentinel],
+) -> Result<Option<BackupInfo>> {
+    for sentinel in sentinels.iter().rev() {
+        let Some(backup) = describe(store, sentinel.clone()).await? else { continue };
         match &backup.unreadable {
             None if backup.system_identifier.is_some() => return Ok(Some(backup)),
             Some(error) if error.kind() == ErrorKind::Denied => return Err(error.clone()),

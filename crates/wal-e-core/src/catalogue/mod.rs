@@ -22,7 +22,8 @@ pub(crate) mod wal_inventory;
 pub(crate) mod wal_listing;
 
 pub use backup_info::{BackupInfo, BackupKind, list};
-pub(crate) use backups::{list_sound, newest_identified, stored};
+pub(crate) use backup_info::{StoredSentinel, sentinels};
+pub(crate) use backups::{list_sound, newest_identified};
 pub(crate) use begun::read_begun;
 pub use histories::history;
 pub use locate::{KeyEnding, Located, locate};

@@ -208,7 +208,7 @@ async fn a_clock_that_differs_by_more_than_a_minute_is_told() {
         (3600, false, "ahead of"),
     ] {
         let mut rows = Rows::new("memory:", LIMIT);
-        let local = OffsetDateTime::now_utc() + time::Duration::seconds(offset_seconds);
+        let local = time::OffsetDateTime::now_utc() + time::Duration::seconds(offset_seconds);
         clock_skew(&mut rows, &store, &key, local, local).await;
         let rows = rows.in_order();
         let row = rows.last().unwrap();

@@ -21,7 +21,8 @@ pub struct LostWal {
 
 impl Archive {
     /// What is lost of the WAL from the oldest usable base backup (without one, from the first
-    /// segment) up to where the server writes. Nothing for a server that replays, which does not know what its primary has.
+    /// segment) up to where the server writes. Nothing for a server that replays, which does not
+    /// know what its primary has.
     pub fn lost(&self) -> Vec<LostWal> {
         let Some(position) = self.own.as_ref().and_then(|own| own.position) else {
             return Vec::new();

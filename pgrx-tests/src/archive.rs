@@ -94,6 +94,11 @@ impl Archive {
         archive
     }
 
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        matches!(self.place, Place::File { .. })
+    }
+
     /// The prefix.
     pub fn url(&self) -> String {
         match &self.place {

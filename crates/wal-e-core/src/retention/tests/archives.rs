@@ -262,7 +262,7 @@ async fn a_backup_that_was_given_up_is_garbage_at_once() {
         };
         archive.put(layout::begun(&name).as_str(), sentinel::to_json(&begun), hour(75)).await;
         let plan = archive.plan(&Request::Garbage, 80).await.unwrap();
-        assert_eq!(plan.backups.contains(&name), ended_at.is_some());
+        assert_eq!(plan.rounds.concat().contains(&name), ended_at.is_some());
     }
 }
 
@@ -304,10 +304,10 @@ async fn a_backup_that_was_found_damaged_does_not_count() {
     let why =
         "it does not count: its last verification failed: what is wrong with it cannot be read";
     assert!(lines.iter().any(|line| line.starts_with("keep") && line.contains(why)), "{lines:#?}");
-    assert!(plan.backups.len() < newest.len(), "an older one is kept instead");
+    assert!(plan.rounds.concat().len() < newest.len(), "an older one is kept instead");
     // One of before the backup is not of this one.
     archive.put(key.as_str(), b"{".to_vec(), hour(60)).await;
-    assert_eq!(archive.plan(&retain(1), 80).await.unwrap().backups, newest);
+    assert_eq!(archive.plan(&retain(1), 80).await.unwrap().rounds.concat(), newest);
 }
 
 #[tokio::test]
@@ -323,7 +323,7 @@ async fn one_backup_is_deleted_as_asked_or_not_at_all() {
     let error = archive.plan(&Request::Before("base_x".to_owned()), 60).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     let plan = archive.plan(&Request::Backup(full.clone()), 60).await.unwrap();
-    assert_eq!(plan.backups, [delta, full]);
+    assert_eq!(plan.rounds, [[delta], [full]]);
     archive.carry_out(&plan).await.unwrap();
     let plan = archive.plan(&Request::Everything, 60).await.unwrap();
     archive.carry_out(&plan).await.unwrap();
@@ -340,7 +340,7 @@ async fn what_is_left_of_the_base_of_a_delta_keeps_no_wal() {
     archive.backup(1, 40, None).await;
     archive.store.delete(&layout::sentinel(&full)).await.unwrap();
     let plan = archive.plan(&retain(1), 60).await.unwrap();
-    assert_eq!(plan.backups, Vec::<String>::new());
+    assert_eq!(plan.rounds, Vec::<Vec<String>>::new());
     let lines = lines(&plan);
     let between = "delete WAL 00000001000000000000000C to 000000010000000000000027";
     assert!(lines.iter().any(|line| line.starts_with(between)), "{lines:#?}");
@@ -362,7 +362,7 @@ async fn what_a_delta_builds_on_stays_while_its_sentinel_cannot_be_read() {
             false => archive.store.delete(&sentinel).await.unwrap(),
         }
         let plan = archive.plan(&retain(1), 60).await.unwrap();
-        assert_eq!(plan.backups, Vec::<String>::new(), "{is_there}: {:#?}", lines(&plan));
+        assert_eq!(plan.rounds, Vec::<Vec<String>>::new(), "{is_there}: {:#?}", lines(&plan));
     }
 }
 

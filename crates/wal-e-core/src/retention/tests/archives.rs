@@ -295,7 +295,7 @@ async fn that_a_backup_was_given_up_is_known_until_all_of_it_is_deleted() {
 #[tokio::test]
 async fn a_backup_that_was_found_damaged_does_not_count() {
     let archive = archive().await;
-    let newest = archive.plan(&retain(1), 80).await.unwrap().backups;
+    let newest = archive.plan(&retain(1), 80).await.unwrap().rounds.concat();
     let name = backup_name(2, 70);
     let key = layout::verification(&name, false);
     archive.put(key.as_str(), b"{".to_vec(), hour(79)).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::needs::{Needs, WalNeed};
-use super::policy::Request;
+use super::policy::{Garbage, Request};
 use super::select::{Decision, Extent, select};
 use super::survey::{Segment, Survey, Tally};
 use crate::error::{Error, ErrorKind, Result};
@@ -156,6 +156,9 @@ impl Plan {
                 let last = run.last().unwrap_or(first);
                 let (action, reason) = match need(first) {
                     Some(need) => (Action::Keep, why(need)),
+                    None if *request == Request::Garbage(Garbage::Backups) => {
+                        (Action::Keep, "only what is left of backups is to be deleted".to_owned())
+                    }
                     None if spare => {
                         (Action::Keep, "there is no base backup that it could belong to".to_owned())
                     }

@@ -39,7 +39,7 @@ pub enum Kind {
 /// segments of timeline 1; none when no record begins at `start`. `end` is where the segments
 /// end: without it, pg_waldump waits five seconds for one more.
 pub fn records(directory: &Path, start: Lsn, end: Lsn) -> Vec<Record> {
-    let mut command = Installation::get(PgVersion::V15).command("pg_waldump");
+    let mut command = Installation::get(PgVersion::oldest()).command("pg_waldump");
     let (begin, end) = (start.to_string(), end.to_string());
     let finished = run(command.arg("--path").arg(directory).args([
         "--timeline",

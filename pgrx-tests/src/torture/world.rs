@@ -70,7 +70,7 @@ impl World {
     /// One running server that archives.
     pub fn new(archive: Archive) -> World {
         let lines = CONFIGURATION.iter().map(|line| (*line).to_owned());
-        let cluster = Cluster::build(PgVersion::V15)
+        let cluster = Cluster::build(PgVersion::oldest())
             .wal_segment_size_mb(1)
             .configuration_lines(lines)
             .start_archiving_to(&archive);

@@ -41,9 +41,7 @@ fn a_killed_server_starts_again_with_its_data() {
             after.table("public.pgbench_accounts").map(|table| table.rows),
             before.table("public.pgbench_accounts").map(|table| table.rows),
         );
-        if cluster.installation().has_extension("amcheck") {
-            cluster.amcheck();
-        }
+        cluster.amcheck();
         cluster.stop(StopMode::Fast);
         cluster.check_page_checksums().success();
     }

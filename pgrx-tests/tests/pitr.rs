@@ -47,9 +47,7 @@ fn moments_after(restore: Restore, archive: &Archive) -> Vec<String> {
     restored.configure("archive_mode = off");
     restored.start();
     finish_recovery(&restored);
-    if restored.installation().has_extension("amcheck") {
-        restored.amcheck();
-    }
+    restored.amcheck();
     restored.query("SELECT name FROM moments").concat()
 }
 

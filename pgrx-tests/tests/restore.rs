@@ -9,6 +9,7 @@ use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::ServerUser;
 use wal_e_e2e::restore::Restore;
+use wal_e_e2e::wait::wait_for;
 use wal_e_e2e::wal_e::run_wal_e;
 
 /// Backup under load, more load, loss of the server, restore: everything that
@@ -161,6 +162,35 @@ fn a_cluster_that_its_group_may_read_comes_back_as_one() {
 }
 
 /// A directory and all that is below it.
+/// What a server has summarized of its WAL is no part of a base backup, as in PostgreSQL's own.
+#[test]
+fn summaries_of_wal_are_made_anew() {
+    for version in PgVersion::tested().into_iter().filter(|version| version.has_wal_summaries()) {
+        let archive = Archive::file();
+        let mut cluster = Cluster::build(version)
+            .wal_segment_size_mb(1)
+            .configuration("summarize_wal = on")
+            .start_archiving_to(&archive);
+        let summaries = |cluster: &Cluster| {
+            let entries = fs::read_dir(cluster.data_directory().join("pg_wal/summaries"));
+            entries.map_or(0, Iterator::count)
+        };
+        cluster.execute("CREATE TABLE t AS SELECT generate_series(1, 5000) i; CHECKPOINT");
+        wait_for("a summary", || summaries(&cluster) > 0);
+        cluster.backup_push();
+        let expected = cluster.fingerprint();
+        cluster.stop(StopMode::Fast);
+
+        let mut restored = Restore::latest(version).fetch(&archive);
+        assert_eq!(summaries(&restored), 0);
+        restored.start();
+        restored.wait_for_end_of_recovery();
+        restored.execute("CHECKPOINT");
+        wait_for("a summary of the restored server", || summaries(&restored) > 0);
+        restored.assert_restored(&expected);
+    }
+}
+
 fn walk(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).expect("it can be read").flatten();
     let below = entries.flat_map(|entry| match entry.path().is_dir() {

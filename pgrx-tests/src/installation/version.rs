@@ -71,6 +71,11 @@ impl PgVersion {
         self.0 >= 18
     }
 
+    /// Whether a server can summarize its WAL, in `pg_wal/summaries`.
+    pub fn has_wal_summaries(self) -> bool {
+        self.0 >= 17
+    }
+
     /// Whether the end of a transaction can be set, `transaction_timeout`.
     pub fn has_transaction_timeout(self) -> bool {
         self.0 >= 17

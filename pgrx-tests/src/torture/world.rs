@@ -74,8 +74,7 @@ impl World {
             .wal_segment_size_mb(1)
             .configuration_lines(lines)
             .start_archiving_to(&archive);
-        cluster
-            .execute("CREATE EXTENSION pg_walinspect; CREATE TABLE moments (n int, filler text)");
+        cluster.execute("CREATE TABLE moments (n int, filler text)");
         let mut model = Model::default();
         let now = now();
         let branch = model.add_branch(1, Rows::new(), (now, now));

@@ -138,6 +138,8 @@ fn of_a_primary_and_its_standby_each_slot_has_one() {
     let mut primary = scheduled(PgVersion::oldest(), EVERY_FIVE_SECONDS)
         .configuration("wal_e.verify_schedule = '*/2 * * * * *'")
         .configuration("wal_e.backup_role = any")
+        // The standby may take its time to connect, and each backup has a checkpoint.
+        .configuration("wal_keep_size = '1GB'")
         .start_archiving_to(&archive);
     wait_for_runs(&primary, "job = 'backup' AND ok", 1);
     let mut standby = primary.make_standby();

@@ -99,7 +99,7 @@ impl Installation {
             let (original, copied) = (beside.join(&name), staging.join(&name));
             if original.is_dir() {
                 copy_tree(&original, &copied);
-                for program in directory(&staged(&bin)) {
+                for program in directory(&staged(&bin)).collect::<Vec<_>>() {
                     elf::use_copied_loader(&program, &original, &copied);
                 }
             }

@@ -3,7 +3,10 @@
 use std::fs;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+use super::copy_file;
 
 /// Kinds of program headers, and the flag that allows to write (elf.h).
 const PT_LOAD: u32 = 1;
@@ -36,7 +39,7 @@ pub fn make_dynamic_section_writable(path: &Path) {
         changed = true;
     }
     if changed {
-        fs::write(path, bytes).expect("a staged executable can be written");
+        replace(path, bytes);
     }
 }
 
@@ -60,7 +63,18 @@ pub fn use_copied_loader(path: &Path, original: &Path, copied: &Path) {
     assert!(loader.len() < room.len(), "{} has no room for {copied:?}", path.display());
     room.fill(0);
     room[..loader.len()].copy_from_slice(loader);
-    fs::write(path, bytes).expect("a staged executable can be written");
+    replace(path, bytes);
+}
+
+/// Gives the executable at `path` another content, without being open for writing in this
+/// process ([`copy_file`]).
+fn replace(path: &Path, bytes: Vec<u8>) {
+    let beside = path.with_extension("changed");
+    fs::write(&beside, bytes).expect("a file can be written beside a staged executable");
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o755))
+        .expect("a file just made can be given a mode");
+    copy_file(&beside, path);
+    fs::remove_file(&beside).expect("a file just made can be removed");
 }
 
 /// What is in the file at `path`, if it is an executable of 64 bits.

@@ -51,7 +51,7 @@ impl PgVersion {
     }
 
     /// All versions that are here to be tested: these, and each whose `pg_config` a variable
-    /// names. `tests/versions.rs` goes the main ways of a cluster on them.
+    /// names. Tests of the main ways of a cluster run on all of them.
     pub fn tested() -> Vec<PgVersion> {
         let all = PgVersion::ALL.into_iter().map(|(version, _)| version);
         all.filter(|version| {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use wal_e_core::codec::{Compression, Compressor};
 
 use crate::fault_proxy::FaultProxy;
+use crate::installation::PgVersion;
 use crate::process::ServerUser;
 use crate::s3_server::S3Server;
 use crate::scratch::Scratch;
@@ -55,6 +56,14 @@ impl Archive {
         let scratch = Scratch::new();
         let directory = scratch.create("archive");
         Archive { place: Place::File { directory }, scratch }
+    }
+
+    /// A directory or a bucket for each tested version, in turn; for a single one both.
+    pub fn for_tested_versions() -> impl Iterator<Item = (PgVersion, Archive)> {
+        let versions = PgVersion::tested();
+        let number = versions.len().max(2);
+        let kinds = [Archive::file, Archive::s3].into_iter().cycle();
+        versions.into_iter().cycle().take(number).zip(kinds.map(|make| make()))
     }
 
     /// A bucket on an S3 server of this process, behind a proxy where faults can

@@ -179,7 +179,7 @@ fn assert_page_is_true(page: &Page, archive: &Archive, rules: &[&str]) {
 #[test]
 fn every_number_of_the_page_is_what_the_commands_say() {
     let archive = Archive::file();
-    let _cluster = eventful(PgVersion::V15, &archive);
+    let _cluster = eventful(PgVersion::oldest(), &archive);
     let scratch = Scratch::new();
     let file = report(&archive, &scratch, &RULES);
     let page = open(&file);
@@ -201,7 +201,7 @@ fn every_number_of_the_page_is_what_the_commands_say() {
 #[test]
 fn the_page_of_the_server_has_its_checks_and_its_settings() {
     let archive = Archive::s3();
-    let cluster = Cluster::build(PgVersion::V18)
+    let cluster = Cluster::build(PgVersion::newest())
         .wal_segment_size_mb(1)
         .configuration("wal_e.retain_full_backups = 1")
         .start_archiving_to(&archive);

@@ -66,6 +66,9 @@ build: ## build the extension for the server of PG_CONFIG, and the program
 	    *) echo "wal_e is for PostgreSQL 15 to 18; $(PG_CONFIG_PATH) is of version \"$$major\"" >&2; exit 1 ;;
 	esac
 	echo "building wal_e for PostgreSQL $$major ($(PG_CONFIG_PATH))"
+	# It has one name for all versions, and cargo would take the one of another version for this one.
+	cmp -s $(TARGET)/release/libwal_e.so $(EXTENSION) ||
+	    rm -f $(TARGET)/release/libwal_e.so $(TARGET)/release/deps/libwal_e.so
 	PGRX_PG_CONFIG_PATH='$(PG_CONFIG_PATH)' $(CARGO) build --release --locked \
 	    --no-default-features --features wal_e/pg$$major
 	install -m 755 $(TARGET)/release/libwal_e.so $(EXTENSION)

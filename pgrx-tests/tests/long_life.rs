@@ -125,7 +125,7 @@ fn a_server_needs_no_more_when_it_is_old(version: PgVersion, archive: &Archive) 
             }
         }
         cluster.archive_current_wal();
-        println!("round {round} of {ROUNDS}, {version}");
+        println!("round {round} of {ROUNDS}, PostgreSQL {}", version.major());
         for life in &mut lives {
             let reading = Reading::of(life.pid);
             println!("  {:10} {reading}", life.name);

@@ -117,6 +117,16 @@ test: build-tests ## every test: core, program, and end to end on PostgreSQL 15 
 	@WALE_TEST_PG='$(TESTED_FULL)' $(foreach version,$(TESTED),WALE_TEST_PG$(version)_CONFIG='$(call CONFIG_OF,$(version))') \
 	    RUST_TEST_THREADS=2 $(CARGO) test --release --locked --workspace --no-fail-fast
 
+# The figures stand in the output. `make test` has a shorter life.
+SEGMENTS ?= 10000
+BACKUPS  ?= 50
+
+.PHONY: long-life
+long-life: build-tests ## a server archives, backs up and verifies many times: memory, threads, files (SEGMENTS=n BACKUPS=n)
+	@WALE_TEST_PG='$(TESTED_FULL)' $(foreach version,$(TESTED),WALE_TEST_PG$(version)_CONFIG='$(call CONFIG_OF,$(version))') \
+	    WALE_LONG_LIFE_SEGMENTS=$(SEGMENTS) WALE_LONG_LIFE_BACKUPS=$(BACKUPS) RUST_TEST_THREADS=1 \
+	    $(CARGO) test --release --locked --workspace --test long_life -- --nocapture
+
 # Each is got from a package registry the first time: versitygw needs Go, garage a long time, rgw root.
 SERVERS ?= versitygw garage rgw
 

@@ -93,7 +93,7 @@ impl Life {
 }
 
 fn a_server_needs_no_more_when_it_is_old(version: PgVersion, archive: &Archive) {
-    let segments = number("WALE_LONG_LIFE_SEGMENTS", 400) / ROUNDS;
+    let segments = number("WALE_LONG_LIFE_SEGMENTS", 200) / ROUNDS;
     let backups = number("WALE_LONG_LIFE_BACKUPS", 10) / ROUNDS;
     let cluster = Cluster::build(version).wal_segment_size_mb(1).start_archiving_to(archive);
     let mut session = cluster.client();

@@ -127,6 +127,12 @@ long-life: build-tests ## a server archives, backs up and verifies many times: m
 	    WALE_LONG_LIFE_SEGMENTS=$(SEGMENTS) WALE_LONG_LIFE_BACKUPS=$(BACKUPS) RUST_TEST_THREADS=1 \
 	    $(CARGO) test --release --locked --workspace --test long_life -- --nocapture
 
+.PHONY: memcheck
+memcheck: build-tests ## servers under valgrind: no invalid access in archiver, workers and backends
+	@command -v valgrind >/dev/null || { echo "memcheck: install valgrind first" >&2; exit 1; }
+	WALE_TEST_PG='$(TESTED_FULL)' $(foreach version,$(TESTED),WALE_TEST_PG$(version)_CONFIG='$(call CONFIG_OF,$(version))') \
+	    CARGO=$(CARGO) RUST_TEST_THREADS=1 scripts/memcheck
+
 # Each is got from a package registry the first time: versitygw needs Go, garage a long time, rgw root.
 SERVERS ?= versitygw garage rgw
 

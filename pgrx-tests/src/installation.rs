@@ -15,6 +15,7 @@ use std::sync::{Mutex, OnceLock};
 
 use crate::process::{ServerUser, run};
 use crate::scratch::keep_directories;
+use crate::wait::valgrind_logs;
 
 mod elf;
 mod version;
@@ -56,6 +57,20 @@ impl Installation {
     /// A command of this installation, run as the server's user.
     pub fn command(&self, name: &str) -> Command {
         ServerUser::get().command(self.bin.join(name))
+    }
+
+    /// The server, run as its user; under valgrind where `WALE_TEST_VALGRIND_LOGS` names a
+    /// directory for a log of each process.
+    pub fn server(&self) -> Command {
+        let Some(logs) = valgrind_logs() else { return self.command("postgres") };
+        let mut command = ServerUser::get().command("valgrind");
+        command
+            .args(["--quiet", "--trace-children=yes", "--leak-check=no", "--num-callers=40"])
+            // What PostgreSQL's own memory contexts hold is not known to valgrind.
+            .arg("--undef-value-errors=no")
+            .arg(format!("--log-file={}", logs.join("%p.log").display()))
+            .arg(self.bin.join("postgres"));
+        command
     }
 
     /// Whether an extension is available, by its control file.

@@ -28,7 +28,8 @@ pub enum RunMark {
 }
 
 impl RunMark {
-    pub(super) const ALL: [RunMark; 4] = [RunMark::Claim, RunMark::Alive, RunMark::Done, RunMark::Failed];
+    pub(super) const ALL: [RunMark; 4] =
+        [RunMark::Claim, RunMark::Alive, RunMark::Done, RunMark::Failed];
 
     const fn suffix(self) -> &'static str {
         match self {

@@ -17,7 +17,7 @@ const DATA_DIRECTORY: &str = "data_directory";
 
 /// Whether all of the cluster can be read, and is elsewhere than its backups: one row of a
 /// check. Lists the whole cluster.
-pub fn check<'a>(cluster: Cluster, store: Option<&'a StoreConfig>) -> Work<'a, Check> {
+pub fn check(cluster: Cluster, store: Option<&StoreConfig>) -> Work<'_, Check> {
     Box::pin(async move {
         let archive = match store {
             Some(StoreConfig::File(file)) => Some(file.directory.clone()),

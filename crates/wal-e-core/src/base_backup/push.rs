@@ -204,7 +204,7 @@ impl BackupPush {
     /// Those of the store and of the file system; [`ErrorKind::Cancelled`] when
     /// the token was set. No multipart upload stays open, as far as the store
     /// can be reached to end it.
-    pub fn push_files<'a>(&'a mut self) -> Work<'a, Result<()>> {
+    pub fn push_files(&mut self) -> Work<'_, Result<()>> {
         Box::pin(async move {
             let pushed = self.push_all_files().await;
             if pushed.is_err() {

@@ -139,11 +139,11 @@ impl Outcome {
 /// # Errors
 /// [`crate::ErrorKind::NotFound`] when there is no such base backup, those of the
 /// store, and [`crate::ErrorKind::Corrupt`] for damaged objects that have to be read.
-pub fn plan<'a>(
+pub fn plan(
     store: Arc<dyn ObjectStore>,
-    request: &'a PlanRequest,
+    request: &PlanRequest,
     notices: Notices,
-) -> Work<'a, Result<Outcome>> {
+) -> Work<'_, Result<Outcome>> {
     Box::pin(async move {
         let request = &on_own_timeline(request);
         let backups = catalogue::list_sound(&*store, &request.backup.to_string(), &notices).await?;

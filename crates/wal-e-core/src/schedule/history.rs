@@ -24,7 +24,7 @@ const KEPT_ATTEMPTS: usize = 50;
 ///
 /// # Errors
 /// Those of the store.
-pub fn history<'a>(store: &'a dyn ObjectStore) -> Work<'a, Result<Vec<Entry>>> {
+pub fn history(store: &dyn ObjectStore) -> Work<'_, Result<Vec<Entry>>> {
     Box::pin(async move {
         let request = ListRequest { prefix: layout::runs(), ..ListRequest::default() };
         let listed = list_all(store, &request).await?;
@@ -98,7 +98,7 @@ fn grouped<'a>(keys: impl Iterator<Item = &'a ObjectKey>) -> Runs {
 ///
 /// # Errors
 /// Those of the store.
-pub fn prune<'a>(store: &'a dyn ObjectStore, job: Job) -> Work<'a, Result<()>> {
+pub fn prune(store: &dyn ObjectStore, job: Job) -> Work<'_, Result<()>> {
     Box::pin(async move {
         let prefix = layout::runs_of(job.as_str());
         let listed = list_all(store, &ListRequest { prefix, ..ListRequest::default() }).await?;

@@ -404,11 +404,11 @@ pub async fn refusal_to_read(store: &dyn ObjectStore, key: &ObjectKey) -> Result
 /// # Errors
 /// [`crate::ErrorKind::Config`] when the settings cannot work: a directory that
 /// is not there, an unreadable CA file.
-pub fn open<'a>(
-    config: &'a StoreConfig,
+pub fn open(
+    config: &StoreConfig,
     patience: retry::Patience,
     notices: Notices,
-) -> Work<'a, Result<Arc<dyn ObjectStore>>> {
+) -> Work<'_, Result<Arc<dyn ObjectStore>>> {
     Box::pin(async move { open_limited(config, patience, notices, None).await })
 }
 
@@ -417,12 +417,12 @@ pub fn open<'a>(
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_limited<'a>(
-    config: &'a StoreConfig,
+pub fn open_limited(
+    config: &StoreConfig,
     patience: retry::Patience,
     notices: Notices,
     upload_rate_limit: Option<Arc<RateLimit>>,
-) -> Work<'a, Result<Arc<dyn ObjectStore>>> {
+) -> Work<'_, Result<Arc<dyn ObjectStore>>> {
     Box::pin(async move {
         let store: Arc<dyn ObjectStore> = match config {
             StoreConfig::S3(config) => {

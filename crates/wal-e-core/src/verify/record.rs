@@ -77,9 +77,9 @@ impl Verified {
 ///
 /// # Errors
 /// Those of the store.
-pub fn last_verifications<'a>(
-    store: &'a dyn ObjectStore,
-) -> Work<'a, Result<BTreeMap<String, LastVerification>>> {
+pub fn last_verifications(
+    store: &dyn ObjectStore,
+) -> Work<'_, Result<BTreeMap<String, LastVerification>>> {
     Box::pin(async move {
         let request = ListRequest { prefix: layout::verifications(), ..ListRequest::default() };
         let mut last: BTreeMap<String, (OffsetDateTime, bool)> = BTreeMap::new();

@@ -111,7 +111,7 @@ impl Pipeline {
 
     /// Gives up what is under way, and returns when nothing is any more. A request
     /// that had been sent may still be carried out.
-    pub fn close<'a>(&'a self) -> Work<'a, ()> {
+    pub fn close(&self) -> Work<'_, ()> {
         Box::pin(async move {
             self.shared.lock().closed = true;
             self.shared.pusher.cancel();
@@ -128,7 +128,7 @@ impl Pipeline {
 
     /// Waits for what is under way, at most `patience`, gives up the rest, and
     /// returns the files that were stored before the server asked for them.
-    pub fn finish<'a>(&'a self, patience: Duration) -> Work<'a, Vec<(WalFileName, FileIdentity)>> {
+    pub fn finish(&self, patience: Duration) -> Work<'_, Vec<(WalFileName, FileIdentity)>> {
         Box::pin(async move {
             let ahead = {
                 let mut state = self.shared.lock();

@@ -29,6 +29,15 @@ EXTENSION      = $(TARGET)/wal_e-pg$(PG_MAJOR).so
 PKGLIBDIR      = $(DESTDIR)$(shell $(PG_CONFIG_PATH) --pkglibdir)
 EXTENSION_DIR  = $(DESTDIR)$(shell $(PG_CONFIG_PATH) --sharedir)/extension
 BINDIR         = $(DESTDIR)$(shell $(PG_CONFIG_PATH) --bindir)
+# The manual and the completions do not depend on a server.
+SHAREDIR       = $(DESTDIR)/usr/local/share
+MANDIR         = $(SHAREDIR)/man/man1
+BASH_DIR       = $(SHAREDIR)/bash-completion/completions
+ZSH_DIR        = $(SHAREDIR)/zsh/site-functions
+FISH_DIR       = $(SHAREDIR)/fish/vendor_completions.d
+PAGES          = $(TARGET)/pages
+# Debian's packages have a way of their own to keep symbols apart.
+INSTALL_BINARY ?= scripts/install-binary
 
 # The servers of the tests; one cargo folder holds the builds for all. What Debian 12 does not have is unpacked into
 # target/postgresql by scripts/fetch-postgresql.
@@ -72,28 +81,57 @@ build: ## build the extension for the server of PG_CONFIG, and the program
 	PGRX_PG_CONFIG_PATH='$(PG_CONFIG_PATH)' $(CARGO) build --release --locked \
 	    --no-default-features --features wal_e/pg$$major
 	install -m 755 $(TARGET)/release/libwal_e.so $(EXTENSION)
+	rm -rf $(PAGES)
+	$(PROGRAM) generate $(PAGES)
 
 # `sudo make install` after `make` must not need cargo, so it builds only when
 # a source is newer than what was built.
 .PHONY: install
-install: ## install wal_e.so, wal_e.control, the SQL and the program wal-e
-	@if [ ! -e $(PROGRAM) ] || [ ! -e $(EXTENSION) ] ||
+install: install-extension install-program ## install wal_e.so, wal_e.control, the SQL; the program wal-e, its manual and completions
+
+.PHONY: built
+built:
+	@if [ ! -e $(PROGRAM) ] || [ ! -e $(EXTENSION) ] || [ ! -e $(PAGES) ] ||
 	   [ -n "$$(find src crates Cargo.toml Cargo.lock -newer $(EXTENSION) -print -quit)" ]; then
 	    $(MAKE) build
 	fi
-	install -d '$(PKGLIBDIR)' '$(EXTENSION_DIR)' '$(BINDIR)'
-	install -v -m 755 $(EXTENSION) '$(PKGLIBDIR)/wal_e.so'
+
+.PHONY: install-extension
+install-extension: built
+	@install -d '$(PKGLIBDIR)' '$(EXTENSION_DIR)'
+	$(INSTALL_BINARY) $(EXTENSION) '$(PKGLIBDIR)/wal_e.so'
 	install -v -m 644 wal_e.control sql/wal_e--*.sql '$(EXTENSION_DIR)/'
-	install -v -m 755 $(PROGRAM) '$(BINDIR)/wal-e'
+
+.PHONY: install-program
+install-program: built
+	@install -d '$(BINDIR)' '$(MANDIR)' '$(BASH_DIR)' '$(ZSH_DIR)' '$(FISH_DIR)'
+	$(INSTALL_BINARY) $(PROGRAM) '$(BINDIR)/wal-e'
+	install -v -m 644 $(PAGES)/wal-e*.1 '$(MANDIR)/'
+	install -v -m 644 $(PAGES)/wal-e.bash '$(BASH_DIR)/wal-e'
+	install -v -m 644 $(PAGES)/_wal-e '$(ZSH_DIR)/_wal-e'
+	install -v -m 644 $(PAGES)/wal-e.fish '$(FISH_DIR)/wal-e.fish'
 
 .PHONY: uninstall
 uninstall: ## remove what `make install` wrote
-	@rm -fv '$(PKGLIBDIR)/wal_e.so' '$(BINDIR)/wal-e' \
-	    '$(EXTENSION_DIR)/wal_e.control' '$(EXTENSION_DIR)'/wal_e--*.sql
+	@rm -fv '$(PKGLIBDIR)/wal_e.so' '$(PKGLIBDIR)/.debug/wal_e.so.debug' \
+	    '$(BINDIR)/wal-e' '$(BINDIR)/.debug/wal-e.debug' \
+	    '$(EXTENSION_DIR)/wal_e.control' '$(EXTENSION_DIR)'/wal_e--*.sql \
+	    '$(MANDIR)'/wal-e.1 '$(MANDIR)'/wal-e-*.1 \
+	    '$(BASH_DIR)/wal-e' '$(ZSH_DIR)/_wal-e' '$(FISH_DIR)/wal-e.fish'
 
 .PHONY: installcheck
 installcheck: ## check an installed wal_e on a running server (PGHOST, PGPORT, PGUSER as for psql)
 	@PATH="$(shell $(PG_CONFIG_PATH) --bindir):$$PATH" scripts/installcheck
+
+.PHONY: deb
+deb: ## make Debian packages, in target/deb: for each PostgreSQL with server headers, or only that of PG_CONFIG
+	@scripts/install-deps deb
+	CARGO=$(CARGO) scripts/build-deb $(if $(filter-out pg_config,$(PG_CONFIG)),$(PG_CONFIG))
+
+.PHONY: deb-check
+deb-check: ## use the packages in clean systems of Debian 12 and 13: install, restore, upgrade, remove (as root)
+	@scripts/install-deps chroot
+	CARGO=$(CARGO) scripts/deb-check
 
 ##@ Try it
 

@@ -3,7 +3,9 @@
 //! The options of WAL-E 1.1 keep their names and meaning. A secret has no
 //! option: it would be visible to every user of the machine.
 
-use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
 
 mod backup_commands;
 mod conninfo;
@@ -46,7 +48,12 @@ pub struct Cli {
 
 /// Shown at the end of `--help`.
 fn long_help_end() -> String {
-    format!("{}\n{}", environment::help(), EXIT_CODES)
+    format!("{}\n{}", environment(), EXIT_CODES)
+}
+
+/// The environment variables, as `--help` shows them.
+pub fn environment() -> String {
+    environment::help()
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,6 +95,16 @@ pub enum Command {
     WalPrefetch(WalPrefetch),
     /// Print the version
     Version,
+    /// Write the manual pages and the completions of shells into DIR; for packages
+    #[command(hide = true)]
+    Generate(Generate),
+}
+
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// Made if it is absent
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::notice::Notices;
 use crate::owner::{self, Claimant};
 use crate::sentinel::format_time;
 use crate::store::{self, Ability, ListRequest, ObjectStore, retry};
+use crate::tasks::Work;
 
 mod rows;
 mod writing;
@@ -131,17 +132,23 @@ pub fn without_prefix(error: &Error) -> Vec<Check> {
 
 /// Checks the prefix of `config` as the place where `claimant` archives. Ends
 /// within a few times [`STEP_LIMIT`], even if the store hangs.
-pub async fn prefix(config: &StoreConfig, claimant: &Claimant, notices: Notices) -> Vec<Check> {
-    let open = store::open(config, retry::Patience::none(), notices);
-    let opened = within(STEP_LIMIT, open).await;
-    match opened {
-        Err(error) => without_prefix(&error),
-        Ok(store) => {
-            let remote = matches!(config, StoreConfig::S3(_));
-            let rows = Rows::new(&config.prefix().to_string(), STEP_LIMIT);
-            open_prefix(store, rows, remote, claimant).await
+pub fn prefix<'a>(
+    config: &'a StoreConfig,
+    claimant: &'a Claimant,
+    notices: Notices,
+) -> Work<'a, Vec<Check>> {
+    Box::pin(async move {
+        let open = store::open(config, retry::Patience::none(), notices);
+        let opened = within(STEP_LIMIT, open).await;
+        match opened {
+            Err(error) => without_prefix(&error),
+            Ok(store) => {
+                let remote = matches!(config, StoreConfig::S3(_));
+                let rows = Rows::new(&config.prefix().to_string(), STEP_LIMIT);
+                open_prefix(store, rows, remote, claimant).await
+            }
         }
-    }
+    })
 }
 
 /// The rows of an open prefix. `remote` is for a store with a clock and

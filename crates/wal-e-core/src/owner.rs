@@ -30,6 +30,7 @@ use crate::notice::Notices;
 use crate::postgres::{SegmentSize, SystemIdentifier};
 use crate::sentinel;
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, PutOutcome, list_all};
+use crate::tasks::Work;
 
 mod known_prefixes;
 
@@ -148,13 +149,19 @@ pub async fn read(store: &dyn ObjectStore) -> Result<Option<Owner>> {
 /// * [`ErrorKind::Corrupt`]: the object that names the owner is damaged.
 /// * [`ErrorKind::Config`]: `claimant` had claimed it before, and it does not say so any more.
 /// * Those of the store.
-pub async fn claim(store: &dyn ObjectStore, claimant: &Claimant, notices: &Notices) -> Result<()> {
-    if inspect(store, claimant).await?.is_none() {
-        claim_unowned(store, claimant).await?;
-    }
-    store.require(&layout::owner());
-    remember(store, claimant, notices);
-    Ok(())
+pub fn claim<'a>(
+    store: &'a dyn ObjectStore,
+    claimant: &'a Claimant,
+    notices: &'a Notices,
+) -> Work<'a, Result<()>> {
+    Box::pin(async move {
+        if inspect(store, claimant).await?.is_none() {
+            claim_unowned(store, claimant).await?;
+        }
+        store.require(&layout::owner());
+        remember(store, claimant, notices);
+        Ok(())
+    })
 }
 
 /// That it cannot be remembered is no reason to stop archiving: the disk may be full
@@ -201,16 +208,21 @@ async fn claim_unowned(store: &dyn ObjectStore, claimant: &Claimant) -> Result<(
 ///
 /// # Errors
 /// Those of [`claim`].
-pub async fn inspect(store: &dyn ObjectStore, claimant: &Claimant) -> Result<Option<Owner>> {
-    let owner = read(store).await?;
-    match &owner {
-        Some(owner) => compare(store, owner, claimant)?,
-        None => {
-            refuse_lost(store, claimant)?;
-            refuse_foreign_backups(store, claimant).await?;
+pub fn inspect<'a>(
+    store: &'a dyn ObjectStore,
+    claimant: &'a Claimant,
+) -> Work<'a, Result<Option<Owner>>> {
+    Box::pin(async move {
+        let owner = read(store).await?;
+        match &owner {
+            Some(owner) => compare(store, owner, claimant)?,
+            None => {
+                refuse_lost(store, claimant)?;
+                refuse_foreign_backups(store, claimant).await?;
+            }
         }
-    }
-    Ok(owner)
+        Ok(owner)
+    })
 }
 
 /// As [`inspect`], before `claimant` deletes: a cluster deletes nothing of another one.

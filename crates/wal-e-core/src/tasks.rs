@@ -1,9 +1,19 @@
-//! Work that blocks, and tasks that may panic, with one kind of error.
+//! Work that blocks, and tasks that may panic, with one kind of error; work as a value.
+
+use std::pin::Pin;
 
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// What an asynchronous function of a room's border returns.
+///
+/// It is boxed so that the machine of the function, and of all that it calls, is
+/// compiled with the core, once. The machine of an `async fn` is compiled where it
+/// is awaited: in the extension, in the program and in each test again
+/// (docs/building.md).
+pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Runs blocking work on tokio's threads for it. `what` names it if it panics.
 pub(crate) async fn blocking<T: Send + 'static>(

@@ -20,6 +20,7 @@ mod backup_mark;
 mod backup_push;
 mod backup_verify;
 mod delete;
+mod generate;
 mod job_history;
 mod recovery_window;
 mod report;
@@ -34,8 +35,10 @@ mod wal_verify;
 
 /// Runs the command of `cli`.
 pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
-    if let Command::Version = cli.command {
-        return Ok(version::run()?);
+    match &cli.command {
+        Command::Version => return Ok(version::run()?),
+        Command::Generate(arguments) => return Ok(generate::run(arguments)?),
+        _ => {}
     }
     let settings = Settings::resolve(&cli.store, environment())?;
     // A server that recovers asks for each WAL file, and stores nothing.
@@ -64,7 +67,7 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
         Command::WalPush(arguments) => wal_push::run(arguments, &settings, report),
         Command::WalFetch(arguments) => wal_fetch::run(arguments, &settings, report),
         Command::WalPrefetch(arguments) => Ok(wal_prefetch::run(arguments, &settings, report)?),
-        Command::Version => unreachable!("answered above"),
+        Command::Version | Command::Generate(_) => unreachable!("answered above"),
     }
 }
 

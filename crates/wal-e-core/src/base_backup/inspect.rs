@@ -11,39 +11,41 @@ use crate::check::Check;
 use crate::config::{Setting, StoreConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice;
-use crate::tasks::blocking;
+use crate::tasks::{Work, blocking};
 
 const DATA_DIRECTORY: &str = "data_directory";
 
 /// Whether all of the cluster can be read, and is elsewhere than its backups: one row of a
 /// check. Lists the whole cluster.
-pub async fn check(cluster: Cluster, store: Option<&StoreConfig>) -> Check {
-    let archive = match store {
-        Some(StoreConfig::File(file)) => Some(file.directory.clone()),
-        _ => None,
-    };
-    let looked_at = blocking("listing the cluster", move || {
-        let (notices, queue) = notice::channel();
-        let listing = walk::walk(&cluster, &notices)?;
-        refuse_inside(archive.as_deref(), &cluster.data_directory, &listing.tablespaces)?;
-        let bytes: u64 = listing.files.iter().map(|file| file.size_bytes).sum();
-        let skipped: Vec<String> = queue.drain().into_iter().map(|of| of.message).collect();
-        Ok((listing.files.len(), bytes, listing.wal_directory, skipped))
-    });
-    match looked_at.await {
-        Ok((files, bytes, wal_directory, skipped)) => {
-            let size = format!("{files} files, {} MB, all readable", bytes >> 20);
-            let wal = wal_directory.map(|place| {
+pub fn check(cluster: Cluster, store: Option<&StoreConfig>) -> Work<'_, Check> {
+    Box::pin(async move {
+        let archive = match store {
+            Some(StoreConfig::File(file)) => Some(file.directory.clone()),
+            _ => None,
+        };
+        let looked_at = blocking("listing the cluster", move || {
+            let (notices, queue) = notice::channel();
+            let listing = walk::walk(&cluster, &notices)?;
+            refuse_inside(archive.as_deref(), &cluster.data_directory, &listing.tablespaces)?;
+            let bytes: u64 = listing.files.iter().map(|file| file.size_bytes).sum();
+            let skipped: Vec<String> = queue.drain().into_iter().map(|of| of.message).collect();
+            Ok((listing.files.len(), bytes, listing.wal_directory, skipped))
+        });
+        match looked_at.await {
+            Ok((files, bytes, wal_directory, skipped)) => {
+                let size = format!("{files} files, {} MB, all readable", bytes >> 20);
+                let wal = wal_directory.map(|place| {
                 format!("; pg_wal is in \"{}\", and a restore puts it into the data directory unless it is told otherwise", place.display())
             });
-            let skipped = skipped.iter().map(|what| format!("; {what}"));
-            Check::passed(
-                DATA_DIRECTORY,
-                size + &wal.unwrap_or_default() + &skipped.collect::<String>(),
-            )
+                let skipped = skipped.iter().map(|what| format!("; {what}"));
+                Check::passed(
+                    DATA_DIRECTORY,
+                    size + &wal.unwrap_or_default() + &skipped.collect::<String>(),
+                )
+            }
+            Err(error) => Check::of_error(DATA_DIRECTORY, &error, "See the server log."),
         }
-        Err(error) => Check::of_error(DATA_DIRECTORY, &error, "See the server log."),
-    }
+    })
 }
 
 /// Refuses an archive inside of what is backed up: each backup would hold all earlier ones,

@@ -53,7 +53,7 @@ use crate::postgres::{
 use crate::rate_limit::RateLimit;
 use crate::sentinel::{self, FilesMetadata};
 use crate::store::{ListRequest, ObjectStore, PutOutcome};
-use crate::tasks::blocking;
+use crate::tasks::{Work, blocking};
 use crate::transfer::{UploadNote, Uploaded};
 pub use open_uploads::{Taker, killed_backups};
 
@@ -142,25 +142,27 @@ impl BackupPush {
     /// # Errors
     /// [`ErrorKind::Conflict`] when the store has objects of a backup that began
     /// in the same WAL segment, or WAL from there on that is not this server's.
-    pub async fn begin(
+    pub fn begin(
         store: Arc<dyn ObjectStore>,
         start: BackupStart,
         options: PushOptions,
         progress: Arc<Progress>,
         notices: Notices,
         cancel: CancellationToken,
-    ) -> Result<Self> {
-        let segment = WalSegment::containing(start.timeline, start.start_lsn, start.segment_size);
-        let name = layout::backup_name(segment, start.segment_size);
-        let request =
-            ListRequest { prefix: layout::backup_directory(&name), ..ListRequest::default() };
-        let leftover = store.list(&request, None).await?.objects.into_iter().next();
-        let existing = match leftover {
-            Some(object) => Some(object.key),
-            None => store.head(&layout::sentinel(&name)).await?.map(|object| object.key),
-        };
-        if let Some(key) = existing {
-            return Err(Error::new(
+    ) -> Work<'static, Result<Self>> {
+        Box::pin(async move {
+            let segment =
+                WalSegment::containing(start.timeline, start.start_lsn, start.segment_size);
+            let name = layout::backup_name(segment, start.segment_size);
+            let request =
+                ListRequest { prefix: layout::backup_directory(&name), ..ListRequest::default() };
+            let leftover = store.list(&request, None).await?.objects.into_iter().next();
+            let existing = match leftover {
+                Some(object) => Some(object.key),
+                None => store.head(&layout::sentinel(&name)).await?.map(|object| object.key),
+            };
+            if let Some(key) = existing {
+                return Err(Error::new(
                 ErrorKind::Conflict,
                 format!("base backup \"{name}\" exists already"),
             )
@@ -168,24 +170,25 @@ impl BackupPush {
             .with_hint(
                 "Another backup began in the same WAL segment. Take this one again when the server has written more WAL.",
             ));
-        }
-        foreign_wal::refuse_foreign_wal(&store, &start).await?;
-        let note = open_uploads::claim(&*store, &start, &name, &notices).await?;
-        Ok(BackupPush {
-            store,
-            name,
-            note,
-            renewal: JoinSet::new(),
-            start,
-            options,
-            progress,
-            notices,
-            cancel,
-            tablespaces: BTreeMap::new(),
-            wal_directory: None,
-            files: FilesMetadata::default(),
-            manifest: Vec::new(),
-            stored_bytes: 0,
+            }
+            foreign_wal::refuse_foreign_wal(&store, &start).await?;
+            let note = open_uploads::claim(&*store, &start, &name, &notices).await?;
+            Ok(BackupPush {
+                store,
+                name,
+                note,
+                renewal: JoinSet::new(),
+                start,
+                options,
+                progress,
+                notices,
+                cancel,
+                tablespaces: BTreeMap::new(),
+                wal_directory: None,
+                files: FilesMetadata::default(),
+                manifest: Vec::new(),
+                stored_bytes: 0,
+            })
         })
     }
 
@@ -201,12 +204,14 @@ impl BackupPush {
     /// Those of the store and of the file system; [`ErrorKind::Cancelled`] when
     /// the token was set. No multipart upload stays open, as far as the store
     /// can be reached to end it.
-    pub async fn push_files(&mut self) -> Result<()> {
-        let pushed = self.push_all_files().await;
-        if pushed.is_err() {
-            self.say_ended().await;
-        }
-        pushed
+    pub fn push_files(&mut self) -> Work<'_, Result<()>> {
+        Box::pin(async move {
+            let pushed = self.push_all_files().await;
+            if pushed.is_err() {
+                self.say_ended().await;
+            }
+            pushed
+        })
     }
 
     async fn push_all_files(&mut self) -> Result<()> {
@@ -267,17 +272,19 @@ impl BackupPush {
     /// # Errors
     /// Those of the store, [`ErrorKind::Conflict`] for WAL that is not this server's, and
     /// [`ErrorKind::Cancelled`]: there is no sentinel then.
-    pub async fn finish(mut self, stop: BackupStop) -> Result<String> {
-        match self.complete(stop).await {
-            Ok(()) => {
-                self.end_own_uploads().await;
-                Ok(self.name)
+    pub fn finish(mut self, stop: BackupStop) -> Work<'static, Result<String>> {
+        Box::pin(async move {
+            match self.complete(stop).await {
+                Ok(()) => {
+                    self.end_own_uploads().await;
+                    Ok(self.name)
+                }
+                Err(error) => {
+                    self.say_ended().await;
+                    Err(error)
+                }
             }
-            Err(error) => {
-                self.say_ended().await;
-                Err(error)
-            }
-        }
+        })
     }
 
     async fn complete(&mut self, stop: BackupStop) -> Result<()> {

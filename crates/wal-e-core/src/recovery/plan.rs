@@ -23,6 +23,7 @@ use crate::postgres::{
     TimelineRange, WalSegment,
 };
 use crate::store::ObjectStore;
+use crate::tasks::Work;
 
 /// What to restore, and how far.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,33 +139,35 @@ impl Outcome {
 /// # Errors
 /// [`crate::ErrorKind::NotFound`] when there is no such base backup, those of the
 /// store, and [`crate::ErrorKind::Corrupt`] for damaged objects that have to be read.
-pub async fn plan(
+pub fn plan(
     store: Arc<dyn ObjectStore>,
     request: &PlanRequest,
     notices: Notices,
-) -> Result<Outcome> {
-    let request = &on_own_timeline(request);
-    let backups = catalogue::list_sound(&*store, &request.backup.to_string(), &notices).await?;
-    let mut allowed = backups::choose(&*store, &backups, &request.backup)?;
-    leave_out_too_new(&mut allowed, request.target.as_ref());
-    let mut planner = Planner::new(store, request, backups, notices);
-    let mut refusals: Vec<(BackupInfo, Refusal)> = Vec::new();
-    for backup in allowed {
-        match planner.consider(&backup).await? {
-            Ok(mut plan) => {
-                let unusable = refusals.iter().filter(|(_, why)| why.cause == Cause::Unusable);
-                for (_, why) in unusable {
-                    plan.notes.insert(0, format!("A newer {}.", why.reason));
+) -> Work<'_, Result<Outcome>> {
+    Box::pin(async move {
+        let request = &on_own_timeline(request);
+        let backups = catalogue::list_sound(&*store, &request.backup.to_string(), &notices).await?;
+        let mut allowed = backups::choose(&*store, &backups, &request.backup)?;
+        leave_out_too_new(&mut allowed, request.target.as_ref());
+        let mut planner = Planner::new(store, request, backups, notices);
+        let mut refusals: Vec<(BackupInfo, Refusal)> = Vec::new();
+        for backup in allowed {
+            match planner.consider(&backup).await? {
+                Ok(mut plan) => {
+                    let unusable = refusals.iter().filter(|(_, why)| why.cause == Cause::Unusable);
+                    for (_, why) in unusable {
+                        plan.notes.insert(0, format!("A newer {}.", why.reason));
+                    }
+                    return Ok(Outcome::Reachable(Box::new(plan)));
                 }
-                return Ok(Outcome::Reachable(Box::new(plan)));
+                Err(refusal) if refusal.cause == Cause::Target => {
+                    return Ok(Outcome::Refused(refusal));
+                }
+                Err(refusal) => refusals.push((backup, refusal)),
             }
-            Err(refusal) if refusal.cause == Cause::Target => {
-                return Ok(Outcome::Refused(refusal));
-            }
-            Err(refusal) => refusals.push((backup, refusal)),
         }
-    }
-    Ok(Outcome::Refused(planner.none_left(refusals)))
+        Ok(Outcome::Refused(planner.none_left(refusals)))
+    })
 }
 
 /// The end of a base backup lies on the backup's own timeline, whatever became of it.

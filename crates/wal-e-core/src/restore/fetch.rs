@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::notice::{Level, Notices};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 use crate::store::ObjectStore;
-use crate::tasks::{blocking, or_cancelled};
+use crate::tasks::{Work, blocking, or_cancelled};
 use crate::wal::UnusablePlace;
 
 mod damage;
@@ -101,103 +101,107 @@ pub struct FetchProgress {
 /// the others are restored first, and then all of these are named. After an error or a
 /// cancel, complete tars stay, so that the restore can be resumed; a server does not start
 /// on them. If no tar is complete, everything that was written is removed again.
-pub async fn fetch(
+pub fn fetch(
     store: Arc<dyn ObjectStore>,
     request: FetchRequest,
     progress: Arc<FetchProgress>,
     notices: Notices,
     cancel: CancellationToken,
-) -> Result<Fetched> {
-    let reading = async {
-        cold::refuse(&*store, &request.name, &resume::on_disk_before(&request)).await?;
-        let chain = Chain::find(&*store, &request.name).await?;
-        let manifest = Manifest::find(&*store, &chain.tip().name, &notices).await?;
-        Ok((chain, manifest))
-    };
-    let (chain, manifest) = or_cancelled(&cancel, reading).await?;
-    warn_of_left_over(&chain, &notices);
-    say_where_wal_was(&chain, &request, &notices);
-    progress.bytes_total.store(chain.bytes(), Ordering::Relaxed);
-    let name = chain.tip().name.clone();
-    let places = request.tablespaces.of(chain.tip().sentinel.spec.as_ref(), &request.created)?;
-    let directory = std::path::absolute(&request.directory)
-        .map_err(|error| Error::file("resolve path", &request.directory, &error))?;
-    let (created, unusable) = (&request.created, request.unusable);
-    let created = request.tablespaces.of_created(created, unusable, &directory, &places)?;
-    let backups = chain.levels().iter().map(|level| level.backup.name.clone()).collect();
-    let wal_directory = request.wal_directory.clone();
-    let subject = Subject::new(backups, places.clone(), wal_directory.clone());
-    if request.resume {
-        resume::check(&request.directory, &subject)?;
-    }
-    if !request.ignores_free_space && !is_interrupted(&request) {
-        let needed = free_space::needed(&chain, manifest.as_ref());
-        let (directory, places, name) = (request.directory.clone(), places.clone(), name.clone());
-        let check = move || free_space::check(&name, &directory, &places, &needed);
-        blocking("looking for free space", check).await?;
-    }
-    let syncing = SyncPool::start()?;
-    let target = Destination::prepare(&request.directory, places, wal_directory, request.resume)?;
-    let shown = target.data_directory().display().to_string();
-    notices.log(format!("restoring base backup \"{name}\" into \"{shown}\""));
-
-    let sink = Arc::new(Sink {
-        target,
-        deferred: Deferred::default(),
-        manifest,
-        budget: Budget::new(chain.file_bytes()),
-        syncing,
-        keeps_links: chain.tip().sentinel.is_wal_e,
-    });
-    let (preparing, asked) = (Arc::clone(&sink), subject);
-    let prepared = blocking("preparing directories", move || {
-        let target = &preparing.target;
-        let interrupted = match target.is_resumed() {
-            true => resume::take_up(target, &chain, &asked)?,
-            false => Interrupted::Unfinished(Vec::new()),
+) -> Work<'static, Result<Fetched>> {
+    Box::pin(async move {
+        let reading = async {
+            cold::refuse(&*store, &request.name, &resume::on_disk_before(&request)).await?;
+            let chain = Chain::find(&*store, &request.name).await?;
+            let manifest = Manifest::find(&*store, &chain.tip().name, &notices).await?;
+            Ok((chain, manifest))
         };
-        let done = match interrupted {
-            Interrupted::Unfinished(done) => done,
-            Interrupted::Finished(done) => {
-                target.remove_marks()?;
-                Journal::begin(target.data_directory(), &asked, &[])?.remove()?;
-                target.sync_directories()?;
-                return Ok((chain, done, None));
-            }
-        };
-        let journal = Journal::begin(target.data_directory(), &asked, &done)?;
-        Ok((chain, done, Some(journal)))
-    });
-    let (chain, done, journal) = match prepared.await {
-        // This run must not remove the files of the interrupted restore.
-        Err(error) if sink.target.is_resumed() => return Err(error),
-        Err(error) => return Err(give_up(&sink.target, &notices, error)),
-        Ok(prepared) => prepared,
-    };
-    let Some(journal) = journal else {
-        if request.recovery.is_some() {
-            notices.warning(
-                "the restore was already complete; the recovery settings stay as they were",
-            );
+        let (chain, manifest) = or_cancelled(&cancel, reading).await?;
+        warn_of_left_over(&chain, &notices);
+        say_where_wal_was(&chain, &request, &notices);
+        progress.bytes_total.store(chain.bytes(), Ordering::Relaxed);
+        let name = chain.tip().name.clone();
+        let places =
+            request.tablespaces.of(chain.tip().sentinel.spec.as_ref(), &request.created)?;
+        let directory = std::path::absolute(&request.directory)
+            .map_err(|error| Error::file("resolve path", &request.directory, &error))?;
+        let (created, unusable) = (&request.created, request.unusable);
+        let created = request.tablespaces.of_created(created, unusable, &directory, &places)?;
+        let backups = chain.levels().iter().map(|level| level.backup.name.clone()).collect();
+        let wal_directory = request.wal_directory.clone();
+        let subject = Subject::new(backups, places.clone(), wal_directory.clone());
+        if request.resume {
+            resume::check(&request.directory, &subject)?;
         }
-        let all = on_disk(&done);
-        return Ok(Fetched { name, bytes_written: all.bytes, files: all.files });
-    };
-    let restore = Restore {
-        store,
-        sink: Arc::clone(&sink),
-        journal: Arc::new(journal),
-        created,
-        has_done: Arc::new(AtomicBool::new(!done.is_empty())),
-        concurrency: request.concurrency.max(1),
-        progress,
-        notices: notices.clone(),
-        cancel: cancel.child_token(),
-    };
-    match restore.run(chain, done, &request).await {
-        Ok(all) => Ok(Fetched { name, bytes_written: all.bytes, files: all.files }),
-        Err(error) if restore.has_done() => {
-            notices.send(
+        if !request.ignores_free_space && !is_interrupted(&request) {
+            let needed = free_space::needed(&chain, manifest.as_ref());
+            let (directory, places, name) =
+                (request.directory.clone(), places.clone(), name.clone());
+            let check = move || free_space::check(&name, &directory, &places, &needed);
+            blocking("looking for free space", check).await?;
+        }
+        let syncing = SyncPool::start()?;
+        let target =
+            Destination::prepare(&request.directory, places, wal_directory, request.resume)?;
+        let shown = target.data_directory().display().to_string();
+        notices.log(format!("restoring base backup \"{name}\" into \"{shown}\""));
+
+        let sink = Arc::new(Sink {
+            target,
+            deferred: Deferred::default(),
+            manifest,
+            budget: Budget::new(chain.file_bytes()),
+            syncing,
+            keeps_links: chain.tip().sentinel.is_wal_e,
+        });
+        let (preparing, asked) = (Arc::clone(&sink), subject);
+        let prepared = blocking("preparing directories", move || {
+            let target = &preparing.target;
+            let interrupted = match target.is_resumed() {
+                true => resume::take_up(target, &chain, &asked)?,
+                false => Interrupted::Unfinished(Vec::new()),
+            };
+            let done = match interrupted {
+                Interrupted::Unfinished(done) => done,
+                Interrupted::Finished(done) => {
+                    target.remove_marks()?;
+                    Journal::begin(target.data_directory(), &asked, &[])?.remove()?;
+                    target.sync_directories()?;
+                    return Ok((chain, done, None));
+                }
+            };
+            let journal = Journal::begin(target.data_directory(), &asked, &done)?;
+            Ok((chain, done, Some(journal)))
+        });
+        let (chain, done, journal) = match prepared.await {
+            // This run must not remove the files of the interrupted restore.
+            Err(error) if sink.target.is_resumed() => return Err(error),
+            Err(error) => return Err(give_up(&sink.target, &notices, error)),
+            Ok(prepared) => prepared,
+        };
+        let Some(journal) = journal else {
+            if request.recovery.is_some() {
+                notices.warning(
+                    "the restore was already complete; the recovery settings stay as they were",
+                );
+            }
+            let all = on_disk(&done);
+            return Ok(Fetched { name, bytes_written: all.bytes, files: all.files });
+        };
+        let restore = Restore {
+            store,
+            sink: Arc::clone(&sink),
+            journal: Arc::new(journal),
+            created,
+            has_done: Arc::new(AtomicBool::new(!done.is_empty())),
+            concurrency: request.concurrency.max(1),
+            progress,
+            notices: notices.clone(),
+            cancel: cancel.child_token(),
+        };
+        match restore.run(chain, done, &request).await {
+            Ok(all) => Ok(Fetched { name, bytes_written: all.bytes, files: all.files }),
+            Err(error) if restore.has_done() => {
+                notices.send(
                 Level::Warning,
                 format!("the files restored so far stay in \"{shown}\""),
                 Some(format!(
@@ -206,10 +210,11 @@ pub async fn fetch(
                     Word::Resume
                 )),
             );
-            Err(error)
+                Err(error)
+            }
+            Err(error) => Err(give_up(&sink.target, &notices, error)),
         }
-        Err(error) => Err(give_up(&sink.target, &notices, error)),
-    }
+    })
 }
 
 /// Whether some of the backup is there, so that it needs less space than all of it.

@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::layout::{self, ObjectKey, RunMark};
 use crate::sentinel;
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, PutOutcome, list_all};
+use crate::tasks::Work;
 
 /// How long the store has to take in what two servers wrote at the same moment, where it does not
 /// honour create-only: the later one has replaced the claim of the other then.
@@ -52,21 +53,23 @@ impl Node {
 ///
 /// # Errors
 /// Those of the store.
-pub async fn look(
-    store: &dyn ObjectStore,
+pub fn look<'a>(
+    store: &'a dyn ObjectStore,
     (job, slot): (Job, Slot),
-    schedule: &Schedule,
+    schedule: &'a Schedule,
     clock: Clock,
-    node: &Node,
+    node: &'a Node,
     retaken: Option<Slot>,
-) -> Result<Option<Decision>> {
-    let now = clock.now();
-    let since = first_seen(store, job, schedule, now).await?;
-    // A clock that was ahead when the schedule was first seen must not keep it from working.
-    if slot.time() <= since && since <= now {
-        return Ok(None);
-    }
-    inspect(store, (job, slot), clock, node, retaken).await.map(Some)
+) -> Work<'a, Result<Option<Decision>>> {
+    Box::pin(async move {
+        let now = clock.now();
+        let since = first_seen(store, job, schedule, now).await?;
+        // A clock that was ahead when the schedule was first seen must not keep it from working.
+        if slot.time() <= since && since <= now {
+            return Ok(None);
+        }
+        inspect(store, (job, slot), clock, node, retaken).await.map(Some)
+    })
 }
 
 /// When the schedule was first seen, by the store's clock; slots before that do not count.
@@ -91,40 +94,42 @@ async fn first_seen(
 ///
 /// # Errors
 /// Those of the store.
-pub async fn inspect(
-    store: &dyn ObjectStore,
+pub fn inspect<'a>(
+    store: &'a dyn ObjectStore,
     (job, slot): (Job, Slot),
     clock: Clock,
-    node: &Node,
+    node: &'a Node,
     retaken: Option<Slot>,
-) -> Result<Decision> {
-    let now = clock.now();
-    let mut attempts = attempts(store, job, slot, now).await?;
-    let own = attempts.remove(&slot).unwrap_or_default();
-    let decision = match own.iter().max_by_key(|attempt| attempt.number) {
-        Some(Attempt { number, end: None, .. }) => {
-            let key = layout::run_mark(job.as_str(), slot, *number, RunMark::Claim);
-            let last = match ownership(read_claim(store, &key).await?.as_ref(), node) {
-                Ownership::Former if retaken == Some(slot) => Ownership::Foreign,
-                last => last,
-            };
-            decide(&own, last, now)
+) -> Work<'a, Result<Decision>> {
+    Box::pin(async move {
+        let now = clock.now();
+        let mut attempts = attempts(store, job, slot, now).await?;
+        let own = attempts.remove(&slot).unwrap_or_default();
+        let decision = match own.iter().max_by_key(|attempt| attempt.number) {
+            Some(Attempt { number, end: None, .. }) => {
+                let key = layout::run_mark(job.as_str(), slot, *number, RunMark::Claim);
+                let last = match ownership(read_claim(store, &key).await?.as_ref(), node) {
+                    Ownership::Former if retaken == Some(slot) => Ownership::Foreign,
+                    last => last,
+                };
+                decide(&own, last, now)
+            }
+            _ => decide(&own, Ownership::Foreign, now),
+        };
+        if !matches!(decision, Decision::Claim { .. }) {
+            return Ok(decision);
         }
-        _ => decide(&own, Ownership::Foreign, now),
-    };
-    if !matches!(decision, Decision::Claim { .. }) {
-        return Ok(decision);
-    }
-    // The job of another slot may still be under way on another server.
-    for (other, attempts) in attempts {
-        let newest = attempts.iter().max_by_key(|attempt| attempt.number);
-        let Some(attempt) = newest.filter(|newest| newest.may_be_alive(now)) else { continue };
-        let key = layout::run_mark(job.as_str(), other, attempt.number, RunMark::Claim);
-        if ownership(read_claim(store, &key).await?.as_ref(), node) == Ownership::Foreign {
-            return Ok(Decision::LookAgain(attempt.stale_at()));
+        // The job of another slot may still be under way on another server.
+        for (other, attempts) in attempts {
+            let newest = attempts.iter().max_by_key(|attempt| attempt.number);
+            let Some(attempt) = newest.filter(|newest| newest.may_be_alive(now)) else { continue };
+            let key = layout::run_mark(job.as_str(), other, attempt.number, RunMark::Claim);
+            if ownership(read_claim(store, &key).await?.as_ref(), node) == Ownership::Foreign {
+                return Ok(Decision::LookAgain(attempt.stale_at()));
+            }
         }
-    }
-    Ok(decision)
+        Ok(decision)
+    })
 }
 
 /// Notes that the job of a slot was not begun, for this reason, and will not be. Does nothing,
@@ -132,25 +137,27 @@ pub async fn inspect(
 ///
 /// # Errors
 /// Those of the store; it may be called again then.
-pub async fn skip(
-    store: &dyn ObjectStore,
+pub fn skip<'a>(
+    store: &'a dyn ObjectStore,
     (job, slot): (Job, Slot),
-    reason: &str,
+    reason: &'a str,
     clock: Clock,
-    node: &Node,
+    node: &'a Node,
     retaken: Option<Slot>,
-) -> Result<bool> {
-    let claim = match inspect(store, (job, slot), clock, node, retaken).await? {
-        Decision::Done | Decision::LookAgain(_) => None,
-        Decision::Resume(attempt) => Some(Claim::resumed(job, slot, attempt, clock, node)),
-        Decision::Claim { attempt, abandoned } => {
-            Claim::create(store, job, slot, (attempt, abandoned), clock, node).await?
-        }
-    };
-    let Some(claim) = claim else { return Ok(false) };
-    let outcome = Outcome { ok: false, again: false, summary: reason.to_owned(), bytes: None };
-    claim.end(store, &outcome, clock.now()).await?;
-    Ok(true)
+) -> Work<'a, Result<bool>> {
+    Box::pin(async move {
+        let claim = match inspect(store, (job, slot), clock, node, retaken).await? {
+            Decision::Done | Decision::LookAgain(_) => None,
+            Decision::Resume(attempt) => Some(Claim::resumed(job, slot, attempt, clock, node)),
+            Decision::Claim { attempt, abandoned } => {
+                Claim::create(store, job, slot, (attempt, abandoned), clock, node).await?
+            }
+        };
+        let Some(claim) = claim else { return Ok(false) };
+        let outcome = Outcome { ok: false, again: false, summary: reason.to_owned(), bytes: None };
+        claim.end(store, &outcome, clock.now()).await?;
+        Ok(true)
+    })
 }
 
 /// The attempts for `slot`, and for those around it.
@@ -240,36 +247,38 @@ impl Claim {
     ///
     /// # Errors
     /// Those of the store. The claim may be there all the same: the next look says so.
-    pub async fn create(
-        store: &dyn ObjectStore,
+    pub fn create<'a>(
+        store: &'a dyn ObjectStore,
         job: Job,
         slot: Slot,
         (attempt, abandoned): (u32, Option<u32>),
         clock: Clock,
-        node: &Node,
-    ) -> Result<Option<Claim>> {
-        let claim = Claim::resumed(job, slot, attempt, clock, node);
-        let content = ClaimContent {
-            host: node.hostname.clone(),
-            data_directory: node.data_directory.clone(),
-            instance: node.instance,
-            started: Some(claim.started),
-        };
-        let atomic = store.create_only_is_atomic().await?;
-        let key = claim.key(RunMark::Claim);
-        put_once(store, &key, sentinel::to_json(&content)).await?;
-        if !atomic {
-            tokio::time::sleep(SETTLE_TIME).await;
-        }
-        // Read back after any outcome: the answer to an earlier request may have been lost.
-        match read_claim(store, &key).await? {
-            Some(found) if found.instance == node.instance => {}
-            _ => return Ok(None),
-        }
-        if let Some(abandoned) = abandoned {
-            claim.note_abandoned(store, abandoned).await?;
-        }
-        Ok(Some(claim))
+        node: &'a Node,
+    ) -> Work<'a, Result<Option<Claim>>> {
+        Box::pin(async move {
+            let claim = Claim::resumed(job, slot, attempt, clock, node);
+            let content = ClaimContent {
+                host: node.hostname.clone(),
+                data_directory: node.data_directory.clone(),
+                instance: node.instance,
+                started: Some(claim.started),
+            };
+            let atomic = store.create_only_is_atomic().await?;
+            let key = claim.key(RunMark::Claim);
+            put_once(store, &key, sentinel::to_json(&content)).await?;
+            if !atomic {
+                tokio::time::sleep(SETTLE_TIME).await;
+            }
+            // Read back after any outcome: the answer to an earlier request may have been lost.
+            match read_claim(store, &key).await? {
+                Some(found) if found.instance == node.instance => {}
+                _ => return Ok(None),
+            }
+            if let Some(abandoned) = abandoned {
+                claim.note_abandoned(store, abandoned).await?;
+            }
+            Ok(Some(claim))
+        })
     }
 
     async fn note_abandoned(&self, store: &dyn ObjectStore, attempt: u32) -> Result<()> {
@@ -288,34 +297,38 @@ impl Claim {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn renew(&self, store: &dyn ObjectStore) -> Result<Hold> {
-        let next = Claim { attempt: self.attempt.saturating_add(1), ..self.clone() };
-        let is_own = |found: ClaimContent| found.instance == self.node.instance;
-        // Where create-only is not honoured, the claim itself may be another's by now.
-        let own = read_claim(store, &self.key(RunMark::Claim)).await?.is_some_and(is_own);
-        if !own || store.head(&next.key(RunMark::Claim)).await?.is_some() {
-            return Ok(Hold::TakenOver);
-        }
-        let content = format!("{}\n", self.node.hostname);
-        let key = self.key(RunMark::Alive);
-        let (PutOutcome::Stored | PutOutcome::AlreadyExists) =
-            store.put(&key, content.into(), PutMode::Replace, &Attributes::default()).await?;
-        Ok(Hold::Held)
+    pub fn renew<'a>(&'a self, store: &'a dyn ObjectStore) -> Work<'a, Result<Hold>> {
+        Box::pin(async move {
+            let next = Claim { attempt: self.attempt.saturating_add(1), ..self.clone() };
+            let is_own = |found: ClaimContent| found.instance == self.node.instance;
+            // Where create-only is not honoured, the claim itself may be another's by now.
+            let own = read_claim(store, &self.key(RunMark::Claim)).await?.is_some_and(is_own);
+            if !own || store.head(&next.key(RunMark::Claim)).await?.is_some() {
+                return Ok(Hold::TakenOver);
+            }
+            let content = format!("{}\n", self.node.hostname);
+            let key = self.key(RunMark::Alive);
+            let (PutOutcome::Stored | PutOutcome::AlreadyExists) =
+                store.put(&key, content.into(), PutMode::Replace, &Attributes::default()).await?;
+            Ok(Hold::Held)
+        })
     }
 
     /// Notes how the run ended. It may be called again after an error.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn end(
-        &self,
-        store: &dyn ObjectStore,
-        outcome: &Outcome,
+    pub fn end<'a>(
+        &'a self,
+        store: &'a dyn ObjectStore,
+        outcome: &'a Outcome,
         finished: OffsetDateTime,
-    ) -> Result<()> {
-        let mark = if outcome.again { RunMark::Failed } else { RunMark::Done };
-        let entry = self.entry(outcome, finished);
-        put_once(store, &self.key(mark), sentinel::to_json(&entry)).await
+    ) -> Work<'a, Result<()>> {
+        Box::pin(async move {
+            let mark = if outcome.again { RunMark::Failed } else { RunMark::Done };
+            let entry = self.entry(outcome, finished);
+            put_once(store, &self.key(mark), sentinel::to_json(&entry)).await
+        })
     }
 
     fn entry(&self, outcome: &Outcome, finished: OffsetDateTime) -> Entry {

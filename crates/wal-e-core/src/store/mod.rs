@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::notice::Notices;
 use crate::rate_limit::RateLimit;
+use crate::tasks::Work;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -326,12 +327,12 @@ pub async fn refusal_to_read(store: &dyn ObjectStore, key: &ObjectKey) -> Result
 /// # Errors
 /// [`crate::ErrorKind::Config`] when the settings cannot work: a directory that
 /// is not there, an unreadable CA file.
-pub async fn open(
+pub fn open(
     config: &StoreConfig,
     patience: retry::Patience,
     notices: Notices,
-) -> Result<Arc<dyn ObjectStore>> {
-    open_limited(config, patience, notices, None).await
+) -> Work<'_, Result<Arc<dyn ObjectStore>>> {
+    Box::pin(async move { open_limited(config, patience, notices, None).await })
 }
 
 /// [`open`], for uploads that are no faster than `upload_rate_limit`. It counts the content of
@@ -339,21 +340,24 @@ pub async fn open(
 ///
 /// # Errors
 /// As [`open`].
-pub async fn open_limited(
+pub fn open_limited(
     config: &StoreConfig,
     patience: retry::Patience,
     notices: Notices,
     upload_rate_limit: Option<Arc<RateLimit>>,
-) -> Result<Arc<dyn ObjectStore>> {
-    Ok(match config {
-        StoreConfig::S3(config) => {
-            let store = s3::S3Store::new(config, notices.clone()).await?;
-            let store = store.limited_to(upload_rate_limit);
-            Arc::new(retry::RetryingStore::new(store, patience, notices))
-        }
-        StoreConfig::File(config) => {
-            let store = file::FileStore::open(&config.directory, notices).await?;
-            Arc::new(store.limited_to(upload_rate_limit))
-        }
+) -> Work<'_, Result<Arc<dyn ObjectStore>>> {
+    Box::pin(async move {
+        let store: Arc<dyn ObjectStore> = match config {
+            StoreConfig::S3(config) => {
+                let store = s3::S3Store::new(config, notices.clone()).await?;
+                let store = store.limited_to(upload_rate_limit);
+                Arc::new(retry::RetryingStore::new(store, patience, notices))
+            }
+            StoreConfig::File(config) => {
+                let store = file::FileStore::open(&config.directory, notices).await?;
+                Arc::new(store.limited_to(upload_rate_limit))
+            }
+        };
+        Ok(store)
     })
 }

@@ -34,7 +34,7 @@ use crate::restore::chain::{self, Chain};
 use crate::restore::unpack::Budget;
 use crate::sentinel::FilesMetadata;
 use crate::store::{ListRequest, ObjectInfo, ObjectStore, list_all};
-use crate::tasks::{blocking, or_cancelled};
+use crate::tasks::{Work, blocking, or_cancelled};
 use documents::Documents;
 use inventory::Inventory;
 pub use record::{LastVerification, last_verifications};
@@ -89,23 +89,25 @@ pub struct VerifyProgress {
 ///
 /// # Cancel safety
 /// Dropping the future ends all reading.
-pub async fn verify(
+pub fn verify(
     store: Arc<dyn ObjectStore>,
     request: VerifyRequest,
     progress: Arc<VerifyProgress>,
     cancel: CancellationToken,
-) -> Result<Verified> {
-    let cancel = cancel.child_token();
-    // Reading threads see only the token.
-    let _ended = cancel.clone().drop_guard();
-    let verification = Verification {
-        store,
-        concurrency: request.concurrency.max(1),
-        progress,
-        file_bytes: AtomicU64::new(0),
-        cancel,
-    };
-    or_cancelled(&verification.cancel, verification.chain(&request.name)).await
+) -> Work<'static, Result<Verified>> {
+    Box::pin(async move {
+        let cancel = cancel.child_token();
+        // Reading threads see only the token.
+        let _ended = cancel.clone().drop_guard();
+        let verification = Verification {
+            store,
+            concurrency: request.concurrency.max(1),
+            progress,
+            file_bytes: AtomicU64::new(0),
+            cancel,
+        };
+        or_cancelled(&verification.cancel, verification.chain(&request.name)).await
+    })
 }
 
 /// A verification under way.

@@ -12,6 +12,7 @@ use crate::layout;
 use crate::notice::Notices;
 use crate::sentinel;
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, list_all};
+use crate::tasks::Work;
 
 /// Larger objects are damaged.
 const LARGEST_BYTES: u64 = 1024 * 1024;
@@ -44,25 +45,31 @@ impl Verified {
     ///
     /// # Errors
     /// [`ErrorKind::Cancelled`].
-    pub async fn record(&self, store: &dyn ObjectStore, notices: &Notices) -> Result<()> {
-        let failure = self.findings.iter().find(|finding| finding.ok == Some(false));
-        let record = Record {
-            verified_at: OffsetDateTime::now_utc(),
-            failures: self.failures(),
-            first_failure: failure.map(|it| format!("{}: {}", it.check_name, it.detail)),
-        };
-        let key = layout::verification(&self.name, failure.is_none());
-        let json = sentinel::to_json(&record).into();
-        match store.put(&key, json, PutMode::Replace, &Attributes::default()).await {
-            Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
-            Err(error) => {
-                notices.warning(format!(
-                    "the outcome of the verification could not be recorded: {error}"
-                ));
-                Ok(())
+    pub fn record<'a>(
+        &'a self,
+        store: &'a dyn ObjectStore,
+        notices: &'a Notices,
+    ) -> Work<'a, Result<()>> {
+        Box::pin(async move {
+            let failure = self.findings.iter().find(|finding| finding.ok == Some(false));
+            let record = Record {
+                verified_at: OffsetDateTime::now_utc(),
+                failures: self.failures(),
+                first_failure: failure.map(|it| format!("{}: {}", it.check_name, it.detail)),
+            };
+            let key = layout::verification(&self.name, failure.is_none());
+            let json = sentinel::to_json(&record).into();
+            match store.put(&key, json, PutMode::Replace, &Attributes::default()).await {
+                Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
+                Err(error) => {
+                    notices.warning(format!(
+                        "the outcome of the verification could not be recorded: {error}"
+                    ));
+                    Ok(())
+                }
+                Ok(_) => Ok(()),
             }
-            Ok(_) => Ok(()),
-        }
+        })
     }
 }
 
@@ -70,25 +77,29 @@ impl Verified {
 ///
 /// # Errors
 /// Those of the store.
-pub async fn last_verifications(
+pub fn last_verifications(
     store: &dyn ObjectStore,
-) -> Result<BTreeMap<String, LastVerification>> {
-    let request = ListRequest { prefix: layout::verifications(), ..ListRequest::default() };
-    let mut last: BTreeMap<String, (OffsetDateTime, bool)> = BTreeMap::new();
-    for object in list_all(store, &request).await? {
-        let Some((backup, sound)) = layout::backup_of_verification(&object.key) else { continue };
-        let seen = last.entry(backup.to_owned()).or_insert((object.last_modified, sound));
-        // Of two at one time, damage counts.
-        if (object.last_modified, !sound) > (seen.0, !seen.1) {
-            *seen = (object.last_modified, sound);
+) -> Work<'_, Result<BTreeMap<String, LastVerification>>> {
+    Box::pin(async move {
+        let request = ListRequest { prefix: layout::verifications(), ..ListRequest::default() };
+        let mut last: BTreeMap<String, (OffsetDateTime, bool)> = BTreeMap::new();
+        for object in list_all(store, &request).await? {
+            let Some((backup, sound)) = layout::backup_of_verification(&object.key) else {
+                continue;
+            };
+            let seen = last.entry(backup.to_owned()).or_insert((object.last_modified, sound));
+            // Of two at one time, damage counts.
+            if (object.last_modified, !sound) > (seen.0, !seen.1) {
+                *seen = (object.last_modified, sound);
+            }
         }
-    }
-    let mut verifications = BTreeMap::new();
-    for (backup, (recorded_at, sound)) in last {
-        let damage = if sound { None } else { Some(damage(store, &backup).await?) };
-        verifications.insert(backup, LastVerification { recorded_at, damage });
-    }
-    Ok(verifications)
+        let mut verifications = BTreeMap::new();
+        for (backup, (recorded_at, sound)) in last {
+            let damage = if sound { None } else { Some(damage(store, &backup).await?) };
+            verifications.insert(backup, LastVerification { recorded_at, damage });
+        }
+        Ok(verifications)
+    })
 }
 
 async fn damage(store: &dyn ObjectStore, backup: &str) -> Result<String> {

@@ -17,7 +17,7 @@ use crate::layout::{self, ObjectKey};
 use crate::notice::Notices;
 use crate::postgres::{SegmentSize, SystemIdentifier, WalFileName, WalSegment};
 use crate::store::ObjectStore;
-use crate::tasks::{blocking, or_cancelled};
+use crate::tasks::{Work, blocking, or_cancelled};
 
 mod object;
 
@@ -83,28 +83,30 @@ pub struct Fetched {
 ///
 /// After a kill, a file named like `destination` with `.wal-e-tmp-` and a number
 /// after it may be left; later calls for the same destination remove it.
-pub async fn fetch(
-    store: &dyn ObjectStore,
-    name: &WalFileName,
-    destination: &Path,
-    options: &FetchOptions,
-) -> Result<Fetched> {
-    let temporary = Temporary::name_beside(destination);
-    let sound = read(store, name, options, Sink::File(&temporary)).await?;
-    if let Some(guard) = &options.guard {
-        admit(store, name, &temporary, guard, options).await?;
-    }
-    let destination = destination.to_owned();
-    let fetched = Fetched { bytes: sound.content.bytes(), ending: sound.ending };
-    blocking("fetching a WAL file", move || {
-        if let Some(file) = sound.file {
-            file.rename_to(&destination)
-                .map_err(|error| Error::file("rename a file to", &destination, &error))?;
+pub fn fetch<'a>(
+    store: &'a dyn ObjectStore,
+    name: &'a WalFileName,
+    destination: &'a Path,
+    options: &'a FetchOptions,
+) -> Work<'a, Result<Fetched>> {
+    Box::pin(async move {
+        let temporary = Temporary::name_beside(destination);
+        let sound = read(store, name, options, Sink::File(&temporary)).await?;
+        if let Some(guard) = &options.guard {
+            admit(store, name, &temporary, guard, options).await?;
         }
-        sync_directory_of(&destination)
+        let destination = destination.to_owned();
+        let fetched = Fetched { bytes: sound.content.bytes(), ending: sound.ending };
+        blocking("fetching a WAL file", move || {
+            if let Some(file) = sound.file {
+                file.rename_to(&destination)
+                    .map_err(|error| Error::file("rename a file to", &destination, &error))?;
+            }
+            sync_directory_of(&destination)
+        })
+        .await?;
+        Ok(fetched)
     })
-    .await?;
-    Ok(fetched)
 }
 
 /// Has the guard look at the segment in `file`, and at the next one where it needs to.
@@ -173,15 +175,17 @@ pub fn replace_local(
 ///
 /// # Errors
 /// As [`fetch`]; a segment that is missing is always [`ErrorKind::NotFound`].
-pub async fn verify(
-    store: &dyn ObjectStore,
-    name: &WalFileName,
+pub fn verify<'a>(
+    store: &'a dyn ObjectStore,
+    name: &'a WalFileName,
     system_identifier: Option<SystemIdentifier>,
-) -> Result<u64> {
-    Ok(read(store, name, &FetchOptions::only_checks(system_identifier), Sink::Nowhere)
-        .await?
-        .content
-        .bytes())
+) -> Work<'a, Result<u64>> {
+    Box::pin(async move {
+        Ok(read(store, name, &FetchOptions::only_checks(system_identifier), Sink::Nowhere)
+            .await?
+            .content
+            .bytes())
+    })
 }
 
 /// Looks for a WAL file in every encoding, as [`fetch`] does: where the archive has it in
@@ -190,19 +194,24 @@ pub async fn verify(
 ///
 /// # Errors
 /// Those of the store.
-pub async fn locate_sound(store: &dyn ObjectStore, name: &WalFileName) -> Result<Option<Located>> {
-    let all = locate_all(store, name).await?;
-    let several = if all.len() > 1 { all.as_slice() } else { &[] };
-    let options = FetchOptions::only_checks(None);
-    for located in several {
-        let Ok(encoding) = located.encoding.readable(located.key.as_str()) else { continue };
-        match read_object(store, &located.key, encoding, name, &options, Sink::Nowhere).await {
-            Ok(_) => return Ok(Some(located.clone())),
-            Err(error) if error.is_of_one_object() => {}
-            Err(error) => return Err(error),
+pub fn locate_sound<'a>(
+    store: &'a dyn ObjectStore,
+    name: &'a WalFileName,
+) -> Work<'a, Result<Option<Located>>> {
+    Box::pin(async move {
+        let all = locate_all(store, name).await?;
+        let several = if all.len() > 1 { all.as_slice() } else { &[] };
+        let options = FetchOptions::only_checks(None);
+        for located in several {
+            let Ok(encoding) = located.encoding.readable(located.key.as_str()) else { continue };
+            match read_object(store, &located.key, encoding, name, &options, Sink::Nowhere).await {
+                Ok(_) => return Ok(Some(located.clone())),
+                Err(error) if error.is_of_one_object() => {}
+                Err(error) => return Err(error),
+            }
         }
-    }
-    Ok(all.into_iter().next())
+        Ok(all.into_iter().next())
+    })
 }
 
 impl FetchOptions {

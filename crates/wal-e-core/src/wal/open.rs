@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::notice::Notices;
 use crate::owner::{self, Claimant};
 use crate::store::ObjectStore;
+use crate::tasks::Work;
 
 /// Beside the WAL, where PostgreSQL passes over what is not named like a WAL file, and
 /// which no base backup holds.
@@ -39,16 +40,18 @@ pub struct Archiving {
 /// # Errors
 /// [`crate::ErrorKind::Conflict`] when the archive belongs to another cluster, before
 /// anything is written; and the store's own kinds.
-pub async fn open(
+pub fn open<'a>(
     store: Arc<dyn ObjectStore>,
-    claimant: Option<&Claimant>,
-    archiving: &Archiving,
+    claimant: Option<&'a Claimant>,
+    archiving: &'a Archiving,
     notices: Notices,
-) -> Result<Pipeline> {
-    let note = archiving.wal_directory.join(UPLOAD_NOTE);
-    let cancel = CancellationToken::new();
-    let pusher = pusher(store, claimant, archiving, Some(note), cancel, notices).await?;
-    Ok(Pipeline::new(pusher, &archiving.wal_directory))
+) -> Work<'a, Result<Pipeline>> {
+    Box::pin(async move {
+        let note = archiving.wal_directory.join(UPLOAD_NOTE);
+        let cancel = CancellationToken::new();
+        let pusher = pusher(store, claimant, archiving, Some(note), cancel, notices).await?;
+        Ok(Pipeline::new(pusher, &archiving.wal_directory))
+    })
 }
 
 /// [`open`] beside the archiver of the server, which notes its own uploads. `cancel` ends what
@@ -56,14 +59,14 @@ pub async fn open(
 ///
 /// # Errors
 /// As [`open`].
-pub async fn open_beside_archiver(
+pub fn open_beside_archiver<'a>(
     store: Arc<dyn ObjectStore>,
-    claimant: &Claimant,
-    archiving: &Archiving,
+    claimant: &'a Claimant,
+    archiving: &'a Archiving,
     cancel: CancellationToken,
     notices: Notices,
-) -> Result<Pusher> {
-    pusher(store, Some(claimant), archiving, None, cancel, notices).await
+) -> Work<'a, Result<Pusher>> {
+    Box::pin(async move { pusher(store, Some(claimant), archiving, None, cancel, notices).await })
 }
 
 async fn pusher(

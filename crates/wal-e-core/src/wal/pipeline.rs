@@ -32,7 +32,7 @@ use super::push::{Pushed, Pusher};
 use crate::error::Result;
 use crate::postgres::archive_status::{is_ready, ready_files};
 use crate::postgres::{WalFileKind, WalFileName};
-use crate::tasks::joined;
+use crate::tasks::{Work, joined};
 
 mod archived_already;
 mod state;
@@ -91,10 +91,12 @@ impl Pipeline {
     ///
     /// # Cancel safety
     /// When the future is dropped the file stays under way.
-    pub async fn push(&self, name: &WalFileName) -> Result<Pushed> {
-        let task = self.shared.ask_for(name);
-        self.shared.look_ahead();
-        joined("archiving a WAL file", task.await)
+    pub fn push<'a>(&'a self, name: &'a WalFileName) -> Work<'a, Result<Pushed>> {
+        Box::pin(async move {
+            let task = self.shared.ask_for(name);
+            self.shared.look_ahead();
+            joined("archiving a WAL file", task.await)
+        })
     }
 
     /// Files under way.
@@ -109,38 +111,42 @@ impl Pipeline {
 
     /// Gives up what is under way, and returns when nothing is any more. A request
     /// that had been sent may still be carried out.
-    pub async fn close(&self) {
-        self.shared.lock().closed = true;
-        self.shared.pusher.cancel();
-        loop {
-            let mut ended = std::pin::pin!(self.shared.ended.notified());
-            ended.as_mut().enable();
-            if self.in_flight() == 0 {
-                return;
+    pub fn close(&self) -> Work<'_, ()> {
+        Box::pin(async move {
+            self.shared.lock().closed = true;
+            self.shared.pusher.cancel();
+            loop {
+                let mut ended = std::pin::pin!(self.shared.ended.notified());
+                ended.as_mut().enable();
+                if self.in_flight() == 0 {
+                    return;
+                }
+                ended.await;
             }
-            ended.await;
-        }
+        })
     }
 
     /// Waits for what is under way, at most `patience`, gives up the rest, and
     /// returns the files that were stored before the server asked for them.
-    pub async fn finish(&self, patience: Duration) -> Vec<(WalFileName, FileIdentity)> {
-        let ahead = {
-            let mut state = self.shared.lock();
-            state.closed = true;
-            std::mem::take(&mut state.ahead)
-        };
-        let deadline = tokio::time::Instant::now() + patience;
-        let mut stored = Vec::new();
-        for (name, Ahead { task, file, .. }) in ahead {
-            if let Ok(ended) = tokio::time::timeout_at(deadline, task).await
-                && joined("archiving a WAL file", ended).is_ok()
-            {
-                stored.push((name, file));
+    pub fn finish(&self, patience: Duration) -> Work<'_, Vec<(WalFileName, FileIdentity)>> {
+        Box::pin(async move {
+            let ahead = {
+                let mut state = self.shared.lock();
+                state.closed = true;
+                std::mem::take(&mut state.ahead)
+            };
+            let deadline = tokio::time::Instant::now() + patience;
+            let mut stored = Vec::new();
+            for (name, Ahead { task, file, .. }) in ahead {
+                if let Ok(ended) = tokio::time::timeout_at(deadline, task).await
+                    && joined("archiving a WAL file", ended).is_ok()
+                {
+                    stored.push((name, file));
+                }
             }
-        }
-        self.close().await;
-        stored
+            self.close().await;
+            stored
+        })
     }
 }
 

@@ -19,6 +19,7 @@ use crate::notice::Notices;
 use crate::owner;
 use crate::postgres::{SegmentSize, SystemIdentifier, WalFileName};
 use crate::store::{ObjectStore, PutOutcome};
+use crate::tasks::Work;
 
 mod inspect;
 mod send;
@@ -162,41 +163,44 @@ impl Pusher {
     /// Use the token: dropping the future leaves either the whole object or
     /// none, and perhaps the parts of an upload that only the store's clean-up
     /// removes.
-    pub async fn push(&self, name: &WalFileName, path: &Path) -> Result<Pushed> {
-        let begun = Instant::now();
-        let bytes_read = self.inspect(name, path).await?;
-        let pushed = |outcome, bytes_stored| {
-            let took = begun.elapsed();
-            Ok(Pushed { outcome, bytes_read, bytes_stored, took })
-        };
-        if self.was_left_within(name, path, bytes_read).await? {
-            return pushed(PushOutcome::LeftUnfinished, 0);
-        }
-        let others = self.other_encodings().await?;
-        if let Some(encoding) = self.find(name, &others).await? {
-            let checksum = self.checksum(path, bytes_read).await?;
-            compare_with_archived(&self.store, name, encoding, path, &checksum).await?;
-            return pushed(PushOutcome::AlreadyThere, 0);
-        }
-        let sent = match bytes_read <= WHOLE_BYTES {
-            true => self.send_whole(name, path, bytes_read).await?,
-            false => self.send_in_parts(name, path, bytes_read).await?,
-        };
-        match sent.outcome {
-            PutOutcome::Stored => {
-                // Another writer may have stored it in another encoding meanwhile.
-                if let Some(encoding) = self.find_in(name, &others).await? {
+    pub fn push<'a>(&'a self, name: &'a WalFileName, path: &'a Path) -> Work<'a, Result<Pushed>> {
+        Box::pin(async move {
+            let begun = Instant::now();
+            let bytes_read = self.inspect(name, path).await?;
+            let pushed = |outcome, bytes_stored| {
+                let took = begun.elapsed();
+                Ok(Pushed { outcome, bytes_read, bytes_stored, took })
+            };
+            if self.was_left_within(name, path, bytes_read).await? {
+                return pushed(PushOutcome::LeftUnfinished, 0);
+            }
+            let others = self.other_encodings().await?;
+            if let Some(encoding) = self.find(name, &others).await? {
+                let checksum = self.checksum(path, bytes_read).await?;
+                compare_with_archived(&self.store, name, encoding, path, &checksum).await?;
+                return pushed(PushOutcome::AlreadyThere, 0);
+            }
+            let sent = match bytes_read <= WHOLE_BYTES {
+                true => self.send_whole(name, path, bytes_read).await?,
+                false => self.send_in_parts(name, path, bytes_read).await?,
+            };
+            match sent.outcome {
+                PutOutcome::Stored => {
+                    // Another writer may have stored it in another encoding meanwhile.
+                    if let Some(encoding) = self.find_in(name, &others).await? {
+                        compare_with_archived(&self.store, name, encoding, path, &sent.checksum)
+                            .await?;
+                    }
+                    pushed(PushOutcome::Stored, sent.bytes)
+                }
+                PutOutcome::AlreadyExists => {
+                    let encoding = self.options.compression.encoding();
                     compare_with_archived(&self.store, name, encoding, path, &sent.checksum)
                         .await?;
+                    pushed(PushOutcome::AlreadyThere, sent.bytes)
                 }
-                pushed(PushOutcome::Stored, sent.bytes)
             }
-            PutOutcome::AlreadyExists => {
-                let encoding = self.options.compression.encoding();
-                compare_with_archived(&self.store, name, encoding, path, &sent.checksum).await?;
-                pushed(PushOutcome::AlreadyThere, sent.bytes)
-            }
-        }
+        })
     }
 
     /// How many files may be under way, so that some are compressed while others

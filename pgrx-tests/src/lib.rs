@@ -12,6 +12,7 @@
 //! * [`archive`]: a prefix and the place that it names, seen without wal_e;
 //!   [`wal_comparison`] with what a server has.
 //! * [`foreign_archive`]: archives as WAL-G and WAL-E write them.
+//! * [`large_archive`]: an archive of many years.
 //! * [`made_backup`]: base backups that should never have been written.
 //! * [`wal_e`], [`restore`]: the program, and clusters made with it.
 //! * [`torture`]: random histories, and whether what wal_e says of them is true.
@@ -37,6 +38,7 @@ pub mod foreign_archive;
 pub mod forward_proxy;
 pub mod installation;
 pub mod key_service;
+pub mod large_archive;
 pub mod lesser_file_system;
 pub mod made_backup;
 pub mod moto;

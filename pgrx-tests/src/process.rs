@@ -195,6 +195,17 @@ fn no_such_process() -> bool {
     std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
 }
 
+/// The most memory that a child of this process has had in use that was waited for, in bytes.
+pub fn peak_memory_of_children() -> u64 {
+    // SAFETY: an all-zero rusage is valid, and getrusage writes to nothing else.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        assert_eq!(libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage), 0);
+        usage
+    };
+    u64::try_from(usage.ru_maxrss).expect("memory is not negative") << 10
+}
+
 /// Whether the process `pid` runs: it exists and is not a zombie.
 pub fn is_running(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))

@@ -168,9 +168,7 @@ impl Cluster {
     #[track_caller]
     pub fn assert_restored(&mut self, expected: &Fingerprint) {
         assert_eq!(&self.fingerprint(), expected);
-        if self.installation().has_extension("amcheck") {
-            self.amcheck();
-        }
+        self.amcheck();
         self.execute("CREATE TABLE after_restore AS SELECT 1 AS one");
         assert!(self.has_sound_permissions());
         self.stop(StopMode::Fast);

@@ -1,11 +1,22 @@
 //! Waiting for a fact instead of sleeping.
 
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long the tests wait for something that has to happen, on a machine that
 /// may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How much slower than usual a server is: valgrind runs each of its instructions as many.
+pub fn slowness() -> u32 {
+    if valgrind_logs().is_some() { 30 } else { 1 }
+}
+
+/// The directory for the findings of valgrind, where servers are to run under it.
+pub(crate) fn valgrind_logs() -> Option<PathBuf> {
+    std::env::var_os("WALE_TEST_VALGRIND_LOGS").map(PathBuf::from)
+}
 
 /// Asks `probe` until it answers, and hands out its answer.
 ///
@@ -15,6 +26,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// waited for.
 #[track_caller]
 pub fn wait_until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+    let limit = limit * slowness();
     let deadline = Instant::now() + limit;
     loop {
         // The time is read first, so that a slow probe has one full chance.

@@ -8,12 +8,10 @@ use wal_e_e2e::wait::wait_for;
 
 #[test]
 fn segments_of_every_size_are_archived_as_they_are() {
-    for (version, segment_size_mb, archive) in [
-        (PgVersion::V15, 16, Archive::file()),
-        (PgVersion::V15, 1, Archive::s3()),
-        (PgVersion::V15, 64, Archive::s3()),
-        (PgVersion::V18, 16, Archive::s3()),
-    ] {
+    let tested = Archive::for_tested_versions();
+    let usual = tested.map(|(version, archive)| (version, 16, archive));
+    let others = [1, 64].map(|size| (PgVersion::oldest(), size, Archive::s3()));
+    for (version, segment_size_mb, archive) in usual.chain(others) {
         let cluster = Cluster::build(version)
             .wal_segment_size_mb(segment_size_mb)
             .configuration("wal_keep_size = '1GB'")
@@ -36,7 +34,7 @@ fn segments_of_every_size_are_archived_as_they_are() {
 #[test]
 fn backup_history_files_are_archived() {
     let archive = Archive::s3();
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .configuration("wal_keep_size = '1GB'")
         .archiving_to(&archive)
         .start();
@@ -56,7 +54,7 @@ fn backup_history_files_are_archived() {
 #[test]
 fn each_archived_file_has_a_line_in_the_log_in_the_order_of_their_names() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .wal_segment_size_mb(1)
         .configuration("wal_keep_size = '100MB'")
         .archiving_to(&archive)
@@ -100,7 +98,7 @@ fn each_archived_file_has_a_line_in_the_log_in_the_order_of_their_names() {
 #[test]
 fn archiving_the_same_file_again_succeeds() {
     for archive in [Archive::file(), Archive::s3()] {
-        let cluster = Cluster::build(PgVersion::V15)
+        let cluster = Cluster::build(PgVersion::oldest())
             .configuration("wal_keep_size = '1GB'")
             .archiving_to(&archive)
             .start();
@@ -129,30 +127,36 @@ fn archiving_the_same_file_again_succeeds() {
 
 #[test]
 fn without_a_prefix_archiving_waits_until_there_is_one() {
-    let (first, second) = (Archive::file(), Archive::file());
-    let cluster = Cluster::build(PgVersion::V15).archiving().start();
-    let waiting = cluster.switch_wal();
-    // The server's own words for an archive module that is not configured.
-    cluster.wait_for_log("archiving is not configured");
-    assert!(cluster.ready_files().contains(&waiting));
+    for version in PgVersion::tested() {
+        let (first, second) = (Archive::file(), Archive::file());
+        let cluster = Cluster::build(version).archiving().start();
+        let waiting = cluster.switch_wal();
+        // The server's own words for an archive module that is not configured.
+        cluster.wait_for_log("archiving is not configured");
+        assert!(cluster.ready_files().contains(&waiting));
 
-    for archive in [&first, &second] {
-        for line in archive.settings() {
-            cluster.configure(&line);
+        for archive in [&first, &second] {
+            for line in archive.settings() {
+                cluster.configure(&line);
+            }
+            cluster.reload();
+            cluster.execute("CREATE TABLE IF NOT EXISTS t (id int); INSERT INTO t VALUES (1)");
+            let segment = cluster.archive_current_wal();
+            assert!(
+                archive.wal_object(&segment).is_some(),
+                "{segment} is not in {}",
+                archive.url()
+            );
         }
-        cluster.reload();
-        cluster.execute("CREATE TABLE IF NOT EXISTS t (id int); INSERT INTO t VALUES (1)");
-        let segment = cluster.archive_current_wal();
-        assert!(archive.wal_object(&segment).is_some(), "{segment} is not in {}", archive.url());
+        assert!(first.wal_object(&waiting).is_some());
+        assert!(second.wal_object(&waiting).is_none());
     }
-    assert!(first.wal_object(&waiting).is_some());
-    assert!(second.wal_object(&waiting).is_none());
 }
 
 #[test]
 fn a_refused_secret_is_reported_once_and_the_right_one_taken_up_without_a_reload() {
     let archive = Archive::s3();
-    let cluster = Cluster::build(PgVersion::V15).archiving_to(&archive).start();
+    let cluster = Cluster::build(PgVersion::oldest()).archiving_to(&archive).start();
     cluster.archive_current_wal();
 
     archive.server().change_secret_key("another/secret+key");
@@ -176,25 +180,29 @@ fn a_refused_secret_is_reported_once_and_the_right_one_taken_up_without_a_reload
 
 #[test]
 fn an_unreachable_store_is_reported_and_archiving_goes_on_when_it_is_back() {
-    let archive = Archive::s3();
-    let cluster = Cluster::build(PgVersion::V15).archiving_to(&archive).start();
-    cluster.archive_current_wal();
+    for version in PgVersion::tested() {
+        let archive = Archive::s3();
+        let cluster = Cluster::build(version).archiving_to(&archive).start();
+        let archiver = cluster.pid_of("archiver");
+        cluster.archive_current_wal();
 
-    archive.proxy().set(Fault::Refuse);
-    cluster.execute("CREATE TABLE t (id int)");
-    let segment = cluster.switch_wal();
-    cluster.wait_for_archiver_count("failed_count", 0);
-    let log = cluster.log();
-    let object = format!("wal_005/{segment}.lz4");
-    assert!(
-        log.lines().any(|line| line.contains("WARNING") && line.contains(&object)),
-        "the object must be named:\n{log}"
-    );
-    assert!(log.contains(&archive.proxy().endpoint()), "the endpoint must be named:\n{log}");
-    cluster.execute("INSERT INTO t VALUES (1)");
+        archive.proxy().set(Fault::Refuse);
+        cluster.execute("CREATE TABLE t (id int)");
+        let segment = cluster.switch_wal();
+        cluster.wait_for_archiver_count("failed_count", 0);
+        let log = cluster.log();
+        let object = format!("wal_005/{segment}.lz4");
+        assert!(
+            log.lines().any(|line| line.contains("WARNING") && line.contains(&object)),
+            "the object must be named:\n{log}"
+        );
+        assert!(log.contains(&archive.proxy().endpoint()), "the endpoint must be named:\n{log}");
+        cluster.execute("INSERT INTO t VALUES (1)");
 
-    archive.proxy().set(Fault::None);
-    // Wakes the archiver, which otherwise looks again after a minute.
-    cluster.archive_current_wal();
-    assert!(archive.wal_object(&segment).is_some());
+        archive.proxy().set(Fault::None);
+        // Wakes the archiver, which otherwise looks again after a minute.
+        cluster.archive_current_wal();
+        assert!(archive.wal_object(&segment).is_some());
+        assert_eq!(cluster.pid_of("archiver"), archiver, "the archiver ended");
+    }
 }

@@ -20,8 +20,8 @@ const PAGE_SIZE: u64 = 8192;
 
 #[test]
 fn a_backup_under_load_has_every_object_and_is_listed() {
-    for archive in [Archive::file(), Archive::s3()] {
-        let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    for (version, archive) in Archive::for_tested_versions() {
+        let cluster = Cluster::build(version).start_archiving_to(&archive);
         cluster.pgbench_init(2);
         cluster.create_tablespace("extra");
         cluster
@@ -96,7 +96,7 @@ fn sound_progress(cluster: &Cluster) -> String {
 #[test]
 fn a_backup_need_not_be_waited_for() {
     let archive = Archive::s3();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     cluster.create_incompressible_table("noise", 20);
     archive.proxy().set(Fault::Throttle(4_000_000));
     let name = cluster.query_one("SELECT wale_backup_push(wait => false)");
@@ -142,7 +142,7 @@ fn assert_nothing_left(archive: &Archive, cluster: &Cluster) {
 
 #[test]
 fn a_second_backup_at_the_same_time_is_refused() {
-    let running = RunningBackup::start(PgVersion::V15);
+    let running = RunningBackup::start(PgVersion::oldest());
     let refused = running.cluster.failure_of("SELECT wale_backup_push()");
     assert_eq!(refused.sqlstate, "55006", "{}", refused.text);
     running.archive.proxy().set(Fault::None);
@@ -152,7 +152,8 @@ fn a_second_backup_at_the_same_time_is_refused() {
 
 #[test]
 fn cancelling_the_query_ends_the_backup() {
-    let RunningBackup { archive, cluster, session, worker } = RunningBackup::start(PgVersion::V15);
+    let RunningBackup { archive, cluster, session, worker } =
+        RunningBackup::start(PgVersion::oldest());
     session.cancel();
     assert_eq!(session.failure().sqlstate, "57014");
     wait_for("the end of the worker", || !is_running(worker));
@@ -161,7 +162,8 @@ fn cancelling_the_query_ends_the_backup() {
 
 #[test]
 fn wale_backup_cancel_ends_the_backup() {
-    let RunningBackup { archive, cluster, session, worker } = RunningBackup::start(PgVersion::V18);
+    let RunningBackup { archive, cluster, session, worker } =
+        RunningBackup::start(PgVersion::newest());
     assert_eq!(cluster.query_one("SELECT wale_backup_cancel()"), "t");
     assert_eq!(session.failure().sqlstate, "57014");
     wait_for("the end of the worker", || !is_running(worker));
@@ -175,7 +177,8 @@ fn wale_backup_cancel_ends_the_backup() {
 
 #[test]
 fn terminating_the_worker_ends_the_backup() {
-    let RunningBackup { archive, cluster, session, worker } = RunningBackup::start(PgVersion::V15);
+    let RunningBackup { archive, cluster, session, worker } =
+        RunningBackup::start(PgVersion::oldest());
     assert_eq!(cluster.query_one(&format!("SELECT pg_terminate_backend({worker})")), "t");
     let failure = session.failure();
     assert!(failure.sqlstate.starts_with("57"), "{failure:?}");
@@ -185,7 +188,8 @@ fn terminating_the_worker_ends_the_backup() {
 
 #[test]
 fn a_killed_worker_leaves_no_backup() {
-    let RunningBackup { archive, cluster, session, worker } = RunningBackup::start(PgVersion::V15);
+    let RunningBackup { archive, cluster, session, worker } =
+        RunningBackup::start(PgVersion::oldest());
     cluster.kill_process(worker);
     session.result().expect_err("the backup cannot have succeeded");
     assert_eq!(archive.backups(), Vec::<String>::new(), "no sentinel");
@@ -198,7 +202,7 @@ fn a_killed_worker_leaves_no_backup() {
 
 #[test]
 fn a_stop_during_a_backup_is_prompt() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         let RunningBackup { archive, mut cluster, session, worker } = RunningBackup::start(version);
         let elapsed = cluster.stop(StopMode::Fast);
         assert!(elapsed < Duration::from_secs(15), "the stop took {elapsed:?}");
@@ -214,7 +218,7 @@ fn a_stop_during_a_backup_is_prompt() {
 
 #[test]
 fn a_backup_outlasts_a_store_that_is_away_for_a_while() {
-    let RunningBackup { archive, cluster, session, .. } = RunningBackup::start(PgVersion::V15);
+    let RunningBackup { archive, cluster, session, .. } = RunningBackup::start(PgVersion::oldest());
     archive.proxy().set(Fault::Refuse);
     cluster.wait_for_log("trying again");
     archive.proxy().set(Fault::None);
@@ -225,7 +229,8 @@ fn a_backup_outlasts_a_store_that_is_away_for_a_while() {
 
 #[test]
 fn a_backup_that_the_store_refuses_fails_at_once_and_ends_backup_mode() {
-    let RunningBackup { archive, cluster, session, worker } = RunningBackup::start(PgVersion::V15);
+    let RunningBackup { archive, cluster, session, worker } =
+        RunningBackup::start(PgVersion::oldest());
     archive.server().refuse(Some(Refusal::AccessDenied));
     archive.proxy().set(Fault::None);
     let failure = session.failure();
@@ -241,7 +246,7 @@ fn a_backup_that_the_store_refuses_fails_at_once_and_ends_backup_mode() {
 
 #[test]
 fn a_damaged_page_is_reported_and_recorded_and_the_backup_goes_on() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         let archive = Archive::file();
         let mut cluster = Cluster::build(version).start_archiving_to(&archive);
         cluster.execute("CREATE TABLE t AS SELECT generate_series(1, 10000) i; CHECKPOINT");

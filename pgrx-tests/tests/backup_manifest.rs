@@ -72,7 +72,7 @@ fn verify(version: PgVersion, target: &Path, options: &[&str]) -> Finished {
 
 #[test]
 fn a_restored_backup_passes_pg_verifybackup_with_its_wal() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         for archive in [Archive::file(), Archive::s3()] {
             let backup = Backup::take(version, archive);
             let restore = backup.fetch();
@@ -91,16 +91,16 @@ fn a_restored_backup_passes_pg_verifybackup_with_its_wal() {
 #[test]
 fn an_empty_tablespace_map_is_listed_too() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     let name = cluster.backup_push();
-    let restore = Restore::of(PgVersion::V15, &name);
+    let restore = Restore::of(PgVersion::oldest(), &name);
     restore.run(&archive).success();
-    verify(PgVersion::V15, &restore.target(), &["--no-parse-wal"]).success();
+    verify(PgVersion::oldest(), &restore.target(), &["--no-parse-wal"]).success();
 }
 
 #[test]
 fn pg_verifybackup_finds_what_is_changed_in_a_restored_backup() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         let backup = Backup::take(version, Archive::file());
         let restore = backup.fetch();
         let file = restore.target().join("global/pg_filenode.map");
@@ -121,11 +121,11 @@ fn pg_verifybackup_finds_what_is_changed_in_a_restored_backup() {
 #[test]
 fn a_backup_with_a_damaged_manifest_is_restored_without() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     let name = cluster.backup_push();
     let object = format!("basebackups_005/{name}/backup_manifest");
     archive.corrupt_object(&object);
-    let restore = Restore::of(PgVersion::V15, &name);
+    let restore = Restore::of(PgVersion::oldest(), &name);
     let finished = restore.run(&archive);
     assert!(finished.stderr.contains(&object), "{finished}");
     finished.success();

@@ -108,7 +108,7 @@ impl Verified {
 
 #[test]
 fn a_sound_backup_passes() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         for archive in [Archive::file(), Archive::s3()] {
             let verified = Verified::start(version, archive);
             verified.assert_sound();
@@ -126,7 +126,7 @@ fn a_sound_backup_passes() {
 #[test]
 fn each_damage_is_told_with_its_object() {
     for archive in [Archive::file(), Archive::s3()] {
-        let verified = Verified::start(PgVersion::V15, archive);
+        let verified = Verified::start(PgVersion::oldest(), archive);
         let (part, control, label) =
             (verified.tar("part_001"), verified.tar("pg_control"), verified.tar("backup_label"));
         verified.assert_damage_found("tars", &part, Archive::truncate_object);
@@ -186,8 +186,8 @@ fn each_damage_is_told_with_its_object() {
 }
 
 #[test]
-fn a_damaged_backup_of_18_is_found_too() {
-    let verified = Verified::start(PgVersion::V18, Archive::file());
+fn a_damaged_backup_of_the_newest_version_is_found_too() {
+    let verified = Verified::start(PgVersion::newest(), Archive::file());
     let control = verified.tar("pg_control");
     verified.assert_damage_found("pg_control", &control, |archive, object| {
         let mut tar = decompress(&archive.object(object).expect("it is there"));
@@ -202,7 +202,7 @@ fn a_damaged_backup_of_18_is_found_too() {
 /// As a killed backup of the same name leaves it: no restore reads it.
 #[test]
 fn a_tar_that_the_backup_does_not_list_is_named_and_does_no_harm() {
-    let verified = Verified::start(PgVersion::V15, Archive::file());
+    let verified = Verified::start(PgVersion::oldest(), Archive::file());
     let (part, extra) = (verified.tar("part_001"), verified.tar("part_099"));
     let bytes = verified.archive.object(&part).expect("it is there");
     verified.archive.replace_object(&extra, bytes);
@@ -216,7 +216,7 @@ fn a_tar_that_the_backup_does_not_list_is_named_and_does_no_harm() {
 
 #[test]
 fn more_failures_than_there_is_room_for_are_counted() {
-    let verified = Verified::start(PgVersion::V15, Archive::file());
+    let verified = Verified::start(PgVersion::oldest(), Archive::file());
     let lists = verified.object("files_metadata.json");
     let json = verified.archive.object(&lists).expect("it is there");
     let mut json: serde_json::Value = serde_json::from_slice(&json).expect("it is JSON");
@@ -237,7 +237,7 @@ fn more_failures_than_there_is_room_for_are_counted() {
 
 #[test]
 fn what_cannot_be_verified_is_an_error() {
-    let verified = Verified::start(PgVersion::V15, Archive::s3());
+    let verified = Verified::start(PgVersion::oldest(), Archive::s3());
     let unknown = "base_0000000100000000000000FF";
     let failure =
         verified.cluster.failure_of(&format!("SELECT * FROM wale_backup_verify('{unknown}')"));
@@ -257,7 +257,7 @@ fn what_cannot_be_verified_is_an_error() {
 
 #[test]
 fn only_those_who_were_granted_it_may_verify() {
-    let verified = Verified::start(PgVersion::V15, Archive::file());
+    let verified = Verified::start(PgVersion::oldest(), Archive::file());
     verified.cluster.execute("CREATE ROLE verifier");
     let as_verifier = "SET ROLE verifier; SELECT count(*) FROM wale_backup_verify() WHERE NOT ok";
     assert_eq!(verified.cluster.failure_of(as_verifier).sqlstate, "42501");
@@ -275,7 +275,7 @@ struct Running {
 impl Running {
     fn start(fault: Fault) -> Running {
         let archive = Archive::s3();
-        let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+        let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
         cluster.create_incompressible_table("noise", 20);
         let name = cluster.backup_push();
         archive.proxy().set(fault);

@@ -27,7 +27,7 @@ fn assert_contains(text: &str, words: &[&str]) {
 
 /// A cluster that does not archive, with the functions of wal_e, and these settings.
 fn cluster_with(settings: &[String]) -> Cluster {
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .configuration("shared_preload_libraries = 'wal_e'")
         .configuration_lines(settings.iter().cloned())
         .start();
@@ -79,7 +79,7 @@ fn a_directory_that_cannot_be_written_is_named() {
     let archive = Archive::file();
     let directory = archive.directory().to_owned();
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o500)).expect("it is ours");
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     let failure = cluster.failure_of("SELECT wale_backup_push()");
     assert_eq!(failure.sqlstate, INSUFFICIENT_PRIVILEGE, "{failure:?}");
     assert_contains(&failure.text, &[&directory.display().to_string(), "ermission denied"]);
@@ -99,7 +99,8 @@ fn a_missing_bucket_is_named() {
     let archive = Archive::s3();
     let mut settings = archive.settings();
     settings.push("wal_e.prefix = 's3://no-such-bucket/path'".to_owned());
-    let cluster = Cluster::build(PgVersion::V15).archiving().configuration_lines(settings).start();
+    let cluster =
+        Cluster::build(PgVersion::oldest()).archiving().configuration_lines(settings).start();
     cluster.execute("CREATE EXTENSION wal_e");
     for sql in ["SELECT wale_backup_push()", "SELECT * FROM wale_backup_list()"] {
         assert_contains(&cluster.failure_of(sql).text, &["no-such-bucket", "404"]);
@@ -112,7 +113,7 @@ fn a_missing_bucket_is_named() {
 #[test]
 fn refused_credentials_are_reported_with_their_source_and_without_the_secret() {
     let archive = Archive::s3();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     archive.write_variable("AWS_SECRET_ACCESS_KEY", "wrong/secret+key");
     let refusals: [(Option<Refusal>, &[&str]); 4] = [
         (None, &["403", "SignatureDoesNotMatch"]),
@@ -162,7 +163,7 @@ fn a_command_line_that_is_wrong_does_nothing() {
 
 /// A backup to be damaged, and its name.
 fn backup(archive: &Archive) -> String {
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(archive);
     cluster.pgbench_init(1);
     cluster.backup_push()
 }
@@ -177,16 +178,16 @@ fn assert_nothing_at(target: &Path) {
 #[test]
 fn a_fetch_that_cannot_begin_leaves_the_target_as_it_was() {
     let archive = Archive::file();
-    let nothing_yet = Restore::latest(PgVersion::V15);
+    let nothing_yet = Restore::latest(PgVersion::oldest());
     assert_contains(&nothing_yet.run(&archive).failure(74), &["backup"]);
     assert_nothing_at(&nothing_yet.target());
 
     let name = backup(&archive);
-    let unknown = Restore::of(PgVersion::V15, "base_0000000100000000000000FF");
+    let unknown = Restore::of(PgVersion::oldest(), "base_0000000100000000000000FF");
     assert_contains(&unknown.run(&archive).failure(74), &["base_0000000100000000000000FF"]);
     assert_nothing_at(&unknown.target());
 
-    let occupied = Restore::of(PgVersion::V15, &name);
+    let occupied = Restore::of(PgVersion::oldest(), &name);
     let precious = occupied.scratch().create("data").join("precious");
     fs::write(&precious, "irreplaceable").expect("the target is ours");
     let said = occupied.run(&archive).failure(1);
@@ -213,7 +214,7 @@ fn a_damaged_backup_is_not_restored() {
         ];
         for (object, damage) in damages {
             damage(&archive, object);
-            let restore = Restore::of(PgVersion::V15, &name);
+            let restore = Restore::of(PgVersion::oldest(), &name);
             let said = restore.run(&archive).failure(1);
             assert_contains(&said, &[object.rsplit('/').next().unwrap_or(object), "--resume"]);
             assert_unfinished(&restore.target(), &said);
@@ -222,7 +223,7 @@ fn a_damaged_backup_is_not_restored() {
             }
             restore.flag("--resume").run(&archive).success();
         }
-        let restore = Restore::of(PgVersion::V15, &name);
+        let restore = Restore::of(PgVersion::oldest(), &name);
         restore.run(&archive).success();
         assert!(restore.target().join("global/pg_control").exists());
     }
@@ -231,7 +232,7 @@ fn a_damaged_backup_is_not_restored() {
 #[test]
 fn a_damaged_wal_file_is_not_taken_for_the_end_of_the_wal() {
     for archive in [Archive::file(), Archive::s3()] {
-        let cluster = Cluster::build(PgVersion::V15).archiving_to(&archive).start();
+        let cluster = Cluster::build(PgVersion::oldest()).archiving_to(&archive).start();
         let segment = cluster.archive_current_wal();
         drop(cluster);
         let object = format!("wal_005/{segment}.lz4");
@@ -267,7 +268,7 @@ fn a_full_disk_ends_a_restore_that_can_go_on() {
     let name = backup(&archive);
 
     // A limit on the size of files, which every user can set.
-    let restore = Restore::of(PgVersion::V15, &name);
+    let restore = Restore::of(PgVersion::oldest(), &name);
     let mut shell = ServerUser::get().command("sh");
     // The limit is in units of 512 bytes; the ignored signal leaves an error to the program.
     shell.arg("-c").arg("trap '' XFSZ; ulimit -f 4000; exec \"$@\"").arg("sh");

@@ -11,7 +11,8 @@ use wal_e_e2e::wait::wait_for;
 use wal_e_e2e::wal_e::wal_e;
 
 fn primary(archive: &Archive) -> Cluster {
-    let primary = Cluster::build(PgVersion::V15).wal_segment_size_mb(1).start_archiving_to(archive);
+    let primary =
+        Cluster::build(PgVersion::oldest()).wal_segment_size_mb(1).start_archiving_to(archive);
     primary.execute("CREATE TABLE t AS SELECT 1 AS x");
     primary
 }
@@ -27,7 +28,7 @@ fn values(cluster: &Cluster) -> String {
 /// The values in what is restored with these options, in addition to all others.
 #[track_caller]
 fn restored(archive: &Archive, options: &[(&str, &str)]) -> String {
-    let restore = Restore::auto(PgVersion::V15);
+    let restore = Restore::auto(PgVersion::oldest());
     let restore =
         options.iter().fold(restore, |restore, (name, value)| restore.option(name, *value));
     let mut cluster = restore.recover_beside(archive);
@@ -61,7 +62,7 @@ fn a_copy_promoted_on_the_same_prefix_is_shown_beside_the_primary_that_went_on()
     insert(&primary, 2);
     let lsn = primary.query_one("SELECT pg_current_wal_insert_lsn()");
     primary.archive_current_wal();
-    let mut copy = Restore::auto(PgVersion::V15)
+    let mut copy = Restore::auto(PgVersion::oldest())
         .option("--recovery-target-lsn", &lsn)
         .option("--recovery-target-action", "promote")
         .recover(&archive);
@@ -80,7 +81,7 @@ fn a_copy_promoted_on_the_same_prefix_is_shown_beside_the_primary_that_went_on()
         let options = ["--recovery-target-timeline 1", "--recovery-target-timeline 2"];
         assert_names(&refused, &options);
         assert_names(&refused, &["could be meant: 1 and 2", "\n  timeline  parent", &second]);
-        let restore = Restore::of(PgVersion::V15, name);
+        let restore = Restore::of(PgVersion::oldest(), name);
         let refused = restore.option("--recovery-target-time", &three).run(&archive).failure(1);
         assert_names(&refused, &["--recovery-target-timeline 1"]);
     }
@@ -96,7 +97,7 @@ fn a_copy_promoted_on_the_same_prefix_is_shown_beside_the_primary_that_went_on()
     assert_names(&in_sql("")[1], &["could be meant", "\ntimeline  parent"]);
     assert_eq!(in_sql("target_timeline => '1'"), ["t", &second]);
     // Files alone are restored, with all that in a warning.
-    let files = Restore::latest(PgVersion::V15).run(&archive);
+    let files = Restore::latest(PgVersion::oldest()).run(&archive);
     assert_names(&files.stderr, &["could be meant: 1 and 2", "follows timeline 2"]);
     files.success();
 
@@ -138,7 +139,7 @@ fn after_a_failover_the_new_primary_is_followed_and_what_was_lost_is_said() {
 
     // Its history file is lost, and that of the next timeline cannot be counted to.
     new.stop(StopMode::Fast);
-    let third = Restore::auto(PgVersion::V15).recover(&archive);
+    let third = Restore::auto(PgVersion::oldest()).recover(&archive);
     insert(&third, 4);
     third.archive_current_wal();
     archive.remove_object("wal_005/00000002.history.lz4");
@@ -172,7 +173,7 @@ fn a_base_backup_is_not_combined_with_the_wal_of_the_cluster_that_took_its_place
     old.stop(StopMode::Fast);
 
     // As pg_upgrade makes it: another system identifier, and WAL that begins where the other ends.
-    let mut new = Cluster::build(PgVersion::V15)
+    let mut new = Cluster::build(PgVersion::oldest())
         .wal_segment_size_mb(1)
         .archiving()
         .configuration_lines(archive.settings())

@@ -47,7 +47,7 @@ fn failure(client: &mut Client, sql: &str) -> String {
 
 #[test]
 fn a_statement_s_limit_ends_neither_a_backup_nor_a_verification() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         let archive = Archive::file();
         let cluster = slow_cluster(version, &archive);
         cluster.execute("ALTER ROLE hasty SET statement_timeout = '1s'");
@@ -77,34 +77,38 @@ fn a_statement_s_limit_ends_neither_a_backup_nor_a_verification() {
 
 #[test]
 fn a_transaction_s_limit_ends_neither_a_backup_nor_a_verification() {
-    let archive = Archive::file();
-    let cluster = slow_cluster(PgVersion::V18, &archive);
-    cluster.execute("ALTER ROLE hasty SET transaction_timeout = '1s'");
-    let mut client = session_of(&cluster, "hasty");
-    first(&mut client, "SELECT wale_backup_push()");
-    cluster.execute("SELECT pg_logical_emit_message(false, 'test', 'between backups')");
-    cluster.archive_current_wal();
+    for version in
+        PgVersion::tested().into_iter().filter(|version| version.has_transaction_timeout())
+    {
+        let archive = Archive::file();
+        let cluster = slow_cluster(version, &archive);
+        cluster.execute("ALTER ROLE hasty SET transaction_timeout = '1s'");
+        let mut client = session_of(&cluster, "hasty");
+        first(&mut client, "SELECT wale_backup_push()");
+        cluster.execute("SELECT pg_logical_emit_message(false, 'test', 'between backups')");
+        cluster.archive_current_wal();
 
-    client.batch_execute("BEGIN").expect("a transaction can begin");
-    let begin = Instant::now();
-    first(&mut client, "SELECT wale_backup_push()");
-    assert!(begin.elapsed() > Duration::from_secs(1), "it is to take longer than the limit");
-    let verify = "SELECT count(*) FROM wale_backup_verify() WHERE NOT ok";
-    assert_eq!(first(&mut client, verify), "0");
-    client.batch_execute("COMMIT").expect("the transaction goes on");
-    assert_eq!(archive.backups().len(), 2);
+        client.batch_execute("BEGIN").expect("a transaction can begin");
+        let begin = Instant::now();
+        first(&mut client, "SELECT wale_backup_push()");
+        assert!(begin.elapsed() > Duration::from_secs(1), "it is to take longer than the limit");
+        let verify = "SELECT count(*) FROM wale_backup_verify() WHERE NOT ok";
+        assert_eq!(first(&mut client, verify), "0");
+        client.batch_execute("COMMIT").expect("the transaction goes on");
+        assert_eq!(archive.backups().len(), 2);
 
-    // The rest of a transaction has what is left of its limit.
-    client.batch_execute("BEGIN").expect("a transaction can begin");
-    let verify = "SELECT count(*) FROM wale_backup_verify()";
-    first(&mut client, verify);
-    client.batch_execute("SELECT pg_sleep(20)").expect_err("the limit counts again");
+        // The rest of a transaction has what is left of its limit.
+        client.batch_execute("BEGIN").expect("a transaction can begin");
+        let verify = "SELECT count(*) FROM wale_backup_verify()";
+        first(&mut client, verify);
+        client.batch_execute("SELECT pg_sleep(20)").expect_err("the limit counts again");
+    }
 }
 
 #[test]
 fn a_person_can_cancel_what_has_no_limit() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .configuration("wal_e.backup_read_rate_limit = '1MB'")
         .start_archiving_to(&archive);
     cluster.execute("ALTER ROLE postgres SET statement_timeout = '1s'");
@@ -143,7 +147,7 @@ fn archive_by(cluster: &Cluster, command: &str) {
 #[test]
 fn a_server_that_archives_elsewhere_is_refused_at_once() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     cluster.archive_current_wal();
     let elsewhere = cluster.scratch().create("elsewhere");
     let script = cluster.scratch().path().join("archive.sh");
@@ -181,7 +185,7 @@ fn a_server_that_archives_elsewhere_is_refused_at_once() {
 #[test]
 fn wal_that_went_elsewhere_is_not_waited_for() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .configuration("wal_e.backup_read_rate_limit = '8MB'")
         .start_archiving_to(&archive);
     let session = cluster.backup_push_in_background();
@@ -196,7 +200,7 @@ fn wal_that_went_elsewhere_is_not_waited_for() {
 #[test]
 fn who_waits_for_wal_is_told_each_minute() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     cluster.archive_current_wal();
     let script = cluster.scratch().path().join("archive.sh");
     fs::write(&script, "exit 1").expect("it is ours");

@@ -114,9 +114,8 @@ fn stat(cluster: &Cluster, column: &str) -> String {
 
 #[test]
 fn a_healthy_set_up_passes_every_check() {
-    for (version, archive, on_s3) in
-        [(PgVersion::V15, Archive::file(), false), (PgVersion::V18, Archive::s3(), true)]
-    {
+    for (version, archive) in Archive::for_tested_versions() {
+        let on_s3 = archive.url().starts_with("s3://");
         let cluster = Cluster::build(version).start_archiving_to(&archive);
         cluster.archive_current_wal();
         assert_fails(&check(&cluster), "base_backup", &["wale_backup_push()"]);
@@ -143,7 +142,7 @@ fn a_healthy_set_up_passes_every_check() {
 
 #[test]
 fn a_server_that_is_not_set_up_is_told_all_it_lacks() {
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .configuration("wal_level = minimal")
         .configuration("max_wal_senders = 0")
         .start();
@@ -176,7 +175,7 @@ fn a_server_that_is_not_set_up_is_told_all_it_lacks() {
 #[test]
 fn settings_that_do_not_go_together_are_told() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     cluster.execute("ALTER SYSTEM SET wal_e.compression_level = 20");
     cluster.execute("ALTER SYSTEM SET archive_command = 'true'");
     cluster.reload();
@@ -197,7 +196,7 @@ fn settings_that_do_not_go_together_are_told() {
 #[test]
 fn what_the_store_refuses_is_told_with_its_mend() {
     let archive = Archive::s3();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     archive.write_variable("AWS_SECRET_ACCESS_KEY", "wrong/secret+key");
     let rows = check(&cluster);
     assert_fails(&rows, "credentials", &["403", "SignatureDoesNotMatch", "env_dir"]);
@@ -223,7 +222,7 @@ fn what_the_store_refuses_is_told_with_its_mend() {
 #[test]
 fn a_store_that_hangs_neither_holds_the_check_nor_its_cancellation() {
     let archive = Archive::s3();
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .configuration("shared_preload_libraries = 'wal_e'")
         .configuration_lines(archive.settings())
         .start();
@@ -245,7 +244,7 @@ fn a_store_that_hangs_neither_holds_the_check_nor_its_cancellation() {
 
 #[test]
 fn the_archiver_s_statistics_are_those_of_what_it_did() {
-    for (version, archive) in [(PgVersion::V15, Archive::file()), (PgVersion::V18, Archive::s3())] {
+    for (version, archive) in Archive::for_tested_versions() {
         let cluster = Cluster::build(version).start_archiving_to(&archive);
         let segment = cluster.archive_current_wal();
         wait_for("the statistics of the last segment", || {
@@ -275,7 +274,7 @@ fn the_archiver_s_statistics_are_those_of_what_it_did() {
 #[test]
 fn a_failure_is_told_until_the_archiver_has_succeeded() {
     let archive = Archive::s3();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     let archived = cluster.archive_current_wal();
     archive.server().refuse(Some(Refusal::AccessDenied));
     // Without anything in it, a segment is not ended.
@@ -303,7 +302,7 @@ fn a_failure_is_told_until_the_archiver_has_succeeded() {
 
 /// Takes no part in the archive but by base backups.
 fn cluster_that_archives_nowhere(archive: &Archive) -> Cluster {
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .configuration("shared_preload_libraries = 'wal_e'")
         .configuration("archive_mode = on")
         .configuration("archive_command = '/bin/false'")
@@ -316,7 +315,7 @@ fn cluster_that_archives_nowhere(archive: &Archive) -> Cluster {
 #[test]
 fn a_second_cluster_on_the_prefix_is_refused_before_it_writes() {
     for archive in [Archive::file(), Archive::s3()] {
-        let first = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+        let first = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
         first.backup_push();
         first.archive_current_wal();
         let second = cluster_that_archives_nowhere(&archive);

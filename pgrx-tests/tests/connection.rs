@@ -97,7 +97,7 @@ fn text(path: &Path) -> &str {
 
 #[test]
 fn passwords_come_from_the_password_file() {
-    let bench = Bench::new(PgVersion::V15);
+    let bench = Bench::new(PgVersion::oldest());
     bench.lets_in(&["local all bk scram-sha-256"]);
     let sockets = bench.sockets();
     let file = bench.secret("pgpass", "#*:*:*:bk:no\nother:*:*:bk:no\n*:*:*:bk:pass\\:w\\\\rd\n");
@@ -126,7 +126,7 @@ fn passwords_come_from_the_password_file() {
 
 #[test]
 fn a_service_and_several_hosts_are_followed() {
-    let mut bench = Bench::new(PgVersion::V15);
+    let mut bench = Bench::new(PgVersion::oldest());
     let name = format!("@wale-{}", std::process::id());
     bench.cluster.stop(StopMode::Fast);
     bench.cluster.listen_in(&name);
@@ -193,7 +193,7 @@ fn show(bench: &Bench, signed: &Signed) {
 
 #[test]
 fn each_sslmode_verifies_what_libpq_verifies() {
-    let mut bench = Bench::new(PgVersion::V15);
+    let mut bench = Bench::new(PgVersion::oldest());
     let authority = Authority::new(bench.cluster.scratch(), "authority");
     let another = Authority::new(bench.cluster.scratch(), "another");
     // As PostgreSQL's documentation makes it: version 1, with a common name alone.
@@ -256,7 +256,7 @@ fn each_sslmode_verifies_what_libpq_verifies() {
 
 #[test]
 fn certificates_of_clients_channel_binding_and_methods_are_followed() {
-    let mut bench = Bench::new(PgVersion::V15);
+    let mut bench = Bench::new(PgVersion::oldest());
     let authority = Authority::new(bench.cluster.scratch(), "authority");
     let server = authority.sign("localhost", "DNS:localhost");
     let port = with_tls(&mut bench, &server, &authority.root());
@@ -313,7 +313,7 @@ fn push(bench: &Bench, variables: &[(&str, String)]) -> Finished {
 
 #[test]
 fn what_is_not_followed_is_said() {
-    let bench = Bench::new(PgVersion::V18);
+    let bench = Bench::new(PgVersion::newest());
     let sockets = bench.sockets();
     let way = [("PGHOST", sockets.as_str()), ("PGUSER", "postgres")];
     let with = |name, value| bench.push(&[&way[..], &[(name, value)]].concat());
@@ -329,14 +329,14 @@ fn what_is_not_followed_is_said() {
 
 #[test]
 fn a_session_has_no_limits_of_time() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         let bench = Bench::new(version);
         bench.cluster.execute(
             "ALTER ROLE bk SET statement_timeout = '1s'; ALTER ROLE bk SET lock_timeout = '1s'; \
              ALTER ROLE bk SET idle_session_timeout = '1s'; \
              ALTER ROLE bk SET idle_in_transaction_session_timeout = '1s'",
         );
-        if version == PgVersion::V18 {
+        if version.has_transaction_timeout() {
             bench.cluster.execute("ALTER ROLE bk SET transaction_timeout = '1s'");
         }
         bench.cluster.create_incompressible_table("noise", 6);
@@ -359,7 +359,7 @@ fn a_session_has_no_limits_of_time() {
 
 #[test]
 fn a_pooler_that_changes_sessions_is_noticed_before_anything_is_stored() {
-    let bench = Bench::new(PgVersion::V15);
+    let bench = Bench::new(PgVersion::oldest());
     let through = |pooler: &Pooler| {
         let port = pooler.port().to_string();
         bench.push(&[("PGHOST", "127.0.0.1"), ("PGPORT", &port), ("PGUSER", "postgres")])

@@ -138,12 +138,12 @@ fn a_window_ends_where_restores_end(version: PgVersion, archive: &Archive) {
 
 #[test]
 fn a_window_of_a_directory_ends_where_restores_end() {
-    a_window_ends_where_restores_end(PgVersion::V15, &Archive::file());
+    a_window_ends_where_restores_end(PgVersion::oldest(), &Archive::file());
 }
 
 #[test]
 fn a_window_of_a_bucket_ends_where_restores_end() {
-    a_window_ends_where_restores_end(PgVersion::V18, &Archive::s3());
+    a_window_ends_where_restores_end(PgVersion::newest(), &Archive::s3());
 }
 
 /// First segment, number and status of all ranges that are not there.
@@ -156,7 +156,7 @@ fn holes(cluster: &Cluster) -> Vec<Vec<String>> {
 #[test]
 fn what_the_server_still_has_is_archived_again_and_what_it_has_not_is_lost() {
     let archive = Archive::file();
-    let cluster = primary(PgVersion::V15, &archive);
+    let cluster = primary(PgVersion::oldest(), &archive);
     cluster.backup_push();
     let segments: Vec<String> = (0..6).map(|_| cluster.archive_current_wal()).collect();
     let none: Vec<Vec<String>> = Vec::new();
@@ -231,7 +231,7 @@ fn what_the_server_still_has_is_archived_again_and_what_it_has_not_is_lost() {
 #[test]
 fn a_file_that_is_not_what_its_name_says_is_not_archived_again() {
     let archive = Archive::file();
-    let cluster = primary(PgVersion::V15, &archive);
+    let cluster = primary(PgVersion::oldest(), &archive);
     cluster.backup_push();
     let segments: Vec<String> = (0..3).map(|_| cluster.archive_current_wal()).collect();
     remove_segment(&archive, &segments[1]);
@@ -244,7 +244,7 @@ fn a_file_that_is_not_what_its_name_says_is_not_archived_again() {
     assert_eq!(nothing, "nothing to archive again\n");
 
     // Another cluster's prefix.
-    let other = primary(PgVersion::V15, &Archive::file());
+    let other = primary(PgVersion::oldest(), &Archive::file());
     let directory = other.data_directory().to_str().expect("a path in UTF-8");
     let nothing = run_wal_e(&archive, ["wal-repair", directory]).success();
     assert_eq!(nothing, "nothing to archive again\n");
@@ -299,19 +299,19 @@ fn the_timelines_of_a_failover_are_told_apart(version: PgVersion, archive: &Arch
 }
 
 #[test]
-fn the_timelines_of_a_failover_of_15_are_told_apart() {
-    the_timelines_of_a_failover_are_told_apart(PgVersion::V15, &Archive::file());
+fn the_timelines_of_a_failover_of_the_oldest_version_are_told_apart() {
+    the_timelines_of_a_failover_are_told_apart(PgVersion::oldest(), &Archive::file());
 }
 
 #[test]
-fn the_timelines_of_a_failover_of_18_are_told_apart() {
-    the_timelines_of_a_failover_are_told_apart(PgVersion::V18, &Archive::file());
+fn the_timelines_of_a_failover_of_the_newest_version_are_told_apart() {
+    the_timelines_of_a_failover_are_told_apart(PgVersion::newest(), &Archive::file());
 }
 
 #[test]
 fn without_a_backup_nothing_can_be_restored_and_that_is_said() {
     let archive = Archive::file();
-    let cluster = primary(PgVersion::V15, &archive);
+    let cluster = primary(PgVersion::oldest(), &archive);
     cluster.archive_current_wal();
     assert!(cluster.query("SELECT * FROM wale_recovery_window()").is_empty());
     assert_eq!(run_wal_e(&archive, ["recovery-window"]).success(), "no restore is possible\n");

@@ -39,7 +39,7 @@ fn content(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 /// an object of the backup.
 #[track_caller]
 fn right_or_refused(archive: &Archive, expected: &BTreeMap<PathBuf, Vec<u8>>, what: &str) -> bool {
-    let restore = Restore::latest(PgVersion::V15);
+    let restore = Restore::latest(PgVersion::oldest());
     let finished = restore.run(archive);
     if finished.code() == Some(0) {
         let restored = content(&restore.target());
@@ -77,13 +77,13 @@ fn damage_of_any_object_that_is_not_compressed_is_harmless_or_reported() {
 
 fn damage_objects(compression: &str) {
     let archive = Archive::file();
-    let mut cluster = Cluster::build(PgVersion::V15)
+    let mut cluster = Cluster::build(PgVersion::oldest())
         .configuration(format!("wal_e.compression = {compression}"))
         .start_archiving_to(&archive);
     cluster.execute("CREATE TABLE t AS SELECT generate_series(1, 10000) i");
     cluster.backup_push();
     cluster.stop(StopMode::Fast);
-    let sound = Restore::latest(PgVersion::V15);
+    let sound = Restore::latest(PgVersion::oldest());
     sound.run(&archive).success();
     let expected = content(&sound.target());
     assert!(expected.len() > 900, "a cluster has many files: {}", expected.len());
@@ -117,7 +117,7 @@ fn damage_objects(compression: &str) {
 fn damage_of_any_wal_file_is_harmless_or_reported() {
     let archive = Archive::file();
     let mut cluster =
-        Cluster::build(PgVersion::V15).wal_segment_size_mb(1).start_archiving_to(&archive);
+        Cluster::build(PgVersion::oldest()).wal_segment_size_mb(1).start_archiving_to(&archive);
     cluster.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) i");
     let segment = cluster.archive_current_wal();
     cluster.backup_push();

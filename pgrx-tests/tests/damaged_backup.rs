@@ -12,7 +12,7 @@ use wal_e_e2e::restore::Restore;
 use wal_e_e2e::wal_e::run_wal_e;
 
 fn start(archive: &Archive) -> Cluster {
-    Cluster::build(PgVersion::V15)
+    Cluster::build(PgVersion::oldest())
         .wal_segment_size_mb(1)
         .configuration("wal_e.tar_size_threshold = '4MB'")
         .start_archiving_to(archive)
@@ -66,7 +66,7 @@ fn a_restore_names_all_damage_and_fetches_only_that_once_it_is_mended() {
     damaged[..2].iter().for_each(|name| archive.corrupt_object(name));
     archive.truncate_object(&damaged[2]);
 
-    let restore = Restore::latest(PgVersion::V15);
+    let restore = Restore::latest(PgVersion::oldest());
     let said = restore.run(&archive).failure(1);
     for word in damaged.iter().chain(&paths).map(String::as_str).chain(["--resume"]) {
         assert!(said.contains(word), "\"{word}\" is missing in:\n{said}");
@@ -114,7 +114,7 @@ fn what_is_in_cold_storage_is_named_before_the_first_byte() {
     ];
     cold.iter().for_each(|name| archive.set_storage_class(name, "GLACIER"));
     for wanted in [backup.as_str(), "LATEST"] {
-        let restore = Restore::of(PgVersion::V15, wanted);
+        let restore = Restore::of(PgVersion::oldest(), wanted);
         let said = restore.run(&archive).failure(1);
         for name in &cold {
             assert!(said.contains(name), "{name} is not named in:\n{said}");
@@ -124,7 +124,7 @@ fn what_is_in_cold_storage_is_named_before_the_first_byte() {
     // A copy that can be read for some days is as good as any object; listings do not show it.
     archive.restore_object(&cold[0]);
     archive.restore_object(&cold[1]);
-    let restore = Restore::latest(PgVersion::V15);
+    let restore = Restore::latest(PgVersion::oldest());
     let said = restore.run(&archive).failure(1);
     assert!(said.contains(&cold[2]) && !said.contains(&cold[1]), "{said}");
     archive.restore_object(&cold[2]);
@@ -179,7 +179,7 @@ fn a_backup_that_cannot_be_read_is_listed_as_damaged_and_hides_no_other() {
 
     // The latest backup is never silently an older one.
     for wanted in ["LATEST", &newer] {
-        let said = Restore::of(PgVersion::V15, wanted).run(&archive).failure(1);
+        let said = Restore::of(PgVersion::oldest(), wanted).run(&archive).failure(1);
         assert!(said.contains(&sentinel) && said.contains(&older), "{said}");
     }
     // The server's own list says the same, of deltas, too.
@@ -202,7 +202,7 @@ fn a_backup_that_cannot_be_read_is_listed_as_damaged_and_hides_no_other() {
     cluster.stop(StopMode::Fast);
 
     // The older one has what a restore needs.
-    let mut restored = Restore::auto(PgVersion::V15).recover(&archive);
+    let mut restored = Restore::auto(PgVersion::oldest()).recover(&archive);
     assert_eq!(restored.fingerprint(), expected);
     restored.stop(StopMode::Fast);
 }

@@ -32,7 +32,7 @@ fn tars(archive: &Archive) -> usize {
 #[test]
 fn what_is_not_postgresql_s_is_left_out() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .configuration("logging_collector = on")
         .configuration("log_directory = 'serverlogs'")
         .configuration("wal_e.backup_exclude = 'core.*, dumps, *.1'")
@@ -56,14 +56,14 @@ fn what_is_not_postgresql_s_is_left_out() {
         }
     };
     cluster.backup_push();
-    let restore = Restore::latest(PgVersion::V15);
+    let restore = Restore::latest(PgVersion::oldest());
     restore.run(&archive).success();
     look(&restore.target());
 
     cluster.archive_current_wal();
     let mut push = backup_push(&cluster, &archive);
     run(push.args(["--exclude", "dumps,core.1234,*.1"])).success();
-    let restore = Restore::latest(PgVersion::V15);
+    let restore = Restore::latest(PgVersion::oldest());
     restore.run(&archive).success();
     look(&restore.target());
 
@@ -78,7 +78,7 @@ fn what_is_not_postgresql_s_is_left_out() {
 #[test]
 fn links_are_named_beforehand_and_what_they_held_is_missed_at_a_restore() {
     let archive = Archive::file();
-    let mut cluster = Cluster::build(PgVersion::V18).start_archiving_to(&archive);
+    let mut cluster = Cluster::build(PgVersion::newest()).start_archiving_to(&archive);
     let data = cluster.data_directory().to_owned();
     let elsewhere = cluster.scratch().create("etc");
     for name in ["pg_hba.conf", "postgresql.conf"] {
@@ -98,7 +98,7 @@ fn links_are_named_beforehand_and_what_they_held_is_missed_at_a_restore() {
     }
     assert!(!found[1].contains("pg_stat_tmp"), "{found:?}");
     cluster.backup_push();
-    let restore = Restore::latest(PgVersion::V18);
+    let restore = Restore::latest(PgVersion::newest());
     let printed = restore.run(&archive).stderr;
     for name in ["pg_hba.conf", "postgresql.conf"] {
         assert!(printed.contains(&format!("the backup has no {name}")), "{printed}");
@@ -119,10 +119,10 @@ fn links_are_named_beforehand_and_what_they_held_is_missed_at_a_restore() {
 #[test]
 fn a_restore_begins_beside_what_a_file_system_has_at_its_top() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     cluster.execute("CREATE TABLE t AS SELECT 1 AS one");
     cluster.backup_push();
-    let restore = Restore::latest(PgVersion::V15);
+    let restore = Restore::latest(PgVersion::oldest());
     let target = restore.target();
     for place in ["", ".snapshot", ".snapshot/daily", "lost+found", "pg_wal"] {
         make_directory(&target.join(place), 0o700);
@@ -132,7 +132,7 @@ fn a_restore_begins_beside_what_a_file_system_has_at_its_top() {
     assert!(target.join(".snapshot/daily").is_dir());
 
     // Where the WAL cannot be, what is said is about the WAL.
-    let inside = Restore::latest(PgVersion::V15);
+    let inside = Restore::latest(PgVersion::oldest());
     let wal = inside.target().join("wal");
     let said = inside.option("--waldir", wal.display().to_string()).run(&archive).failure(1);
     assert!(said.contains("WAL directory") && !said.contains("tablespace"), "{said}");
@@ -141,7 +141,7 @@ fn a_restore_begins_beside_what_a_file_system_has_at_its_top() {
 #[test]
 fn files_that_cannot_be_read_are_found_before_anything_is_stored() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V18).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::newest()).start_archiving_to(&archive);
     let data = cluster.data_directory().to_owned();
     make_file(&data.join("server.key.bak"), 0o000);
     make_directory(&data.join("base/private"), 0o000);
@@ -179,7 +179,7 @@ fn files_that_cannot_be_read_are_found_before_anything_is_stored() {
 #[test]
 fn an_archive_inside_of_the_cluster_is_refused() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     let location = cluster.create_tablespace("extra");
     let row = "SELECT ok, detail FROM wale_check() WHERE check_name = 'data_directory'";
     assert_eq!(cluster.query(row)[0][0], "t");
@@ -213,7 +213,7 @@ fn walk(directory: &Path) -> Vec<String> {
 #[test]
 fn wal_on_another_volume_is_named_when_it_is_restored() {
     let archive = Archive::file();
-    let mut cluster = Cluster::build(PgVersion::V15).archiving_to(&archive).create();
+    let mut cluster = Cluster::build(PgVersion::oldest()).archiving_to(&archive).create();
     let wal = cluster.scratch().path().join("wal volume");
     let inside = cluster.data_directory().join("pg_wal");
     fs::rename(&inside, &wal).expect("WAL can be moved before the server starts");
@@ -227,19 +227,19 @@ fn wal_on_another_volume_is_named_when_it_is_restored() {
     assert!(cluster.query_one(row).contains(&place));
     cluster.stop(StopMode::Fast);
 
-    let plain = Restore::latest(PgVersion::V15);
+    let plain = Restore::latest(PgVersion::oldest());
     let printed = plain.run(&archive).stderr;
     assert!(printed.contains(&place) && printed.contains("--waldir"), "{printed}");
 
     // A volume is mounted there, and empty.
-    let volume = Restore::latest(PgVersion::V15);
+    let volume = Restore::latest(PgVersion::oldest());
     ServerUser::get().create_directory(&volume.target(), 0o700);
     make_directory(&volume.target().join("pg_wal"), 0o700);
     make_directory(&volume.target().join("pg_wal/lost+found"), 0o700);
     let restored = volume.recover_beside(&archive);
     assert_eq!(restored.query_one("SELECT one FROM t"), "1");
 
-    let elsewhere = Restore::latest(PgVersion::V15);
+    let elsewhere = Restore::latest(PgVersion::oldest());
     let new = elsewhere.scratch().path().join("wal");
     let elsewhere = elsewhere.option("--waldir", new.display().to_string());
     let printed = elsewhere.run(&archive).stderr;
@@ -252,7 +252,7 @@ fn wal_on_another_volume_is_named_when_it_is_restored() {
 #[test]
 fn databases_of_other_encodings_are_at_home() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     let place = cluster.scratch().path().join("Büro");
     ServerUser::get().create_directory(&place, 0o700);
     cluster.execute(&format!("CREATE TABLESPACE extra LOCATION '{}'", place.display()));
@@ -282,7 +282,7 @@ fn databases_of_other_encodings_are_at_home() {
         let pushed = run(push.env("PGDATABASE", name).args(["--label", label])).success();
         let backup = pushed.trim().to_owned();
         cluster.archive_current_wal();
-        let label_file = Restore::of(PgVersion::V15, &backup).tablespace(&place, "Büro");
+        let label_file = Restore::of(PgVersion::oldest(), &backup).tablespace(&place, "Büro");
         label_file.run(&archive).success();
         let text =
             fs::read_to_string(label_file.target().join("backup_label")).expect("it is there");
@@ -307,9 +307,9 @@ fn databases_of_other_encodings_are_at_home() {
 #[test]
 fn a_restore_as_root_makes_parents_that_the_server_can_pass() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15).group_access().start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).group_access().start_archiving_to(&archive);
     cluster.backup_push();
-    let restore = Restore::latest(PgVersion::V15);
+    let restore = Restore::latest(PgVersion::oldest());
     let target: PathBuf = restore.scratch().path().join("lib/postgresql/15/main");
     let mut command = wal_e_e2e::wal_e::wal_e(&archive);
     if is_root() {

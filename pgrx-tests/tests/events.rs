@@ -92,19 +92,19 @@ fn what_happens_is_announced(version: PgVersion) {
 }
 
 #[test]
-fn what_happens_to_an_archive_is_announced_by_15() {
-    what_happens_is_announced(PgVersion::V15);
+fn what_happens_to_an_archive_is_announced_by_the_oldest_version() {
+    what_happens_is_announced(PgVersion::oldest());
 }
 
 #[test]
-fn what_happens_to_an_archive_is_announced_by_18() {
-    what_happens_is_announced(PgVersion::V18);
+fn what_happens_to_an_archive_is_announced_by_the_newest_version() {
+    what_happens_is_announced(PgVersion::newest());
 }
 
 #[test]
 fn archiving_that_stands_still_is_announced_and_so_is_its_end() {
     let archive = Archive::file();
-    let cluster = announcing(PgVersion::V15, &archive);
+    let cluster = announcing(PgVersion::oldest(), &archive);
     let mut client = listener(&cluster);
     cluster.archive_current_wal();
     let wal = archive.directory().join("wal_005");
@@ -124,7 +124,7 @@ fn archiving_that_stands_still_is_announced_and_so_is_its_end() {
 #[test]
 fn lost_wal_is_announced_and_bridged_by_a_base_backup() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .wal_segment_size_mb(1)
         .configuration("wal_e.events_database = 'postgres'")
         // Not soon.
@@ -177,8 +177,8 @@ const HOSTILE: &[&str] = &[
     "ALTER ROLE postgres SET session_preload_libraries = 'nosuch'",
 ];
 
-/// What only 18 has; its trigger would end each session.
-const HOSTILE_18: &[&str] = &[
+/// What only later versions have; the trigger would end each session.
+const HOSTILE_LATER: &[&str] = &[
     "ALTER DATABASE ops SET transaction_timeout = 1",
     "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql \
      AS 'BEGIN RAISE EXCEPTION ''refused''; END'",
@@ -192,7 +192,7 @@ fn nothing_in_the_database_matters(version: PgVersion) {
     let mut client = listener(&cluster);
     let mut inside = cluster.client_to("ops");
     let mut outside = cluster.client();
-    let more = if version == PgVersion::V18 { HOSTILE_18 } else { &[] };
+    let more = if version.has_login_triggers() { HOSTILE_LATER } else { &[] };
     for statement in HOSTILE.iter().chain(more) {
         inside.batch_execute(statement).unwrap_or_else(|e| panic!("{statement}: {e}"));
     }
@@ -211,20 +211,20 @@ fn nothing_in_the_database_matters(version: PgVersion) {
 }
 
 #[test]
-fn nothing_in_the_database_of_the_listeners_matters_to_15() {
-    nothing_in_the_database_matters(PgVersion::V15);
+fn nothing_in_the_database_of_the_listeners_matters_to_the_oldest_version() {
+    nothing_in_the_database_matters(PgVersion::oldest());
 }
 
 #[test]
-fn nothing_in_the_database_of_the_listeners_matters_to_18() {
-    nothing_in_the_database_matters(PgVersion::V18);
+fn nothing_in_the_database_of_the_listeners_matters_to_the_newest_version() {
+    nothing_in_the_database_matters(PgVersion::newest());
 }
 
 #[test]
 fn without_a_database_or_on_a_standby_nothing_is_announced_and_nothing_fails() {
     let archive = Archive::file();
     let primary =
-        Cluster::build(PgVersion::V15).wal_segment_size_mb(1).start_archiving_to(&archive);
+        Cluster::build(PgVersion::oldest()).wal_segment_size_mb(1).start_archiving_to(&archive);
     let name = primary.backup_push();
     primary.configure("wal_e.events_database = 'postgres'");
     let mut standby = primary.make_standby();

@@ -64,13 +64,8 @@ fn with_first_functions(version: PgVersion) {
 }
 
 #[test]
-fn a_database_of_15_is_updated_from_the_first_version() {
-    with_first_functions(PgVersion::V15);
-}
-
-#[test]
-fn a_database_of_18_is_updated_from_the_first_version() {
-    with_first_functions(PgVersion::V18);
+fn a_database_is_updated_from_the_first_version() {
+    PgVersion::tested().into_iter().for_each(with_first_functions);
 }
 
 /// The library of an older version: it lacks what the newer one brought.
@@ -91,7 +86,7 @@ fn make_older(library: &[u8], function: &str) -> Vec<u8> {
 /// A package was installed and the server was not restarted: it has the older library.
 #[test]
 fn functions_that_are_newer_than_the_library_are_refused_and_archiving_goes_on() {
-    let version = PgVersion::V15;
+    let version = PgVersion::oldest();
     let library = Installation::get(version).extension_library();
     let (archive, newer) = (Archive::file(), fs::read(&library).expect("the library can be read"));
     let replace = |bytes: &[u8]| {
@@ -124,7 +119,7 @@ fn functions_that_are_newer_than_the_library_are_refused_and_archiving_goes_on()
 #[test]
 fn an_extension_that_is_newer_than_the_library_is_named() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V18).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::newest()).start_archiving_to(&archive);
     cluster.execute("UPDATE pg_extension SET extversion = '99.0.0' WHERE extname = 'wal_e'");
     let told = check(&cluster);
     assert!(told.starts_with(&format!("f | the extension has version 99.0.0, the library {THIS}")));

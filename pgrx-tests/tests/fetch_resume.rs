@@ -30,7 +30,7 @@ struct Lost {
 impl Lost {
     fn new() -> Lost {
         let archive = Archive::s3();
-        let mut cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+        let mut cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
         let location = cluster.create_tablespace("extra");
         cluster.create_incompressible_table("noise", 70);
         cluster.execute("CREATE TABLE t TABLESPACE extra AS SELECT generate_series(1, 50000) i");
@@ -42,7 +42,7 @@ impl Lost {
     }
 
     fn restore(&self) -> Restore {
-        Restore::latest(PgVersion::V15).tablespace(&self.location, "moved").option("-p", "2")
+        Restore::latest(PgVersion::oldest()).tablespace(&self.location, "moved").option("-p", "2")
     }
 
     #[track_caller]

@@ -13,7 +13,7 @@ use wal_e_e2e::wal_e::wal_e;
 #[test]
 fn an_archive_works_without_hard_links_and_synced_directories() {
     let (archive, file_system) = (Archive::file(), LesserFileSystem::new());
-    let mut cluster = Cluster::build(PgVersion::V15).archiving_to(&archive).create();
+    let mut cluster = Cluster::build(PgVersion::oldest()).archiving_to(&archive).create();
     file_system.put_under(&mut cluster);
     cluster.start();
     cluster.execute("CREATE EXTENSION wal_e");
@@ -61,6 +61,6 @@ fn an_archive_works_without_hard_links_and_synced_directories() {
     assert_eq!(temporary.count(), 0);
 
     cluster.stop(StopMode::Fast);
-    let restored = Restore::latest(PgVersion::V15).recover_beside(&archive);
+    let restored = Restore::latest(PgVersion::oldest()).recover_beside(&archive);
     assert_eq!(restored.query_one("SELECT count(*) FROM t"), "2");
 }

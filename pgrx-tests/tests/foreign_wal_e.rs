@@ -24,7 +24,7 @@ fn bring_configuration(source: &Cluster, data: &Path) {
 }
 
 fn a_backup_comes_back(format: TarFormat, archive: &Archive) {
-    let source = Source::start(PgVersion::V15);
+    let source = Source::start(PgVersion::oldest());
     let extra = ExtraFiles::add_to(&source);
     let name = WalE(format).push(archive, &source.snapshot());
     source.cluster.execute("DELETE FROM elsewhere WHERE i % 2 = 0; CREATE TABLE after_backup ()");
@@ -36,7 +36,7 @@ fn a_backup_comes_back(format: TarFormat, archive: &Archive) {
     );
     passes_verification(archive, &name);
     for backup in ["LATEST", &name] {
-        let (restore, moved) = extra.moved_by(Restore::of(PgVersion::V15, backup));
+        let (restore, moved) = extra.moved_by(Restore::of(PgVersion::oldest(), backup));
         let mut restored =
             restore.recover_beside_with(archive, |data| bring_configuration(&source.cluster, data));
         extra.assert_restored(&restored, &moved);
@@ -56,11 +56,11 @@ fn a_backup_with_pax_tars_comes_back() {
 
 #[test]
 fn a_cluster_without_tablespaces_comes_back() {
-    let source = Source::start(PgVersion::V15);
+    let source = Source::start(PgVersion::oldest());
     let archive = Archive::file();
     WalE(TarFormat::Pax).push(&archive, &source.snapshot());
     source.archive_wal(&archive, Codec::Lzop);
-    let restore = Restore::latest(PgVersion::V15);
+    let restore = Restore::latest(PgVersion::oldest());
     let mut restored =
         restore.recover_beside_with(&archive, |data| bring_configuration(&source.cluster, data));
     restored.assert_restored(&source.fingerprint());
@@ -69,7 +69,7 @@ fn a_cluster_without_tablespaces_comes_back() {
 /// What a restore refuses does not pass: only their numbers show which tars there were.
 #[test]
 fn a_gap_in_the_numbers_of_the_tars_is_found() {
-    let source = Source::start(PgVersion::V15);
+    let source = Source::start(PgVersion::oldest());
     let archive = Archive::file();
     let name = WalE(TarFormat::Gnu).push(&archive, &source.snapshot());
     source.archive_wal(&archive, Codec::Lzop);
@@ -82,6 +82,6 @@ fn a_gap_in_the_numbers_of_the_tars_is_found() {
     let finished = run_wal_e(&archive, ["backup-verify", &name]);
     assert_eq!(finished.code(), Some(1), "{finished}");
     assert!(finished.stdout.contains("part_00000000.tar.lzo"), "{finished}");
-    let refused = Restore::of(PgVersion::V15, &name).run(&archive).failure(1);
+    let refused = Restore::of(PgVersion::oldest(), &name).run(&archive).failure(1);
     assert!(refused.contains("part_00000000.tar.lzo"), "{refused}");
 }

@@ -81,7 +81,7 @@ struct Reader {
 
 impl Reader {
     fn new() -> Reader {
-        let (cluster, archive) = (Cluster::build(PgVersion::V15).create(), Archive::file());
+        let (cluster, archive) = (Cluster::build(PgVersion::oldest()).create(), Archive::file());
         // Restored copies take these over: no other server is in the way.
         cluster.configure("listen_addresses = ''");
         let socket = cluster.socket_directory();
@@ -95,7 +95,7 @@ impl Reader {
     /// One who has followed the guide to its second base backup.
     fn with_two_backups() -> Reader {
         let archive = Archive::file();
-        let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+        let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
         cluster.scratch().create("env");
         cluster.backup_push();
         cluster.backup_push();
@@ -134,14 +134,18 @@ impl Reader {
         ]
         .iter()
         .fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
-        [PgVersion::V15, PgVersion::V18].into_iter().fold(text, |text, version| {
-            let programs = format!("/usr/lib/postgresql/{}/bin", version.major());
-            // Not every test process has both.
-            match text.contains(&programs) {
-                true => text.replace(&programs, &shown(Installation::get(version).programs())),
-                false => text,
-            }
-        })
+        // The pages upgrade 15 to 18.
+        [(15, PgVersion::oldest()), (18, PgVersion::newest())].into_iter().fold(
+            text,
+            |text, (written, version)| {
+                let programs = format!("/usr/lib/postgresql/{written}/bin");
+                // Not every test process has both.
+                match text.contains(&programs) {
+                    true => text.replace(&programs, &shown(Installation::get(version).programs())),
+                    false => text,
+                }
+            },
+        )
     }
 
     /// Runs `script` in a shell that knows what earlier ones have exported. Its output goes

@@ -36,7 +36,7 @@ fn nothing_is_lost_with_s3() {
 fn kill_at_random(archive: Archive) {
     let mut random = seeded();
 
-    let mut cluster = Cluster::build(PgVersion::V15)
+    let mut cluster = Cluster::build(PgVersion::oldest())
         .wal_segment_size_mb(1)
         .configuration("wal_keep_size = '4GB'")
         .start_archiving_to(&archive);
@@ -117,7 +117,7 @@ fn kill_postmaster(cluster: &mut Cluster, random: &mut Rng) {
 }
 
 fn restore_and_compare(name: &str, archive: &Archive, expected: &Fingerprint) {
-    let mut restored = Restore::of(PgVersion::V15, name).recover_beside(archive);
+    let mut restored = Restore::of(PgVersion::oldest(), name).recover_beside(archive);
     assert_eq!(&restored.fingerprint(), expected, "restored from {name}");
     restored.amcheck();
     restored.stop(StopMode::Fast);

@@ -14,7 +14,7 @@ const OWNER: &str = "wal_e/owner.json";
 const NOTE: &str = "wal_e.known_prefixes";
 
 fn cluster(archive: &Archive) -> Cluster {
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .wal_segment_size_mb(1)
         .configuration("wal_keep_size = '100MB'")
         .start_archiving_to(archive);

@@ -171,13 +171,13 @@ fn queries_run_for_who_watches(version: PgVersion) {
 }
 
 #[test]
-fn queries_run_for_who_watches_on_15() {
-    queries_run_for_who_watches(PgVersion::V15);
+fn queries_run_for_who_watches_on_the_oldest_version() {
+    queries_run_for_who_watches(PgVersion::oldest());
 }
 
 #[test]
-fn queries_run_for_who_watches_on_18() {
-    queries_run_for_who_watches(PgVersion::V18);
+fn queries_run_for_who_watches_on_the_newest_version() {
+    queries_run_for_who_watches(PgVersion::newest());
 }
 
 #[test]

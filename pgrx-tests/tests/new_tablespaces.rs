@@ -110,20 +110,20 @@ fn a_drill_leaves_the_live_server_alone(version: PgVersion) {
 }
 
 #[test]
-fn a_drill_leaves_the_live_server_of_15_alone() {
-    a_drill_leaves_the_live_server_alone(PgVersion::V15);
+fn a_drill_leaves_the_live_server_of_the_oldest_version_alone() {
+    a_drill_leaves_the_live_server_alone(PgVersion::oldest());
 }
 
 #[test]
-fn a_drill_leaves_the_live_server_of_18_alone() {
-    a_drill_leaves_the_live_server_alone(PgVersion::V18);
+fn a_drill_leaves_the_live_server_of_the_newest_version_alone() {
+    a_drill_leaves_the_live_server_alone(PgVersion::newest());
 }
 
 #[test]
 fn a_server_does_not_get_the_wal_that_would_have_it_use_another_s_directory() {
-    let mut live = Live::new(PgVersion::V15);
+    let mut live = Live::new(PgVersion::oldest());
     // Nothing was said of recovery, so no plan has looked.
-    let mut copy = Restore::latest(PgVersion::V15).fetch(&live.archive);
+    let mut copy = Restore::latest(PgVersion::oldest()).fetch(&live.archive);
     copy.configure("archive_mode = off");
     for _ in 0..2 {
         let log = copy.log_offset();
@@ -178,8 +178,8 @@ fn a_server_does_not_get_the_wal_that_would_have_it_use_another_s_directory() {
 
 #[test]
 fn a_tablespace_made_after_the_target_does_not_matter() {
-    let mut live = Live::new(PgVersion::V15);
-    let restore = Restore::auto(PgVersion::V15)
+    let mut live = Live::new(PgVersion::oldest());
+    let restore = Restore::auto(PgVersion::oldest())
         .option("--recovery-target-name", "before")
         .option("--recovery-target-action", "promote");
     let copy = restore.recover_beside(&live.archive);
@@ -190,7 +190,7 @@ fn a_tablespace_made_after_the_target_does_not_matter() {
 
 #[test]
 fn a_directory_that_is_not_there_is_said_before_the_restore() {
-    let mut live = Live::new(PgVersion::V15);
+    let mut live = Live::new(PgVersion::oldest());
     live.cluster.stop(StopMode::Fast);
     let moved = live.location.with_extension("moved");
     fs::rename(&live.location, &moved).expect("the tablespace can be moved");
@@ -208,7 +208,7 @@ fn a_directory_that_is_not_there_is_said_before_the_restore() {
 #[test]
 fn a_mapping_holds_for_a_tablespace_made_while_the_backup_waits_for_its_checkpoint() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .wal_segment_size_mb(1)
         .configuration("checkpoint_timeout = 30s")
         .configuration("checkpoint_completion_target = 0.2")
@@ -243,12 +243,12 @@ fn a_mapping_holds_for_a_tablespace_made_while_the_backup_waits_for_its_checkpoi
 #[test]
 fn the_wal_goes_into_a_directory_of_its_own() {
     let archive = Archive::file();
-    let mut cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let mut cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     cluster.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) i");
     cluster.backup_push();
     let expected = cluster.fingerprint();
     cluster.stop(StopMode::Fast);
-    let restore = || Restore::latest(PgVersion::V15);
+    let restore = || Restore::latest(PgVersion::oldest());
     let taken = archive.scratch().create("taken");
     fs::write(taken.join("file"), "").expect("a file can be written");
     let refused = restore().option("--waldir", taken.display().to_string());

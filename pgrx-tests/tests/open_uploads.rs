@@ -13,7 +13,7 @@ use wal_e_e2e::wait::wait_for;
 
 /// A cluster with enough in it that its tars are sent in parts.
 fn cluster(archive: &Archive) -> Cluster {
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(archive);
     cluster.create_incompressible_table("noise", 40);
     cluster.archive_current_wal();
     cluster
@@ -58,7 +58,7 @@ fn uploads_of_a_killed_backup_are_ended_though_they_may_not_be_listed() {
 #[test]
 fn uploads_of_large_wal_segments_are_ended_by_the_next_archiver() {
     let archive = Archive::s3();
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .wal_segment_size_mb(64)
         .configuration("min_wal_size = '128MB'")
         .start_archiving_to(&archive);
@@ -108,5 +108,5 @@ fn requests_that_a_proxy_sends_twice_do_no_harm() {
     let expected = cluster.fingerprint();
     let elapsed = cluster.stop(StopMode::Fast);
     assert!(elapsed < Duration::from_secs(60), "the stop took {elapsed:?}");
-    Restore::latest(PgVersion::V15).recover(&archive).assert_restored(&expected);
+    Restore::latest(PgVersion::oldest()).recover(&archive).assert_restored(&expected);
 }

@@ -23,7 +23,7 @@ fn cluster(version: PgVersion) -> ClusterBuilder {
 /// A cluster that archives, with two base backups and rows up to 3, which are archived but for
 /// the last.
 fn old_cluster(archive: &Archive) -> (Cluster, [String; 2]) {
-    let old = cluster(PgVersion::V15).start_archiving_to(archive);
+    let old = cluster(PgVersion::oldest()).start_archiving_to(archive);
     old.execute("CREATE TABLE t AS SELECT 1 AS x");
     let first = old.backup_push();
     old.execute("INSERT INTO t VALUES (2)");
@@ -88,7 +88,8 @@ fn an_upgraded_cluster_begins_in_a_prefix_of_its_own_and_the_old_one_stays() {
     old.configure(SCHEDULE);
     old.stop_for_pg_upgrade();
     let before = contents(&archive);
-    let mut new = cluster(PgVersion::V18).configuration(SCHEDULE).archiving_to(&fresh).create();
+    let mut new =
+        cluster(PgVersion::newest()).configuration(SCHEDULE).archiving_to(&fresh).create();
     new.pg_upgrade(&old, &[]).success();
     assert!(contents(&archive) == before, "the old archive has changed: {:?}", archive.objects());
     assert_eq!(fresh.objects(), Vec::<String>::new());
@@ -119,16 +120,16 @@ fn an_upgraded_cluster_begins_in_a_prefix_of_its_own_and_the_old_one_stays() {
     new.stop(StopMode::Fast);
     drop((new, old));
 
-    let mut restored = Restore::latest(PgVersion::V18).recover_beside(&fresh);
+    let mut restored = Restore::latest(PgVersion::newest()).recover_beside(&fresh);
     assert_eq!(rows_of(&restored), "1 2 3 4");
     restored.stop(StopMode::Fast);
     assert_eq!(archive.backups(), backups);
-    let two = Restore::auto(PgVersion::V15)
+    let two = Restore::auto(PgVersion::oldest())
         .option("--recovery-target-name", "two")
         .option(PROMOTE.0, PROMOTE.1)
         .recover_beside(&archive);
     assert_eq!(rows_of(&two), "1 2");
-    Restore::latest(PgVersion::V15).recover_beside(&archive).assert_restored(&expected);
+    Restore::latest(PgVersion::oldest()).recover_beside(&archive).assert_restored(&expected);
     assert!(contents(&archive) == before, "the old archive has changed: {:?}", archive.objects());
 }
 
@@ -139,7 +140,8 @@ fn an_upgraded_cluster_is_refused_where_the_old_one_archived_until_it_has_anothe
     let expected = old.fingerprint();
     old.stop_for_pg_upgrade();
     let before = contents(&archive);
-    let mut new = cluster(PgVersion::V18).configuration(SCHEDULE).archiving_to(&archive).create();
+    let mut new =
+        cluster(PgVersion::newest()).configuration(SCHEDULE).archiving_to(&archive).create();
     new.pg_upgrade(&old, &[]).success();
     assert_quiet_upgrade(&new);
     new.start();
@@ -185,9 +187,9 @@ fn an_upgraded_cluster_is_refused_where_the_old_one_archived_until_it_has_anothe
     assert_eq!(archive.backups(), [backups[1].clone()]);
     new.stop(StopMode::Fast);
     drop((new, old));
-    let restored = Restore::latest(PgVersion::V18).recover_beside(&own);
+    let restored = Restore::latest(PgVersion::newest()).recover_beside(&own);
     assert_eq!(rows_of(&restored), "1 2 3 4");
-    Restore::latest(PgVersion::V15).recover_beside(&archive).assert_restored(&expected);
+    Restore::latest(PgVersion::oldest()).recover_beside(&archive).assert_restored(&expected);
 }
 
 /// The upgrade was no good: the old cluster goes on, and its prefix with it. The next attempt
@@ -197,7 +199,7 @@ fn after_an_upgrade_that_was_given_up_the_old_cluster_goes_on_and_another_can_be
     let (archive, fresh) = (Archive::file(), Archive::file());
     let (mut old, backups) = old_cluster(&archive);
     old.stop_for_pg_upgrade();
-    let attempt = || cluster(PgVersion::V18).archiving_to(&fresh).create();
+    let attempt = || cluster(PgVersion::newest()).archiving_to(&fresh).create();
     let first = attempt();
     first.pg_upgrade(&old, &[]).success();
     drop(first);
@@ -223,7 +225,7 @@ fn after_an_upgrade_that_was_given_up_the_old_cluster_goes_on_and_another_can_be
     assert_eq!(second.query(failed), [[""; 0]; 0]);
     assert_eq!(rows_of(&second), "1 2 3 4");
     drop(old);
-    let restored = Restore::of(PgVersion::V15, &backups[0]).recover_beside(&archive);
+    let restored = Restore::of(PgVersion::oldest(), &backups[0]).recover_beside(&archive);
     assert_eq!(rows_of(&restored), "1 2 3 4");
 }
 
@@ -237,19 +239,19 @@ fn where_the_program_archives_pg_upgrade_can_be_told_not_to() {
             .configuration("archive_mode = on")
             .configuration(format!("archive_command = '{command}'"))
     };
-    let mut old = by_program(PgVersion::V15, &archive).start();
+    let mut old = by_program(PgVersion::oldest(), &archive).start();
     old.execute("CREATE TABLE t AS SELECT 1 AS x");
     run(&mut backup_push(&old, &archive)).success();
     old.stop_for_pg_upgrade();
     let before = contents(&archive);
-    let mut new = by_program(PgVersion::V18, &fresh).create();
+    let mut new = by_program(PgVersion::newest(), &fresh).create();
     new.pg_upgrade(&old, &["-o", "-c archive_mode=off", "-O", "-c archive_mode=off"]).success();
     assert!(contents(&archive) == before, "the old archive has changed: {:?}", archive.objects());
     assert_eq!(fresh.objects(), Vec::<String>::new());
     new.start();
     run(&mut backup_push(&new, &fresh)).success();
     drop((new, old));
-    assert_eq!(rows_of(&Restore::latest(PgVersion::V18).recover_beside(&fresh)), "1");
+    assert_eq!(rows_of(&Restore::latest(PgVersion::newest()).recover_beside(&fresh)), "1");
 }
 
 /// As other tools leave a prefix that was kept. The old cluster was on timeline 2, so that its
@@ -263,12 +265,12 @@ fn retention_and_recovery_know_the_clusters_of_one_prefix_by_time_and_not_by_nam
     };
     original.archive_current_wal();
     original.stop(StopMode::Fast);
-    let mut old = Restore::latest(PgVersion::V15).recover(&archive);
+    let mut old = Restore::latest(PgVersion::oldest()).recover(&archive);
     backups.push(old.backup_push());
     old.execute("INSERT INTO t VALUES (4)");
     let expected = old.fingerprint();
     old.stop_for_pg_upgrade();
-    let mut new = cluster(PgVersion::V18).archiving_to(&fresh).create();
+    let mut new = cluster(PgVersion::newest()).archiving_to(&fresh).create();
     new.pg_upgrade(&old, &[]).success();
     drop((original, old));
     new.start();
@@ -301,15 +303,15 @@ fn retention_and_recovery_know_the_clusters_of_one_prefix_by_time_and_not_by_nam
     let windows = "SELECT backup_name FROM wale_recovery_window() ORDER BY from_time DESC LIMIT 1";
     assert_eq!(new.query_one(windows), backups[3]);
     new.execute("SELECT wale_retain(2, dry_run => false)");
-    let restored = Restore::auto(PgVersion::V18).recover_beside(&fresh);
+    let restored = Restore::auto(PgVersion::newest()).recover_beside(&fresh);
     assert_eq!(rows_of(&restored), "1 2 3 4 5");
-    Restore::of(PgVersion::V15, &backups[2]).recover_beside(&fresh).assert_restored(&expected);
+    Restore::of(PgVersion::oldest(), &backups[2]).recover_beside(&fresh).assert_restored(&expected);
 
     // Names of the one before come after this one's, and still it is the older one.
     new.execute(&format!("SELECT wale_delete_before('{}', dry_run => false)", backups[3]));
     assert_eq!(fresh.backups(), [backups[3].clone()]);
     let old_wal = |name: &String| name.starts_with("wal_005/00000002") && name.len() > 30;
     assert_eq!(fresh.objects().into_iter().filter(old_wal).collect::<Vec<_>>(), [""; 0]);
-    let restored = Restore::auto(PgVersion::V18).recover_beside(&fresh);
+    let restored = Restore::auto(PgVersion::newest()).recover_beside(&fresh);
     assert_eq!(rows_of(&restored), "1 2 3 4 5");
 }

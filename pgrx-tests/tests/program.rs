@@ -22,7 +22,9 @@ fn cluster_with_archive_command(version: PgVersion, archive: &Archive) -> Cluste
 
 #[test]
 fn a_server_is_backed_up_and_restored_with_the_program_alone() {
-    for (version, archive) in [(PgVersion::V15, Archive::s3()), (PgVersion::V18, Archive::file())] {
+    for (version, archive) in
+        [(PgVersion::oldest(), Archive::s3()), (PgVersion::newest(), Archive::file())]
+    {
         let mut cluster = cluster_with_archive_command(version, &archive);
         let location = cluster.create_tablespace("extra");
         cluster.pgbench_init(1);
@@ -54,7 +56,7 @@ fn a_server_is_backed_up_and_restored_with_the_program_alone() {
 #[test]
 fn a_stopped_backup_push_leaves_no_backup() {
     let archive = Archive::s3();
-    let cluster = cluster_with_archive_command(PgVersion::V15, &archive);
+    let cluster = cluster_with_archive_command(PgVersion::oldest(), &archive);
     cluster.create_incompressible_table("noise", 40);
     cluster.archive_current_wal();
     archive.proxy().set(Fault::Throttle(300_000));
@@ -73,7 +75,7 @@ fn a_stopped_backup_push_leaves_no_backup() {
 #[test]
 fn wal_fetch_tells_what_is_not_there_from_what_it_does_not_know() {
     let archive = Archive::s3();
-    let cluster = cluster_with_archive_command(PgVersion::V15, &archive);
+    let cluster = cluster_with_archive_command(PgVersion::oldest(), &archive);
     let segment = cluster.archive_current_wal();
     let data = archive.scratch().create("data");
     let destination = data.join("RECOVERYXLOG");
@@ -101,7 +103,7 @@ fn wal_fetch_tells_what_is_not_there_from_what_it_does_not_know() {
 #[test]
 fn wal_push_refuses_a_different_file_under_an_archived_name() {
     for archive in [Archive::file(), Archive::s3()] {
-        let cluster = cluster_with_archive_command(PgVersion::V15, &archive);
+        let cluster = cluster_with_archive_command(PgVersion::oldest(), &archive);
         let segment = cluster.archive_current_wal();
         let stored = archive.wal_file(&segment);
         let copy = archive.scratch().create("pg_wal").join(&segment);
@@ -122,7 +124,7 @@ fn wal_push_refuses_a_different_file_under_an_archived_name() {
 #[test]
 fn wal_push_sends_ahead_and_answers_the_next_calls_without_the_store() {
     let archive = Archive::s3();
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .wal_segment_size_mb(1)
         .configuration("archive_mode = on")
         .start();

@@ -36,7 +36,7 @@ fn taken(heard: &Heard) -> Vec<String> {
 
 #[test]
 fn a_caller_hears_how_far_a_backup_is_unless_it_wants_not_to() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for version in PgVersion::tested() {
         let archive = Archive::file();
         // All of the new cluster takes about ten seconds.
         let cluster = Cluster::build(version)
@@ -64,7 +64,7 @@ fn a_caller_hears_how_far_a_backup_is_unless_it_wants_not_to() {
 #[test]
 fn a_caller_hears_how_far_a_verification_is() {
     let archive = Archive::s3();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     cluster.create_incompressible_table("noise", 16);
     cluster.archive_current_wal();
     cluster.backup_push();
@@ -79,7 +79,7 @@ fn a_caller_hears_how_far_a_verification_is() {
 
 #[test]
 fn a_running_backup_is_in_the_view_of_postgresql() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for version in PgVersion::tested() {
         let archive = Archive::file();
         let cluster = Cluster::build(version)
             .configuration("wal_e.backup_read_rate_limit = '200kB'")

@@ -46,7 +46,9 @@ fn stored(archive: &Archive) -> u64 {
 
 #[test]
 fn a_backup_and_the_archiver_share_one_limit_and_the_archiver_is_not_starved() {
-    for (version, archive) in [(PgVersion::V15, Archive::s3()), (PgVersion::V18, Archive::file())] {
+    for (version, archive) in
+        [(PgVersion::oldest(), Archive::s3()), (PgVersion::newest(), Archive::file())]
+    {
         let cluster = cluster(version, &archive);
         cluster.create_incompressible_table("noise", 24);
         cluster.archive_current_wal();
@@ -68,9 +70,9 @@ fn a_backup_and_the_archiver_share_one_limit_and_the_archiver_is_not_starved() {
 #[test]
 fn limits_can_be_changed_while_a_backup_runs() {
     for (version, name) in [
-        (PgVersion::V15, "upload_rate_limit"),
-        (PgVersion::V18, "upload_rate_limit"),
-        (PgVersion::V15, "backup_read_rate_limit"),
+        (PgVersion::oldest(), "upload_rate_limit"),
+        (PgVersion::newest(), "upload_rate_limit"),
+        (PgVersion::oldest(), "backup_read_rate_limit"),
     ] {
         let archive = Archive::s3();
         let cluster = cluster(version, &archive);
@@ -95,7 +97,7 @@ fn limits_can_be_changed_while_a_backup_runs() {
 #[test]
 fn a_limit_can_be_changed_while_the_archiver_sends_a_file() {
     let archive = Archive::s3();
-    let cluster = cluster(PgVersion::V15, &archive);
+    let cluster = cluster(PgVersion::oldest(), &archive);
     set(&cluster, "upload_rate_limit", "1kB");
     cluster.write_incompressible_wal(4096);
     let segment = cluster.switch_wal();
@@ -118,7 +120,7 @@ fn assert_archiving_is_limited(cluster: &Cluster, archive: &Archive, bytes_per_s
 #[test]
 fn a_limit_outlasts_a_crash() {
     let archive = Archive::file();
-    let cluster = cluster(PgVersion::V18, &archive);
+    let cluster = cluster(PgVersion::newest(), &archive);
     set(&cluster, "upload_rate_limit", "300kB");
     cluster.kill_process(cluster.pid_of("archiver"));
     cluster.wait_for_archiver();
@@ -128,7 +130,7 @@ fn a_limit_outlasts_a_crash() {
 #[test]
 fn a_limit_holds_in_an_archiver_that_loads_the_library_by_itself() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .archiving_to(&archive)
         .configuration("shared_preload_libraries = ''")
         .start();
@@ -143,7 +145,7 @@ fn a_limit_holds_in_an_archiver_that_loads_the_library_by_itself() {
 #[test]
 fn a_backup_that_is_held_back_can_be_canceled_at_once() {
     let archive = Archive::s3();
-    let cluster = cluster(PgVersion::V15, &archive);
+    let cluster = cluster(PgVersion::oldest(), &archive);
     cluster.create_incompressible_table("noise", 24);
     cluster.archive_current_wal();
     for name in ["upload_rate_limit", "backup_read_rate_limit"] {
@@ -163,7 +165,9 @@ fn a_backup_that_is_held_back_can_be_canceled_at_once() {
 
 #[test]
 fn a_stop_does_not_wait_for_a_limit_and_archives_everything() {
-    for (version, archive) in [(PgVersion::V15, Archive::s3()), (PgVersion::V18, Archive::file())] {
+    for (version, archive) in
+        [(PgVersion::oldest(), Archive::s3()), (PgVersion::newest(), Archive::file())]
+    {
         let mut cluster = cluster(version, &archive);
         set(&cluster, "upload_rate_limit", "10kB");
         cluster.write_incompressible_wal(8192);
@@ -181,7 +185,7 @@ fn a_stop_does_not_wait_for_a_limit_and_archives_everything() {
 #[test]
 fn the_limits_of_the_program_hold_for_each_process() {
     let archive = Archive::s3();
-    let cluster = cluster(PgVersion::V15, &archive);
+    let cluster = cluster(PgVersion::oldest(), &archive);
     let other = Archive::file();
     cluster.write_incompressible_wal(1024);
     let segment = cluster.archive_current_wal();

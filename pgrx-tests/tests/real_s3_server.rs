@@ -239,7 +239,7 @@ fn wale_check_knows_what_the_server_lacks() {
     let path = server.new_path();
     let archive = server.archive(&path);
     let cluster =
-        Cluster::build(PgVersion::V15).wal_segment_size_mb(1).start_archiving_to(&archive);
+        Cluster::build(PgVersion::oldest()).wal_segment_size_mb(1).start_archiving_to(&archive);
     cluster.archive_current_wal();
     let rows = check(&cluster);
     for (name, ok, said) in &rows {
@@ -276,7 +276,7 @@ fn a_cluster_is_archived_backed_up_verified_and_restored_to_a_point_in_time() {
     let (server, _) = runtime.block_on(server());
     let path = server.new_path();
     let archive = server.archive(&path);
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     cluster.create_incompressible_table("large", TABLE_MEGABYTES);
     cluster.pgbench_init(1);
     let backup = cluster.backup_push();
@@ -293,7 +293,7 @@ fn a_cluster_is_archived_backed_up_verified_and_restored_to_a_point_in_time() {
     assert_eq!(wrong, Vec::<Vec<String>>::new());
     run_wal_e(&archive, ["backup-verify", "LATEST"]).success();
     assert!(run_wal_e(&archive, ["backup-list"]).success().contains(&backup));
-    let restored = Restore::latest(PgVersion::V15).option("--recovery-target-time", &time);
+    let restored = Restore::latest(PgVersion::oldest()).option("--recovery-target-time", &time);
     let mut restored = restored.fetch(&archive);
     restored.configure("archive_mode = off");
     restored.start();

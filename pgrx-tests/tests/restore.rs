@@ -9,6 +9,7 @@ use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::process::ServerUser;
 use wal_e_e2e::restore::Restore;
+use wal_e_e2e::wait::wait_for;
 use wal_e_e2e::wal_e::run_wal_e;
 
 /// Backup under load, more load, loss of the server, restore: everything that
@@ -44,30 +45,24 @@ fn a_lost_server_comes_back(version: PgVersion, archive: &Archive) {
 }
 
 #[test]
-fn a_lost_server_15_comes_back_from_a_directory() {
-    a_lost_server_comes_back(PgVersion::V15, &Archive::file());
+fn a_lost_server_comes_back_from_a_directory() {
+    for version in PgVersion::tested() {
+        a_lost_server_comes_back(version, &Archive::file());
+    }
 }
 
 #[test]
-fn a_lost_server_15_comes_back_from_s3() {
-    a_lost_server_comes_back(PgVersion::V15, &Archive::s3());
-}
-
-#[test]
-fn a_lost_server_18_comes_back_from_a_directory() {
-    a_lost_server_comes_back(PgVersion::V18, &Archive::file());
-}
-
-#[test]
-fn a_lost_server_18_comes_back_from_s3() {
-    a_lost_server_comes_back(PgVersion::V18, &Archive::s3());
+fn a_lost_server_comes_back_from_s3() {
+    for version in PgVersion::tested() {
+        a_lost_server_comes_back(version, &Archive::s3());
+    }
 }
 
 #[test]
 fn latest_is_the_newest_backup_and_older_ones_stay_of_use() {
     let archive = Archive::file();
     let mut cluster =
-        Cluster::build(PgVersion::V15).wal_segment_size_mb(1).start_archiving_to(&archive);
+        Cluster::build(PgVersion::oldest()).wal_segment_size_mb(1).start_archiving_to(&archive);
     cluster.execute("CREATE TABLE t AS SELECT 1 AS generation");
     let first = cluster.backup_push();
     cluster.execute("INSERT INTO t VALUES (2)");
@@ -83,9 +78,9 @@ fn latest_is_the_newest_backup_and_older_ones_stay_of_use() {
         let (_, rest) = label.split_once("(file ").expect("the label names the start segment");
         (format!("base_{}", &rest[..24]), fetched)
     };
-    let (name, _) = label_of(Restore::latest(PgVersion::V15));
+    let (name, _) = label_of(Restore::latest(PgVersion::oldest()));
     assert_eq!(name, second);
-    let (name, mut old) = label_of(Restore::of(PgVersion::V15, &first));
+    let (name, mut old) = label_of(Restore::of(PgVersion::oldest(), &first));
     assert_eq!(name, first);
     old.start();
     old.wait_for_end_of_recovery();
@@ -95,7 +90,7 @@ fn latest_is_the_newest_backup_and_older_ones_stay_of_use() {
 #[test]
 fn tablespaces_return_to_their_old_place_when_nothing_else_is_said() {
     let archive = Archive::file();
-    let mut cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let mut cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     let location = cluster.create_tablespace("extra");
     cluster.execute("CREATE TABLE t TABLESPACE extra AS SELECT generate_series(1, 5000) i");
     cluster.backup_push();
@@ -104,22 +99,22 @@ fn tablespaces_return_to_their_old_place_when_nothing_else_is_said() {
 
     // The old files are still there: they must not be touched.
     let before = fs::read_dir(&location).expect("the tablespace is there").count();
-    let refused = Restore::latest(PgVersion::V15).run(&archive).failure(1);
+    let refused = Restore::latest(PgVersion::oldest()).run(&archive).failure(1);
     assert!(refused.contains(&location.display().to_string()), "{refused}");
     assert_eq!(fs::read_dir(&location).expect("the tablespace is there").count(), before);
 
     fs::remove_dir_all(&location).expect("the old tablespace can be removed");
     ServerUser::get().create_directory(&location, 0o700);
-    let mut restored = Restore::latest(PgVersion::V15).recover(&archive);
+    let mut restored = Restore::latest(PgVersion::oldest()).recover(&archive);
     restored.assert_restored(&expected);
 }
 
 #[test]
 fn a_fetch_without_recovery_options_says_how_to_go_on() {
     let archive = Archive::s3();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     cluster.backup_push();
-    let restore = Restore::latest(PgVersion::V15);
+    let restore = Restore::latest(PgVersion::oldest());
     let finished = restore.run(&archive);
     let said = format!("{}{}", finished.stdout, finished.stderr);
     finished.success();
@@ -133,10 +128,10 @@ fn a_fetch_without_recovery_options_says_how_to_go_on() {
 #[test]
 fn the_restored_files_need_nothing_of_the_old_place() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     cluster.execute("CREATE TABLE t (id int)");
     cluster.backup_push();
-    let fetched = Restore::latest(PgVersion::V15).fetch(&archive);
+    let fetched = Restore::latest(PgVersion::oldest()).fetch(&archive);
     let data = fetched.data_directory();
     for absent in ["postmaster.pid", "postmaster.opts"] {
         assert!(!data.join(absent).exists(), "{absent} must not be in a backup");
@@ -152,9 +147,9 @@ fn the_restored_files_need_nothing_of_the_old_place() {
 #[test]
 fn a_cluster_that_its_group_may_read_comes_back_as_one() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15).group_access().start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).group_access().start_archiving_to(&archive);
     cluster.backup_push();
-    let fetched = Restore::auto(PgVersion::V15).fetch(&archive);
+    let fetched = Restore::auto(PgVersion::oldest()).fetch(&archive);
     let data = fetched.data_directory();
     let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
     for entry in walk(data) {
@@ -167,6 +162,35 @@ fn a_cluster_that_its_group_may_read_comes_back_as_one() {
 }
 
 /// A directory and all that is below it.
+/// What a server has summarized of its WAL is no part of a base backup, as in PostgreSQL's own.
+#[test]
+fn summaries_of_wal_are_made_anew() {
+    for version in PgVersion::tested().into_iter().filter(|version| version.has_wal_summaries()) {
+        let archive = Archive::file();
+        let mut cluster = Cluster::build(version)
+            .wal_segment_size_mb(1)
+            .configuration("summarize_wal = on")
+            .start_archiving_to(&archive);
+        let summaries = |cluster: &Cluster| {
+            let entries = fs::read_dir(cluster.data_directory().join("pg_wal/summaries"));
+            entries.map_or(0, Iterator::count)
+        };
+        cluster.execute("CREATE TABLE t AS SELECT generate_series(1, 5000) i; CHECKPOINT");
+        wait_for("a summary", || summaries(&cluster) > 0);
+        cluster.backup_push();
+        let expected = cluster.fingerprint();
+        cluster.stop(StopMode::Fast);
+
+        let mut restored = Restore::latest(version).fetch(&archive);
+        assert_eq!(summaries(&restored), 0);
+        restored.start();
+        restored.wait_for_end_of_recovery();
+        restored.execute("CHECKPOINT");
+        wait_for("a summary of the restored server", || summaries(&restored) > 0);
+        restored.assert_restored(&expected);
+    }
+}
+
 fn walk(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).expect("it can be read").flatten();
     let below = entries.flat_map(|entry| match entry.path().is_dir() {
@@ -179,7 +203,7 @@ fn walk(directory: &Path) -> Vec<PathBuf> {
 #[test]
 fn the_servers_user_gets_to_what_was_restored_into_directories_that_were_not_there() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     cluster.backup_push();
     let scratch = archive.scratch().create("empty");
     let target = scratch.join("lib/postgresql/15/main");

@@ -195,13 +195,13 @@ fn a_hole_is_refused(version: PgVersion, life: Life) {
 }
 
 #[test]
-fn plans_of_15_come_true() {
-    plans_come_true(PgVersion::V15);
+fn plans_of_the_oldest_version_come_true() {
+    plans_come_true(PgVersion::oldest());
 }
 
 #[test]
-fn plans_of_18_come_true() {
-    plans_come_true(PgVersion::V18);
+fn plans_of_the_newest_version_come_true() {
+    plans_come_true(PgVersion::newest());
 }
 
 /// Timelines that begin with a checkpoint have whole seconds only: what was written
@@ -284,18 +284,18 @@ fn two_switches_are_crossed(version: PgVersion) {
 }
 
 #[test]
-fn two_switches_of_15_are_crossed() {
-    two_switches_are_crossed(PgVersion::V15);
+fn two_switches_of_the_oldest_version_are_crossed() {
+    two_switches_are_crossed(PgVersion::oldest());
 }
 
 #[test]
-fn two_switches_of_18_are_crossed() {
-    two_switches_are_crossed(PgVersion::V18);
+fn two_switches_of_the_newest_version_are_crossed() {
+    two_switches_are_crossed(PgVersion::newest());
 }
 
 #[test]
 fn a_standby_follows_the_archive_until_it_is_promoted() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         let archive = Archive::file();
         let primary = Cluster::build(version).wal_segment_size_mb(1).start_archiving_to(&archive);
         primary.execute("CREATE TABLE t AS SELECT 1 AS i");

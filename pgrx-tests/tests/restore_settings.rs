@@ -2,6 +2,7 @@
 //! configuration in the backup says, and does no harm to the original.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -117,24 +118,24 @@ fn settings_left_behind_do_not_change_the_recovery(version: PgVersion) {
 }
 
 #[test]
-fn settings_left_behind_do_not_change_the_recovery_of_15() {
-    settings_left_behind_do_not_change_the_recovery(PgVersion::V15);
+fn settings_left_behind_do_not_change_the_recovery_of_the_oldest_version() {
+    settings_left_behind_do_not_change_the_recovery(PgVersion::oldest());
 }
 
 #[test]
-fn settings_left_behind_do_not_change_the_recovery_of_18() {
-    settings_left_behind_do_not_change_the_recovery(PgVersion::V18);
+fn settings_left_behind_do_not_change_the_recovery_of_the_newest_version() {
+    settings_left_behind_do_not_change_the_recovery(PgVersion::newest());
 }
 
 #[test]
 fn a_restore_of_files_alone_names_what_would_change_a_recovery() {
     let archive = Archive::file();
-    let original = live(PgVersion::V15, &archive, &[]);
+    let original = live(PgVersion::oldest(), &archive, &[]);
     original.configure("recovery_target_time = '2020-01-01 00:00:00+00'");
     original.backup_push();
     let conf = fs::read_to_string(original.data_directory().join("postgresql.conf"));
     let line = conf.expect("it can be read").lines().count();
-    let finished = Restore::latest(PgVersion::V15).run(&archive);
+    let finished = Restore::latest(PgVersion::oldest()).run(&archive);
     let place = format!("recovery_target_time in \"postgresql.conf\", line {line}");
     assert!(finished.stderr.contains(&place), "{finished}");
     finished.success();
@@ -143,14 +144,14 @@ fn a_restore_of_files_alone_names_what_would_change_a_recovery() {
 #[test]
 fn a_copy_does_not_open_the_data_directory_of_the_original() {
     let archive = Archive::file();
-    let mut original = live(PgVersion::V15, &archive, &[]);
+    let mut original = live(PgVersion::oldest(), &archive, &[]);
     original.configure(&format!("data_directory = '{}'", original.data_directory().display()));
     original.restart();
     add(&original, "one");
     original.backup_push();
     add(&original, "two");
     original.stop(StopMode::Fast);
-    let mut copy = Restore::auto(PgVersion::V15)
+    let mut copy = Restore::auto(PgVersion::oldest())
         .option("--recovery-target", "immediate")
         .option("--archive-mode", "off")
         .fetch(&archive);
@@ -180,13 +181,13 @@ fn settings_that_the_server_had_are_written(version: PgVersion) {
 }
 
 #[test]
-fn settings_that_the_server_of_15_had_are_written() {
-    settings_that_the_server_had_are_written(PgVersion::V15);
+fn settings_that_the_server_of_the_oldest_version_had_are_written() {
+    settings_that_the_server_had_are_written(PgVersion::oldest());
 }
 
 #[test]
-fn settings_that_the_server_of_18_had_are_written() {
-    settings_that_the_server_had_are_written(PgVersion::V18);
+fn settings_that_the_server_of_the_newest_version_had_are_written() {
+    settings_that_the_server_had_are_written(PgVersion::newest());
 }
 
 /// The WAL has a record of settings that were raised after the base backup.
@@ -214,13 +215,13 @@ fn settings_that_were_raised_later_are_written(version: PgVersion) {
 }
 
 #[test]
-fn settings_that_were_raised_later_on_15_are_written() {
-    settings_that_were_raised_later_are_written(PgVersion::V15);
+fn settings_that_were_raised_later_on_the_oldest_version_are_written() {
+    settings_that_were_raised_later_are_written(PgVersion::oldest());
 }
 
 #[test]
-fn settings_that_were_raised_later_on_18_are_written() {
-    settings_that_were_raised_later_are_written(PgVersion::V18);
+fn settings_that_were_raised_later_on_the_newest_version_are_written() {
+    settings_that_were_raised_later_are_written(PgVersion::newest());
 }
 
 /// What `restore-plan --json` says with these options.
@@ -233,11 +234,11 @@ fn plan(archive: &Archive, options: &[&str]) -> Value {
 #[test]
 fn a_copy_of_a_server_that_archives_does_not_archive_unless_it_is_said() {
     let archive = Archive::file();
-    let original = live(PgVersion::V15, &archive, &[]);
+    let original = live(PgVersion::oldest(), &archive, &[]);
     original.backup_push();
     original.archive_current_wal();
     assert_eq!(plan(&archive, &[])["archive_mode"], "off");
-    let restore = Restore::auto(PgVersion::V15).deciding_archiving();
+    let restore = Restore::auto(PgVersion::oldest()).deciding_archiving();
     let finished = restore.run(&archive);
     let said = finished.stderr.matches("its server may be alive").count();
     assert_eq!(said, 2, "it is said before and after: {finished}");
@@ -252,7 +253,7 @@ fn a_copy_of_a_server_that_archives_does_not_archive_unless_it_is_said() {
     assert!(!archive.wal_objects().iter().any(of_copy), "the copy archived");
 
     // Files alone, which are recovered by hand, are the same copy.
-    let plain = Restore::latest(PgVersion::V15).deciding_archiving();
+    let plain = Restore::latest(PgVersion::oldest()).deciding_archiving();
     plain.run(&archive).success();
     assert!(auto_conf(&plain.adopt()).contains("\narchive_mode = 'off'\n"));
 }
@@ -260,7 +261,7 @@ fn a_copy_of_a_server_that_archives_does_not_archive_unless_it_is_said() {
 #[test]
 fn after_a_long_silence_the_restored_cluster_archives_on() {
     let archive = Archive::file();
-    let mut original = live(PgVersion::V15, &archive, &[]);
+    let mut original = live(PgVersion::oldest(), &archive, &[]);
     original.backup_push();
     original.stop(StopMode::Fast);
     let yesterday = SystemTime::now() - Duration::from_secs(24 * 3600);
@@ -269,7 +270,7 @@ fn after_a_long_silence_the_restored_cluster_archives_on() {
         file.set_modified(yesterday).expect("its time can be set");
     }
     assert_eq!(plan(&archive, &[])["archive_mode"], "preserve");
-    let restore = Restore::auto(PgVersion::V15).deciding_archiving().flag("--json");
+    let restore = Restore::auto(PgVersion::oldest()).deciding_archiving().flag("--json");
     let said = restore.run(&archive).success();
     let done = said.lines().last().expect("an event a line");
     let done: Value = serde_json::from_str(done).expect("the event is JSON");
@@ -286,7 +287,7 @@ fn after_a_long_silence_the_restored_cluster_archives_on() {
 #[test]
 fn recovery_can_end_with_the_base_backup() {
     let archive = Archive::file();
-    let mut original = live(PgVersion::V15, &archive, &[]);
+    let mut original = live(PgVersion::oldest(), &archive, &[]);
     add(&original, "one");
     let backup = original.backup_push();
     add(&original, "two");
@@ -299,7 +300,7 @@ fn recovery_can_end_with_the_base_backup() {
     let planned = plan(&archive, &["--recovery-target", "immediate"]);
     assert_eq!(planned["backup_name"], backup.as_str());
     assert_eq!(planned["reached_lsn"], planned["consistent_lsn"]);
-    let mut copy = Restore::auto(PgVersion::V15)
+    let mut copy = Restore::auto(PgVersion::oldest())
         .option("--recovery-target", "immediate")
         .option("--archive-mode", "off")
         .fetch(&archive);
@@ -311,7 +312,7 @@ fn recovery_can_end_with_the_base_backup() {
 #[test]
 fn recovery_can_end_just_before_a_transaction_an_lsn_or_a_time() {
     let archive = Archive::file();
-    let mut original = live(PgVersion::V15, &archive, &["track_commit_timestamp = on"]);
+    let mut original = live(PgVersion::oldest(), &archive, &["track_commit_timestamp = on"]);
     original.backup_push();
     add(&original, "one");
     let lsn = original.query_one("SELECT pg_current_wal_insert_lsn()");
@@ -326,7 +327,7 @@ fn recovery_can_end_just_before_a_transaction_an_lsn_or_a_time() {
     let until = |option: &str, value: &str, inclusive: &str| {
         let options = [option, value, "--recovery-target-inclusive", inclusive];
         assert_eq!(plan(&archive, &options)["reachable"], true);
-        let mut copy = Restore::auto(PgVersion::V15)
+        let mut copy = Restore::auto(PgVersion::oldest())
             .option(option, value)
             .option("--recovery-target-inclusive", inclusive)
             .option("--archive-mode", "off")
@@ -345,7 +346,7 @@ fn recovery_can_end_just_before_a_transaction_an_lsn_or_a_time() {
 #[test]
 fn a_restore_that_does_not_fit_is_refused_before_the_first_byte() {
     let archive = Archive::file();
-    let mut original = live(PgVersion::V15, &archive, &[]);
+    let mut original = live(PgVersion::oldest(), &archive, &[]);
     let backup = original.backup_push();
     original.stop(StopMode::Fast);
     archive.remove_object(&format!("basebackups_005/{backup}/backup_manifest"));
@@ -355,7 +356,7 @@ fn a_restore_that_does_not_fit_is_refused_before_the_first_byte() {
     json["UncompressedSize"] = Value::from(1_u64 << 60);
     archive.replace_object(&sentinel, json.to_string().into_bytes());
 
-    let restore = Restore::auto(PgVersion::V15);
+    let restore = Restore::auto(PgVersion::oldest());
     let refused = restore.run(&archive).failure(1);
     assert!(refused.contains("too little space") && refused.contains("MB are free"), "{refused}");
     assert!(!restore.target().exists(), "something was made");
@@ -365,35 +366,40 @@ fn a_restore_that_does_not_fit_is_refused_before_the_first_byte() {
 #[test]
 fn the_wrong_postgresql_is_named_before_a_restore() {
     let archive = Archive::file();
-    let mut original = live(PgVersion::V15, &archive, &[]);
+    let mut original = live(PgVersion::oldest(), &archive, &[]);
     original.backup_push();
     original.stop(StopMode::Fast);
-    let said = |version| {
-        let program = Installation::get(version).command("postgres");
-        let directory = Path::new(program.get_program()).parent().expect("it is in a directory");
+    let said = |directory: &Path| {
         let directory = directory.display().to_string();
-        let restore = Restore::auto(PgVersion::V15).option("--pg-bindir", directory);
+        let restore = Restore::auto(PgVersion::oldest()).option("--pg-bindir", directory);
         let finished = restore.run(&archive);
         assert_eq!(finished.code(), Some(0), "{finished}");
         finished.stderr
     };
-    let other = said(PgVersion::V18);
-    assert!(other.contains("the base backup is of PostgreSQL 15, and"), "{other}");
-    let same = said(PgVersion::V15);
+    // All that is asked of it is its version.
+    let other = archive.scratch().create("other");
+    let program = other.join("postgres");
+    fs::write(&program, "#!/bin/sh\necho 'postgres (PostgreSQL) 99.1'\n").expect("it is written");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it can be executed");
+    let major = PgVersion::oldest().major();
+    let named = format!("the base backup is of PostgreSQL {major}, and");
+    let other = said(&other);
+    assert!(other.contains(&named) && other.contains("is 99.1"), "{other}");
+    let same = said(Installation::get(PgVersion::oldest()).programs());
     assert!(!same.contains("the base backup is of PostgreSQL"), "{same}");
 }
 
 #[test]
 fn a_standby_is_made_that_streams() {
     let archive = Archive::file();
-    let primary = live(PgVersion::V15, &archive, &[]);
+    let primary = live(PgVersion::oldest(), &archive, &[]);
     primary.backup_push();
     let conninfo = format!(
         "host={} port={} user=postgres",
         primary.socket_directory().display(),
         primary.query_one("SHOW port")
     );
-    let mut standby = Restore::latest(PgVersion::V15)
+    let mut standby = Restore::latest(PgVersion::oldest())
         .flag("--standby")
         .option("--primary-conninfo", conninfo)
         .fetch(&archive);

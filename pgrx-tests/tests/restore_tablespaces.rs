@@ -37,8 +37,8 @@ fn assert_same(restored: &mut Cluster, expected: &Fingerprint) {
 #[test]
 fn a_specification_says_where_tablespaces_go() {
     let archive = Archive::file();
-    let (_cluster, oid, location, expected) = lost(PgVersion::V15, &archive);
-    let restore = Restore::latest(PgVersion::V15);
+    let (_cluster, oid, location, expected) = lost(PgVersion::oldest(), &archive);
+    let restore = Restore::latest(PgVersion::oldest());
     let (place, file) = (restore.scratch().path().join("given"), archive.scratch().path());
     let file = file.join("spec.json");
     let spec = format!(
@@ -54,7 +54,7 @@ fn a_specification_says_where_tablespaces_go() {
     assert_same(&mut restored, &expected);
 
     // SOURCE is where they were, and something is there.
-    let source = Restore::latest(PgVersion::V15).option("--restore-spec", "SOURCE");
+    let source = Restore::latest(PgVersion::oldest()).option("--restore-spec", "SOURCE");
     let refused = source.run(&archive).failure(1);
     assert!(refused.contains(&location.display().to_string()), "{refused}");
     fs::remove_dir_all(&location).expect("the old tablespace can be removed");
@@ -78,19 +78,19 @@ fn a_blind_restore_keeps_tablespaces_inside(version: PgVersion) {
 }
 
 #[test]
-fn a_blind_restore_of_15_keeps_tablespaces_inside() {
-    a_blind_restore_keeps_tablespaces_inside(PgVersion::V15);
+fn a_blind_restore_of_the_oldest_version_keeps_tablespaces_inside() {
+    a_blind_restore_keeps_tablespaces_inside(PgVersion::oldest());
 }
 
 #[test]
-fn a_blind_restore_of_18_keeps_tablespaces_inside() {
-    a_blind_restore_keeps_tablespaces_inside(PgVersion::V18);
+fn a_blind_restore_of_the_newest_version_keeps_tablespaces_inside() {
+    a_blind_restore_keeps_tablespaces_inside(PgVersion::newest());
 }
 
 #[test]
 fn a_tablespace_that_was_made_in_place_is_restored() {
     let archive = Archive::file();
-    let mut cluster = Cluster::build(PgVersion::V15).start_archiving_to(&archive);
+    let mut cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     let allow = |cluster: &Cluster, change: &str, value: &str| {
         cluster.execute(&format!("ALTER SYSTEM {change}"));
         cluster.execute("SELECT pg_reload_conf()");
@@ -103,6 +103,6 @@ fn a_tablespace_that_was_made_in_place_is_restored() {
     cluster.backup_push();
     let expected = cluster.fingerprint();
     cluster.stop(StopMode::Fast);
-    let mut restored = Restore::latest(PgVersion::V15).recover(&archive);
+    let mut restored = Restore::latest(PgVersion::oldest()).recover(&archive);
     assert_same(&mut restored, &expected);
 }

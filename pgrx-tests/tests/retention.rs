@@ -71,18 +71,18 @@ fn what_is_deleted_is_what_was_shown(version: PgVersion, archive: &Archive) {
 
 #[test]
 fn what_is_deleted_of_a_directory_is_what_was_shown() {
-    what_is_deleted_is_what_was_shown(PgVersion::V15, &Archive::file());
+    what_is_deleted_is_what_was_shown(PgVersion::oldest(), &Archive::file());
 }
 
 #[test]
 fn what_is_deleted_of_a_bucket_is_what_was_shown() {
-    what_is_deleted_is_what_was_shown(PgVersion::V18, &Archive::s3());
+    what_is_deleted_is_what_was_shown(PgVersion::newest(), &Archive::s3());
 }
 
 #[test]
 fn the_newest_backup_is_not_deleted_and_pins_hold() {
     let archive = Archive::file();
-    let (_cluster, backups) = with_three_backups(PgVersion::V15, &archive);
+    let (_cluster, backups) = with_three_backups(PgVersion::oldest(), &archive);
     let before = objects(&archive);
     let refused = run_wal_e(&archive, ["delete", "target", &backups[2], "--confirm"]).failure(1);
     assert!(refused.contains("newest backup that can be restored"), "{refused}");
@@ -98,7 +98,7 @@ fn the_newest_backup_is_not_deleted_and_pins_hold() {
 #[test]
 fn sql_shows_and_deletes_what_the_program_does() {
     let archive = Archive::file();
-    let (cluster, backups) = with_three_backups(PgVersion::V15, &archive);
+    let (cluster, backups) = with_three_backups(PgVersion::oldest(), &archive);
     let shown =
         cluster.query("SELECT object_name, kind, bytes, action, reason FROM wale_retain(1)");
     let program = run_wal_e(&archive, ["delete", "retain", "1", "--json"]).success();
@@ -146,7 +146,7 @@ fn sql_shows_and_deletes_what_the_program_does() {
 #[test]
 fn what_a_killed_backup_left_is_deleted_and_what_a_running_one_has_is_not() {
     let archive = Archive::file();
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .configuration("wal_e.backup_read_rate_limit = 1000")
         .start_archiving_to(&archive);
     let leftovers =
@@ -170,7 +170,7 @@ const NO_DELETION: Rule = refuse(Of::Delete, When::Always, 403, "AccessDenied", 
 #[test]
 fn without_the_right_to_delete_it_is_said_what_would_go() {
     let archive = Archive::s3();
-    let (cluster, backups) = with_three_backups(PgVersion::V15, &archive);
+    let (cluster, backups) = with_three_backups(PgVersion::oldest(), &archive);
     archive.server().speak(Dialect { rules: &[NO_DELETION], ..Dialect::PLAIN });
     let before = objects(&archive);
     let plan = "SELECT object_name FROM wale_retain(1) \
@@ -190,7 +190,7 @@ fn a_bucket_that_keeps_versions_is_named_for_what_it_does() {
     moto.keep_versions("versions").expect("it keeps versions");
     let keys = ("test".to_owned(), "secret".to_owned());
     let archive = Archive::elsewhere("s3://versions/a", &moto.endpoint(), "us-east-1", &keys);
-    let (cluster, backups) = with_three_backups(PgVersion::V15, &archive);
+    let (cluster, backups) = with_three_backups(PgVersion::oldest(), &archive);
     let deleted = run_wal_e(&archive, ["delete", "retain", "1", "--confirm"]);
     assert_eq!(deleted.code(), Some(0), "{deleted:?}");
     assert!(deleted.stderr.contains("keeps versions of objects that are deleted"), "{deleted:?}");

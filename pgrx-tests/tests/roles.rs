@@ -87,7 +87,7 @@ fn call_as(cluster: &Cluster, role: &str, call: &str) -> Result<(), SqlFailure> 
 
 #[test]
 fn each_function_has_its_place_in_one_role_of_the_reference() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         let archive = Archive::file();
         let cluster = cluster(version, &archive);
         let blocks = grants();
@@ -128,7 +128,7 @@ fn each_function_has_its_place_in_one_role_of_the_reference() {
 #[test]
 fn a_role_that_has_one_function_can_call_it_and_no_other() {
     let archive = Archive::file();
-    let cluster = cluster(PgVersion::V15, &archive);
+    let cluster = cluster(PgVersion::oldest(), &archive);
     let known: BTreeSet<String> = CALLS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(known, functions(&cluster), "a call of each function belongs into this test");
     for (function, _) in CALLS {
@@ -155,7 +155,7 @@ fn a_role_that_has_one_function_can_call_it_and_no_other() {
 #[test]
 fn each_argument_that_may_be_a_name_is_tried() {
     let archive = Archive::file();
-    let cluster = cluster(PgVersion::V15, &archive);
+    let cluster = cluster(PgVersion::oldest(), &archive);
     let arguments = cluster.query(
         "SELECT p.proname, p.proname || '.' || a.name FROM pg_proc p, \
          unnest(p.proargnames, p.proargtypes::oid[]) a(name, type) \
@@ -189,7 +189,7 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn no_name_leads_out_of_the_prefix() {
     let archive = Archive::file();
-    let cluster = cluster(PgVersion::V15, &archive);
+    let cluster = cluster(PgVersion::oldest(), &archive);
     let name = archive.backups().remove(0);
     // The objects of a base backup beside the prefix: what a path in a name would find.
     let outside = archive.scratch().create("outside");

@@ -647,7 +647,7 @@ async fn buckets_may_have_names_from_before_there_were_rules() {
 /// A segment is archived, fetched and found missing by the program, on each server.
 #[test]
 fn wal_goes_to_such_servers_and_comes_back() {
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .wal_segment_size_mb(1)
         .configuration("archive_mode = on")
         .start();
@@ -687,7 +687,7 @@ fn base_backups_go_to_such_servers_and_come_back() {
     archive.server().set_page_size(3);
     let dialect = with(&[no_checksum(Of::Write), HIDES_MISSING]);
     archive.server().speak(Dialect { listing: ListingOrder::None, ..dialect });
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .configuration("archive_mode = on")
         .configuration(format!("archive_command = '{}'", archive_command(&archive, "")))
         .start();
@@ -699,7 +699,7 @@ fn base_backups_go_to_such_servers_and_come_back() {
     let expected = cluster.fingerprint();
     cluster.archive_current_wal();
     run_wal_e(&archive, ["backup-verify", "LATEST"]).success();
-    let restored = Restore::latest(PgVersion::V15).recover_beside(&archive);
+    let restored = Restore::latest(PgVersion::oldest()).recover_beside(&archive);
     assert_eq!(restored.fingerprint(), expected);
 }
 
@@ -726,7 +726,7 @@ fn abilities(cluster: &Cluster) -> Vec<(String, Option<bool>, String)> {
 fn wale_check_says_what_the_server_can_do_and_what_is_used_instead() {
     let archive = Archive::s3();
     let cluster =
-        Cluster::build(PgVersion::V15).wal_segment_size_mb(1).start_archiving_to(&archive);
+        Cluster::build(PgVersion::oldest()).wal_segment_size_mb(1).start_archiving_to(&archive);
     cluster.write_wal_segments(8);
     cluster.archive_current_wal();
     let plain = abilities(&cluster);

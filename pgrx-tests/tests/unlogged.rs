@@ -65,7 +65,7 @@ fn backup_during_an_index_build(cluster: &Cluster, outlives_the_backup: bool) {
 
 #[test]
 fn an_unlogged_index_that_is_built_during_a_backup_does_not_end_recovery() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         let archive = Archive::file();
         let cluster = cluster_with_a_slow_index(version, &archive);
         backup_during_an_index_build(&cluster, false);
@@ -83,9 +83,9 @@ fn an_unlogged_index_that_is_built_during_a_backup_does_not_end_recovery() {
 #[test]
 fn an_unlogged_index_that_outlives_the_backup_costs_a_second_start() {
     let archive = Archive::file();
-    let cluster = cluster_with_a_slow_index(PgVersion::V15, &archive);
+    let cluster = cluster_with_a_slow_index(PgVersion::oldest(), &archive);
     backup_during_an_index_build(&cluster, true);
-    let mut restored = Restore::latest(PgVersion::V15).fetch(&archive);
+    let mut restored = Restore::latest(PgVersion::oldest()).fetch(&archive);
     restored.configure("archive_mode = off");
     if restored.try_start().is_ok() {
         wait_for("the server stops", || !restored.is_running());

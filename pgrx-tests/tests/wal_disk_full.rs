@@ -18,7 +18,7 @@ const KEPT_MB: usize = 8;
 
 #[test]
 fn the_archiver_frees_a_full_disk() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         let archive = Archive::s3();
         let cluster = Cluster::build(version).archiving_to(&archive);
         archiving_frees_a_full_disk(cluster.wal_segment_size_mb(1), &archive);
@@ -28,7 +28,7 @@ fn the_archiver_frees_a_full_disk() {
 #[test]
 fn the_program_frees_a_full_disk() {
     let archive = Archive::s3();
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .configuration("archive_mode = on")
         .configuration(format!("archive_command = '{}'", archive_command(&archive, "-p 4")));
     archiving_frees_a_full_disk(cluster.wal_segment_size_mb(1), &archive);

@@ -93,7 +93,7 @@ impl Scene {
 
 #[test]
 fn faults_of_single_requests_are_overcome() {
-    let scene = Scene::new(PgVersion::V15, 16);
+    let scene = Scene::new(PgVersion::oldest(), 16);
     for (name, count, fault) in [
         ("a burst of 503", 5, Fault::Answer503),
         ("a reset before the body", 2, Fault::ResetAfterUpload(0)),
@@ -113,7 +113,7 @@ fn faults_of_single_requests_are_overcome() {
 
 #[test]
 fn faults_of_uploads_in_parts_are_overcome() {
-    let scene = Scene::new(PgVersion::V18, 64);
+    let scene = Scene::new(PgVersion::newest(), 64);
     let (begin, part, complete) = (BEGIN_OF_PARTS, "partNumber=", "POST /wale-tests/");
     for (name, count, matching, fault) in [
         ("503 at the begin", 2, begin, Fault::Answer503),
@@ -145,7 +145,7 @@ fn faults_of_uploads_in_parts_are_overcome() {
 
 #[test]
 fn a_short_outage_is_overcome_at_any_stage() {
-    let scene = Scene::new(PgVersion::V15, 16);
+    let scene = Scene::new(PgVersion::oldest(), 16);
     for fault in [Fault::Refuse, Fault::Hang, Fault::Answer503] {
         scene.proxy().set(fault);
         scene.cluster.write_incompressible_wal(1000);
@@ -178,7 +178,7 @@ fn a_short_outage_is_overcome_at_any_stage() {
 #[test]
 fn an_outage_longer_than_patience_is_counted_and_ends_without_a_gap() {
     for fault in [Fault::Answer503, Fault::Refuse] {
-        let scene = Scene::new(PgVersion::V15, 1);
+        let scene = Scene::new(PgVersion::oldest(), 1);
         scene.proxy().set(fault);
         let last = scene.cluster.write_wal_segments(10);
         scene.cluster.wait_for_archiver_count("failed_count", 0);
@@ -200,7 +200,7 @@ fn an_outage_longer_than_patience_is_counted_and_ends_without_a_gap() {
 
 #[test]
 fn random_failures_for_the_length_of_a_pgbench_run_leave_no_trace() {
-    for (version, segment_size_mb) in [(PgVersion::V15, 1), (PgVersion::V18, 16)] {
+    for (version, segment_size_mb) in [(PgVersion::oldest(), 1), (PgVersion::newest(), 16)] {
         let scene = Scene::new(version, segment_size_mb);
         let seed = seeded().u64(..);
         scene.proxy().set(Fault::Random { seed, per_mille: 100 });

@@ -20,7 +20,7 @@ use wal_e_e2e::wal_e::{run_wal_e, wal_e};
 
 /// A backup, and twelve segments after it. Returns the names of those in the archive.
 fn write_archive(archive: &Archive, settings: &[&str]) -> Vec<String> {
-    let mut builder = Cluster::build(PgVersion::V15).wal_segment_size_mb(1);
+    let mut builder = Cluster::build(PgVersion::oldest()).wal_segment_size_mb(1);
     for setting in settings {
         builder = builder.configuration(*setting);
     }
@@ -81,9 +81,9 @@ fn a_segment_that_is_missing_in_the_middle_does_not_end_recovery() {
     let missing = in_the_middle(&names);
     fs::remove_file(archive.directory().join(object(missing))).expect("it is archived");
     let reason = format!("WAL segment \"{missing}\" is missing");
-    let mut cluster = restored(&archive, Restore::latest(PgVersion::V15));
+    let mut cluster = restored(&archive, Restore::latest(PgVersion::oldest()));
     assert_recovery_stops(&mut cluster, &reason);
-    let mut with_target = restored(&archive, Restore::latest(PgVersion::V15));
+    let mut with_target = restored(&archive, Restore::latest(PgVersion::oldest()));
     with_target.configure("recovery_target_lsn = '0/FF000000'");
     assert_recovery_stops(&mut with_target, &reason);
 
@@ -111,7 +111,7 @@ struct LostEnd {
 fn lose_the_end_of_a_timeline(within_segment: bool) -> LostEnd {
     let archive = Archive::file();
     let mut first =
-        Cluster::build(PgVersion::V15).wal_segment_size_mb(1).start_archiving_to(&archive);
+        Cluster::build(PgVersion::oldest()).wal_segment_size_mb(1).start_archiving_to(&archive);
     first.execute("CREATE TABLE t (i int)");
     let backup = first.backup_push();
     for i in 1..=9 {
@@ -123,7 +123,7 @@ fn lose_the_end_of_a_timeline(within_segment: bool) -> LostEnd {
     first.execute("CREATE TABLE not_on_timeline_2 ()");
     first.stop(StopMode::Fast);
 
-    let mut standby = Restore::of(PgVersion::V15, &backup);
+    let mut standby = Restore::of(PgVersion::oldest(), &backup);
     if within_segment {
         standby = standby
             .option("--recovery-target-lsn", switch)
@@ -157,7 +157,7 @@ fn lose_the_end_of_a_timeline(within_segment: bool) -> LostEnd {
 fn a_lost_end_does_not_end_recovery(within_segment: bool) {
     let LostEnd { archive, backup, missing } = lose_the_end_of_a_timeline(within_segment);
     // The files alone can be had.
-    let mut cluster = restored(&archive, Restore::of(PgVersion::V15, &backup));
+    let mut cluster = restored(&archive, Restore::of(PgVersion::oldest(), &backup));
     assert_recovery_stops(&mut cluster, &format!("WAL segment \"{missing}\" is missing"));
     assert!(cluster.log().contains("history file \"00000002.history\""), "{}", cluster.log_tail());
 
@@ -239,13 +239,13 @@ fn recovery_does_not_stray_onto_the_timeline_that_was_left(version: PgVersion) {
 }
 
 #[test]
-fn recovery_of_15_does_not_stray_onto_the_timeline_that_was_left() {
-    recovery_does_not_stray_onto_the_timeline_that_was_left(PgVersion::V15);
+fn recovery_of_the_oldest_version_does_not_stray_onto_the_timeline_that_was_left() {
+    recovery_does_not_stray_onto_the_timeline_that_was_left(PgVersion::oldest());
 }
 
 #[test]
-fn recovery_of_18_does_not_stray_onto_the_timeline_that_was_left() {
-    recovery_does_not_stray_onto_the_timeline_that_was_left(PgVersion::V18);
+fn recovery_of_the_newest_version_does_not_stray_onto_the_timeline_that_was_left() {
+    recovery_does_not_stray_onto_the_timeline_that_was_left(PgVersion::newest());
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn a_damaged_segment_stops_recovery_and_a_sound_copy_lets_it_go_on() {
     let damaged = in_the_middle(&names).to_owned();
     let content = archive.wal_file(&damaged);
     archive.corrupt_object(&object(&damaged));
-    let mut cluster = restored(&archive, Restore::latest(PgVersion::V15));
+    let mut cluster = restored(&archive, Restore::latest(PgVersion::oldest()));
     let reason = format!("{}/{}\" is damaged", archive.url(), object(&damaged));
     assert_recovery_stops(&mut cluster, &reason);
 
@@ -280,12 +280,12 @@ fn a_segment_of_another_cluster_or_place_stops_recovery() {
 
     let foreign = elsewhere.object(&object(place)).expect("both archives have as many");
     archive.replace_object(&object(place), foreign);
-    let mut cluster = restored(&archive, Restore::latest(PgVersion::V15));
+    let mut cluster = restored(&archive, Restore::latest(PgVersion::oldest()));
     assert_recovery_stops(&mut cluster, "is WAL of another cluster");
 
     let next = archive.object(&object(&names[names.len() - 5])).expect("it is archived");
     archive.replace_object(&object(place), next);
-    let mut cluster = restored(&archive, Restore::latest(PgVersion::V15));
+    let mut cluster = restored(&archive, Restore::latest(PgVersion::oldest()));
     assert_recovery_stops(&mut cluster, "is not the WAL segment of that name");
 
     archive.replace_object(&object(place), own);
@@ -298,7 +298,7 @@ fn a_segment_of_another_cluster_or_place_stops_recovery() {
 fn a_store_that_is_lost_in_the_middle_stops_recovery_until_it_is_back() {
     let archive = Archive::s3();
     write_archive(&archive, &[]);
-    let mut cluster = restored(&archive, Restore::latest(PgVersion::V15));
+    let mut cluster = restored(&archive, Restore::latest(PgVersion::oldest()));
     // Slow enough for the refusal to come before the end.
     archive.proxy().set(Fault::Delay(Duration::from_millis(300)));
     cluster.spawn();
@@ -326,7 +326,7 @@ fn temporary_files(directory: &std::path::Path) -> Vec<PathBuf> {
 fn a_stop_does_not_wait_for_a_store_that_hangs() {
     let archive = Archive::s3();
     let names = write_archive(&archive, &[]);
-    let mut cluster = restored(&archive, Restore::latest(PgVersion::V15));
+    let mut cluster = restored(&archive, Restore::latest(PgVersion::oldest()));
     archive.proxy().set(Fault::Delay(Duration::from_millis(200)));
     cluster.spawn();
     cluster.wait_for_log("restored log file");
@@ -361,7 +361,7 @@ fn an_archive_in_another_encoding_is_not_listed_for_each_segment() {
         let archive = Archive::s3();
         let setting = format!("wal_e.compression = '{method}'");
         write_archive(&archive, &[&setting]);
-        let cluster = restored(&archive, Restore::latest(PgVersion::V15));
+        let cluster = restored(&archive, Restore::latest(PgVersion::oldest()));
         let lists = || {
             let requests = archive.server().requests();
             requests.iter().filter(|request| request.query.contains("list-type")).count()

@@ -49,7 +49,7 @@ fn killed_archivers_leave_no_gap() {
     thread::scope(|scope| {
         for number in 0..CLUSTERS {
             let random = Rng::with_seed(random.u64(..));
-            let version = if number % 3 == 2 { PgVersion::V18 } else { PgVersion::V15 };
+            let version = if number % 3 == 2 { PgVersion::newest() } else { PgVersion::oldest() };
             let kills = kills / CLUSTERS + u32::from(number < kills % CLUSTERS);
             let busy = &busy;
             scope.spawn(move || {
@@ -92,7 +92,7 @@ fn killed_programs_leave_no_gap() {
     archive.proxy().set(Fault::Delay(LATENCY));
     // The test is the archiver: after a program that was killed, the server's own
     // would take 10 seconds to begin again.
-    let cluster = cluster(PgVersion::V15)
+    let cluster = cluster(PgVersion::oldest())
         .configuration("archive_mode = on")
         .configuration("archive_command = ''")
         .start();

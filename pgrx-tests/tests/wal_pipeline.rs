@@ -40,7 +40,7 @@ fn begin(cluster: &Cluster, archive: &Archive) {
 
 #[test]
 fn uploads_overlap_as_far_as_the_setting_allows() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         let archive = Archive::s3();
         let cluster = cluster(version).archiving_to(&archive).start();
         let first = cluster.archive_current_wal();
@@ -98,12 +98,12 @@ impl Planted {
 fn a_bad_file_holds_up_no_other() {
     // A name that comes before all that the server still writes.
     let segment = "000000010000000000000000";
-    let foreign = Cluster::build(PgVersion::V15).wal_segment_size_mb(1).start();
+    let foreign = Cluster::build(PgVersion::oldest()).wal_segment_size_mb(1).start();
     let of_other_cluster = foreign.wal_file(&foreign.current_segment()).expect("it is written");
     let garbage = vec![0xab; 1024 * 1024];
     let bad_files: [&[u8]; 4] = [b"", &garbage[..1000], &garbage, &of_other_cluster];
 
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         let archive = Archive::s3();
         let cluster = cluster(version).archiving_to(&archive).start();
         let mut witness = cluster.witness();
@@ -140,7 +140,7 @@ fn a_bad_file_holds_up_no_other() {
 #[test]
 fn an_empty_backup_history_file_is_archived_and_told() {
     let history = "000000010000000000000000.00000028.backup";
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         let archive = Archive::s3();
         let cluster = cluster(version).archiving_to(&archive).start();
         let offset = cluster.log_offset();
@@ -155,7 +155,7 @@ fn an_empty_backup_history_file_is_archived_and_told() {
 
 #[test]
 fn history_files_are_stored_before_segments_of_their_timeline() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         let archive = Archive::s3();
         let primary = cluster(version).archiving_to(&archive).start();
         let mut standby = primary.make_standby();
@@ -185,7 +185,7 @@ fn history_files_are_stored_before_segments_of_their_timeline() {
 
 #[test]
 fn what_a_killed_archiver_had_sent_is_not_sent_again() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         let archive = Archive::s3();
         let cluster = cluster(version).archiving_to(&archive).start();
         let first = cluster.archive_current_wal();

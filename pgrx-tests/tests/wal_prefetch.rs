@@ -93,13 +93,13 @@ fn segments_are_fetched_ahead(version: PgVersion) {
 }
 
 #[test]
-fn segments_are_fetched_ahead_of_15() {
-    segments_are_fetched_ahead(PgVersion::V15);
+fn segments_are_fetched_ahead_of_the_oldest_version() {
+    segments_are_fetched_ahead(PgVersion::oldest());
 }
 
 #[test]
-fn segments_are_fetched_ahead_of_18() {
-    segments_are_fetched_ahead(PgVersion::V18);
+fn segments_are_fetched_ahead_of_the_newest_version() {
+    segments_are_fetched_ahead(PgVersion::newest());
 }
 
 /// Before each segment is asked for, everything that was fetched ahead is damaged
@@ -125,8 +125,8 @@ exec "$@"
 #[test]
 fn what_was_damaged_after_it_was_fetched_is_not_used() {
     let archive = Archive::file();
-    write_archive(PgVersion::V15, &archive);
-    let mut cluster = restored(PgVersion::V15, &archive);
+    write_archive(PgVersion::oldest(), &archive);
+    let mut cluster = restored(PgVersion::oldest(), &archive);
     let script = cluster.scratch().path().join("damage");
     let damaged = cluster.scratch().path().join("damaged");
     for (path, content) in [(&script, DAMAGE), (&damaged, "")] {
@@ -151,8 +151,8 @@ fn what_was_damaged_after_it_was_fetched_is_not_used() {
 #[test]
 fn a_killed_helper_is_replaced_and_nothing_stays() {
     let archive = Archive::s3();
-    write_archive(PgVersion::V15, &archive);
-    let mut cluster = restored(PgVersion::V15, &archive);
+    write_archive(PgVersion::oldest(), &archive);
+    let mut cluster = restored(PgVersion::oldest(), &archive);
     archive.proxy().set(Fault::Delay(Duration::from_millis(300)));
     cluster.spawn();
     for _ in 0..3 {
@@ -171,8 +171,8 @@ fn a_killed_helper_is_replaced_and_nothing_stays() {
 #[test]
 fn a_server_that_stops_takes_its_helper_along() {
     let archive = Archive::s3();
-    write_archive(PgVersion::V15, &archive);
-    let mut cluster = restored(PgVersion::V15, &archive);
+    write_archive(PgVersion::oldest(), &archive);
+    let mut cluster = restored(PgVersion::oldest(), &archive);
     for kill in [false, true] {
         archive.proxy().set(Fault::Delay(Duration::from_millis(500)));
         cluster.spawn();
@@ -197,14 +197,14 @@ fn a_server_that_stops_takes_its_helper_along() {
 fn a_standby_waits_at_the_end_of_the_archive_and_goes_on() {
     let archive = Archive::s3();
     let primary =
-        Cluster::build(PgVersion::V15).wal_segment_size_mb(1).start_archiving_to(&archive);
+        Cluster::build(PgVersion::oldest()).wal_segment_size_mb(1).start_archiving_to(&archive);
     primary.execute("CREATE TABLE t (i int)");
     primary.backup_push();
     primary.execute("INSERT INTO t VALUES (1)");
     primary.write_wal_segments(10);
     primary.archive_current_wal();
 
-    let mut standby = restored(PgVersion::V15, &archive);
+    let mut standby = restored(PgVersion::oldest(), &archive);
     let data = standby.data_directory().to_owned();
     fs::rename(data.join("recovery.signal"), data.join("standby.signal"))
         .expect("the data directory is ours");

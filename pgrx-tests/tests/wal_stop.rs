@@ -27,10 +27,10 @@ fn cluster_of(version: PgVersion, archive: &Archive) -> Cluster {
 #[test]
 fn smart_and_fast_stops_are_prompt_while_the_store_fails_and_say_what_is_left() {
     for (version, mode, fault) in [
-        (PgVersion::V15, StopMode::Smart, Fault::Hang),
-        (PgVersion::V15, StopMode::Fast, Fault::Answer503),
-        (PgVersion::V18, StopMode::Smart, Fault::ResetAfterUpload(1000)),
-        (PgVersion::V18, StopMode::Fast, Fault::Hang),
+        (PgVersion::oldest(), StopMode::Smart, Fault::Hang),
+        (PgVersion::oldest(), StopMode::Fast, Fault::Answer503),
+        (PgVersion::newest(), StopMode::Smart, Fault::ResetAfterUpload(1000)),
+        (PgVersion::newest(), StopMode::Fast, Fault::Hang),
     ] {
         let archive = Archive::s3();
         let mut cluster = cluster_of(version, &archive);
@@ -60,7 +60,7 @@ fn smart_and_fast_stops_are_prompt_while_the_store_fails_and_say_what_is_left() 
 
 #[test]
 fn an_immediate_stop_is_prompt_while_the_store_hangs() {
-    for version in [PgVersion::V15, PgVersion::V18] {
+    for &version in PgVersion::complete() {
         let archive = Archive::s3();
         let mut cluster = cluster_of(version, &archive);
         let first = cluster.archive_current_wal();
@@ -81,7 +81,7 @@ fn an_immediate_stop_is_prompt_while_the_store_hangs() {
 #[test]
 fn a_stop_waits_for_a_slow_store_that_answers() {
     let archive = Archive::s3();
-    let mut cluster = cluster_of(PgVersion::V15, &archive);
+    let mut cluster = cluster_of(PgVersion::oldest(), &archive);
     let first = cluster.archive_current_wal();
     // One at a time this takes longer than a store without an answer is given.
     archive.proxy().set(Fault::Delay(Duration::from_millis(400)));
@@ -93,7 +93,9 @@ fn a_stop_waits_for_a_slow_store_that_answers() {
 
 #[test]
 fn a_clean_stop_archives_everything() {
-    for (version, mode) in [(PgVersion::V15, StopMode::Fast), (PgVersion::V18, StopMode::Smart)] {
+    for (version, mode) in
+        [(PgVersion::oldest(), StopMode::Fast), (PgVersion::newest(), StopMode::Smart)]
+    {
         let archive = Archive::s3();
         let mut cluster = cluster_of(version, &archive);
         let first = cluster.current_segment();

@@ -32,13 +32,15 @@ fn system_identifier(cluster: &Cluster) -> String {
 #[test]
 fn another_cluster_is_refused_before_it_writes_a_byte() {
     for archive in [Archive::file(), Archive::s3()] {
-        let owner = Cluster::build(PgVersion::V15).archiving_to(&archive).start();
+        let owner = Cluster::build(PgVersion::oldest()).archiving_to(&archive).start();
         owner.archive_current_wal();
         let before = content(&archive);
 
         // Its segments have names that the archive does not have yet.
-        let other =
-            Cluster::build(PgVersion::V15).wal_segment_size_mb(1).archiving_to(&archive).start();
+        let other = Cluster::build(PgVersion::oldest())
+            .wal_segment_size_mb(1)
+            .archiving_to(&archive)
+            .start();
         let mut witness = other.witness();
         let waiting = other.write_wal_segments(5);
         other.wait_for_archiver_count("failed_count", 0);
@@ -71,7 +73,7 @@ fn another_cluster_is_refused_before_it_writes_a_byte() {
 #[test]
 fn a_different_file_under_an_archived_name_is_refused() {
     for archive in [Archive::file(), Archive::s3()] {
-        let mut original = Cluster::build(PgVersion::V15).archiving_to(&archive).start();
+        let mut original = Cluster::build(PgVersion::oldest()).archiving_to(&archive).start();
         original.archive_current_wal();
         original.stop(StopMode::Fast);
 
@@ -80,7 +82,7 @@ fn a_different_file_under_an_archived_name_is_refused() {
         let copied_data = scratch.path().join("data");
         let mut copying = ServerUser::get().command("cp");
         run(copying.arg("-a").arg(original.data_directory()).arg(&copied_data)).success();
-        let mut copy = Cluster::adopt(PgVersion::V15, scratch, copied_data);
+        let mut copy = Cluster::adopt(PgVersion::oldest(), scratch, copied_data);
 
         original.start();
         original.execute("CREATE TABLE t AS SELECT 'the original' AS who");
@@ -129,7 +131,9 @@ fn hexadecimal_words(log: &str) -> std::collections::BTreeSet<String> {
 
 #[test]
 fn after_a_split_both_histories_are_in_the_archive() {
-    for (version, archive) in [(PgVersion::V15, Archive::s3()), (PgVersion::V18, Archive::file())] {
+    for (version, archive) in
+        [(PgVersion::oldest(), Archive::s3()), (PgVersion::newest(), Archive::file())]
+    {
         let mut primary = Cluster::build(version)
             .configuration("wal_keep_size = '4GB'")
             .start_archiving_to(&archive);
@@ -175,7 +179,7 @@ fn after_a_split_both_histories_are_in_the_archive() {
 #[test]
 fn of_two_promoted_standbys_one_gets_the_timeline() {
     for archive in [Archive::file(), Archive::s3()] {
-        let primary = Cluster::build(PgVersion::V15)
+        let primary = Cluster::build(PgVersion::oldest())
             .configuration("wal_keep_size = '4GB'")
             .archiving_to(&archive)
             .start();
@@ -225,7 +229,9 @@ fn of_two_promoted_standbys_one_gets_the_timeline() {
 
 #[test]
 fn a_standby_that_always_archives_finds_what_the_primary_has_archived() {
-    for (version, archive) in [(PgVersion::V15, Archive::s3()), (PgVersion::V18, Archive::file())] {
+    for (version, archive) in
+        [(PgVersion::oldest(), Archive::s3()), (PgVersion::newest(), Archive::file())]
+    {
         let primary = Cluster::build(version)
             .wal_segment_size_mb(1)
             .configuration("wal_keep_size = '4GB'")

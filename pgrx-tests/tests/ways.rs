@@ -278,7 +278,8 @@ fn a_role_is_asked_for_through_the_proxy() {
         format!("wal_e.s3_endpoint = '{}'", server.endpoint()),
         format!("wal_e.env_dir = '{}'", directory.path.display()),
     ];
-    let cluster = Cluster::build(PgVersion::V15).archiving().configuration_lines(settings).start();
+    let cluster =
+        Cluster::build(PgVersion::oldest()).archiving().configuration_lines(settings).start();
     cluster.execute("CREATE EXTENSION wal_e");
     let row = check(&cluster, "readable");
     assert!(row.contains("a web identity token"), "{row}");
@@ -327,7 +328,8 @@ fn one_directory_of_variables_means_the_same_to_the_server_and_to_the_program() 
         format!("wal_e.prefix = 's3://{BUCKET}/of_server'"),
         format!("wal_e.env_dir = '{}'", directory.path.display()),
     ];
-    let cluster = Cluster::build(PgVersion::V15).archiving().configuration_lines(settings).start();
+    let cluster =
+        Cluster::build(PgVersion::oldest()).archiving().configuration_lines(settings).start();
     cluster.execute("CREATE EXTENSION wal_e");
     let segment = cluster.archive_current_wal();
     let row = check(&cluster, "proxy");
@@ -359,7 +361,7 @@ fn variables_that_are_not_followed_are_told_by_server_and_program() {
     let archive = Archive::s3();
     archive.write_variable("WALG_LIBSODIUM_KEY", "hunter2");
     archive.write_variable("WALG_S3_PREFIX", "s3://elsewhere/x");
-    let mut cluster = Cluster::build(PgVersion::V15).archiving_to(&archive).create();
+    let mut cluster = Cluster::build(PgVersion::oldest()).archiving_to(&archive).create();
     cluster.set_environment("AWS_REGION", "eu-central-1");
     cluster.start();
     cluster.execute("CREATE EXTENSION IF NOT EXISTS wal_e");
@@ -400,7 +402,7 @@ fn the_environment_of_a_server_counts() {
     {
         let line = format!("wal_e.prefix = 's3://{BUCKET}/{}'", name.to_lowercase());
         let mut cluster =
-            Cluster::build(PgVersion::V15).archiving().configuration(line.clone()).create();
+            Cluster::build(PgVersion::oldest()).archiving().configuration(line.clone()).create();
         cluster.configure("wal_e.s3_region = 'us-east-1'");
         cluster.set_environment(name, value.clone());
         cluster.set_environment("AWS_ACCESS_KEY_ID", server.access_key());
@@ -423,7 +425,7 @@ fn a_proxy_that_is_not_there_is_named_by_the_check() {
     ];
     let certificate = Certificate::self_made("/CN=x", &[]);
     let keys = EnvDir::new(&[("AWS_ACCESS_KEY_ID", "k"), ("AWS_SECRET_ACCESS_KEY", "s")]);
-    let cluster = Cluster::build(PgVersion::V15)
+    let cluster = Cluster::build(PgVersion::oldest())
         .archiving()
         .configuration_lines(settings)
         .configuration(format!("wal_e.s3_ca_file = '{}'", certificate.path().display()))

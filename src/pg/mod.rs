@@ -17,4 +17,5 @@ pub mod shared_memory;
 pub mod signals;
 pub mod text;
 pub mod timeouts;
+pub mod version;
 pub mod worker_process;

@@ -11,7 +11,7 @@ use pgrx::prelude::*;
 use time::{Duration, OffsetDateTime};
 use wal_e_core::notice::{Level, Notices};
 use wal_e_core::owner;
-use wal_e_core::retention::{self, Calendar, Item, Plan, Policy, Request, Survey, Tally};
+use wal_e_core::retention::{self, Calendar, Garbage, Item, Plan, Policy, Request, Survey, Tally};
 use wal_e_core::store::{self, retry::Patience};
 
 use crate::error::{Failure, Result};
@@ -104,7 +104,7 @@ fn wale_backup_delete(
 /// Deletes what is left of backups that never became complete, and WAL that no backup needs.
 #[pg_extern]
 fn wale_delete_garbage(dry_run: Option<bool>) -> Result<Rows, ErrorReport> {
-    Ok(rows(delete(Request::Garbage, given(dry_run)?)?))
+    Ok(rows(delete(Request::Garbage(Garbage::All), given(dry_run)?)?))
 }
 
 /// Makes a backup permanent, or an ordinary one again.

@@ -96,8 +96,7 @@ impl ClusterBuilder {
         }
         if self.data_checksums {
             initdb.arg("--data-checksums");
-        } else if self.version == PgVersion::V18 {
-            // Checksums became the default in 18.
+        } else if self.version.has_checksums_by_default() {
             initdb.arg("--no-data-checksums");
         }
         run(&mut initdb).success();

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
+use crate::wait::slowness;
+
 use super::{Cluster, SUPERUSER};
 
 /// After this a statement counts as hung.
@@ -34,7 +36,10 @@ impl Cluster {
             .user(SUPERUSER)
             .dbname(database)
             // A statement that waits for ever ends the test, and not its server.
-            .options(&format!("-c statement_timeout={}", LONGEST_STATEMENT.as_millis()))
+            .options(&format!(
+                "-c statement_timeout={}",
+                (LONGEST_STATEMENT * slowness()).as_millis()
+            ))
             .connect_timeout(Duration::from_secs(10))
             .connect(NoTls)
     }
@@ -135,7 +140,7 @@ pub fn cancelled_after<T>(
     let cancel = client.cancel_token();
     let (done, is_done) = mpsc::channel::<()>();
     let watch = thread::spawn(move || {
-        if is_done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+        if is_done.recv_timeout(limit * slowness()) == Err(RecvTimeoutError::Timeout) {
             // Without a server there is nothing to cancel.
             let _ = cancel.cancel_query(NoTls);
         }

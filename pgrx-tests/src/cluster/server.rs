@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::process::{is_running, run_within, send_signal, wait_for_end};
 use crate::scratch::keep_directories;
-use crate::wait::{PATIENCE, wait_for, wait_until};
+use crate::wait::{PATIENCE, slowness, wait_for, wait_until};
 
 use super::Cluster;
 
@@ -56,7 +56,7 @@ impl Cluster {
     /// log when it ended instead.
     pub fn try_start(&mut self) -> Result<(), String> {
         self.spawn();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE * slowness();
         loop {
             let postmaster = self.postmaster.as_mut().expect("the server has just been started");
             if postmaster.try_wait().expect("a child can be waited for").is_some() {
@@ -94,7 +94,7 @@ impl Cluster {
         // once, whatever the init process of the machine does with orphans.
         let child = self
             .installation()
-            .command("postgres")
+            .server()
             .arg("-D")
             .arg(&self.data_directory)
             .args(["-c", &addresses])
@@ -112,7 +112,7 @@ impl Cluster {
     /// Stops the server with `pg_ctl stop` and says how long that took.
     #[track_caller]
     pub fn stop(&mut self, mode: StopMode) -> Duration {
-        self.try_stop(mode, PATIENCE).unwrap_or_else(|| {
+        self.try_stop(mode, PATIENCE * slowness()).unwrap_or_else(|| {
             panic!("the server did not stop within {PATIENCE:?}:\n{}", self.log_tail())
         })
     }

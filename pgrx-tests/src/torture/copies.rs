@@ -53,7 +53,7 @@ impl World {
             self.note(format!("(no copy is restored with {request}, which is refused)"));
             return;
         };
-        let mut restore = Restore::of(PgVersion::V15, &request.backup);
+        let mut restore = Restore::of(PgVersion::oldest(), &request.backup);
         for (option, value) in request.options() {
             restore = restore.option(option, value);
         }

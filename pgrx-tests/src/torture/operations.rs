@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use wal_e_core::postgres::Lsn;
 
-use super::model::{Backup, Mark, Transaction, Write};
+use super::model::{Backup, Mark, Write};
+use super::waldump;
 use super::world::{Role, World, now};
 use crate::cluster::{StopMode, cancelled_after, rows};
 
@@ -36,16 +36,8 @@ impl World {
         ask(&noise(kilobytes));
         let before = ask("SELECT pg_current_wal_insert_lsn()")[0].clone();
         ask("COMMIT");
-        let facts = ask(&format!(
-            "SELECT start_lsn, (extract(epoch FROM pg_xact_commit_timestamp('{xid}'::xid)) * 1000000)::bigint \
-             FROM pg_get_wal_records_info('{before}', pg_current_wal_flush_lsn()) \
-             WHERE xid = '{xid}' AND record_type = 'COMMIT'"
-        ));
-        let transaction = Transaction {
-            xid: xid.parse().expect("a transaction has a number"),
-            time: facts[1].parse().expect("a number of microseconds"),
-        };
-        let commit: Lsn = facts[0].parse().expect("an LSN");
+        let number = xid.parse().expect("a transaction has a number");
+        let (commit, transaction) = waldump::commit(&self.nodes[index].cluster, &before, number);
         let removed = removes.map_or_else(String::new, |row| format!(", removes {row}"));
         self.note(format!(
             "{name}: adds row {adds}{removed}, {kilobytes} kB (xid {xid}, committed at {commit}, {})",

@@ -27,7 +27,7 @@ impl World {
 
     /// Restores as wal_e says, and sees where the server ends. It archives nothing.
     pub fn restore(&self, request: &Request, backup: &Backup) -> Ended {
-        let mut restore = Restore::of(PgVersion::V15, &request.backup);
+        let mut restore = Restore::of(PgVersion::oldest(), &request.backup);
         for (option, value) in request.options() {
             restore = restore.option(option, value);
         }
@@ -60,7 +60,8 @@ impl World {
     /// Restores the files of a base backup, sets everything else up by hand, with a
     /// `restore_command` that knows nothing, and sees where the server ends.
     pub fn restore_by_hand(&self, request: &Request, backup: &Backup, truth: &Truth) -> Ended {
-        let restore = self.with_places(Restore::of(PgVersion::V15, &backup.name), Some(backup));
+        let restore =
+            self.with_places(Restore::of(PgVersion::oldest(), &backup.name), Some(backup));
         let finished = restore.run(&self.archive);
         if !finished.status.success() {
             return Ended::Otherwise(format!("backup-fetch fails: {finished}"));

@@ -8,6 +8,7 @@ use time::macros::format_description;
 use wal_e_core::postgres::Lsn;
 
 use super::model::Transaction;
+use crate::cluster::Cluster;
 use crate::installation::{Installation, PgVersion};
 use crate::process::run;
 
@@ -39,23 +40,39 @@ pub enum Kind {
 /// segments of timeline 1; none when no record begins at `start`. `end` is where the segments
 /// end: without it, pg_waldump waits five seconds for one more.
 pub fn records(directory: &Path, start: Lsn, end: Lsn) -> Vec<Record> {
-    let mut command = Installation::get(PgVersion::V15).command("pg_waldump");
-    let (begin, end) = (start.to_string(), end.to_string());
-    let finished = run(command.arg("--path").arg(directory).args([
-        "--timeline",
-        "1",
-        "--start",
-        &begin,
-        "--end",
-        &end,
-    ]));
-    let records: Vec<Record> = finished.stdout.lines().filter_map(record).collect();
+    let installation = Installation::get(PgVersion::oldest());
+    let records = dump(installation, directory, 1, &start.to_string(), &end.to_string());
     match records.first() {
         // It looks for the next record when there is no record at this place; one at the
         // beginning of a page comes after the page's header.
         Some(first) if first.lsn.0 <= start.0 + 40 => records,
         _ => Vec::new(),
     }
+}
+
+/// Where the transaction `xid` was committed in the WAL of a running server, after `start`.
+///
+/// # Panics
+///
+/// When it was not.
+pub fn commit(cluster: &Cluster, start: &str, xid: u32) -> (Lsn, Transaction) {
+    let segment = cluster.current_segment();
+    let timeline = u32::from_str_radix(&segment[..8], 16).expect("it begins with a timeline");
+    let end = cluster.query_one("SELECT pg_current_wal_flush_lsn()");
+    let wal = cluster.data_directory().join("pg_wal");
+    let records = dump(cluster.installation(), &wal, timeline, start, &end);
+    let found = records.iter().find_map(|record| match &record.kind {
+        Kind::Commit(transaction) if transaction.xid == xid => Some((record.lsn, *transaction)),
+        _ => None,
+    });
+    found.unwrap_or_else(|| panic!("no commit of {xid} after {start}: {records:?}"))
+}
+
+fn dump(from: &Installation, wal: &Path, timeline: u32, start: &str, end: &str) -> Vec<Record> {
+    let mut command = from.command("pg_waldump");
+    command.arg("--path").arg(wal).args(["--timeline", &timeline.to_string()]);
+    let finished = run(command.args(["--start", start, "--end", end]));
+    finished.stdout.lines().filter_map(record).collect()
 }
 
 fn record(line: &str) -> Option<Record> {

@@ -70,12 +70,11 @@ impl World {
     /// One running server that archives.
     pub fn new(archive: Archive) -> World {
         let lines = CONFIGURATION.iter().map(|line| (*line).to_owned());
-        let cluster = Cluster::build(PgVersion::V15)
+        let cluster = Cluster::build(PgVersion::oldest())
             .wal_segment_size_mb(1)
             .configuration_lines(lines)
             .start_archiving_to(&archive);
-        cluster
-            .execute("CREATE EXTENSION pg_walinspect; CREATE TABLE moments (n int, filler text)");
+        cluster.execute("CREATE TABLE moments (n int, filler text)");
         let mut model = Model::default();
         let now = now();
         let branch = model.add_branch(1, Rows::new(), (now, now));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use time::{Duration, OffsetDateTime};
 use wal_e_core::recovery::TargetTime;
-use wal_e_core::retention::{Calendar, Policy, Request, parse_window};
+use wal_e_core::retention::{Calendar, Garbage, Policy, Request, parse_window};
 
 #[derive(Debug, Args)]
 pub struct BackupMark {
@@ -70,7 +70,11 @@ pub enum What {
         words: Vec<String>,
     },
     /// Delete what is left of backups that never became complete, and WAL that no backup needs
-    Garbage,
+    Garbage {
+        /// Only WAL, or only what is left of backups
+        #[arg(value_name = "ARCHIVES|BACKUPS", value_parser = ["ARCHIVES", "BACKUPS"])]
+        only: Option<String>,
+    },
     /// Delete all backups and all WAL, but for permanent backups and what they need
     Everything {
         /// WAL-G's word; means nothing here
@@ -117,7 +121,11 @@ impl Delete {
                 Ok(Request::Retain(Policy { window: Some(window), ..Policy::default() }))
             }
             What::Target { words } => Ok(Request::Backup(last(words, &["FIND_FULL"])?.to_owned())),
-            What::Garbage => Ok(Request::Garbage),
+            What::Garbage { only } => Ok(Request::Garbage(match only.as_deref() {
+                Some("ARCHIVES") => Garbage::Archives,
+                Some(_) => Garbage::Backups,
+                None => Garbage::All,
+            })),
             What::Everything { .. } => Ok(Request::Everything),
         }
     }
@@ -193,7 +201,9 @@ mod tests {
             ("before|base_000000010000000000000002", Request::Before(name.to_owned())),
             ("before|FIND_FULL|base_000000010000000000000002", Request::Before(name.to_owned())),
             ("target|base_000000010000000000000002", Request::Backup(name.to_owned())),
-            ("garbage|-n", Request::Garbage),
+            ("garbage|-n", Request::Garbage(Garbage::All)),
+            ("garbage|ARCHIVES", Request::Garbage(Garbage::Archives)),
+            ("garbage|BACKUPS", Request::Garbage(Garbage::Backups)),
             ("everything", Request::Everything),
             ("everything|FORCE|--confirm", Request::Everything),
         ] {

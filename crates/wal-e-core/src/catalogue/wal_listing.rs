@@ -54,6 +54,11 @@ impl WalListing {
         WalListing { store, size, timelines, from: None, refusals }
     }
 
+    /// The size of its segments.
+    pub fn segment_size(&self) -> SegmentSize {
+        self.size
+    }
+
     /// Lists what is not known yet of the segments from `from` on, of all timelines.
     ///
     /// # Errors

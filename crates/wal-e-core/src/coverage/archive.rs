@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use super::backups::{Usable, found_damaged, segment_size};
+use super::backups::{Backups, Usable, segment_size};
 use super::branches::Branches;
 use super::own_wal::OwnWal;
+use super::windows::windows_of;
 use crate::catalogue;
 use crate::catalogue::wal_listing::WalListing;
 use crate::error::Result;
@@ -16,7 +17,7 @@ use crate::notice::Notices;
 use crate::postgres::{
     SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalFileKind, WalFileName, WalSegment,
 };
-use crate::recovery;
+use crate::recovery::{self, Window};
 use crate::store::{ListRequest, ObjectStore};
 
 /// The segments after so many holes are looked at to see whether a log begins there.
@@ -69,17 +70,39 @@ impl Archive {
         now: OffsetDateTime,
         notices: &Notices,
     ) -> Result<Archive> {
-        let infos = catalogue::list_sound(&**store, "AUTO", notices).await?;
-        let mut prepared = Vec::new();
-        for info in &infos {
-            prepared.push(recovery::prepare(store, &infos, info).await?);
-        }
-        let size = match (segment_size(&prepared)?, &own) {
+        let backups = Backups::of(store, notices).await?;
+        Ok(Archive::listed(store, &backups, own, now, notices).await?.0)
+    }
+
+    /// Looks at an archive, and at the moments to which a restore is possible, with one listing
+    /// of its WAL.
+    ///
+    /// # Errors
+    /// As [`Archive::of`].
+    pub async fn with_windows(
+        store: &Arc<dyn ObjectStore>,
+        backups: &Backups,
+        now: OffsetDateTime,
+        notices: &Notices,
+    ) -> Result<(Archive, Vec<Window>)> {
+        let (archive, listing) = Archive::listed(store, backups, None, now, notices).await?;
+        let windows = windows_of(store, backups, Some(listing), notices).await?;
+        Ok((archive, windows))
+    }
+
+    async fn listed(
+        store: &Arc<dyn ObjectStore>,
+        backups: &Backups,
+        own: Option<OwnWal>,
+        now: OffsetDateTime,
+        notices: &Notices,
+    ) -> Result<(Archive, WalListing)> {
+        let size = match (segment_size(&backups.prepared)?, &own) {
             (Some(size), _) => size,
             (None, Some(own)) => own.size,
             (None, None) => size_of_any(&**store).await?.unwrap_or(SegmentSize::DEFAULT),
         };
-        let cluster = infos.iter().rev().find_map(|info| info.system_identifier);
+        let cluster = backups.readable().rev().find_map(|info| info.system_identifier);
         let is_own = |own: &OwnWal| {
             own.size == size && cluster.is_none_or(|cluster| cluster == own.system_identifier)
         };
@@ -91,12 +114,8 @@ impl Archive {
             now,
             own: own.filter(is_own),
         };
-        archive.list(store, notices).await?;
-        let damaged = found_damaged(&**store, &infos).await?;
-        let is_sound = |candidate: &&recovery::Candidate| {
-            !candidate.chain.iter().any(|name| damaged.contains_key(name))
-        };
-        for candidate in prepared.iter().flatten().filter(is_sound) {
+        let listing = archive.list(store, notices).await?;
+        for candidate in backups.sound() {
             let line = archive.lines.get(&candidate.info.timeline);
             let has = |number| line.is_some_and(|line| line.has(number));
             archive.backups.extend(Usable::of(candidate, size, has));
@@ -104,10 +123,14 @@ impl Archive {
         archive.backups.sort_by(|a, b| (a.first, &a.name).cmp(&(b.first, &b.name)));
         archive.find_beginnings(&**store).await?;
         archive.look_at_own_wal();
-        Ok(archive)
+        Ok((archive, listing))
     }
 
-    async fn list(&mut self, store: &Arc<dyn ObjectStore>, notices: &Notices) -> Result<()> {
+    async fn list(
+        &mut self,
+        store: &Arc<dyn ObjectStore>,
+        notices: &Notices,
+    ) -> Result<WalListing> {
         let mut listing = WalListing::new(Arc::clone(store), self.size);
         listing.extend_to(SegmentNumber(0)).await?;
         for timeline in listing.timelines() {
@@ -134,7 +157,7 @@ impl Archive {
             let line = Line { history, history_stored, runs, newest, log_begins };
             self.lines.insert(timeline, line);
         }
-        Ok(())
+        Ok(listing)
     }
 
     /// A cluster that was upgraded, or whose WAL was reset, begins another log, and nothing

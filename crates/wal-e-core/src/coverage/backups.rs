@@ -1,13 +1,58 @@
 //! Base backups with which a restore can begin, as far as listings show it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::catalogue::BackupInfo;
+use crate::catalogue::{self, BackupInfo};
 use crate::error::{Error, ErrorKind, Result};
+use crate::notice::Notices;
 use crate::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineId, WalSegment};
-use crate::recovery::{Candidate, Refusal};
+use crate::recovery::{self, Candidate, Refusal};
 use crate::store::ObjectStore;
 use crate::verify::last_verifications;
+
+/// The base backups of an archive, looked at once for all that is asked about them.
+#[derive(Debug)]
+pub struct Backups {
+    /// All of them, oldest first, those that cannot be read included.
+    pub(crate) infos: Vec<BackupInfo>,
+    /// With what a recovery from each begins, in the same order.
+    pub(crate) prepared: Vec<std::result::Result<Candidate, Refusal>>,
+    /// Those whose last verification failed, and why.
+    pub(crate) damaged: BTreeMap<String, String>,
+}
+
+impl Backups {
+    /// Looks at them.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn of(store: &Arc<dyn ObjectStore>, notices: &Notices) -> Result<Backups> {
+        let infos = catalogue::list(&**store, notices).await?;
+        let prepared = recovery::prepare_all(store, &infos).await?;
+        let damaged = found_damaged(&**store, &infos).await?;
+        Ok(Backups { infos, prepared, damaged })
+    }
+
+    /// All of them, oldest first.
+    pub fn infos(&self) -> &[BackupInfo] {
+        &self.infos
+    }
+
+    /// Those whose sentinel can be read.
+    pub(super) fn readable(&self) -> impl DoubleEndedIterator<Item = &BackupInfo> {
+        self.infos.iter().filter(|backup| backup.unreadable.is_none())
+    }
+
+    /// Those from which a recovery may begin: they and what they build on can be read, and no
+    /// verification has found them damaged.
+    pub(super) fn sound(&self) -> impl Iterator<Item = &Candidate> {
+        let is_sound = |name: &String| {
+            !self.damaged.contains_key(name) && self.readable().any(|backup| backup.name == *name)
+        };
+        self.prepared.iter().flatten().filter(move |it| it.chain.iter().all(is_sound))
+    }
+}
 
 /// A base backup that has all of its own WAL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +108,7 @@ pub(crate) fn lacking(
 }
 
 /// The backups whose last verification failed, and why.
-pub(crate) async fn found_damaged(
+async fn found_damaged(
     store: &dyn ObjectStore,
     backups: &[BackupInfo],
 ) -> Result<BTreeMap<String, String>> {

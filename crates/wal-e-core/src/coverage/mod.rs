@@ -28,7 +28,8 @@ mod windows;
 mod tests;
 
 pub use archive::Archive;
-pub(crate) use backups::{found_damaged, lacking, segment_size};
+pub use backups::Backups;
+pub(crate) use backups::{lacking, segment_size};
 pub use branches::Branches;
 pub use holes::Status;
 pub use lost::LostWal;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use time::OffsetDateTime;
 
 use super::refusal::Refusal;
@@ -13,6 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::{Lsn, SegmentSize, WalFileName};
 use crate::store::ObjectStore;
+
+/// Backups of which segments are read at the same time.
+const PREPARED_AT_ONCE: usize = 16;
 
 /// Which base backup to restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,6 +177,18 @@ pub(crate) async fn prepare(
         stop: backup.stop_lsn,
         finished: finished(backup),
     }))
+}
+
+/// [`prepare`] for each of `backups`, several at a time: some have to be asked the store about.
+///
+/// # Errors
+/// Those of the store.
+pub(crate) async fn prepare_all(
+    store: &Arc<dyn ObjectStore>,
+    backups: &[BackupInfo],
+) -> Result<Vec<Result<Candidate, Refusal>>> {
+    let prepared: Vec<_> = backups.iter().map(|backup| prepare(store, backups, backup)).collect();
+    stream::iter(prepared).buffered(PREPARED_AT_ONCE).try_collect().await
 }
 
 /// Why a backup is of no use without a segment, of which `why` says what is wrong with it.

@@ -46,7 +46,7 @@ mod tests;
 
 pub use ambiguity::TimelineFacts;
 pub use backups::BackupChoice;
-pub(crate) use backups::{Candidate, finished, prepare};
+pub(crate) use backups::{Candidate, finished, prepare_all};
 pub use plan::{Outcome, PlanRequest, ReadWal, RestorePlan, plan};
 pub use refusal::{Nearest, Refusal};
 pub use scan::NewTablespace;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use time::{Duration, OffsetDateTime};
 
-use super::backups::{self, BackupChoice, Candidate};
+use super::backups::{BackupChoice, Candidate};
 use super::branch::Branch;
 use super::chain::ChainEnd;
 use super::plan::{PlanRequest, Planner, ReadWal};
@@ -57,27 +57,22 @@ pub struct Window {
     pub ends: String,
 }
 
-/// The stretches of moments to which a restore from one of `backups` is possible, oldest first.
-/// Those in `damaged` do not count, and no delta of them does.
+/// The stretches of moments to which a restore from one of `candidates` is possible, oldest
+/// first. `backups` are all that a plan would choose from, and `listing` is what was listed
+/// before of the WAL.
 ///
 /// # Errors
 /// Those of the store.
 pub(crate) async fn windows(
     store: Arc<dyn ObjectStore>,
     backups: Vec<BackupInfo>,
-    damaged: &BTreeMap<String, String>,
+    mut candidates: Vec<Candidate>,
+    listing: Option<WalListing>,
     notices: Notices,
 ) -> Result<Vec<Window>> {
-    let mut candidates = Vec::new();
-    for backup in &backups {
-        match backups::prepare(&store, &backups, backup).await? {
-            Ok(candidate) if candidate.chain.iter().any(|name| damaged.contains_key(name)) => {}
-            Ok(candidate) => candidates.push(candidate),
-            Err(_) => {}
-        }
-    }
     candidates.sort_by(|a, b| (a.start, &a.info.name).cmp(&(b.start, &b.info.name)));
-    let mut listings = BTreeMap::new();
+    let listings = listing.into_iter().map(|listing| (listing.segment_size().bytes(), listing));
+    let mut listings: BTreeMap<_, _> = listings.collect();
     for candidate in &candidates {
         let size = candidate.segment_size;
         let listing = listings

@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use super::remembering::Remembering;
 use super::{Report, Retention};
-use crate::catalogue;
 use crate::config::Face;
-use crate::coverage::{self, Archive, Status};
+use crate::coverage::{Archive, Backups, Status};
 use crate::error::{ErrorKind, Result};
 use crate::notice::{self, Level, NoticeQueue, Notices};
 use crate::retention::{Plan, Policy, Request, Survey};
@@ -30,15 +28,11 @@ pub async fn gather(
     now: OffsetDateTime,
 ) -> Result<Report> {
     let (notices, queue) = notice::channel();
-    let store: Arc<dyn ObjectStore> = Arc::new(Remembering::new(Arc::clone(store)));
-    let backups = catalogue::list(&*store, &notices).await?;
-    // The rest reads the same small objects, and lists the WAL at the same time.
-    let (archive, windows, retention, jobs) = tokio::try_join!(
-        Archive::of(&store, None, now, &notices),
-        coverage::windows(&store, &notices),
-        plan(&store, policy, now, &notices),
-        schedule::history(&*store),
-    )?;
+    let known = Backups::of(store, &notices).await?;
+    // One after the other: each lists all WAL, of which there may be very much.
+    let (archive, windows) = Archive::with_windows(store, &known, now, &notices).await?;
+    let retention = plan(store, &known, policy, now, &notices).await?;
+    let jobs = schedule::history(&**store).await?;
     let holes = match archive.verify() {
         Ok(ranges) => Some(ranges.into_iter().filter(|it| it.status != Status::Found).collect()),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -48,7 +42,7 @@ pub async fn gather(
         prefix,
         now,
         face,
-        backups,
+        backups: known.infos,
         timelines: archive.timelines(),
         stretches: archive.stretches(),
         holes,
@@ -62,12 +56,13 @@ pub async fn gather(
 
 async fn plan(
     store: &Arc<dyn ObjectStore>,
+    known: &Backups,
     policy: Option<Policy>,
     now: OffsetDateTime,
     notices: &Notices,
 ) -> Result<Option<Retention>> {
     let Some(policy) = policy.filter(|policy| !policy.is_empty()) else { return Ok(None) };
-    let survey = Survey::of(store, now, notices).await?;
+    let survey = Survey::with(store, known, now, notices).await?;
     let plan = Plan::new(&survey, &Request::Retain(policy))?;
     Ok(Some(Retention { policy, items: plan.items }))
 }

@@ -4,7 +4,7 @@
 //! [`gather`] finds out what there is, [`Report::page`] draws it. Drawing is pure: everything
 //! that it shows stands in [`Report`].
 //!
-//! * `gather`: what there is, from the archive; `remembering`: reads no small object twice.
+//! * `gather`: what there is, from the archive.
 //! * `page`: the page as a whole; `summary`: what stands at its top.
 //! * `backups`, `windows`, `wal`, `retention`, `jobs`, `checks`: its sections.
 //! * `frame`, `table`: what sections are made of; `axis`, `marks`: where things stand in a
@@ -22,7 +22,6 @@ mod gather;
 mod jobs;
 mod marks;
 mod page;
-mod remembering;
 mod retention;
 mod summary;
 mod table;

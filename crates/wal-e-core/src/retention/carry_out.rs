@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 
 use super::plan::Plan;
 use crate::catalogue::{self, BackupInfo};
@@ -12,7 +12,7 @@ use crate::notice::Notices;
 use crate::postgres::{SegmentNumber, TimelineId, WalFileName, WalSegment};
 use crate::store::{ListRequest, ObjectStore, list_all};
 
-/// Backups whose objects are deleted at the same time.
+/// Backups, and pages of WAL, whose objects are deleted at the same time.
 const AT_ONCE: usize = 4;
 
 /// Deletes what `plan` says, and nothing else.
@@ -31,10 +31,11 @@ pub async fn carry_out(
     notices: &Notices,
 ) -> Result<()> {
     refuse_changes(plan, &catalogue::list(store, notices).await?)?;
-    for backup in &plan.backups {
-        store.delete(&layout::sentinel(backup)).await?;
+    for round in &plan.rounds {
+        let sentinels: Vec<ObjectKey> = round.iter().map(|it| layout::sentinel(it)).collect();
+        store.delete_all(&sentinels).await?;
     }
-    stream::iter(plan.backups.clone())
+    stream::iter(plan.rounds.concat())
         .map(|backup| async move { delete_backup(store, &backup, deleted).await })
         .buffer_unordered(AT_ONCE)
         .try_collect::<Vec<()>>()
@@ -94,36 +95,45 @@ async fn delete_wal(
     (timeline, ranges): (TimelineId, &[(SegmentNumber, SegmentNumber)]),
     deleted: &AtomicU64,
 ) -> Result<()> {
-    for (first, last) in ranges {
-        let name = WalFileName::segment(WalSegment { timeline, number: *first }, plan.size);
-        let request = ListRequest {
-            prefix: layout::wal_of_timeline(timeline),
-            start_after: Some(layout::before_wal_file(&name)),
-            shallow: true,
-        };
-        let mut page = None;
-        loop {
-            let answer = store.list(&request, page).await?;
-            let mut keys = Vec::new();
-            let mut is_past = false;
-            for object in answer.objects {
-                let Some(WalContent::Segments { first: number, .. }) =
-                    layout::wal_content(&object.key, plan.size)
-                else {
-                    continue;
-                };
-                if (*first..=*last).contains(&number) {
-                    keys.push(object.key);
-                }
-                is_past |= number > *last;
-            }
-            store.delete_all(&keys).await?;
-            deleted.fetch_add(keys.len() as u64, Ordering::Relaxed);
-            page = answer.next;
-            if page.is_none() || is_past {
-                break;
-            }
-        }
+    for range in ranges {
+        pages(store, plan, timeline, *range)
+            .map_ok(|keys| async move {
+                store.delete_all(&keys).await?;
+                deleted.fetch_add(keys.len() as u64, Ordering::Relaxed);
+                Ok(())
+            })
+            .try_buffer_unordered(AT_ONCE)
+            .try_collect::<Vec<()>>()
+            .await?;
     }
     Ok(())
+}
+
+/// The objects that are about the segments of a range, by pages of a listing.
+fn pages<'a>(
+    store: &'a dyn ObjectStore,
+    plan: &'a Plan,
+    timeline: TimelineId,
+    (first, last): (SegmentNumber, SegmentNumber),
+) -> impl Stream<Item = Result<Vec<ObjectKey>>> + 'a {
+    let name = WalFileName::segment(WalSegment { timeline, number: first }, plan.size);
+    let request = ListRequest {
+        prefix: layout::wal_of_timeline(timeline),
+        start_after: Some(layout::before_wal_file(&name)),
+        shallow: true,
+    };
+    let number = |key: &ObjectKey| match layout::wal_content(key, plan.size)? {
+        WalContent::Segments { first, .. } => Some(first),
+        WalContent::History(_) => None,
+    };
+    stream::try_unfold(Some((request, None)), move |next| async move {
+        let Some((request, page)) = next else { return Ok(None) };
+        let answer = store.list(&request, page).await?;
+        let numbered = answer.objects.into_iter().filter_map(|it| Some((number(&it.key)?, it.key)));
+        let (keys, others): (Vec<_>, Vec<_>) =
+            numbered.partition(|(number, _)| (first..=last).contains(number));
+        let is_past = others.iter().any(|(number, _)| *number > last);
+        let next = answer.next.filter(|_| !is_past).map(|page| (request, Some(page)));
+        Ok(Some((keys.into_iter().map(|(_, key)| key).collect(), next)))
+    })
 }

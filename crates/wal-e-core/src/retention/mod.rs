@@ -26,7 +26,7 @@ pub use carry_out::carry_out;
 pub use mark::mark;
 pub use needs::{Needs, WalNeed};
 pub use plan::{Action, Item, ItemKind, Plan};
-pub use policy::{Policy, Request, parse_window};
+pub use policy::{Garbage, Policy, Request, parse_window};
 pub use select::{Backup, Decision, Extent, select};
 pub use survey::{Survey, Tally};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::needs::{Needs, WalNeed};
-use super::policy::Request;
+use super::policy::{Garbage, Request};
 use super::select::{Decision, Extent, select};
 use super::survey::{Segment, Survey, Tally};
 use crate::error::{Error, ErrorKind, Result};
@@ -75,8 +75,8 @@ pub struct Item {
 pub struct Plan {
     /// A line for each group of objects: base backups, then WAL, then the rest.
     pub items: Vec<Item>,
-    /// The backups that go, deltas before what they build on.
-    pub(super) backups: Vec<String>,
+    /// The backups that go, in rounds: deltas before what they build on.
+    pub(super) rounds: Vec<Vec<String>>,
     /// The segments that go, by timeline, ascending.
     pub(super) wal: BTreeMap<TimelineId, Vec<(SegmentNumber, SegmentNumber)>>,
     pub(super) size: SegmentSize,
@@ -104,7 +104,7 @@ impl Plan {
         }
         let mut plan = Plan {
             items: Vec::new(),
-            backups: doomed(survey, &decisions),
+            rounds: doomed(survey, &decisions),
             wal: BTreeMap::new(),
             size: survey.size,
             seen: survey.seen(),
@@ -156,6 +156,9 @@ impl Plan {
                 let last = run.last().unwrap_or(first);
                 let (action, reason) = match need(first) {
                     Some(need) => (Action::Keep, why(need)),
+                    None if *request == Request::Garbage(Garbage::Backups) => {
+                        (Action::Keep, "only what is left of backups is to be deleted".to_owned())
+                    }
                     None if spare => {
                         (Action::Keep, "there is no base backup that it could belong to".to_owned())
                     }
@@ -165,7 +168,8 @@ impl Plan {
                     self.wal.entry(*timeline).or_default().push((first.number, last.number));
                 }
                 let tally = run.iter().fold(Tally::default(), |sum, segment| {
-                    let own = Tally { objects: segment.objects.into(), bytes: segment.bytes };
+                    let (objects, bytes) = (segment.objects.into(), segment.bytes.into());
+                    let own = Tally { objects, bytes };
                     sum.and(own)
                 });
                 let name = self.name_of(*timeline, first.number, last.number);
@@ -212,9 +216,9 @@ fn why(need: WalNeed<'_>) -> String {
     }
 }
 
-/// The backups that go, deltas before what they build on: so that none is ever there whose
-/// base has gone.
-fn doomed(survey: &Survey, decisions: &[Decision]) -> Vec<String> {
+/// The backups that go, in rounds: deltas before what they build on, so that none is ever there
+/// whose base has gone.
+fn doomed(survey: &Survey, decisions: &[Decision]) -> Vec<Vec<String>> {
     let depth = |name: &str| {
         let mut depth = 0;
         let mut link = survey.backups.iter().find(|backup| backup.name == name);
@@ -226,15 +230,12 @@ fn doomed(survey: &Survey, decisions: &[Decision]) -> Vec<String> {
         }
         depth
     };
-    let mut doomed: Vec<(usize, &str)> = survey
-        .backups
-        .iter()
-        .zip(decisions)
-        .filter(|(_, decision)| decision.keeps.is_none())
-        .map(|(backup, _)| (depth(&backup.name), backup.name.as_str()))
-        .collect();
-    doomed.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
-    doomed.into_iter().map(|(_, name)| name.to_owned()).collect()
+    let mut rounds: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    let all = survey.backups.iter().zip(decisions);
+    for (backup, _) in all.filter(|(_, decision)| decision.keeps.is_none()) {
+        rounds.entry(depth(&backup.name)).or_default().push(backup.name.clone());
+    }
+    rounds.into_values().rev().collect()
 }
 
 /// One backup is deleted as it was asked for, or not at all.

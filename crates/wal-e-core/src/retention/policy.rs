@@ -45,6 +45,17 @@ pub fn parse_window(text: &str) -> Result<Duration, String> {
         .ok_or_else(invalid)
 }
 
+/// What is of no use to anybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Garbage {
+    /// Both.
+    All,
+    /// WAL that no backup needs.
+    Archives,
+    /// What is left of backups that never became complete.
+    Backups,
+}
+
 /// What is to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -54,8 +65,8 @@ pub enum Request {
     Before(String),
     /// One backup, with those that are deltas of it.
     Backup(String),
-    /// What is left of backups that never became complete, and WAL that no backup needs.
-    Garbage,
+    /// What nothing needs, and no rule is needed for.
+    Garbage(Garbage),
     /// Everything but backups that are permanent.
     Everything,
 }

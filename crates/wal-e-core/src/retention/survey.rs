@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::select::Backup;
 use super::under_way::is_under_way;
 use crate::catalogue::{self, BackupInfo};
-use crate::coverage::{self, Branches};
+use crate::coverage::{self, Backups, Branches};
 use crate::error::Result;
 use crate::layout::{self, WalContent};
 use crate::notice::Notices;
@@ -74,10 +74,11 @@ pub(super) struct Group {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Segment {
     pub(super) number: SegmentNumber,
-    pub(super) bytes: u64,
-    pub(super) objects: u32,
+    /// Their size in the store: a segment has 1 GB at most.
+    pub(super) bytes: u32,
+    pub(super) objects: u16,
     /// How many segments after it they are about, too.
-    more: u16,
+    more: u8,
     /// Whether the whole segment is there.
     whole: bool,
 }
@@ -100,12 +101,20 @@ impl Survey {
         now: OffsetDateTime,
         notices: &Notices,
     ) -> Result<Survey> {
-        let infos = catalogue::list(&**store, notices).await?;
-        let mut prepared = Vec::new();
-        for info in &infos {
-            prepared.push(recovery::prepare(store, &infos, info).await?);
-        }
-        let size = coverage::segment_size(&prepared)?.unwrap_or(SegmentSize::DEFAULT);
+        Survey::with(store, &Backups::of(store, notices).await?, now, notices).await
+    }
+
+    /// The same, with base backups that were looked at before.
+    ///
+    /// # Errors
+    /// As [`Survey::of`].
+    pub async fn with(
+        store: &Arc<dyn ObjectStore>,
+        known: &Backups,
+        now: OffsetDateTime,
+        notices: &Notices,
+    ) -> Result<Survey> {
+        let size = coverage::segment_size(&known.prepared)?.unwrap_or(SegmentSize::DEFAULT);
         let mut survey = Survey {
             backups: Vec::new(),
             groups: BTreeMap::new(),
@@ -136,10 +145,9 @@ impl Survey {
             let last = segments.and_then(|it| it.last()).map(|it| it.last().end_lsn(size));
             survey.branches.add(timeline, history, last.zip(newest));
         }
-        let damaged = coverage::found_damaged(&**store, &infos).await?;
-        for (info, prepared) in infos.iter().zip(&prepared) {
+        for (info, prepared) in known.infos.iter().zip(&known.prepared) {
             let mut backup = survey.backup(info, prepared);
-            if let Some(damage) = damaged.get(&info.name) {
+            if let Some(damage) = known.damaged.get(&info.name) {
                 backup.unusable.get_or_insert(format!("its last verification failed: {damage}"));
             }
             survey.backups.push(backup);
@@ -331,10 +339,11 @@ fn add_segment(
     whole: bool,
     bytes: u64,
 ) {
-    let more = u16::try_from(last.0.saturating_sub(number.0)).unwrap_or(u16::MAX);
+    let more = u8::try_from(last.0.saturating_sub(number.0)).unwrap_or(u8::MAX);
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
     match segments.last_mut().filter(|segment| segment.number == number) {
         Some(segment) => {
-            segment.objects += 1;
+            segment.objects = segment.objects.saturating_add(1);
             segment.bytes = segment.bytes.saturating_add(bytes);
             segment.whole |= whole;
             segment.more = segment.more.max(more);

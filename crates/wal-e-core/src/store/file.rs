@@ -38,8 +38,8 @@ use listing::Rest;
 use root::{Root, is_missing};
 use upload::FileUpload;
 
-/// Larger than S3's: a page may cost a reading of each directory it touches.
-const DEFAULT_PAGE_SIZE: usize = 10_000;
+/// As S3's. Threads by turns make the pages, and each holds on to the memory of one.
+const DEFAULT_PAGE_SIZE: usize = 1000;
 
 /// A store whose objects are the files below one directory.
 #[derive(Debug, Clone)]

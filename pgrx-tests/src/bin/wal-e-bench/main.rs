@@ -121,7 +121,7 @@ fn main() {
         return;
     }
     println!("loading pgbench at scale {} ...", options.scale);
-    let mut cluster = Cluster::build(PgVersion::V15)
+    let mut cluster = Cluster::build(PgVersion::oldest())
         .configuration_lines(SERVER.iter().map(|line| (*line).to_owned()))
         .start();
     cluster.pgbench_init(options.scale);

@@ -49,7 +49,7 @@ impl Material {
     fn write(options: &Options) -> Material {
         let scratch = Scratch::new();
         let segments = scratch.create("segments");
-        let mut cluster = Cluster::build(PgVersion::V15)
+        let mut cluster = Cluster::build(PgVersion::oldest())
             .configuration_lines(SERVER.iter().map(|line| (*line).to_owned()))
             .configuration("archive_mode = on")
             .configuration("archive_command = 'true'")
@@ -89,7 +89,7 @@ impl Material {
         let signal = data.join("recovery.signal");
         fs::write(&signal, "").expect("the directory is ours");
         ServerUser::get().own(&signal);
-        let mut cluster = Cluster::adopt(PgVersion::V15, scratch, data);
+        let mut cluster = Cluster::adopt(PgVersion::oldest(), scratch, data);
         cluster.configure("archive_mode = off");
         cluster.configure(&format!("restore_command = '{restore_command}'"));
         // What others left to be written is not this one's business.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 
 use super::super::tests::{Fixture, branched, minute, name_of, sample};
-use super::super::{Outcome, RecoveryTarget, TargetTimeline};
+use super::super::{Outcome, RecoveryTarget, TargetTimeline, prepare_all};
 use super::*;
 use crate::catalogue;
 use crate::error::ErrorKind;
@@ -16,7 +16,9 @@ async fn windows_of(fixture: &Fixture) -> Vec<Window> {
     let (notices, _queue) = notice::channel();
     let store: Arc<dyn ObjectStore> = Arc::new(fixture.store.clone());
     let backups = catalogue::list_sound(&*store, "AUTO", &notices).await.unwrap();
-    windows(store, backups, &BTreeMap::new(), notices).await.unwrap()
+    let prepared = prepare_all(&store, &backups).await.unwrap();
+    let candidates = prepared.into_iter().flatten().collect();
+    windows(store, backups, candidates, None, notices).await.unwrap()
 }
 
 /// Timeline, first and last minute, backup.

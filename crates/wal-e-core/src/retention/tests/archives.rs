@@ -261,8 +261,8 @@ async fn a_backup_that_was_given_up_is_garbage_at_once() {
             ended_at,
         };
         archive.put(layout::begun(&name).as_str(), sentinel::to_json(&begun), hour(75)).await;
-        let plan = archive.plan(&Request::Garbage, 80).await.unwrap();
-        assert_eq!(plan.backups.contains(&name), ended_at.is_some());
+        let plan = archive.plan(&Request::Garbage(Garbage::All), 80).await.unwrap();
+        assert_eq!(plan.rounds.concat().contains(&name), ended_at.is_some());
     }
 }
 
@@ -282,10 +282,10 @@ async fn that_a_backup_was_given_up_is_known_until_all_of_it_is_deleted() {
         archive.put(layout::begun(&name).as_str(), sentinel::to_json(&begun), hour(79)).await;
         let fault = Fault::LoseAnswer(ErrorKind::Unavailable);
         let store = archive.store.clone().with(Operation::Delete, When::Call(call), fault);
-        let plan = archive.plan(&Request::Garbage, 80).await.unwrap();
+        let plan = archive.plan(&Request::Garbage(Garbage::All), 80).await.unwrap();
         archive.carry_out(&plan).await.unwrap_err();
         store.heal();
-        let plan = archive.plan(&Request::Garbage, 80).await.unwrap();
+        let plan = archive.plan(&Request::Garbage(Garbage::All), 80).await.unwrap();
         archive.carry_out(&plan).await.unwrap();
         let keys = archive.keys().await;
         assert!(!keys.iter().any(|key| key.contains(&name)), "{call}: {keys:#?}");
@@ -295,7 +295,7 @@ async fn that_a_backup_was_given_up_is_known_until_all_of_it_is_deleted() {
 #[tokio::test]
 async fn a_backup_that_was_found_damaged_does_not_count() {
     let archive = archive().await;
-    let newest = archive.plan(&retain(1), 80).await.unwrap().backups;
+    let newest = archive.plan(&retain(1), 80).await.unwrap().rounds.concat();
     let name = backup_name(2, 70);
     let key = layout::verification(&name, false);
     archive.put(key.as_str(), b"{".to_vec(), hour(79)).await;
@@ -304,10 +304,32 @@ async fn a_backup_that_was_found_damaged_does_not_count() {
     let why =
         "it does not count: its last verification failed: what is wrong with it cannot be read";
     assert!(lines.iter().any(|line| line.starts_with("keep") && line.contains(why)), "{lines:#?}");
-    assert!(plan.backups.len() < newest.len(), "an older one is kept instead");
+    assert!(plan.rounds.concat().len() < newest.len(), "an older one is kept instead");
     // One of before the backup is not of this one.
     archive.put(key.as_str(), b"{".to_vec(), hour(60)).await;
-    assert_eq!(archive.plan(&retain(1), 80).await.unwrap().backups, newest);
+    assert_eq!(archive.plan(&retain(1), 80).await.unwrap().rounds.concat(), newest);
+}
+
+#[tokio::test]
+async fn garbage_may_be_only_wal_or_only_what_is_left_of_backups() {
+    for (what, deleted) in [
+        (Garbage::All, vec!["incomplete backup", "WAL"]),
+        (Garbage::Archives, vec!["WAL"]),
+        (Garbage::Backups, vec!["incomplete backup"]),
+    ] {
+        let archive = Archive::new();
+        archive.wal(1, 1..60).await;
+        archive.tar(&backup_name(1, 5), 30).await;
+        archive.backup(1, 30, None).await;
+        let plan = archive.plan(&Request::Garbage(what), 80).await.unwrap();
+        let doomed = plan.items.iter().filter(|item| item.action == Action::Delete);
+        let kinds: Vec<String> = doomed.map(|item| item.kind.to_string()).collect();
+        assert_eq!(kinds, deleted, "{what:?}");
+        let before = archive.keys().await.len() as u64;
+        archive.carry_out(&plan).await.unwrap();
+        let after = archive.keys().await.len() as u64;
+        assert_eq!(before - after, plan.deletes().objects, "{what:?}");
+    }
 }
 
 #[tokio::test]
@@ -323,7 +345,7 @@ async fn one_backup_is_deleted_as_asked_or_not_at_all() {
     let error = archive.plan(&Request::Before("base_x".to_owned()), 60).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     let plan = archive.plan(&Request::Backup(full.clone()), 60).await.unwrap();
-    assert_eq!(plan.backups, [delta, full]);
+    assert_eq!(plan.rounds, [[delta], [full]]);
     archive.carry_out(&plan).await.unwrap();
     let plan = archive.plan(&Request::Everything, 60).await.unwrap();
     archive.carry_out(&plan).await.unwrap();
@@ -340,7 +362,7 @@ async fn what_is_left_of_the_base_of_a_delta_keeps_no_wal() {
     archive.backup(1, 40, None).await;
     archive.store.delete(&layout::sentinel(&full)).await.unwrap();
     let plan = archive.plan(&retain(1), 60).await.unwrap();
-    assert_eq!(plan.backups, Vec::<String>::new());
+    assert_eq!(plan.rounds, Vec::<Vec<String>>::new());
     let lines = lines(&plan);
     let between = "delete WAL 00000001000000000000000C to 000000010000000000000027";
     assert!(lines.iter().any(|line| line.starts_with(between)), "{lines:#?}");
@@ -362,7 +384,7 @@ async fn what_a_delta_builds_on_stays_while_its_sentinel_cannot_be_read() {
             false => archive.store.delete(&sentinel).await.unwrap(),
         }
         let plan = archive.plan(&retain(1), 60).await.unwrap();
-        assert_eq!(plan.backups, Vec::<String>::new(), "{is_there}: {:#?}", lines(&plan));
+        assert_eq!(plan.rounds, Vec::<Vec<String>>::new(), "{is_there}: {:#?}", lines(&plan));
     }
 }
 
@@ -394,7 +416,7 @@ async fn wal_without_any_backup_is_kept() {
     let archive = Archive::new();
     archive.wal(1, 1..10).await;
     archive.tar(&backup_name(1, 5), 1).await;
-    for request in [retain(1), Request::Garbage] {
+    for request in [retain(1), Request::Garbage(Garbage::All)] {
         let plan = archive.plan(&request, 100).await.unwrap();
         let lines = lines(&plan);
         assert!(

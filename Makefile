@@ -185,6 +185,7 @@ build-tests: ## build what the tests run: target/wal_e-pgNN.so for each version 
 	@scripts/install-deps test
 	scripts/fetch-promtool
 	$(foreach version,$(TESTED),$(call FETCH,$(version))$(NEW_LINE))
+	$(if $(filter 16,$(TESTED)),scripts/fetch-postgresql 16.10)
 	$(foreach version,$(TESTED),$(MAKE) build PG_CONFIG='$(call CONFIG_OF,$(version))'$(NEW_LINE))
 
 # One target: make fuzz FUZZ_TARGETS=tar FUZZ_SECONDS=600

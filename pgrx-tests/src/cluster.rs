@@ -36,7 +36,7 @@ const PORT: u16 = 5432;
 /// directories.
 #[derive(Debug)]
 pub struct Cluster {
-    version: PgVersion,
+    installation: &'static Installation,
     data_directory: PathBuf,
     scratch: Scratch,
     environment: Vec<(&'static str, OsString)>,
@@ -57,7 +57,7 @@ impl Cluster {
     pub fn adopt(version: PgVersion, scratch: Scratch, data_directory: PathBuf) -> Cluster {
         scratch.create("s");
         Cluster {
-            version,
+            installation: Installation::get(version),
             data_directory,
             scratch,
             environment: Vec::new(),
@@ -69,12 +69,18 @@ impl Cluster {
 
     /// The major version of its server.
     pub fn version(&self) -> PgVersion {
-        self.version
+        self.installation.version()
     }
 
     /// The installation that it runs on.
     pub fn installation(&self) -> &'static Installation {
-        Installation::get(self.version)
+        self.installation
+    }
+
+    /// It runs on this one from its next start on.
+    pub fn use_installation(&mut self, installation: &'static Installation) {
+        assert_eq!(installation.version(), self.version(), "its files are of one major version");
+        self.installation = installation;
     }
 
     /// Its data directory.

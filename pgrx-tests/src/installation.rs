@@ -46,7 +46,20 @@ impl Installation {
             let mut staged = STAGED.lock().expect("nothing panics while it is locked");
             *staged.entry(version).or_insert_with(|| Box::leak(Box::default()))
         };
-        staged.get_or_init(|| Installation::stage(version))
+        let name = format!("pg{}", version.major());
+        staged.get_or_init(|| Installation::stage(version, &version.pg_config(), &name))
+    }
+
+    /// One of an older minor release of `version`, with the same library of wal_e; `None` when
+    /// there is no such release to test with.
+    ///
+    /// # Panics
+    ///
+    /// As [`Installation::get`].
+    pub fn older(version: PgVersion) -> Option<&'static Installation> {
+        let name = format!("pg{}-older", version.major());
+        let installation = Installation::stage(version, &version.older_pg_config()?, &name);
+        Some(Box::leak(Box::new(installation)))
     }
 
     /// The directory of its programs.
@@ -88,16 +101,16 @@ impl Installation {
         self.version
     }
 
-    fn stage(version: PgVersion) -> Installation {
+    fn stage(version: PgVersion, pg_config: &Path, name: &str) -> Installation {
         let library = built_file(
             "WALE_TEST_EXTENSION_DIR",
             "target",
             &format!("wal_e-pg{}.so", version.major()),
             "make build-tests",
         );
-        let [bin, share, libraries] = directories_of(&version.pg_config());
+        let [bin, share, libraries] = directories_of(pg_config);
         let root = common_ancestor(&[&bin, &share, &libraries]);
-        let staging = staging_directory().join(format!("pg{}", version.major()));
+        let staging = staging_directory().join(name);
         let staged_root = staging.join(last_two_components(&root));
         let staged = |path: &Path| {
             staged_root.join(path.strip_prefix(&root).expect("an ancestor is a prefix"))

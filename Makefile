@@ -52,6 +52,8 @@ TESTED      := $(or $(PG),15 16 17 18)
 TESTED_FULL := $(or $(PG),15 18)
 # For one version, or for a list of them.
 CONFIG_OF    = $(or $(PG$(1)_CONFIG),$(error wal_e is for PostgreSQL 15 to 18, not for "$(1)"))
+TEST_SERVERS = WALE_TEST_PG='$(TESTED_FULL)' \
+    $(foreach version,$(TESTED),WALE_TEST_PG$(version)_CONFIG='$(call CONFIG_OF,$(version))')
 FETCH        = case '$(CONFIG_OF)' in '$(CURDIR)'/target/postgresql/*) scripts/fetch-postgresql $(1) ;; esac
 
 LINT_LIBRARY = PGRX_PG_CONFIG_PATH='$(CONFIG_OF)' $(CARGO) clippy --release --locked --workspace --lib \
@@ -152,7 +154,7 @@ bench: ## measure against pgBackRest, and on a large archive (BENCH_OPTIONS=--he
 # Two at a time: each test of the end-to-end suite runs whole clusters.
 .PHONY: test
 test: build-tests ## every test: core, program, and end to end on PostgreSQL 15 to 18 (PG=16, PG="16 17": all on these)
-	@WALE_TEST_PG='$(TESTED_FULL)' $(foreach version,$(TESTED),WALE_TEST_PG$(version)_CONFIG='$(call CONFIG_OF,$(version))') \
+	@$(TEST_SERVERS) \
 	    RUST_TEST_THREADS=2 $(CARGO) test --release --locked --workspace --no-fail-fast
 
 # The figures stand in the output. `make test` has a shorter life.
@@ -161,14 +163,14 @@ BACKUPS  ?= 50
 
 .PHONY: long-life
 long-life: build-tests ## a server archives, backs up and verifies many times: memory, threads, files (SEGMENTS=n BACKUPS=n)
-	@WALE_TEST_PG='$(TESTED_FULL)' $(foreach version,$(TESTED),WALE_TEST_PG$(version)_CONFIG='$(call CONFIG_OF,$(version))') \
+	@$(TEST_SERVERS) \
 	    WALE_LONG_LIFE_SEGMENTS=$(SEGMENTS) WALE_LONG_LIFE_BACKUPS=$(BACKUPS) RUST_TEST_THREADS=1 \
 	    $(CARGO) test --release --locked --workspace --test long_life -- --nocapture
 
 .PHONY: memcheck
 memcheck: build-tests ## servers under valgrind: no invalid access in archiver, workers and backends
 	@command -v valgrind >/dev/null || { echo "memcheck: install valgrind first" >&2; exit 1; }
-	WALE_TEST_PG='$(TESTED_FULL)' $(foreach version,$(TESTED),WALE_TEST_PG$(version)_CONFIG='$(call CONFIG_OF,$(version))') \
+	$(TEST_SERVERS) \
 	    CARGO=$(CARGO) RUST_TEST_THREADS=1 scripts/memcheck
 
 # Each is got from a package registry the first time: versitygw needs Go, garage a long time, rgw root.

@@ -34,11 +34,6 @@ impl Backups {
         Ok(Backups { infos, prepared, damaged })
     }
 
-    /// All of them, oldest first.
-    pub fn infos(&self) -> &[BackupInfo] {
-        &self.infos
-    }
-
     /// Those whose sentinel can be read.
     pub(super) fn readable(&self) -> impl DoubleEndedIterator<Item = &BackupInfo> {
         self.infos.iter().filter(|backup| backup.unreadable.is_none())

@@ -195,6 +195,14 @@ fn no_such_process() -> bool {
     std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
 }
 
+/// The number after `label` in a file of `/proc`, in the unit of the file; `None` when it is not
+/// there, as of a process that has ended.
+pub fn proc_field(path: impl AsRef<Path>, label: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(label))?;
+    value.split_whitespace().next()?.parse().ok()
+}
+
 /// The most memory that a child of this process has had in use that was waited for, in bytes.
 pub fn peak_memory_of_children() -> u64 {
     // SAFETY: an all-zero rusage is valid, and getrusage writes to nothing else.

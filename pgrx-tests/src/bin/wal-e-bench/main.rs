@@ -25,7 +25,7 @@ use std::process::Command;
 use clap::Parser;
 use wal_e_e2e::cluster::Cluster;
 use wal_e_e2e::installation::PgVersion;
-use wal_e_e2e::process::run;
+use wal_e_e2e::process::{proc_field, run};
 
 use backlog::Backlog;
 use bare::Copying;
@@ -258,7 +258,7 @@ impl Bench {
 
 fn description_of_the_machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let memory_kb = meter::field_of("/proc/meminfo", "MemTotal:");
+    let memory_kb = proc_field("/proc/meminfo", "MemTotal:").unwrap_or(0);
     let pgbackrest = run(Command::new("pgbackrest").arg("version")).success();
     format!("{cores} cores, {:.0} GB of memory, {}", memory_kb as f64 / 1e6, pgbackrest.trim())
 }

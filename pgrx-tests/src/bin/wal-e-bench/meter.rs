@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use wal_e_e2e::process::proc_field;
+
 /// How often memory is looked at. Processes that live shorter escape notice.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -66,17 +68,6 @@ pub fn measure(watched: Watched, task: impl FnOnce()) -> Cost {
     stop.store(true, Ordering::Relaxed);
     let memory = sampler.join().expect("the sampler does not panic");
     Cost { wall, cpu, memory }
-}
-
-/// The number after `label` in a file of `/proc`; 0 when it is not there.
-pub fn field_of(path: &str, label: &str) -> u64 {
-    fs::read_to_string(path)
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find_map(|line| line.strip_prefix(label))?;
-            line.split_whitespace().next()?.parse().ok()
-        })
-        .unwrap_or(0)
 }
 
 /// A process as `/proc/PID/stat` has it.
@@ -146,12 +137,12 @@ fn sample_memory(watched: &Watched, stop: &AtomicBool) -> Memory {
         for (pid, process) in descendants() {
             let status = format!("/proc/{pid}/status");
             if let Some(name) = watched.programs.iter().find(|name| **name == process.command) {
-                held(name, field_of(&status, "VmRSS:") * 1024);
+                held(name, proc_field(&status, "VmRSS:").unwrap_or(0) * 1024);
                 continue;
             }
             let Ok(title) = fs::read_to_string(format!("/proc/{pid}/cmdline")) else { continue };
             if idle_bytes == 0 && title.starts_with(IDLE_PROCESS) {
-                idle_bytes = field_of(&status, "VmRSS:") * 1024;
+                idle_bytes = proc_field(&status, "VmRSS:").unwrap_or(0) * 1024;
             }
             if let Some(kind) =
                 watched.server_processes.iter().find(|kind| title.starts_with(**kind))
@@ -161,7 +152,10 @@ fn sample_memory(watched: &Watched, stop: &AtomicBool) -> Memory {
                     // the permission that peak would show, which is no worse than true.
                     let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
                 }
-                held(kind, (field_of(&status, "VmHWM:") * 1024).saturating_sub(idle_bytes));
+                held(
+                    kind,
+                    (proc_field(&status, "VmHWM:").unwrap_or(0) * 1024).saturating_sub(idle_bytes),
+                );
             }
         }
         peak.sum = peak.sum.max(sum);

@@ -15,7 +15,10 @@ SHELL     := /bin/bash
 .DEFAULT_GOAL := all
 
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
-PROGRAM := $(TARGET)/release/wal-e
+# "dist" is what is installed; "release" is the same without the last, slow step, for tests.
+PROFILE ?= dist
+BUILT   := $(TARGET)/$(PROFILE)
+PROGRAM := $(BUILT)/wal-e
 TOOLS   := $(TARGET)/tools
 
 # Asked of pg_config only by the targets that use it: `make help`, `make test`
@@ -25,7 +28,7 @@ PG_CONFIG_GIVEN = $(or $(shell command -v $(PG_CONFIG) 2>/dev/null),$(error "$(P
 # its bindings again when the path changes, so it is always told that one.
 PG_CONFIG_PATH = $(or $(wildcard $(shell $(PG_CONFIG_GIVEN) --bindir)/pg_config),$(PG_CONFIG_GIVEN))
 PG_MAJOR       = $(shell $(PG_CONFIG_PATH) --version | sed -nE 's/^PostgreSQL ([0-9]+).*/\1/p')
-EXTENSION      = $(TARGET)/wal_e-pg$(PG_MAJOR).so
+EXTENSION      = $(BUILT)/wal_e-pg$(PG_MAJOR).so
 PKGLIBDIR      = $(DESTDIR)$(shell $(PG_CONFIG_PATH) --pkglibdir)
 EXTENSION_DIR  = $(DESTDIR)$(shell $(PG_CONFIG_PATH) --sharedir)/extension
 BINDIR         = $(DESTDIR)$(shell $(PG_CONFIG_PATH) --bindir)
@@ -78,11 +81,11 @@ build: ## build the extension for the server of PG_CONFIG, and the program
 	esac
 	echo "building wal_e for PostgreSQL $$major ($(PG_CONFIG_PATH))"
 	# It has one name for all versions, and cargo would take the one of another version for this one.
-	cmp -s $(TARGET)/release/libwal_e.so $(EXTENSION) ||
-	    rm -f $(TARGET)/release/libwal_e.so $(TARGET)/release/deps/libwal_e.so
-	PGRX_PG_CONFIG_PATH='$(PG_CONFIG_PATH)' $(CARGO) build --release --locked \
+	cmp -s $(BUILT)/libwal_e.so $(EXTENSION) ||
+	    rm -f $(BUILT)/libwal_e.so $(BUILT)/deps/libwal_e.so
+	PGRX_PG_CONFIG_PATH='$(PG_CONFIG_PATH)' $(CARGO) build --profile $(PROFILE) --locked \
 	    --no-default-features --features wal_e/pg$$major
-	install -m 755 $(TARGET)/release/libwal_e.so $(EXTENSION)
+	install -m 755 $(BUILT)/libwal_e.so $(EXTENSION)
 	rm -rf $(PAGES)
 	$(PROGRAM) generate $(PAGES)
 
@@ -147,7 +150,8 @@ bench: ## measure against pgBackRest, and on a large archive (BENCH_OPTIONS=--he
 	@scripts/install-deps bench
 	$(MAKE) build PG_CONFIG=$(PG15_CONFIG)
 	$(CARGO) build --release --locked --workspace --bin wal-e-bench
-	$(TARGET)/release/wal-e-bench $(BENCH_OPTIONS)
+	WALE_TEST_EXTENSION_DIR='$(abspath $(BUILT))' WALE_TEST_WAL_E_DIR='$(abspath $(BUILT))' \
+	    $(TARGET)/release/wal-e-bench $(BENCH_OPTIONS)
 
 ##@ Test
 
@@ -179,16 +183,16 @@ SERVERS ?= versitygw garage rgw
 .PHONY: s3-servers
 s3-servers: ## S3 servers that were not written here: the contract of stores, and the whole way (SERVERS="versitygw garage rgw")
 	@scripts/install-deps test
-	$(MAKE) build PG_CONFIG=$(PG15_CONFIG)
+	$(MAKE) build PROFILE=release PG_CONFIG=$(PG15_CONFIG)
 	WALE_TEST_PG15_CONFIG=$(PG15_CONFIG) CARGO=$(CARGO) scripts/s3-servers/run $(SERVERS)
 
 .PHONY: build-tests
-build-tests: ## build what the tests run: target/wal_e-pgNN.so for each version (PG=16: this one), the program
+build-tests: ## build what the tests run: target/release/wal_e-pgNN.so for each version (PG=16: this one), the program
 	@scripts/install-deps test
 	scripts/fetch-promtool
 	$(foreach version,$(TESTED),$(call FETCH,$(version))$(NEW_LINE))
 	$(if $(filter 16,$(TESTED)),scripts/fetch-postgresql 16.10)
-	$(foreach version,$(TESTED),$(MAKE) build PG_CONFIG='$(call CONFIG_OF,$(version))'$(NEW_LINE))
+	$(foreach version,$(TESTED),$(MAKE) build PROFILE=release PG_CONFIG='$(call CONFIG_OF,$(version))'$(NEW_LINE))
 
 # One target: make fuzz FUZZ_TARGETS=tar FUZZ_SECONDS=600
 FUZZ_TARGETS ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
@@ -211,7 +215,7 @@ ROUNDS ?= 10
 .PHONY: torture
 torture: ## random histories of servers; what wal_e says of them against what they do (SEED=n ROUNDS=n)
 	@scripts/install-deps test
-	$(MAKE) build PG_CONFIG=$(PG15_CONFIG)
+	$(MAKE) build PROFILE=release PG_CONFIG=$(PG15_CONFIG)
 	$(CARGO) build --release --locked --workspace --bin wal-e-torture
 	WALE_TEST_PG15_CONFIG=$(PG15_CONFIG) $(TARGET)/release/wal-e-torture --seed $(SEED) --rounds $(ROUNDS)
 

@@ -104,7 +104,7 @@ impl Installation {
     fn stage(version: PgVersion, pg_config: &Path, name: &str) -> Installation {
         let library = built_file(
             "WALE_TEST_EXTENSION_DIR",
-            "target",
+            "target/release",
             &format!("wal_e-pg{}.so", version.major()),
             "make build-tests",
         );

@@ -43,6 +43,7 @@ pub mod lesser_file_system;
 pub mod made_backup;
 pub mod moto;
 pub mod pg_upgrade;
+pub mod plain_http;
 pub mod pooler;
 pub mod prefetch;
 pub mod preload;

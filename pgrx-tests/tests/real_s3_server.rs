@@ -20,6 +20,7 @@ use wal_e_core::store::retry::Patience;
 use wal_e_core::store::{ListRequest, ObjectStore, conformance, list_all};
 use wal_e_e2e::cluster::Cluster;
 use wal_e_e2e::installation::PgVersion;
+use wal_e_e2e::plain_http;
 use wal_e_e2e::real_server::RealServer;
 use wal_e_e2e::restore::Restore;
 use wal_e_e2e::wal_e::run_wal_e;
@@ -44,7 +45,7 @@ fn client(server: &RealServer) -> Client {
         .endpoint_url(&server.endpoint)
         .force_path_style(true)
         .credentials_provider(Credentials::new(id, secret, None, None, "test"))
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(plain_http::client())
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .retry_config(RetryConfig::disabled())
         .build();

@@ -9,6 +9,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier};
 use wal_e_e2e::fault_proxy::{Fault, FaultProxy};
+use wal_e_e2e::plain_http;
 use wal_e_e2e::s3_server::{Refusal, S3Server};
 
 const BUCKET: &str = "bucket";
@@ -20,7 +21,7 @@ fn client_of(endpoint: &str, access_key: &str, secret_key: &str, attempts: u32) 
         .endpoint_url(endpoint)
         .force_path_style(true)
         .credentials_provider(Credentials::new(access_key, secret_key, None, None, "test"))
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(plain_http::client())
         .retry_config(
             aws_sdk_s3::config::retry::RetryConfig::standard()
                 .with_max_attempts(attempts)

@@ -3,15 +3,15 @@
 //! Croner is maintained, small, and careful about the two hours of the year that are missing or
 //! come twice: a job at a fixed time runs once on such a day, and one that comes every so many
 //! minutes goes on as if nothing were. It counts Sunday as 0 or 7, as cron does, where the crate
-//! `cron` counts from 1; and saffron knows no time zones. The zones are those of chrono-tz, because
-//! many a container has no files of them.
+//! `cron` counts from 1; and saffron knows no time zones. The zones are those that jiff brings along,
+//! because many a container has no files of them; chrono-tz's take ten times the room.
 
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use time::OffsetDateTime;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Schedule {
     text: String,
     cron: Cron,
-    zone: Tz,
+    zone: TimeZone,
 }
 
 impl PartialEq for Schedule {
@@ -57,14 +57,15 @@ impl Schedule {
         format!("{:016x}", xxh3_64(self.text.as_bytes()))
     }
 
-    fn in_zone(&self, time: OffsetDateTime) -> Option<DateTime<Tz>> {
-        let time = DateTime::<Utc>::from_timestamp(time.unix_timestamp(), 0)?;
-        Some(time.with_timezone(&self.zone))
+    fn in_zone(&self, time: OffsetDateTime) -> Option<Zoned> {
+        let time = Timestamp::from_second(time.unix_timestamp()).ok()?;
+        Some(time.to_zoned(self.zone.clone()))
     }
 }
 
-fn to_slot(time: &DateTime<Tz>) -> Option<Slot> {
-    Some(Slot::at(OffsetDateTime::from_unix_timestamp(time.timestamp()).ok()?))
+fn to_slot(time: &Zoned) -> Option<Slot> {
+    let seconds = time.timestamp().as_second();
+    Some(Slot::at(OffsetDateTime::from_unix_timestamp(seconds).ok()?))
 }
 
 impl FromStr for Schedule {
@@ -77,9 +78,9 @@ impl FromStr for Schedule {
         let (pattern, zone) = match fields.as_slice() {
             [pattern @ .., last] if !pattern.is_empty() && is_zone(last) => {
                 let unknown = || refusal(text, format!("There is no time zone \"{last}\"."));
-                (pattern, last.parse().map_err(|_| unknown())?)
+                (pattern, TimeZone::get(last).map_err(|_| unknown())?)
             }
-            pattern => (pattern, Tz::UTC),
+            pattern => (pattern, TimeZone::UTC),
         };
         let parser =
             CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
@@ -101,7 +102,7 @@ fn is_zone(word: &str) -> bool {
     let has_lower = || word.chars().any(|c| c.is_ascii_lowercase());
     let looks_like_one =
         word.starts_with(|c: char| c.is_ascii_alphabetic()) && word.contains('/') && has_lower();
-    looks_like_one || word.parse::<Tz>().is_ok()
+    looks_like_one || TimeZone::get(word).is_ok()
 }
 
 fn refusal(text: &str, why: String) -> Error {

@@ -44,7 +44,7 @@ impl<R: Read> Decompressor<R> {
     pub fn new(inner: R, encoding: Encoding) -> io::Result<Self> {
         let start = |inner| Beginning::new(inner, encoding);
         let reader = match encoding {
-            Encoding::Lz4 => Reader::Lz4(Lz4Reader::new(start(inner))?),
+            Encoding::Lz4 => Reader::Lz4(Lz4Reader::new(start(inner))),
             Encoding::Zstd => Reader::Zstd(ZstdReader::new(start(inner))?),
             Encoding::None => Reader::None(inner),
             Encoding::Lzop => Reader::Lzop(LzopReader::new(start(inner))),

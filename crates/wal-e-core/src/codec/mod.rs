@@ -19,7 +19,6 @@ mod compression;
 mod damage;
 mod decompressor;
 mod encoding;
-mod frame;
 mod gzip;
 mod lz4;
 mod lzma;

@@ -8,9 +8,8 @@ use super::*;
 use super::{corrupt, decompress, noise, sample};
 use crate::error::{Error, ErrorKind};
 
-/// The encodings that only other programs write, as these do, and whether they have
-/// checksums.
-const PROGRAMS: [(Encoding, bool, &[&str]); 13] = [
+/// What other programs write, as these do, and whether it has checksums.
+const PROGRAMS: [(Encoding, bool, &[&str]); 18] = [
     (Encoding::Lzop, true, &["lzop"]),
     (Encoding::Lzop, true, &["lzop", "-1"]),
     (Encoding::Lzop, true, &["lzop", "-9"]),
@@ -24,6 +23,11 @@ const PROGRAMS: [(Encoding, bool, &[&str]); 13] = [
     (Encoding::Brotli, false, &["brotli", "-q", "9", "-w", "24"]),
     (Encoding::Gzip, true, &["gzip", "-1"]),
     (Encoding::Gzip, true, &["gzip", "-9"]),
+    (Encoding::Lz4, true, &["lz4"]),
+    (Encoding::Lz4, true, &["lz4", "-9", "-B4", "-BD"]),
+    (Encoding::Lz4, true, &["lz4", "-B5", "-BD", "-BX"]),
+    (Encoding::Lz4, true, &["lz4", "-B6", "--content-size"]),
+    (Encoding::Lz4, false, &["lz4", "-BD", "--no-frame-crc"]),
 ];
 
 /// What `command` makes of `data`.
@@ -162,7 +166,7 @@ fn what_follows_is_another_member_or_an_error() {
             corrupt(&[&stored, garbage].concat(), encoding);
         }
         let both = [run(command, b"first "), again].concat();
-        if matches!(encoding, Encoding::Lzop | Encoding::Gzip) {
+        if matches!(encoding, Encoding::Lzop | Encoding::Gzip | Encoding::Lz4) {
             assert_eq!(decompress(&both, encoding).unwrap(), b"first second");
         } else {
             corrupt(&both, encoding);

@@ -111,7 +111,7 @@ impl<W: Write> Compressor<W> {
     pub fn new(inner: W, compression: Compression) -> io::Result<Self> {
         let level = compression.level;
         Ok(Compressor(match compression.method {
-            Method::Lz4 => Writer::Lz4(Lz4Writer::new(inner, level)?),
+            Method::Lz4 => Writer::Lz4(Lz4Writer::new(inner, level)),
             Method::Zstd => Writer::Zstd(ZstdWriter::new(inner, level)?),
             Method::None => Writer::None(FirstError::new(inner)),
         }))

@@ -18,6 +18,9 @@ const CONTENT_CHECKSUM: u8 = 0x04;
 const RESERVED: u8 = 0x02;
 const DICTIONARY: u8 = 0x01;
 
+/// How long the header is that is written, with the magic number.
+pub(super) const HEADER_BYTES: usize = 7;
+
 /// The byte for blocks of at most 256 kB.
 const BLOCKS_OF_256_KB: u8 = 5 << 4;
 
@@ -44,7 +47,7 @@ pub(super) struct Header {
 impl Header {
     /// The header of what is written, with the magic number: independent blocks of 256 kB, a
     /// checksum of the content.
-    pub(super) fn written() -> [u8; 7] {
+    pub(super) fn written() -> [u8; HEADER_BYTES] {
         let [m0, m1, m2, m3] = MAGIC.to_le_bytes();
         let flags = VERSION | INDEPENDENT_BLOCKS | CONTENT_CHECKSUM;
         [m0, m1, m2, m3, flags, BLOCKS_OF_256_KB, checksum(&[flags, BLOCKS_OF_256_KB])]

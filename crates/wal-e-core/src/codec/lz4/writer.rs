@@ -6,7 +6,7 @@ use lzzzz::{lz4, lz4_hc};
 use xxhash_rust::xxh32::Xxh32;
 
 use super::BLOCK_BYTES;
-use super::header::Header;
+use super::header::{HEADER_BYTES, Header};
 use crate::codec::sink::FirstError;
 
 /// The first level of the compressor that compresses better, as lz4's own programs have it.
@@ -21,6 +21,8 @@ const LENGTH_BYTES: usize = size_of::<u32>();
 /// Compresses into one LZ4 frame, which has an end only after [`finish`](Lz4Writer::finish).
 pub(in crate::codec) struct Lz4Writer<W: Write> {
     inner: FirstError<W>,
+    /// Until it is written, with the first block or the end.
+    header: Option<[u8; HEADER_BYTES]>,
     level: i32,
     /// What is not yet a whole block.
     begun: Vec<u8>,
@@ -31,22 +33,22 @@ pub(in crate::codec) struct Lz4Writer<W: Write> {
 
 impl<W: Write> Lz4Writer<W> {
     /// Compresses into `inner`; level 0 is the fast compressor.
-    pub(in crate::codec) fn new(inner: W, level: i32) -> io::Result<Self> {
-        let mut inner = FirstError::new(inner);
-        inner.write_all(&Header::written())?;
-        Ok(Lz4Writer {
-            inner,
+    pub(in crate::codec) fn new(inner: W, level: i32) -> Self {
+        Lz4Writer {
+            inner: FirstError::new(inner),
+            header: Some(Header::written()),
             level,
             begun: Vec::with_capacity(BLOCK_BYTES),
             compressed: vec![0; LENGTH_BYTES + lz4::max_compressed_size(BLOCK_BYTES)],
             checksum: Xxh32::new(0),
-        })
+        }
     }
 
     /// Writes what is left, the end of the frame and its checksum, and gives the inner writer
     /// back.
     pub(in crate::codec) fn finish(mut self) -> io::Result<W> {
         self.end_block()?;
+        self.begin()?;
         self.inner.write_all(&0_u32.to_le_bytes())?;
         self.inner.write_all(&self.checksum.digest().to_le_bytes())?;
         self.inner.into_inner()
@@ -65,6 +67,13 @@ impl<W: Write> Lz4Writer<W> {
         Ok(taken)
     }
 
+    fn begin(&mut self) -> io::Result<()> {
+        match self.header.take() {
+            Some(header) => self.inner.write_all(&header),
+            None => Ok(()),
+        }
+    }
+
     fn end_block(&mut self) -> io::Result<()> {
         let mut block = std::mem::take(&mut self.begun);
         if !block.is_empty() {
@@ -76,6 +85,7 @@ impl<W: Write> Lz4Writer<W> {
     }
 
     fn write_block(&mut self, content: &[u8]) -> io::Result<()> {
+        self.begin()?;
         self.checksum.update(content);
         let (length, block) = self.compressed.split_at_mut(LENGTH_BYTES);
         let compressed = if self.level < FIRST_HIGH {

@@ -23,11 +23,11 @@ const PROGRAMS: [(Encoding, bool, &[&str]); 18] = [
     (Encoding::Brotli, false, &["brotli", "-q", "9", "-w", "24"]),
     (Encoding::Gzip, true, &["gzip", "-1"]),
     (Encoding::Gzip, true, &["gzip", "-9"]),
-    (Encoding::Lz4, true, &["lz4"]),
-    (Encoding::Lz4, true, &["lz4", "-9", "-B4", "-BD"]),
-    (Encoding::Lz4, true, &["lz4", "-B5", "-BD", "-BX"]),
-    (Encoding::Lz4, true, &["lz4", "-B6", "--content-size"]),
-    (Encoding::Lz4, false, &["lz4", "-BD", "--no-frame-crc"]),
+    (Encoding::Lz4, true, &["lz4", "-q"]),
+    (Encoding::Lz4, true, &["lz4", "-q", "-9", "-B4", "-BD"]),
+    (Encoding::Lz4, true, &["lz4", "-q", "-B5", "-BD", "-BX"]),
+    (Encoding::Lz4, true, &["lz4", "-q", "-B6", "--content-size"]),
+    (Encoding::Lz4, false, &["lz4", "-q", "-BD", "--no-frame-crc"]),
 ];
 
 /// What `command` makes of `data`.
@@ -261,11 +261,11 @@ fn what_is_encrypted_with_openpgp_is_said_to_be_so() {
 
 #[test]
 fn an_lz4_frame_of_the_legacy_format_is_said_to_be_one() {
-    let stored = run(&["lz4", "-l"], &sample(10_000));
+    let stored = run(&["lz4", "-q", "-l"], &sample(10_000));
     let error = Error::from_io("", decompress(&stored, Encoding::Lz4).unwrap_err());
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.message().contains("legacy") && error.hint().is_some());
-    let modern = run(&["lz4"], &sample(10_000));
+    let modern = run(&["lz4", "-q"], &sample(10_000));
     assert!(decompress(&modern, Encoding::Lz4).unwrap() == sample(10_000));
 }
 

@@ -146,7 +146,7 @@ demo: ## install what is missing, build, then: back up, drop a table, bring it b
 	demo/demo.sh
 
 .PHONY: bench
-bench: ## measure against pgBackRest, and on a large archive (BENCH_OPTIONS=--help)
+bench: $(TOOLS)/bin/walrus ## measure against pgBackRest and wal-rus, and on a large archive (BENCH_OPTIONS=--help)
 	@scripts/install-deps bench
 	$(MAKE) build PG_CONFIG=$(PG15_CONFIG)
 	$(CARGO) build --release --locked --workspace --bin wal-e-bench
@@ -243,6 +243,12 @@ guards: ## what may use what: rooms, cycles, pgrx, unsafe, object keys
 .PHONY: deny
 deny: $(TOOLS)/bin/cargo-deny ## licences, banned crates and sources of every dependency
 	@$< --locked check bans licenses sources
+
+$(TOOLS)/bin/walrus:
+	@echo "installing wal-rus into $(TOOLS) (a few minutes, once)"
+	CARGO_TARGET_DIR=$(abspath $(TOOLS))/build \
+	    $(CARGO) install --quiet --root $(TOOLS) --version '=0.4.1' wal-rus
+	rm -rf $(TOOLS)/build
 
 $(TOOLS)/bin/cargo-deny:
 	@echo "installing cargo-deny into $(TOOLS) (a few minutes, once)"

@@ -1,7 +1,7 @@
 //! wal_e measured against its peers, on the same cluster, in one run.
 //!
 //! Tasks that an administrator waits for: a backlog of WAL segments is archived
-//! (against `cp`, pgBackRest, and the CPU time of bare `lz4`), a base backup is
+//! (against `cp`, pgBackRest, wal-rus, and the CPU time of bare `lz4`), a base backup is
 //! taken, and it is restored (against pgBackRest), archived WAL is replayed (against
 //! `cp`), and a large archive is looked at and cleared. Prints tables and judges
 //! nothing: two cores of one machine prove nothing by themselves.
@@ -18,6 +18,7 @@ mod pgbackrest;
 mod replay;
 mod table;
 mod wal_e;
+mod wal_rus;
 
 use std::path::Path;
 use std::process::Command;
@@ -34,6 +35,7 @@ use options::{Options, Task};
 use pgbackrest::{Archiving, PgBackRest};
 use table::{BacklogTable, Table};
 use wal_e::WalE;
+use wal_rus::WalRus;
 
 /// Tar partitions, or processes of a base backup or a restore, at a time.
 pub const PROCESSES: u32 = 4;
@@ -102,6 +104,9 @@ fn entries(options: &Options) -> Vec<Entry> {
     for latency in options.latencies() {
         entries.push(Box::new(move |_| {
             Contender::Archiving(Box::new(WalE::on_s3_with_latency(latency)))
+        }));
+        entries.push(Box::new(move |_| {
+            Contender::Archiving(Box::new(WalRus::on_s3_with_latency(latency)))
         }));
     }
     entries
@@ -260,7 +265,8 @@ fn description_of_the_machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let memory_kb = proc_field("/proc/meminfo", "MemTotal:").unwrap_or(0);
     let pgbackrest = run(Command::new("pgbackrest").arg("version")).success();
-    format!("{cores} cores, {:.0} GB of memory, {}", memory_kb as f64 / 1e6, pgbackrest.trim())
+    let peers = [pgbackrest.trim(), &wal_rus::version()].join(", ");
+    format!("{cores} cores, {:.0} GB of memory, {peers}", memory_kb as f64 / 1e6)
 }
 
 /// Bytes of the files of a cluster, `pg_wal` left out.

@@ -37,13 +37,23 @@ impl WalE {
     /// On the S3 server of the tests, behind a proxy that holds each request
     /// back for this time.
     pub fn on_s3_with_latency(latency: Duration) -> WalE {
-        let archive = Archive::s3();
-        if !latency.is_zero() {
-            archive.proxy().set(Fault::Delay(latency));
-        }
-        let store = format!("s3://, proxy +{} ms", latency.as_millis());
-        WalE { archive, store, endpoint: None }
+        let store = WalE::name_of_proxy(latency);
+        WalE { archive: s3_with_latency(latency), store, endpoint: None }
     }
+
+    /// What the tables call the S3 server behind the proxy.
+    pub fn name_of_proxy(latency: Duration) -> String {
+        format!("s3://, proxy +{} ms", latency.as_millis())
+    }
+}
+
+/// An S3 server behind a proxy that holds each request back for this time.
+pub fn s3_with_latency(latency: Duration) -> Archive {
+    let archive = Archive::s3();
+    if !latency.is_zero() {
+        archive.proxy().set(Fault::Delay(latency));
+    }
+    archive
 }
 
 impl Archiver for WalE {

@@ -21,8 +21,11 @@ use crate::postgres::{SegmentSize, SystemIdentifier, WalFileName};
 use crate::store::{ObjectStore, PutOutcome};
 use crate::tasks::Work;
 
+mod bodies;
 mod inspect;
 mod send;
+
+use bodies::Bodies;
 
 /// How often the archive is asked in which other encodings it has WAL.
 const READ_ENCODINGS_EVERY: Duration = Duration::from_secs(60);
@@ -108,6 +111,7 @@ pub struct Pusher {
     listed: HashSet<WalFileName>,
     compressors: Arc<Semaphore>,
     uploads: Semaphore,
+    bodies: Bodies,
     other_encodings: Mutex<OtherEncodings>,
     open_uploads: OpenUploads,
     /// Bytes that were compressed.
@@ -141,6 +145,7 @@ impl Pusher {
             listed,
             compressors,
             uploads,
+            bodies: Bodies::default(),
             other_encodings,
             open_uploads,
             compressed,

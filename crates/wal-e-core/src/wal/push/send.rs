@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Pusher, open};
@@ -49,19 +48,20 @@ impl Pusher {
         bytes: u64,
     ) -> Result<Sent> {
         let place = Arc::clone(&self.compressors).acquire_owned().await;
+        let mut buffer = self.bodies.buffer(usize::try_from(bytes).unwrap_or(0) + READ_BYTES);
         let (path, compression) = (path.to_owned(), self.options.compression);
         let compressed = Arc::clone(&self.compressed);
         let compressing = blocking("compressing a WAL file", move || {
-            // Given back when the work ends, not when it is no longer waited for.
-            let _place = place;
-            // Memory that is not written to is not used, so the size wastes nothing.
-            let room = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0) + READ_BYTES);
-            let (checksum, body) = compress(&path, bytes, compression, room, &compressed)?;
-            Ok((checksum, Bytes::from(body)))
+            let (checksum, _) = compress(&path, bytes, compression, buffer.content(), &compressed)?;
+            // Given back when the work ends and there is room for what it made, not when it is
+            // no longer waited for.
+            Ok((checksum, buffer.into_bytes(), place))
         });
         let sending = async {
-            let (checksum, body) = compressing.await?;
+            let (checksum, body, place) = compressing.await?;
             let bytes = body.len() as u64;
+            let _room = self.bodies.room_for(body.len()).await;
+            drop(place);
             let key = layout::wal_file(name, self.options.compression.encoding());
             let attributes = attributes(&checksum);
             let _upload = self.uploads.acquire().await;

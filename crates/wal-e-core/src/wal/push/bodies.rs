@@ -1,0 +1,136 @@
+//! Memory for compressed WAL files.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What the files that are being sent take together: enough for eight of the size to which
+/// segments of 16 MB are usually compressed, and for two that cannot be compressed.
+const SENT_BYTES: usize = 36 << 20;
+
+/// Permits are for so many bytes: there are not enough for single ones.
+const UNIT_BYTES: usize = 64 << 10;
+
+/// Buffers for compressed files. Each is used again as long as any is in use: fresh memory costs
+/// the system a zeroed page for each 4 kB, and an allocator keeps what threads by turns have had.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    shared: Arc<Shared>,
+    room: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Shared(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    free: Vec<Vec<u8>>,
+    in_use: usize,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        let room = Arc::new(Semaphore::new(SENT_BYTES / UNIT_BYTES));
+        Bodies { shared: Arc::default(), room }
+    }
+}
+
+impl Bodies {
+    /// An empty buffer with room for `bytes`.
+    pub(super) fn buffer(&self, bytes: usize) -> Buffer {
+        let mut state = self.shared.lock();
+        state.in_use += 1;
+        let mut content = state.free.pop().unwrap_or_default();
+        drop(state);
+        // Memory that is not written to is not used, so a size that is not needed wastes nothing.
+        content.reserve(bytes);
+        Buffer { content, shared: Arc::clone(&self.shared) }
+    }
+
+    /// Waits until `bytes` more may be sent. What is larger than all is sent alone.
+    pub(super) async fn room_for(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let units = bytes.div_ceil(UNIT_BYTES).min(SENT_BYTES / UNIT_BYTES);
+        let units = u32::try_from(units).expect("there are fewer units");
+        let acquired = Arc::clone(&self.room).acquire_many_owned(units).await;
+        acquired.expect("it is never closed")
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A buffer that is given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    content: Vec<u8>,
+    shared: Arc<Shared>,
+}
+
+impl Buffer {
+    /// What is in it.
+    pub(super) fn content(&mut self) -> &mut Vec<u8> {
+        &mut self.content
+    }
+
+    /// Its content, which gives it back in the end.
+    pub(super) fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.content
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut content = std::mem::take(&mut self.content);
+        content.clear();
+        let mut state = self.shared.lock();
+        state.in_use -= 1;
+        if state.in_use == 0 {
+            // Nothing waits: the memory is given back.
+            state.free.clear();
+        } else {
+            state.free.push(content);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_used_again_while_another_is_in_use() {
+        let bodies = Bodies::default();
+        let mut first = bodies.buffer(1000);
+        first.content().extend_from_slice(b"first");
+        let place = first.content().as_ptr();
+        let second = bodies.buffer(1000);
+        let sent = first.into_bytes();
+        assert_eq!(&sent[..], b"first");
+        drop(sent);
+        let mut third = bodies.buffer(1000);
+        assert!(third.content().is_empty() && third.content().as_ptr() == place);
+        drop((second, third));
+        assert!(bodies.shared.lock().free.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_for_all_room_is_sent_alone() {
+        let bodies = Bodies::default();
+        let all = bodies.room_for(100 * SENT_BYTES).await;
+        assert_eq!(bodies.room.available_permits(), 0);
+        drop(all);
+        let one = bodies.room_for(1).await;
+        assert_eq!(bodies.room.available_permits(), SENT_BYTES / UNIT_BYTES - 1);
+        drop(one);
+    }
+}

@@ -237,7 +237,7 @@ lint: ## clippy without warnings, for PostgreSQL 15 to 18
 .PHONY: guards
 guards: ## what may use what: rooms, cycles, pgrx, unsafe, object keys
 	@$(CARGO) build --release --locked --bin wal-e
-	CARGO=$(CARGO) scripts/check-guards $(PROGRAM)
+	CARGO=$(CARGO) scripts/check-guards $(TARGET)/release/wal-e
 
 # Advisories need a database from the network, which not every machine reaches.
 .PHONY: deny

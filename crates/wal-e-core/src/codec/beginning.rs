@@ -1,14 +1,16 @@
 //! The first bytes of an object, which show whether it is what its name says.
 
-use std::io::{self, ErrorKind::Interrupted, Read};
+use std::io::ErrorKind::{Interrupted, UnexpectedEof};
+use std::io::{self, BufReader, Read};
 
 use super::Encoding;
+use super::damage::truncated;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How much of an object is looked at: the line of ASCII armour is the longest.
 const HEAD_BYTES: usize = 32;
 
-const LZ4: [u8; 4] = [0x04, 0x22, 0x4D, 0x18];
+pub(super) const LZ4: [u8; 4] = [0x04, 0x22, 0x4D, 0x18];
 /// `lz4 -l`, and what the Linux kernel uses.
 const LZ4_LEGACY: [u8; 4] = [0x02, 0x21, 0x4C, 0x18];
 const ZSTD: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
@@ -107,6 +109,19 @@ impl<R: Read> Read for Beginning<R> {
     }
 }
 
+/// Fills `buffer` from the buffered bytes of an object. When they end before it is full, `what`
+/// is truncated.
+pub(super) fn read_exact<R: Read>(
+    input: &mut BufReader<Beginning<R>>,
+    buffer: &mut [u8],
+    what: &str,
+) -> io::Result<()> {
+    input.read_exact(buffer).map_err(|error| match error.kind() {
+        UnexpectedEof => truncated(what, input.get_ref().bytes()),
+        _ => error,
+    })
+}
+
 /// Some decoders lose their place when a read is interrupted.
 fn read(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
@@ -144,17 +159,20 @@ fn judge(encoding: Encoding, head: &[u8]) -> Result<()> {
 /// Whether `head`, which may be all there is, begins as the encoding does.
 fn begins_as(encoding: Encoding, head: &[u8]) -> bool {
     let agrees = |magic: &[u8]| head.iter().zip(magic).all(|(byte, wanted)| byte == wanted);
-    let skippable =
-        || head[0] & 0xF0 == 0x50 && head[1..].iter().zip(SKIPPABLE).all(|(a, b)| *a == b);
     match encoding {
-        Encoding::Lz4 => agrees(&LZ4) || skippable(),
-        Encoding::Zstd => agrees(&ZSTD) || skippable(),
+        Encoding::Lz4 => agrees(&LZ4) || is_skippable(head),
+        Encoding::Zstd => agrees(&ZSTD) || is_skippable(head),
         Encoding::Lzop => agrees(&LZOP),
         Encoding::Gzip => agrees(&GZIP),
         Encoding::Lzma => begins_as_lzma(head),
         // Any byte may be the first; the decoder finds out.
         Encoding::Brotli | Encoding::None => true,
     }
+}
+
+/// Whether `head`, which is not empty and may be all there is, begins a frame for foreign data.
+pub(super) fn is_skippable(head: &[u8]) -> bool {
+    head[0] & 0xF0 == 0x50 && head[1..].iter().zip(SKIPPABLE).all(|(a, b)| *a == b)
 }
 
 /// There is no magic number, but few headers make sense: a byte of three small

@@ -13,7 +13,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::Crc;
 
-use super::beginning::{Beginning, LZOP};
+use super::beginning::{Beginning, LZOP, read_exact};
 use super::damage::{damaged, truncated};
 
 /// What errors call it.
@@ -225,10 +225,7 @@ impl<R: Read> LzopReader<R> {
 
     fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         let mut bytes = [0; N];
-        self.input.read_exact(&mut bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.truncated(),
-            _ => error,
-        })?;
+        read_exact(&mut self.input, &mut bytes, STREAM)?;
         Ok(bytes)
     }
 

@@ -4,10 +4,7 @@
 
 use xxhash_rust::xxh32::xxh32;
 
-/// What a frame begins with, as a little-endian number.
-pub(super) const MAGIC: u32 = 0x184D_2204;
-/// Frames for foreign data, to be skipped: `0x184D2A50` to `0x184D2A5F`.
-const SKIPPABLE_MAGIC: u32 = 0x184D_2A50;
+use crate::codec::beginning::LZ4;
 
 const VERSION: u8 = 0x40;
 const VERSION_MASK: u8 = 0xC0;
@@ -23,11 +20,6 @@ pub(super) const HEADER_BYTES: usize = 7;
 
 /// The byte for blocks of at most 256 kB.
 const BLOCKS_OF_256_KB: u8 = 5 << 4;
-
-/// Whether a frame with this magic number is to be skipped.
-pub(super) fn is_skippable(magic: u32) -> bool {
-    magic & 0xFFFF_FFF0 == SKIPPABLE_MAGIC
-}
 
 /// What a header says of its frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +40,7 @@ impl Header {
     /// The header of what is written, with the magic number: independent blocks of 256 kB, a
     /// checksum of the content.
     pub(super) fn written() -> [u8; HEADER_BYTES] {
-        let [m0, m1, m2, m3] = MAGIC.to_le_bytes();
+        let [m0, m1, m2, m3] = LZ4;
         let flags = VERSION | INDEPENDENT_BLOCKS | CONTENT_CHECKSUM;
         [m0, m1, m2, m3, flags, BLOCKS_OF_256_KB, checksum(&[flags, BLOCKS_OF_256_KB])]
     }

@@ -1,13 +1,13 @@
 //! Frames into content.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use lzzzz::lz4;
 use xxhash_rust::xxh32::{Xxh32, xxh32};
 
-use super::header::{Header, MAGIC, is_skippable};
+use super::header::Header;
 use super::writer::STORED;
-use crate::codec::beginning::Beginning;
+use crate::codec::beginning::{Beginning, LZ4, is_skippable, read_exact};
 use crate::codec::damage;
 use crate::error::{Error, ErrorKind};
 
@@ -32,8 +32,6 @@ pub(in crate::codec) struct Lz4Reader<R: Read> {
     passed: usize,
     /// A block as it is stored.
     stored: Vec<u8>,
-    /// How much has been read, in bytes.
-    bytes: u64,
 }
 
 /// A frame that has begun.
@@ -54,7 +52,6 @@ impl<R: Read> Lz4Reader<R> {
             content: Vec::new(),
             passed: 0,
             stored: Vec::new(),
-            bytes: 0,
         }
     }
 
@@ -86,20 +83,17 @@ impl<R: Read> Lz4Reader<R> {
 
     /// Returns false at the end of the input.
     fn begin_frame(&mut self) -> io::Result<bool> {
-        let mut magic = [0; 4];
-        match self.fill(&mut magic)? {
-            0 if self.bytes > 0 => return Ok(false),
-            4 => {}
-            _ => return Err(self.truncated()),
+        if self.position() > 0 && self.inner.fill_buf()?.is_empty() {
+            return Ok(false);
         }
-        let magic = u32::from_le_bytes(magic);
-        if is_skippable(magic) {
+        let mut magic = [0; 4];
+        self.read_exact(&mut magic)?;
+        if is_skippable(&magic) {
             let length = u64::from(self.number()?);
             let skipped = io::copy(&mut (&mut self.inner).take(length), &mut io::sink())?;
-            self.bytes += skipped;
             return if skipped == length { Ok(true) } else { Err(self.truncated()) };
         }
-        if magic != MAGIC {
+        if magic != LZ4 {
             return Err(self.damaged("it does not begin with the magic number"));
         }
         let mut bytes = [0; 15];
@@ -160,28 +154,20 @@ impl<R: Read> Lz4Reader<R> {
     }
 
     fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        if self.fill(buffer)? == buffer.len() { Ok(()) } else { Err(self.truncated()) }
+        read_exact(&mut self.inner, buffer, FRAME)
     }
 
-    /// Reads until `buffer` is full or the input ends; returns how much there was.
-    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut length = 0;
-        while length < buffer.len() {
-            match self.inner.read(&mut buffer[length..])? {
-                0 => break,
-                read => length += read,
-            }
-        }
-        self.bytes += length as u64;
-        Ok(length)
+    /// How much has been read, in bytes.
+    fn position(&self) -> u64 {
+        self.inner.get_ref().bytes() - self.inner.buffer().len() as u64
     }
 
     fn truncated(&self) -> io::Error {
-        damage::truncated(FRAME, self.bytes)
+        damage::truncated(FRAME, self.position())
     }
 
     fn damaged(&self, why: &str) -> io::Error {
-        let message = format!("invalid {FRAME} at byte {}: {why}", self.bytes);
+        let message = format!("invalid {FRAME} at byte {}: {why}", self.position());
         Error::new(ErrorKind::Corrupt, message).into()
     }
 }

@@ -37,14 +37,14 @@ impl WalE {
     /// On the S3 server of the tests, behind a proxy that holds each request
     /// back for this time.
     pub fn on_s3_with_latency(latency: Duration) -> WalE {
-        let store = WalE::name_of_proxy(latency);
+        let store = name_of_s3(latency);
         WalE { archive: s3_with_latency(latency), store, endpoint: None }
     }
+}
 
-    /// What the tables call the S3 server behind the proxy.
-    pub fn name_of_proxy(latency: Duration) -> String {
-        format!("s3://, proxy +{} ms", latency.as_millis())
-    }
+/// What the tables call [`s3_with_latency`].
+pub fn name_of_s3(latency: Duration) -> String {
+    format!("s3://, proxy +{} ms", latency.as_millis())
 }
 
 /// An S3 server behind a proxy that holds each request back for this time.

@@ -12,10 +12,10 @@ use wal_e_e2e::scratch::Scratch;
 use wal_e_e2e::wait::wait_for;
 
 use crate::meter::Watched;
-use crate::wal_e::{WalE, s3_with_latency};
+use crate::wal_e::{name_of_s3, s3_with_latency};
 use crate::{Archiver, WAL_PROCESSES};
 
-/// wal-rus on the S3 server of the tests, behind a proxy as in [`WalE::on_s3_with_latency`].
+/// wal-rus on the S3 server of the tests, behind a proxy as in [`s3_with_latency`].
 pub struct WalRus {
     archive: Archive,
     latency: Duration,
@@ -27,7 +27,9 @@ pub struct WalRus {
 
 /// Where `make bench` installs it.
 fn program() -> PathBuf {
-    repository().join("target/tools/bin/walrus")
+    let program = repository().join("target/tools/bin/walrus");
+    assert!(program.is_file(), "{} is missing: \"make bench\" installs it", program.display());
+    program
 }
 
 /// Its version, as it says it.
@@ -41,13 +43,13 @@ impl WalRus {
         let scratch = Scratch::new();
         let directory = scratch.create("wal-rus");
         // The user of the server cannot read everybody's target directory.
-        let program = directory.join("walrus");
-        std::fs::copy(program_checked(), &program).expect("a program can be copied");
+        let copy = directory.join("walrus");
+        std::fs::copy(program(), &copy).expect("a program can be copied");
         let socket = directory.join("socket");
         WalRus {
             archive: s3_with_latency(latency),
             latency,
-            program,
+            program: copy,
             socket,
             daemon: None,
             _scratch: scratch,
@@ -81,12 +83,6 @@ impl WalRus {
     }
 }
 
-fn program_checked() -> PathBuf {
-    let program = program();
-    assert!(program.is_file(), "{} is missing: \"make bench\" installs it", program.display());
-    program
-}
-
 impl Drop for WalRus {
     fn drop(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
@@ -101,7 +97,7 @@ impl Drop for WalRus {
 
 impl Archiver for WalRus {
     fn name(&self) -> String {
-        format!("wal-rus ({})", WalE::name_of_proxy(self.latency))
+        format!("wal-rus ({})", name_of_s3(self.latency))
     }
 
     fn settings_idle(&self) -> Vec<String> {

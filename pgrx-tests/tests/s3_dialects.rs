@@ -152,6 +152,28 @@ const USABLE: &[(Dialect, &[&str])] = &[
     ),
     (
         Dialect {
+            name: "a policy that wants the hash of the content signed",
+            rules: &[refuse(Of::Content, When::ContentIsUnsigned, 403, "AccessDenied", "No.")],
+            ..Dialect::PLAIN
+        },
+        &["refuses content whose SHA-256 is not signed: wal_e signs it"],
+    ),
+    (
+        Dialect {
+            name: "the hash of the content demanded",
+            rules: &[refuse(
+                Of::Content,
+                When::ContentIsUnsigned,
+                400,
+                "InvalidRequest",
+                "Missing required header for this request: x-amz-content-sha256",
+            )],
+            ..Dialect::PLAIN
+        },
+        &["refuses content whose SHA-256 is not signed: wal_e signs it"],
+    ),
+    (
+        Dialect {
             name: "no HEAD",
             rules: &[refuse(Of::Head, When::Always, 405, "", "")],
             ..Dialect::PLAIN
@@ -330,19 +352,17 @@ async fn a_checksum_and_a_create_only_upload_that_are_refused_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_tls_content_is_signed_unless_the_server_confirms_its_checksum() {
+async fn content_is_signed_unless_the_server_confirms_its_checksum() {
     let certificate = Certificate::self_made("/CN=127.0.0.1", &[]);
-    for knows_no_checksum in [false, true] {
+    for (knows_no_checksum, tls) in [(false, false), (false, true), (true, false), (true, true)] {
         let server = S3Server::start();
         server.create_bucket(BUCKET);
         server.speak(Dialect { knows_no_checksum, ..Dialect::PLAIN });
         let front = TlsFront::start(&server.endpoint(), &certificate);
-        let over_tls = S3Config {
-            endpoint: Some(front.endpoint()),
-            ca_file: Some(certificate.path()),
-            ..config(&server)
-        };
-        let (store, _queue) = open(over_tls, Patience::none()).await;
+        let endpoint = Some(if tls { front.endpoint() } else { server.endpoint() });
+        let ca_file = tls.then(|| certificate.path());
+        let config = S3Config { endpoint, ca_file, ..config(&server) };
+        let (store, _queue) = open(config, Patience::none()).await;
         for name in ["first", "second"] {
             assert_eq!(put(&*store, name, PutMode::Replace).await, Ok(PutOutcome::Stored));
         }

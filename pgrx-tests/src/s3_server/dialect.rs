@@ -101,6 +101,8 @@ pub enum When {
     Has(&'static str),
     /// No header of this name.
     Lacks(&'static str),
+    /// No hash of the content in the signature.
+    ContentIsUnsigned,
     /// A signature for another region than this.
     SignedForOtherThan(&'static str),
     /// What it asks for is not there.
@@ -248,6 +250,9 @@ impl When {
             When::Always => true,
             When::Has(name) => has(name),
             When::Lacks(name) => !has(name),
+            When::ContentIsUnsigned => {
+                asked.headers.get("x-amz-content-sha256").is_some_and(|it| it == "UNSIGNED-PAYLOAD")
+            }
             When::SignedForOtherThan(region) => signed_region(asked.headers) != Some(region),
             When::Missing => answered == Some(StatusCode::NOT_FOUND),
             When::PrefixLacks(path) => {

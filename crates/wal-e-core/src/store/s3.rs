@@ -84,8 +84,6 @@ struct Bucket {
     encryption: Option<ServerSideEncryption>,
     kms_key_id: Option<String>,
     way: Way,
-    /// Whether payloads are signed: only where no TLS protects them on the way.
-    signs_payloads: bool,
     limits: Limits,
     /// Counts the pieces of all uploads.
     activity: Arc<AtomicU64>,
@@ -123,7 +121,6 @@ impl S3Store {
             abilities: Abilities::new(format!("s3://{name}/{base}"), notices.clone()),
             name: name.clone(),
             base,
-            signs_payloads: endpoint.as_deref().is_some_and(|e| e.starts_with("http://")),
             first_place: Place {
                 bucket: name.clone(),
                 endpoint,
@@ -175,9 +172,7 @@ impl Bucket {
     }
 
     fn payload(&self, content: Bytes, checksum: Checksum) -> Payload {
-        let signs = self.signs_payloads || !self.abilities.compares(checksum);
-        Payload::new(content, checksum, signs, &self.activity)
-            .limited_to(self.upload_rate_limit.clone())
+        Payload::new(content, checksum, &self.activity).limited_to(self.upload_rate_limit.clone())
     }
 
     /// What error messages say of the store.

@@ -183,7 +183,7 @@ CPU: user and system time of the tool's processes, and of the server's on its be
 Memory: the most at one time, summed over the tool's processes; for processes of the server,
 what they hold above an idle one.
 The S3 server and the proxy before it are in this process: what they use of the cores is not counted, but
-it is not there for the tool either. Over plain http wal_e signs what it sends, which takes a SHA-256 of it.
+it is not there for the tool either.
 pgBackRest speaks S3 over TLS only, so it has no row there.";
 
 /// As a production server would have it where it matters for archiving.

@@ -60,8 +60,17 @@ pub(super) enum Completion {
     Refused,
 }
 
+/// Whether content may be sent without its hash in the signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unsigned {
+    NotKnown,
+    Taken,
+    Refused,
+}
+
 #[derive(Debug)]
 struct Known {
+    unsigned: Unsigned,
     object: Trust,
     announcement: Option<Trust>,
     part: Option<Trust>,
@@ -114,7 +123,14 @@ impl Abilities {
         let object = Trust { checksum: Checksum::Crc32c, proven: false };
         let (order, completion) = (Order::NotKnown, Completion::Asked);
         Abilities {
-            known: Mutex::new(Known { object, announcement: None, part: None, order, completion }),
+            known: Mutex::new(Known {
+                unsigned: Unsigned::NotKnown,
+                object,
+                announcement: None,
+                part: None,
+                order,
+                completion,
+            }),
             create_only: OnceCell::new(),
             refuses_new: AtomicBool::new(false),
             hides_missing: AtomicBool::new(false),
@@ -230,6 +246,54 @@ impl Abilities {
             }
         }
         Err(refusal)
+    }
+
+    /// Sends content, with its SHA-256 in the signature where no checksum protects it that the
+    /// server compares. A server, or the policy of a bucket, may want the SHA-256 all the same:
+    /// the first content that is refused without it is sent once more with it.
+    ///
+    /// # Errors
+    /// The first refusal, when the second has no other reason.
+    pub(super) async fn with_signature<T, Sending>(
+        &self,
+        checksum: Checksum,
+        send: impl Fn(bool) -> Sending,
+    ) -> Result<T, Failure>
+    where
+        Sending: Future<Output = Result<T, Failure>>,
+    {
+        let before = self.known(|known| known.unsigned);
+        if before == Unsigned::Refused || !self.compares(checksum) {
+            return send(true).await;
+        }
+        let refusal = match send(false).await {
+            Ok(answer) => {
+                self.known(|known| known.unsigned = Unsigned::Taken);
+                return Ok(answer);
+            }
+            Err(failure) => failure,
+        };
+        if before == Unsigned::Taken || !refusal.may_be_for_the_signature() {
+            return Err(refusal);
+        }
+        match send(true).await {
+            Err(failure) if failure.may_be_for_the_signature() => Err(refusal),
+            Err(failure) => Err(failure),
+            Ok(answer) => {
+                self.note_refuses_unsigned();
+                Ok(answer)
+            }
+        }
+    }
+
+    fn note_refuses_unsigned(&self) {
+        let before = self.known(|known| std::mem::replace(&mut known.unsigned, Unsigned::Refused));
+        if before != Unsigned::Refused {
+            self.notices.log(format!(
+                "the server of \"{}\" refuses content whose SHA-256 is not signed: wal_e signs it",
+                self.url
+            ));
+        }
     }
 
     /// Whether to ask that an upload in parts is completed only if there is no such object.

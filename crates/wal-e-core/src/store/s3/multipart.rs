@@ -159,27 +159,29 @@ impl S3Upload {
         checksum: Checksum,
     ) -> Result<UploadPartOutput, Failure> {
         let bucket = &self.bucket;
-        let payload = bucket.payload(content, checksum);
-        let headers = payload.headers();
-        let put = bucket.attempt(|client| {
-            let request = client
-                .upload_part()
-                .bucket(&bucket.name)
-                .key(bucket.full_key(&self.key))
-                .upload_id(&self.id)
-                .part_number(number)
-                .content_length(payload.length())
-                .set_checksum_algorithm(checksum.algorithm())
-                .set_checksum_crc32_c(headers.crc32c.clone())
-                .set_content_md5(headers.md5.clone())
-                .set_checksum_crc32(headers.crc32.clone())
-                .set_checksum_sha256(headers.sha256.clone())
-                .body(payload.stream())
-                .customize()
-                .interceptor(payload.signing());
-            payload.watch(bucket.limits, request.send())
-        });
-        let answer = put.await?;
+        let payload = &bucket.payload(content, checksum);
+        let headers = &payload.headers();
+        let put = |hashed| {
+            bucket.attempt(move |client| {
+                let request = client
+                    .upload_part()
+                    .bucket(&bucket.name)
+                    .key(bucket.full_key(&self.key))
+                    .upload_id(&self.id)
+                    .part_number(number)
+                    .content_length(payload.length())
+                    .set_checksum_algorithm(checksum.algorithm())
+                    .set_checksum_crc32_c(headers.crc32c.clone())
+                    .set_content_md5(headers.md5.clone())
+                    .set_checksum_crc32(headers.crc32.clone())
+                    .set_checksum_sha256(headers.sha256.clone())
+                    .body(payload.stream())
+                    .customize()
+                    .interceptor(payload.signing(hashed));
+                payload.watch(bucket.limits, request.send())
+            })
+        };
+        let answer = bucket.abilities.with_signature(checksum, put).await?;
         // Without it the upload cannot be completed.
         if answer.e_tag.is_none() {
             let text = "it did not say the tag (ETag) of the part".to_owned();

@@ -45,7 +45,6 @@ pub(super) struct Payload {
     sent: Arc<AtomicU64>,
     rate_limit: Option<Arc<RateLimit>>,
     checksum: Checksum,
-    signs: bool,
 }
 
 #[derive(Debug)]
@@ -59,14 +58,8 @@ struct Progress {
 }
 
 impl Payload {
-    /// `signs`: whether the content's hash goes into the signature. `activity`
-    /// counts the pieces of all uploads.
-    pub(super) fn new(
-        content: Bytes,
-        checksum: Checksum,
-        signs: bool,
-        activity: &Arc<AtomicU64>,
-    ) -> Payload {
+    /// `activity` counts the pieces of all uploads.
+    pub(super) fn new(content: Bytes, checksum: Checksum, activity: &Arc<AtomicU64>) -> Payload {
         let progress = Progress {
             began: Instant::now(),
             moved_ms: AtomicU64::new(0),
@@ -80,7 +73,6 @@ impl Payload {
             sent: Arc::default(),
             rate_limit: None,
             checksum,
-            signs,
         }
     }
 
@@ -113,9 +105,9 @@ impl Payload {
         ByteStream::new(SdkBody::from_body_1_x(pieces))
     }
 
-    /// Decides what the signature says of the content.
-    pub(super) fn signing(&self) -> PayloadSigning {
-        let hash = self.signs.then(|| {
+    /// Decides whether the content's hash goes into the signature.
+    pub(super) fn signing(&self, hashed: bool) -> PayloadSigning {
+        let hash = hashed.then(|| {
             Sha256::digest(&self.content).iter().map(|byte| format!("{byte:02x}")).collect()
         });
         PayloadSigning { hash }
@@ -238,7 +230,7 @@ impl Body for Pieces {
 }
 
 /// The SDK signs content that it holds in memory and leaves out what it does
-/// not: here the hash is given, or the content is left out where TLS protects it.
+/// not: here the hash is given, or the content is left out where a checksum protects it.
 #[derive(Debug)]
 pub(super) struct PayloadSigning {
     /// SHA-256 in hex.
@@ -278,7 +270,7 @@ mod tests {
     async fn pieces_are_the_content_and_their_length_is_known() {
         for length in [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES] {
             let content: Bytes = (0..length).map(|n| (n % 251) as u8).collect();
-            let payload = Payload::new(content.clone(), Checksum::Crc32c, true, &Arc::default());
+            let payload = Payload::new(content.clone(), Checksum::Crc32c, &Arc::default());
             assert_eq!(payload.length(), length as i64);
             for limited in [false, true] {
                 let pieces = Pieces {
@@ -296,17 +288,15 @@ mod tests {
         }
     }
 
-    fn payload(content: &'static [u8], signs: bool) -> Payload {
-        Payload::new(Bytes::from_static(content), Checksum::Crc32c, signs, &Arc::default())
-    }
-
     #[test]
-    fn only_what_no_tls_protects_is_hashed_for_the_signature() {
+    fn the_hash_of_the_content_is_signed_where_that_is_wanted() {
+        let content = Bytes::from_static(b"abc");
+        let payload = Payload::new(content, Checksum::Crc32c, &Arc::default());
         // SHA-256 of "abc" from FIPS 180.
         assert_eq!(
-            payload(b"abc", true).signing().hash.unwrap(),
+            payload.signing(true).hash.unwrap(),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
-        assert_eq!(payload(b"abc", false).signing().hash, None);
+        assert_eq!(payload.signing(false).hash, None);
     }
 }

@@ -21,31 +21,33 @@ impl Bucket {
         attributes: &Attributes,
         checksum: Checksum,
     ) -> Result<PutOutcome, Failure> {
-        let payload = self.payload(content, checksum);
-        let headers = payload.headers();
-        let put = self.attempt(|client| {
-            let request = client
-                .put_object()
-                .bucket(&self.name)
-                .key(self.full_key(key))
-                .content_type("application/octet-stream")
-                .content_length(payload.length())
-                .set_checksum_algorithm(checksum.algorithm())
-                .set_checksum_crc32_c(headers.crc32c.clone())
-                .set_content_md5(headers.md5.clone())
-                .set_checksum_crc32(headers.crc32.clone())
-                .set_checksum_sha256(headers.sha256.clone())
-                .set_metadata(metadata(attributes))
-                .set_storage_class(self.storage_class.clone())
-                .set_server_side_encryption(self.encryption.clone())
-                .set_ssekms_key_id(self.kms_key_id.clone())
-                .set_if_none_match(create_only.then(|| "*".to_owned()))
-                .body(payload.stream())
-                .customize()
-                .interceptor(payload.signing());
-            payload.watch(self.limits, request.send())
-        });
-        match put.await {
+        let payload = &self.payload(content, checksum);
+        let headers = &payload.headers();
+        let put = |hashed| {
+            self.attempt(move |client| {
+                let request = client
+                    .put_object()
+                    .bucket(&self.name)
+                    .key(self.full_key(key))
+                    .content_type("application/octet-stream")
+                    .content_length(payload.length())
+                    .set_checksum_algorithm(checksum.algorithm())
+                    .set_checksum_crc32_c(headers.crc32c.clone())
+                    .set_content_md5(headers.md5.clone())
+                    .set_checksum_crc32(headers.crc32.clone())
+                    .set_checksum_sha256(headers.sha256.clone())
+                    .set_metadata(metadata(attributes))
+                    .set_storage_class(self.storage_class.clone())
+                    .set_server_side_encryption(self.encryption.clone())
+                    .set_ssekms_key_id(self.kms_key_id.clone())
+                    .set_if_none_match(create_only.then(|| "*".to_owned()))
+                    .body(payload.stream())
+                    .customize()
+                    .interceptor(payload.signing(hashed));
+                payload.watch(self.limits, request.send())
+            })
+        };
+        match self.abilities.with_signature(checksum, put).await {
             Ok(answer) => {
                 self.abilities.note_answer(
                     checksum,

@@ -54,6 +54,12 @@ impl Failure {
             && cause::cause(answer).is_none()
     }
 
+    /// It may be that the server wants the hash of the content in the signature. The policy of
+    /// a bucket says no more than that access is denied.
+    pub(in crate::store::s3) fn may_be_for_the_signature(&self) -> bool {
+        self.may_be_for_a_header() || self.may_hide_absence()
+    }
+
     /// It may be that the server does not know requests of this kind, or refuses what they
     /// cannot do without.
     pub(in crate::store::s3) fn may_be_for_a_request(&self) -> bool {

@@ -119,7 +119,7 @@ impl Failure {
                 let code = meta.code().map(one_line).or_else(|| answer.code.clone());
                 // The page of a proxy, or a document that is not S3's.
                 if code.is_none() && (200..300).contains(&answer.status) {
-                    return Failure::NotUnderstood(unreadable(&answer, service.err()));
+                    return Failure::NotUnderstood(unreadable(&answer, &error_text(service.err())));
                 }
                 Failure::Answered(Answer {
                     code,
@@ -152,6 +152,11 @@ impl Failure {
                 }
             },
         }
+    }
+
+    /// An answer that says that all is well, and has content that cannot be read.
+    pub(super) fn unreadable(response: &HttpResponse, error: &str) -> Failure {
+        Failure::NotUnderstood(unreadable(&response::answer(response), &one_line(error)))
     }
 
     fn status(&self) -> Option<u16> {
@@ -303,14 +308,13 @@ impl Failure {
 }
 
 /// What is wrong with an answer that should hold content of S3.
-fn unreadable(answer: &Answer, error: &(dyn StdError + 'static)) -> String {
+fn unreadable(answer: &Answer, error: &str) -> String {
     let status = answer.status;
     if answer.is_page {
         return format!("it answered {status} with a web page");
     }
-    let text = error_text(error);
     // The SDK suspects itself.
-    let text = text.replace(". This is likely a bug in the SDK", "");
+    let text = error.replace(". This is likely a bug in the SDK", "");
     format!("it answered {status} with content that is not S3's: {text}")
 }
 

@@ -6,12 +6,19 @@
 //! any case. The first listing of more than one page shows whether its pages follow each
 //! other; on a server where they do not, a listing is read to its end and sorted.
 
+use aws_sdk_s3::Client;
+
+use super::Bucket;
 use super::abilities::Order;
+use super::causes::chain;
 use super::errors::{Action, Answer, Failure};
-use super::{Bucket, moment, size};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::store::{Attributes, ListPage, ListRequest, ObjectInfo};
+
+mod answer;
+
+use answer::TakeAnswer;
 
 /// A page as the server gave it.
 struct Page {
@@ -102,34 +109,49 @@ async fn fetch(
     let start_after = request.start_after.as_ref().filter(|key| **key > request.prefix);
     let start_after = start_after.map(|key| format!("{}{key}", bucket.base));
     let prefix = format!("{}{}", bucket.base, request.prefix);
-    let answer = bucket
-        .ask(bucket.limits.answer, |client| {
-            client
-                .list_objects_v2()
-                .bucket(&bucket.name)
-                .prefix(&prefix)
-                .set_start_after(start_after.clone())
-                .set_delimiter(request.shallow.then(|| "/".to_owned()))
-                .set_continuation_token(token.clone())
-                .send()
-        })
-        .await?;
-    let next = answer.next_continuation_token;
+    let ask = async |client: Client| {
+        let taken = TakeAnswer::default();
+        let answer = client
+            .list_objects_v2()
+            .bucket(&bucket.name)
+            .prefix(&prefix)
+            .set_start_after(start_after.clone())
+            .set_delimiter(request.shallow.then(|| "/".to_owned()))
+            .set_continuation_token(token.clone())
+            .customize()
+            .interceptor(taken.clone())
+            .send();
+        answer.await.map_err(|error| Failure::from_sdk(&error))?;
+        match taken.content().await {
+            Ok(Some((response, content))) => {
+                answer::read(&content).map_err(|error| Failure::unreadable(&response, &error))
+            }
+            Ok(None) => Err(Failure::NotUnderstood("it has no content".to_owned())),
+            Err(error) => Err(Failure::NoConnection(chain(&*error))),
+        }
+    };
+    let limit = bucket.limits.answer;
+    let asked = bucket.attempt(|client| async {
+        let answer = tokio::time::timeout(limit, ask(client)).await;
+        answer.unwrap_or(Err(Failure::TooSlow(limit)))
+    });
+    let answer = asked.await?;
+    let next = answer.next;
     // A listing that goes on where it was would never end.
-    if answer.is_truncated == Some(true) && (next.is_none() || next == token) {
+    if answer.is_truncated && (next.is_none() || next == token) {
         return Err(Failure::NotUnderstood(
             "the listing goes on, but the server does not say where".to_owned(),
         ));
     }
-    let objects = answer.contents.unwrap_or_default().into_iter().filter_map(|object| {
+    let objects = answer.entries.into_iter().filter_map(|entry| {
         // What has no key's form ("directory" objects, for one) is not ours.
-        let key = ObjectKey::from_listing(object.key?.strip_prefix(&bucket.base)?)?;
+        let key = ObjectKey::from_listing(entry.key.strip_prefix(&bucket.base)?)?;
         Some(ObjectInfo {
             key,
-            size_bytes: size(object.size),
-            last_modified: moment(object.last_modified.as_ref()),
-            etag: object.e_tag,
-            storage_class: object.storage_class.map(|class| class.as_str().to_owned()),
+            size_bytes: entry.size_bytes,
+            last_modified: entry.last_modified,
+            etag: entry.etag,
+            storage_class: entry.storage_class,
             attributes: Attributes::default(),
         })
     });
@@ -139,7 +161,7 @@ async fn fetch(
     };
     Ok(Page {
         objects: objects.filter(is_after).collect(),
-        next: next.filter(|_| answer.is_truncated == Some(true)),
+        next: next.filter(|_| answer.is_truncated),
     })
 }
 

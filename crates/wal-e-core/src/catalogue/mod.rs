@@ -6,7 +6,8 @@
 //!   tars are its own; `cold`: which of them have to be restored from their storage class.
 //! * `locate`: the objects of one WAL file; `around`: what there is around its place.
 //! * `histories`: the histories of timelines; `asked`: what a server that follows one asks for.
-//! * `wal_inventory`: which WAL segments there are; `wal_listing`: found out by one listing.
+//! * `wal_inventory`: which WAL segments there are; `wal_listing`: found out by one listing;
+//!   `wal_pages`: that listing, several pages at a time.
 
 pub(crate) mod around;
 pub(crate) mod asked;
@@ -20,6 +21,7 @@ pub(crate) mod stored_backup;
 pub(crate) mod tar_set;
 pub(crate) mod wal_inventory;
 pub(crate) mod wal_listing;
+pub(crate) mod wal_pages;
 
 pub use backup_info::{BackupInfo, BackupKind, list};
 pub(crate) use backup_info::{StoredSentinel, sentinels};

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use super::asked::asked_from;
 use super::wal_inventory::{Inventory, TimelineWal};
+use super::wal_pages::WalPages;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::{
@@ -98,10 +99,9 @@ impl WalListing {
             shallow: true,
         };
         let mut wal = TimelineWal::default();
-        let mut page = None;
-        'pages: loop {
-            let answer = self.store.list(&request, page).await?;
-            for object in &answer.objects {
+        let mut pages = WalPages::new(&*self.store, self.size, request);
+        'pages: while let Some(objects) = pages.next().await? {
+            for object in &objects {
                 let Some((name, encoding)) = layout::wal_file_of(&object.key) else { continue };
                 let number = name.segment_number(self.size);
                 let Some(number) = number.filter(|number| *number >= from) else { continue };
@@ -109,10 +109,6 @@ impl WalListing {
                     break 'pages;
                 }
                 wal.add_object(&name, number, object, &encoding);
-            }
-            page = answer.next;
-            if page.is_none() {
-                break;
             }
         }
         Arc::make_mut(&mut listed.wal).prepend(wal);
@@ -133,10 +129,9 @@ impl WalListing {
                 start_after: Some(after.clone()),
                 shallow: true,
             };
-            let mut page = None;
-            loop {
-                let answer = self.store.list(&request, page).await?;
-                for object in &answer.objects {
+            let mut pages = WalPages::new(&*self.store, self.size, request);
+            while let Some(objects) = pages.next().await? {
+                for object in &objects {
                     let Some((name, encoding)) = layout::wal_file_of(&object.key) else { continue };
                     let listed =
                         self.timelines.entry(name.timeline()).or_insert_with(|| Listed::from(from));
@@ -152,11 +147,8 @@ impl WalListing {
                         continue 'requests;
                     }
                 }
-                page = answer.next;
-                if page.is_none() {
-                    return Ok(());
-                }
             }
+            return Ok(());
         }
     }
 

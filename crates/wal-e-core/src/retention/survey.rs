@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use super::select::Backup;
 use super::under_way::is_under_way;
+use crate::catalogue::wal_pages::WalPages;
 use crate::catalogue::{self, BackupInfo};
 use crate::coverage::{self, Backups, Branches};
 use crate::error::Result;
@@ -202,10 +203,9 @@ impl Survey {
     ) -> Result<BTreeMap<TimelineId, Option<OffsetDateTime>>> {
         let mut timelines = BTreeMap::new();
         let request = ListRequest { prefix: layout::wal(), ..ListRequest::default() };
-        let mut page = None;
-        loop {
-            let answer = store.list(&request, page).await?;
-            for object in &answer.objects {
+        let mut pages = WalPages::new(store, self.size, request);
+        while let Some(objects) = pages.next().await? {
+            for object in &objects {
                 *newest = (*newest).max(Some(object.last_modified));
                 match layout::wal_content(&object.key, self.size) {
                     None => self.foreign.add(object),
@@ -222,11 +222,8 @@ impl Survey {
                     }
                 }
             }
-            page = answer.next;
-            if page.is_none() {
-                return Ok(timelines);
-            }
         }
+        Ok(timelines)
     }
 
     fn backup(

@@ -305,6 +305,10 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
         self.store.gains_by_ranges()
     }
 
+    fn pages_at_once(&self) -> usize {
+        self.store.pages_at_once()
+    }
+
     fn finds_by_name(&self) -> bool {
         self.store.finds_by_name()
     }

@@ -34,6 +34,7 @@ pub struct MemoryStore {
     state: Arc<Mutex<State>>,
     page_size: usize,
     finds_by_name: bool,
+    pages_at_once: usize,
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +62,12 @@ struct OpenUpload {
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        MemoryStore { state: Arc::default(), page_size: DEFAULT_PAGE_SIZE, finds_by_name: false }
+        MemoryStore {
+            state: Arc::default(),
+            page_size: DEFAULT_PAGE_SIZE,
+            finds_by_name: false,
+            pages_at_once: 1,
+        }
     }
 }
 
@@ -80,6 +86,12 @@ impl MemoryStore {
     #[must_use]
     pub fn that_finds_by_name(self) -> Self {
         MemoryStore { finds_by_name: true, ..self }
+    }
+
+    /// The same store, which is to be asked for several pages of a listing as one in S3 is.
+    #[must_use]
+    pub fn that_answers_pages_at_once(self, pages_at_once: usize) -> Self {
+        MemoryStore { pages_at_once, ..self }
     }
 
     /// The keys of the multipart uploads that were begun and neither completed
@@ -222,6 +234,10 @@ impl ObjectStore for MemoryStore {
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
         Ok(self.lock().objects.get(key.as_str()).map(|stored| stored.info.clone()))
+    }
+
+    fn pages_at_once(&self) -> usize {
+        self.pages_at_once
     }
 
     fn finds_by_name(&self) -> bool {

@@ -165,6 +165,12 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         false
     }
 
+    /// How many pages of listings may be asked for at the same time: more than one where each
+    /// page is answered by itself, and names come in their order from page to page.
+    fn pages_at_once(&self) -> usize {
+        1
+    }
+
     /// Which of these objects there are.
     async fn find(&self, keys: &[ObjectKey]) -> Result<Vec<ObjectKey>> {
         let mut found = Vec::new();

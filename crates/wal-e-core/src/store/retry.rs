@@ -227,6 +227,10 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
         self.shared.store.gains_by_ranges()
     }
 
+    fn pages_at_once(&self) -> usize {
+        self.shared.store.pages_at_once()
+    }
+
     fn finds_by_name(&self) -> bool {
         self.shared.store.finds_by_name()
     }

@@ -50,7 +50,7 @@ mod probe;
 mod put;
 mod way;
 
-use abilities::Abilities;
+use abilities::{Abilities, Order};
 use address::{Address, Signing};
 use checksum::Checksum;
 use credentials::{Keys, Refusal};
@@ -303,6 +303,14 @@ impl ObjectStore for S3Store {
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
         self.bucket.head(key).await
+    }
+
+    fn pages_at_once(&self) -> usize {
+        match self.bucket.abilities.order() {
+            Order::Ordered => listing::PAGES_AT_ONCE,
+            // Each page would be all of the listing.
+            Order::NotKnown | Order::Unordered => 1,
+        }
     }
 
     async fn list(&self, request: &ListRequest, page: Option<String>) -> Result<ListPage> {

@@ -20,6 +20,9 @@ mod answer;
 
 use answer::TakeAnswer;
 
+/// Pages that are asked for at the same time.
+pub(super) const PAGES_AT_ONCE: usize = 32;
+
 /// A page as the server gave it.
 struct Page {
     objects: Vec<ObjectInfo>,

@@ -5,13 +5,16 @@
 //! thousand pages, and each takes as long as the way to the server and back.
 
 use std::collections::VecDeque;
+use std::future::{poll_fn, ready};
+use std::task::Poll;
 
 use futures_util::future::try_join_all;
 
 use crate::error::Result;
 use crate::layout;
 use crate::postgres::{SegmentNumber, SegmentSize, TimelineId, WalFileName, WalSegment};
-use crate::store::{ListRequest, ObjectInfo, ObjectStore};
+use crate::store::{ListPage, ListRequest, ObjectInfo, ObjectStore};
+use crate::tasks::Work;
 
 /// Pages that cover fewer segments say nothing of those that follow.
 const LEAST_STEP: u64 = 32;
@@ -24,13 +27,13 @@ const FIRST_AT_ONCE: usize = 2;
 const PAGES_OF_STRETCH: usize = 2;
 
 /// A listing of WAL files that is under way.
-#[derive(Debug)]
 pub(crate) struct WalPages<'a> {
     store: &'a dyn ObjectStore,
     size: SegmentSize,
     request: ListRequest,
-    /// Where a store goes on that is asked for one page after the other.
-    page: Option<String>,
+    /// The next page of a store that is asked for one after the other: it is being read while
+    /// the one before is looked at.
+    ahead: Option<Reading<'a>>,
     /// The last key that is known.
     after: Option<String>,
     /// What was read ahead.
@@ -39,6 +42,8 @@ pub(crate) struct WalPages<'a> {
     outlook: Option<Outlook>,
     has_ended: bool,
 }
+
+type Reading<'a> = Work<'a, Result<ListPage>>;
 
 /// What is likely to come.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +82,7 @@ impl<'a> WalPages<'a> {
             size,
             after: request.start_after.clone(),
             request,
-            page: None,
+            ahead: None,
             read: VecDeque::new(),
             at_once: FIRST_AT_ONCE,
             outlook: None,
@@ -100,19 +105,32 @@ impl<'a> WalPages<'a> {
     }
 
     async fn read_page(&mut self) -> Result<()> {
-        let answer = self.store.list(&self.request, self.page.take()).await?;
+        let reading = self.ahead.take().unwrap_or_else(|| self.reading(None));
+        let answer = reading.await?;
         self.has_ended = answer.next.is_none();
-        self.page = answer.next;
+        if answer.next.is_some() && self.store.pages_at_once() <= 1 {
+            let mut ahead = self.reading(answer.next);
+            let begun = poll_fn(|context| Poll::Ready(ahead.as_mut().poll(context)));
+            self.ahead = Some(match begun.await {
+                Poll::Ready(answer) => Box::pin(ready(answer)),
+                Poll::Pending => ahead,
+            });
+        }
         self.add(answer.objects);
         Ok(())
     }
 
+    fn reading(&self, page: Option<String>) -> Reading<'a> {
+        let (store, request) = (self.store, self.request.clone());
+        Box::pin(async move { store.list(&request, page).await })
+    }
+
     async fn read_stretches(&mut self, most: usize) -> Result<()> {
         let stretches = self.stretches(most);
-        let is_guess = stretches.len() > 1;
-        let read = try_join_all(stretches.into_iter().map(|stretch| self.read_stretch(stretch)));
-        let mut was_right = is_guess;
-        for stretch in read.await? {
+        let mut was_right = stretches.len() > 1;
+        let (store, request) = (self.store, &self.request);
+        let read = stretches.into_iter().map(|stretch| read_stretch(store, request, stretch));
+        for stretch in try_join_all(read).await? {
             self.add(stretch.objects);
             self.has_ended = stretch.is_last;
             if stretch.is_last || stretch.is_cut {
@@ -147,30 +165,6 @@ impl<'a> WalPages<'a> {
         stretches
     }
 
-    async fn read_stretch(&self, stretch: Stretch) -> Result<StretchRead> {
-        let Stretch { after, until } = stretch;
-        let request = ListRequest { start_after: after, ..self.request.clone() };
-        let (mut objects, mut page) = (Vec::new(), None);
-        let most = if until.is_some() { PAGES_OF_STRETCH } else { 1 };
-        for pages in 1.. {
-            let answer = self.store.list(&request, page).await?;
-            let is_past = |object: &ObjectInfo| {
-                until.as_deref().is_some_and(|until| object.key.as_str() > until)
-            };
-            let reaches_past = answer.objects.last().is_some_and(is_past);
-            objects.extend(answer.objects.into_iter().take_while(|object| !is_past(object)));
-            if reaches_past || answer.next.is_none() {
-                return Ok(StretchRead { objects, is_cut: false, is_last: !reaches_past });
-            }
-            page = answer.next;
-            // All of a page may be what is not ours.
-            if pages >= most && !objects.is_empty() {
-                break;
-            }
-        }
-        Ok(StretchRead { objects, is_cut: until.is_some(), is_last: false })
-    }
-
     fn add(&mut self, objects: Vec<ObjectInfo>) {
         if let Some(last) = objects.last() {
             self.after = Some(last.key.to_string());
@@ -192,6 +186,34 @@ impl<'a> WalPages<'a> {
         let step = last.0.saturating_sub(first.0) * 49 / 50;
         (step >= LEAST_STEP).then_some(Outlook { timeline, last, step })
     }
+}
+
+/// Reads what is in a stretch, as far as it goes with a few requests.
+async fn read_stretch(
+    store: &dyn ObjectStore,
+    request: &ListRequest,
+    stretch: Stretch,
+) -> Result<StretchRead> {
+    let Stretch { after, until } = stretch;
+    let request = ListRequest { start_after: after, ..request.clone() };
+    let (mut objects, mut page) = (Vec::new(), None);
+    let most = if until.is_some() { PAGES_OF_STRETCH } else { 1 };
+    for pages in 1.. {
+        let answer = store.list(&request, page).await?;
+        let is_past =
+            |object: &ObjectInfo| until.as_deref().is_some_and(|until| object.key.as_str() > until);
+        let reaches_past = answer.objects.last().is_some_and(is_past);
+        objects.extend(answer.objects.into_iter().take_while(|object| !is_past(object)));
+        if reaches_past || answer.next.is_none() {
+            return Ok(StretchRead { objects, is_cut: false, is_last: !reaches_past });
+        }
+        page = answer.next;
+        // All of a page may be what is not ours.
+        if pages >= most && !objects.is_empty() {
+            break;
+        }
+    }
+    Ok(StretchRead { objects, is_cut: until.is_some(), is_last: false })
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::rate_limit::RateLimit;
 use crate::tasks;
 
 mod body;
+mod facts;
 mod listing;
 mod names;
 mod naming;

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use super::facts;
 use super::names::Names;
-use super::root::{Root, is_missing, object_info};
+use super::root::{Root, is_missing};
 use super::temporary;
 use crate::error::{Error, Result};
 use crate::layout::ObjectKey;
@@ -34,21 +35,22 @@ pub(super) fn list(
 ) -> Result<(ListPage, Option<Rest>)> {
     let rest = rest.filter(|rest| rest.request == *request && page.as_deref() == Some(&rest.page));
     let after = page.max(request.start_after.clone()).unwrap_or_default();
-    let mut walk = Walk { request, after, page_size, found: ListPage::default(), rest };
+    let mut walk = Walk { request, after, page_size, keys: Vec::new(), rest };
     // What the prefix names whole need not be searched for.
     let start = match request.prefix.rsplit_once('/') {
         Some((directory, _)) => match ObjectKey::from_listing(directory) {
             Some(directory) => format!("{directory}/"),
-            None => return Ok((walk.found, None)),
+            None => return Ok((ListPage::default(), None)),
         },
         None => String::new(),
     };
     root.check()?;
-    let rest = match walk.directory(&root.path, &start)? {
-        Page::HasRoom => None,
-        Page::Full => walk.rest,
+    let (next, rest) = match walk.directory(&root.path, &start)? {
+        Page::HasRoom => (None, None),
+        Page::Full => (walk.keys.last().cloned(), walk.rest),
     };
-    Ok((walk.found, rest))
+    let objects = facts::objects(&root.path, &walk.keys)?;
+    Ok((ListPage { objects, next }, rest))
 }
 
 /// Whether an object lies in the directory itself; as far as it takes to find one, the
@@ -78,7 +80,8 @@ struct Walk<'a> {
     /// Only keys that sort after this one; empty means all.
     after: String,
     page_size: usize,
-    found: ListPage,
+    /// Of what may be in the page: not all need be objects.
+    keys: Vec<String>,
     rest: Option<Rest>,
 }
 
@@ -106,8 +109,10 @@ impl Walk<'_> {
                 if self.directory(root, &key)? == Page::Full {
                     return Ok(Page::Full);
                 }
-            } else if self.file(root, key)? == Page::Full {
-                let page = self.found.next.clone().unwrap_or_default();
+            } else if self.keys.len() < self.page_size {
+                self.keys.push(key);
+            } else {
+                let page = self.keys.last().cloned().unwrap_or_default();
                 let (request, directory) = (self.request.clone(), base.to_owned());
                 self.rest = Some(Rest { request, page, directory, names, next });
                 return Ok(Page::Full);
@@ -169,24 +174,5 @@ impl Walk<'_> {
         };
         let later = key > self.after.as_str() || (is_directory && self.after.starts_with(key));
         in_prefix && later
-    }
-
-    fn file(&mut self, root: &Path, key: String) -> Result<Page> {
-        if self.found.objects.len() == self.page_size {
-            self.found.next = self.found.objects.last().map(|last| last.key.to_string());
-            return Ok(Page::Full);
-        }
-        let path = root.join(&key);
-        match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => {
-                if let Some(key) = ObjectKey::from_listing(&key) {
-                    self.found.objects.push(object_info(key, &metadata));
-                }
-            }
-            Ok(_) => {}
-            Err(error) if is_missing(&error) => {}
-            Err(error) => return Err(Error::file("examine", &path, &error)),
-        }
-        Ok(Page::HasRoom)
     }
 }

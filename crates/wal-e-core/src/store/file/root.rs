@@ -1,21 +1,20 @@
 //! The directory of a store: how objects become files in it, durably.
 
 use std::collections::HashSet;
-use std::fs::{DirBuilder, File, Metadata};
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use time::OffsetDateTime;
-
+use super::facts::object_info;
 use super::naming::{KnownNaming, sync_directory};
 use super::temporary::{self, TemporaryFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::notice::{Level, Notices};
-use crate::store::{Ability, Attributes, ObjectInfo, PutMode, PutOutcome};
+use crate::store::{Ability, ObjectInfo, PutMode, PutOutcome};
 
 /// The directory of a store, shared with the work on blocking threads.
 #[derive(Debug)]
@@ -353,18 +352,4 @@ impl Root {
 /// a file.
 pub(super) fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-pub(super) fn object_info(key: ObjectKey, metadata: &Metadata) -> ObjectInfo {
-    let nanoseconds =
-        i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-    ObjectInfo {
-        key,
-        size_bytes: metadata.len(),
-        last_modified: OffsetDateTime::from_unix_timestamp_nanos(nanoseconds)
-            .unwrap_or(OffsetDateTime::UNIX_EPOCH),
-        etag: Some(format!("{:x}-{nanoseconds:x}-{:x}", metadata.ino(), metadata.len())),
-        storage_class: None,
-        attributes: Attributes::default(),
-    }
 }

@@ -23,6 +23,7 @@ use wal_e_e2e::installation::PgVersion;
 use crate::SERVER;
 use crate::contender::Archiver;
 use crate::options::Options;
+use crate::recovery::lsn;
 use crate::statistics::{median, percentile};
 use crate::status_marks::StatusMarks;
 use crate::table::{Column, Form, Table};
@@ -38,7 +39,60 @@ const FORM: Form = Form {
         Column::new("stored_kb", "stored kB", 0),
     ],
     ratios: &[],
+    note: "From the server's mark that a segment is ready, at which it wakes the archiver, to its mark that it is \
+           done; so with the\nserver's own steps, and without the interval at which an archiver that was not \
+           woken looks by itself. By its log: from wal_e's\nfirst look at the segment to the store's answer, in \
+           whole milliseconds. Bare PUT: the same stored bytes by the core's client.",
 };
+
+/// What is in a segment.
+#[derive(Debug, Clone, Copy)]
+enum Content {
+    /// A few records, and zeros after them, as `archive_timeout` leaves it.
+    Little,
+    /// Rows of a table, nearly to its end.
+    Much,
+}
+
+impl Content {
+    fn name(self) -> &'static str {
+        match self {
+            Content::Little => "nearly empty",
+            Content::Much => "full",
+        }
+    }
+
+    /// Writes a segment, and names it.
+    fn write(self, cluster: &Cluster) -> String {
+        if let Content::Much = self {
+            let insert_lsn = "SELECT pg_current_wal_insert_lsn()";
+            let begin = cluster.query_one(insert_lsn);
+            cluster.execute(FILL);
+            let end = cluster.query_one(insert_lsn);
+            let length = lsn(&end).zip(lsn(&begin)).map(|(end, begin)| end - begin);
+            // The segment before has just been ended, so that all of it is in the next one.
+            assert!(length.is_some_and(|length| length < SEGMENT), "from {begin} to {end}");
+        }
+        cluster.switch_wal()
+    }
+}
+
+/// Bytes of a segment.
+const SEGMENT: u64 = 16 << 20;
+
+/// Less WAL than a segment has, and not much less.
+const FILL: &str = "TRUNCATE filler; \
+    INSERT INTO filler SELECT i, md5(i::text) FROM generate_series(1, 110000) i";
+
+/// What was measured of one content in one round, in milliseconds.
+#[derive(Default)]
+struct Samples {
+    put: Vec<f64>,
+    waited: Vec<f64>,
+    logged: Vec<f64>,
+    /// In units of 1000 bytes.
+    stored: Vec<f64>,
+}
 
 const PATIENCE: Patience = Patience {
     give_up_after: Duration::from_secs(10),
@@ -52,7 +106,7 @@ pub fn measure(options: &Options) -> Table {
     let count = options.acknowledgements;
     println!("acknowledge: {count} segments, one at a time ...");
     let wal_e = WalE::on_s3();
-    let mut cluster = Cluster::build(PgVersion::oldest())
+    let cluster = Cluster::build(PgVersion::oldest())
         .configuration_lines(SERVER.iter().map(|line| (*line).to_owned()))
         .configuration_lines(wal_e.settings_idle())
         .configuration(wal_e.setting_to_begin())
@@ -60,31 +114,42 @@ pub fn measure(options: &Options) -> Table {
     cluster.archive_current_wal();
     let bare = BarePut::to(wal_e.archive());
     let marks = StatusMarks::watch(cluster.data_directory());
+    cluster.execute("CREATE TABLE filler (number integer, text text)");
+    cluster.archive_current_wal();
     let title = format!("acknowledgement of one segment, {count} a round");
     let mut table = Table::new(&FORM, title);
     for round in 1..=options.rounds {
-        let mut waited = Vec::new();
-        let mut logged = Vec::new();
-        let mut put = Vec::new();
-        let mut stored = Vec::new();
-        for index in 0..count {
-            let name = cluster.switch_wal();
-            waited.push(milliseconds(marks.waited(&name)));
-            logged.push(logged_milliseconds(&mut cluster, &name));
-            let object = wal_e.archive().wal_object(&name);
-            let object = object.unwrap_or_else(|| panic!("{name} is marked and not stored"));
-            stored.push(object.len() as f64 / 1e3);
-            put.push(milliseconds(bare.put(&format!("{round}/{index}"), object)));
-        }
-        let stored = median(&stored).unwrap_or_default();
-        let of_put = percentile(&put, 50.0).unwrap_or_default();
-        for (name, samples) in
-            [("bare PUT", put), ("wal_e, .ready to .done", waited), ("wal_e, by its log", logged)]
-        {
-            table.add_with_samples(name, figures(&samples, of_put, stored), samples);
+        for content in [Content::Little, Content::Much] {
+            let mut samples = Samples::default();
+            for index in 0..count {
+                let name = content.write(&cluster);
+                samples.waited.push(milliseconds(marks.waited(&name)));
+                samples.logged.push(logged_milliseconds(&cluster, &name));
+                let object = wal_e.archive().wal_object(&name);
+                let object = object.unwrap_or_else(|| panic!("{name} is marked and not stored"));
+                samples.stored.push(object.len() as f64 / 1e3);
+                let key = format!("{round}/{}/{index}", content.name().replace(' ', "-"));
+                samples.put.push(milliseconds(bare.put(&key, object)));
+            }
+            samples.add_to(&mut table, content);
         }
     }
     table
+}
+
+impl Samples {
+    fn add_to(self, table: &mut Table, content: Content) {
+        let stored_kb = median(&self.stored).unwrap_or_default();
+        let of_put = percentile(&self.put, 50.0).unwrap_or_default();
+        for (what, samples) in [
+            ("bare PUT", self.put),
+            ("wal_e, .ready to .done", self.waited),
+            ("wal_e, by its log", self.logged),
+        ] {
+            let name = format!("{}: {what}", content.name());
+            table.add_with_samples(&name, figures(&samples, of_put, stored_kb), samples);
+        }
+    }
 }
 
 fn figures(samples: &[f64], of_put: f64, stored_kb: f64) -> Vec<(&'static str, f64)> {
@@ -99,7 +164,7 @@ fn figures(samples: &[f64], of_put: f64, stored_kb: f64) -> Vec<(&'static str, f
 }
 
 /// What wal_e says itself of a WAL file: from its first look at it to the store's confirmation.
-fn logged_milliseconds(cluster: &mut Cluster, name: &str) -> f64 {
+fn logged_milliseconds(cluster: &Cluster, name: &str) -> f64 {
     let line = cluster.wait_for_log(&format!("archived WAL file \"{name}\": "));
     let seconds =
         line.strip_suffix(" s").and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());

@@ -47,7 +47,7 @@ pub fn versions() -> Value {
 }
 
 fn first_line(command: &mut Command) -> String {
-    run(command).success().lines().next().unwrap_or_default().trim().to_owned()
+    run(command).success().lines().next().unwrap_or_default().trim_matches(['*', ' ']).to_owned()
 }
 
 fn first_word_of(path: &str) -> String {

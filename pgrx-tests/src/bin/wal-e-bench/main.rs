@@ -59,15 +59,14 @@ pub const SERVER: [&str; 11] = [
     "max_worker_processes = 8",
 ];
 
-const NOTES: &str = "\
+const NOTES: &str = "
 Each figure is the median of the rounds; \"x\" is that median divided by the one of the row that is named.
 CPU: user and system time of the tool's processes, and of the server's on its behalf; GB: 10^9 bytes of WAL.
 memory: the most at one time, summed over the tool's processes; for processes of the server, what they hold
 above an idle one. largest: the most that one of them held at any time; of wal_e in the server, the archiver
 while it archives, and the worker of the base backup.
 The S3 server and the proxy before it are in this process: what they use of the cores is not counted, but
-it is not there for the tool either.
-pgBackRest speaks S3 over TLS only, so it has no row there.";
+it is not there for the tool either.";
 
 fn main() {
     let options = Options::parse();

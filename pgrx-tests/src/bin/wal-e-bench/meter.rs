@@ -169,8 +169,11 @@ fn sample_memory(watched: &Watched, stop: &AtomicBool) -> Memory {
         let mut sum = 0;
         let mut held = |kind: &'static str, bytes: u64, most: u64| {
             sum += bytes;
-            let largest = peak.largest.entry(kind).or_default();
-            *largest = most.max(*largest);
+            // A process that has ended and was not waited for holds nothing.
+            if most > 0 {
+                let largest = peak.largest.entry(kind).or_default();
+                *largest = most.max(*largest);
+            }
         };
         for (pid, process) in descendants(std::process::id()) {
             let status = format!("/proc/{pid}/status");

@@ -34,13 +34,14 @@ const FORM: Form = Form {
         Column::new("memory_mb", "memory MB", 0),
         Column::new("largest_mb", "largest MB", 0),
     ],
-    // Of the time: less is better.
     ratios: &[Ratio {
         key: "time_of_cp",
         title: "x cp's time",
         column: "wall_s",
         against: |name| against(name != CP, &[CP]),
     }],
+    note: "From the start of the server to the end of redo. Less of cp's time is better. largest: one process of \
+           wal-e, with what it fetches ahead.",
 };
 
 /// The contender that the others are held against: nothing is compressed, and all is on one disk.

@@ -43,7 +43,7 @@ impl Report {
     /// Prints a table, and writes the file anew: what is measured already is there when
     /// a later task fails.
     pub fn add(&mut self, table: &Table) {
-        println!("\n{table}");
+        print!("\n{table}");
         if let Some(tables) = self.json["tables"].as_array_mut() {
             tables.push(table.to_json());
         }

@@ -53,6 +53,8 @@ pub struct Form {
     pub task: &'static str,
     pub columns: &'static [Column],
     pub ratios: &'static [Ratio],
+    /// What its words mean, below the printed table.
+    pub note: &'static str,
 }
 
 /// The figures of one round by the keys of their columns; one that does not apply is absent.
@@ -131,7 +133,13 @@ impl Table {
         let columns: BTreeMap<_, _> =
             self.form.columns.iter().map(|column| (column.key, column.title)).collect();
         let rows: Vec<Value> = self.rows.iter().map(|row| self.row_to_json(row)).collect();
-        json!({ "task": self.form.task, "title": self.title, "columns": columns, "rows": rows })
+        json!({
+            "task": self.form.task,
+            "title": self.title,
+            "columns": columns,
+            "rows": rows,
+            "note": self.form.note,
+        })
     }
 
     fn row_to_json(&self, row: &Row) -> Value {
@@ -208,7 +216,7 @@ impl fmt::Display for Table {
             }
             writeln!(f)?;
         }
-        Ok(())
+        writeln!(f, "{}", self.form.note)
     }
 }
 
@@ -223,6 +231,7 @@ mod tests {
 
     const FORM: Form = Form {
         task: "test",
+        note: "a note",
         columns: &[Column::with_spread("rate", "MB/s", 1), Column::new("cpu_s", "CPU s", 1)],
         ratios: &[Ratio {
             key: "rate_of_peer",

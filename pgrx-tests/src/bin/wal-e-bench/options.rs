@@ -40,6 +40,7 @@ pub struct Options {
 
     /// How often each task is measured; the tables have medians.
     #[arg(long, env = "WALE_BENCH_ROUNDS", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
 
     /// Milliseconds that are added to each request to the S3 server; a row of
@@ -63,8 +64,8 @@ pub struct Options {
     #[arg(long, env = "WALE_BENCH_ARCHIVE_BACKUPS", default_value_t = 1000)]
     pub archive_backups: u64,
 
-    /// Only tools whose name in the table contains this, of the backlog, base backup,
-    /// restore and replay; what they are held against is measured all the same.
+    /// Only contenders whose name in the table contains this, of the backlog, base backup,
+    /// restore and replay; bare lz4, cat, tar, and replay by cp are measured all the same.
     #[arg(long)]
     only: Option<String>,
 

@@ -51,8 +51,7 @@ const FORM: Form = Form {
     }],
     note: "images: their bytes in the WAL, by pg_waldump. lz4, zstd: stored by wal_e. strip: what would not be \
            stored without images:\nthe difference to the first row. CPU: of the archiver. replay: through \
-           wal-fetch from what is stored with lz4.\nThe server was built without the values of wal_compression \
-           that have no row.",
+           wal-fetch from what is stored with lz4.\nA value of wal_compression that has no row is one that the server was not built with.",
 };
 
 /// The row of `wal_compression = off`.

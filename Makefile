@@ -145,13 +145,16 @@ demo: ## install what is missing, build, then: back up, drop a table, bring it b
 	@scripts/install-deps build
 	demo/demo.sh
 
+# The median of five rounds: make bench BENCH_OPTIONS="--rounds 5"
+BENCH_JSON ?= $(TARGET)/bench.json
+
 .PHONY: bench
-bench: $(TOOLS)/bin/walrus ## measure against pgBackRest and wal-rus, and on a large archive (BENCH_OPTIONS=--help)
+bench: $(TOOLS)/bin/walrus ## measure against pgBackRest, wal-rus, lz4, tar; writes target/bench.json (BENCH_OPTIONS=--help)
 	@scripts/install-deps bench
 	$(MAKE) build PG_CONFIG=$(PG15_CONFIG)
 	$(CARGO) build --release --locked --workspace --bin wal-e-bench
 	WALE_TEST_EXTENSION_DIR='$(abspath $(BUILT))' WALE_TEST_WAL_E_DIR='$(abspath $(BUILT))' \
-	    $(TARGET)/release/wal-e-bench $(BENCH_OPTIONS)
+	    $(TARGET)/release/wal-e-bench --json '$(BENCH_JSON)' $(BENCH_OPTIONS)
 
 ##@ Test
 

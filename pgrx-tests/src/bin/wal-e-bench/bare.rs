@@ -9,9 +9,13 @@ use wal_e_e2e::cluster::Cluster;
 use wal_e_e2e::process::{ServerUser, wait_for_end};
 use wal_e_e2e::scratch::Scratch;
 
-use crate::backlog::Backlog;
-use crate::meter::{self, Cost, Watched};
-use crate::{Archiver, files_below};
+use crate::backlog::{Backlog, Drained};
+use crate::contender::Archiver;
+use crate::disk::files_below;
+use crate::meter::{self, Watched};
+
+/// Row of [`compress`].
+pub const COMPRESSED: &str = "lz4 -1, nothing else";
 
 /// `cp` as archive_command: one segment after the other, not compressed.
 pub struct Copying {
@@ -52,9 +56,8 @@ impl Archiver for Copying {
     }
 }
 
-/// Runs `lz4 -1` over the backlog, a process for each segment. Says what it
-/// cost and how many bytes came out.
-pub fn compress(cluster: &Cluster, backlog: &Backlog) -> (Cost, u64) {
+/// Runs `lz4 -1` over the backlog, a process for each segment, one after the other.
+pub fn compress(cluster: &Cluster, backlog: &Backlog) -> Drained {
     let scratch = Scratch::new();
     let directory = scratch.create("compressed");
     let pg_wal = cluster.data_directory().join("pg_wal");
@@ -63,8 +66,8 @@ pub fn compress(cluster: &Cluster, backlog: &Backlog) -> (Cost, u64) {
             compress_file(&pg_wal.join(name), &directory.join(name));
         }
     });
-    let stored = files_below(&directory).into_iter().map(|(_, bytes)| bytes).sum();
-    (cost, stored)
+    let stored_bytes = files_below(&directory).into_iter().map(|(_, bytes)| bytes).sum();
+    Drained { cost, stored_bytes }
 }
 
 fn compress_file(from: &Path, to: &Path) {

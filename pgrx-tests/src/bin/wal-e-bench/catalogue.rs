@@ -1,6 +1,5 @@
 //! An archive of many years: what it takes to look at it, to plan a deletion, and to delete.
 
-use std::fmt;
 use std::time::Duration;
 
 use wal_e_e2e::archive::Archive;
@@ -9,7 +8,9 @@ use wal_e_e2e::process::run_within;
 use wal_e_e2e::wal_e::wal_e;
 
 use crate::meter::{self, Cost, Watched};
+use crate::on_one_cluster::megabytes;
 use crate::options::Options;
+use crate::table::{Column, Form, Table};
 
 /// The longest that a command may take before the run counts as hung.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -28,71 +29,53 @@ const COMMANDS: [&[&str]; 7] = [
     &["delete", "--confirm", "retain", KEPT],
 ];
 
-struct Row {
-    command: String,
-    store: &'static str,
-    cost: Cost,
-    requests: Option<usize>,
-}
+const FORM: Form = Form {
+    task: "catalogue",
+    columns: &[
+        Column::with_spread("wall_s", "wall s", 2),
+        Column::new("cpu_s", "CPU s", 2),
+        Column::new("memory_mb", "memory MB", 0),
+        Column::new("requests", "requests", 0),
+    ],
+    ratios: &[],
+    note: "Most of the archive is deleted by the last command, and nothing by the others. A page of a listing on \
+           S3 has 1,000 names.",
+};
 
-/// What looking at an archive and deleting from it cost.
-pub struct CatalogueTable {
-    segments: u64,
-    backups: u64,
-    rows: Vec<Row>,
-}
-
-/// Measures each command on each store.
-pub fn measure(options: &Options) -> CatalogueTable {
+/// Measures each command on each store, and fills the store anew for each round.
+pub fn measure(options: &Options) -> Table {
     let (segments, backups) = (options.archive_segments, options.archive_backups);
-    let mut table = CatalogueTable { segments, backups, rows: Vec::new() };
-    for (store, is_file) in [("file://", true), ("s3://, http", false)] {
-        println!("archive on {store}: {segments} segments, {backups} base backups ...");
-        let archive = if is_file { Archive::file() } else { Archive::s3() };
-        if !is_file {
-            archive.write_variable("AWS_ENDPOINT_URL_S3", &archive.server().endpoint());
-            archive.server().set_page_size(1000);
-        }
-        large_archive::fill(&archive, segments, backups);
-        let requests = || (!is_file).then(|| archive.server().requests().len());
-        for arguments in COMMANDS {
-            let before = requests();
-            let watched = Watched { programs: &["wal-e"], server_processes: &[] };
-            let cost = meter::measure(watched, || {
-                run_within(PATIENCE, wal_e(&archive).args(arguments)).success();
-            });
-            let requests = requests().zip(before).map(|(after, before)| after - before);
-            let row = Row { command: arguments.join(" "), store, cost, requests };
-            println!("    {row}");
-            table.rows.push(row);
+    let title = format!("archive of {segments} segments and {backups} base backups");
+    let mut table = Table::new(&FORM, title);
+    for round in 1..=options.rounds {
+        for (store, is_file) in [("file://", true), ("s3://, http", false)] {
+            println!("round {round} of {}: archive on {store} ...", options.rounds);
+            let archive = if is_file { Archive::file() } else { Archive::s3() };
+            if !is_file {
+                archive.write_variable("AWS_ENDPOINT_URL_S3", &archive.server().endpoint());
+                archive.server().set_page_size(1000);
+            }
+            large_archive::fill(&archive, segments, backups);
+            let requests = || (!is_file).then(|| archive.server().requests().len());
+            for arguments in COMMANDS {
+                let before = requests();
+                let watched = Watched { programs: &["wal-e"], server_processes: &[] };
+                let cost = meter::measure(watched, || {
+                    run_within(PATIENCE, wal_e(&archive).args(arguments)).success();
+                });
+                let requests = requests().zip(before).map(|(after, before)| after - before);
+                let command = arguments.join(" ");
+                println!("    {command}: {cost}");
+                table.add(&format!("{command} ({store})"), figures(&cost, requests));
+            }
         }
     }
     table
 }
 
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let requests = self.requests.map_or_else(|| "-".to_owned(), |number| number.to_string());
-        write!(
-            f,
-            "{:32} {:12} {:8.1} {:8.1} {:10.0} {requests:>10}",
-            self.command,
-            self.store,
-            self.cost.wall.as_secs_f64(),
-            self.cost.cpu.as_secs_f64(),
-            self.cost.memory.sum as f64 / 1e6,
-        )
-    }
-}
-
-impl fmt::Display for CatalogueTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "an archive of {} segments and {} base backups", self.segments, self.backups)?;
-        writeln!(
-            f,
-            "{:32} {:12} {:>8} {:>8} {:>10} {:>10}",
-            "command", "store", "wall s", "CPU s", "memory MB", "requests"
-        )?;
-        self.rows.iter().try_for_each(|row| writeln!(f, "{row}"))
-    }
+fn figures(cost: &Cost, requests: Option<usize>) -> Vec<(&'static str, f64)> {
+    let mut figures = vec![("wall_s", cost.wall.as_secs_f64()), ("cpu_s", cost.cpu.as_secs_f64())];
+    figures.extend(cost.memory.largest().map(|bytes| ("memory_mb", megabytes(bytes))));
+    figures.extend(requests.map(|number| ("requests", number as f64)));
+    figures
 }

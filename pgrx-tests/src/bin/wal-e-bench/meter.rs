@@ -5,6 +5,7 @@
 //! orphans come back to it, too ([`adopt_orphans`]).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +25,8 @@ const IDLE_PROCESS: &str = "postgres: logical replication launcher";
 pub struct Watched {
     /// Names of programs (as in `/proc/PID/comm`): all that they hold.
     pub programs: &'static [&'static str],
-    /// Begins of the titles of server processes: what they hold above an idle one.
+    /// Begins of the titles of server processes: what they hold above an idle one. Of
+    /// several that fit, the first counts.
     pub server_processes: &'static [&'static str],
 }
 
@@ -41,8 +43,31 @@ pub struct Cost {
 pub struct Memory {
     /// At one time, all together.
     pub sum: u64,
-    /// The largest process of each kind, by its name in [`Watched`].
-    pub largest: BTreeMap<&'static str, u64>,
+    /// One process at any time, of each kind, by its name in [`Watched`].
+    largest: BTreeMap<&'static str, u64>,
+}
+
+impl Memory {
+    /// The most that one process of this kind held; `None` when there was none.
+    pub fn largest_of(&self, kind: &str) -> Option<u64> {
+        self.largest.get(kind).copied()
+    }
+
+    /// The most that any process held; `None` when there was none.
+    pub fn largest(&self) -> Option<u64> {
+        self.largest.values().copied().max()
+    }
+}
+
+/// A line while the rest is still being measured.
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2} s, {:.2} s of CPU", self.wall.as_secs_f64(), self.cpu.as_secs_f64())?;
+        for (kind, bytes) in &self.memory.largest {
+            write!(f, ", {kind} {:.0} MB", *bytes as f64 / 1e6)?;
+        }
+        Ok(())
+    }
 }
 
 /// From now on a process below this one whose parent ends becomes a child of
@@ -93,10 +118,10 @@ fn process(pid: u32) -> Option<Process> {
     })
 }
 
-/// The processes below this one, zombies included.
-fn descendants() -> HashMap<u32, Process> {
+/// The processes below one, zombies included.
+fn descendants(pid: u32) -> HashMap<u32, Process> {
     let mut found = HashMap::new();
-    let mut parents = vec![std::process::id()];
+    let mut parents = vec![pid];
     while let Some(parent) = parents.pop() {
         // Any thread of a process may have children.
         let Ok(threads) = fs::read_dir(format!("/proc/{parent}/task")) else { continue };
@@ -115,12 +140,25 @@ fn descendants() -> HashMap<u32, Process> {
 }
 
 fn cpu_of_tree() -> Duration {
-    let of_ended_children = process(std::process::id()).map_or(0, |me| me.children_ticks);
-    let of_living: u64 =
-        descendants().values().map(|process| process.own_ticks + process.children_ticks).sum();
+    let me = std::process::id();
+    duration_of(process(me).map_or(0, |me| me.children_ticks) + ticks_below(me))
+}
+
+/// The CPU time so far of a process and of all that it has started.
+pub fn cpu_of(pid: u32) -> Duration {
+    let own = process(pid).map_or(0, |process| process.own_ticks + process.children_ticks);
+    duration_of(own + ticks_below(pid))
+}
+
+fn ticks_below(pid: u32) -> u64 {
+    let processes = descendants(pid);
+    processes.values().map(|process| process.own_ticks + process.children_ticks).sum()
+}
+
+fn duration_of(ticks: u64) -> Duration {
     // SAFETY: sysconf takes an integer and touches no memory.
     let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    Duration::from_secs_f64((of_ended_children + of_living) as f64 / ticks_per_second as f64)
+    Duration::from_secs_f64(ticks as f64 / ticks_per_second as f64)
 }
 
 fn sample_memory(watched: &Watched, stop: &AtomicBool) -> Memory {
@@ -129,20 +167,24 @@ fn sample_memory(watched: &Watched, stop: &AtomicBool) -> Memory {
     let mut begun = HashSet::new();
     while !stop.load(Ordering::Relaxed) {
         let mut sum = 0;
-        let mut held = |kind: &'static str, bytes: u64| {
+        let mut held = |kind: &'static str, bytes: u64, most: u64| {
             sum += bytes;
-            let largest = peak.largest.entry(kind).or_default();
-            *largest = bytes.max(*largest);
+            // A process that has ended and was not waited for holds nothing.
+            if most > 0 {
+                let largest = peak.largest.entry(kind).or_default();
+                *largest = most.max(*largest);
+            }
         };
-        for (pid, process) in descendants() {
+        for (pid, process) in descendants(std::process::id()) {
             let status = format!("/proc/{pid}/status");
+            let memory = |label| proc_field(&status, label).unwrap_or(0) * 1024;
             if let Some(name) = watched.programs.iter().find(|name| **name == process.command) {
-                held(name, proc_field(&status, "VmRSS:").unwrap_or(0) * 1024);
+                held(name, memory("VmRSS:"), memory("VmHWM:"));
                 continue;
             }
             let Ok(title) = fs::read_to_string(format!("/proc/{pid}/cmdline")) else { continue };
             if idle_bytes == 0 && title.starts_with(IDLE_PROCESS) {
-                idle_bytes = proc_field(&status, "VmRSS:").unwrap_or(0) * 1024;
+                idle_bytes = memory("VmRSS:");
             }
             if let Some(kind) =
                 watched.server_processes.iter().find(|kind| title.starts_with(**kind))
@@ -152,10 +194,8 @@ fn sample_memory(watched: &Watched, stop: &AtomicBool) -> Memory {
                     // the permission that peak would show, which is no worse than true.
                     let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
                 }
-                held(
-                    kind,
-                    (proc_field(&status, "VmHWM:").unwrap_or(0) * 1024).saturating_sub(idle_bytes),
-                );
+                let above_idle = memory("VmHWM:").saturating_sub(idle_bytes);
+                held(kind, above_idle, above_idle);
             }
         }
         peak.sum = peak.sum.max(sum);

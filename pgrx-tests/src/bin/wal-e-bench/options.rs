@@ -1,5 +1,6 @@
 //! What is measured.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -9,15 +10,19 @@ use clap::{Parser, ValueEnum};
 pub enum Task {
     /// WAL segments that wait are archived.
     Backlog,
+    /// A segment is archived while nothing else waits.
+    Acknowledge,
     /// A base backup is taken, and restored.
     BaseBackup,
     /// A cluster recovers from archived WAL.
     Replay,
     /// A large archive is looked at, and most of it is deleted.
     Catalogue,
+    /// What full-page images cost, by wal_compression.
+    Images,
 }
 
-/// Measures wal_e against cp, pgBackRest and bare lz4 on the same cluster.
+/// Measures wal_e against pgBackRest, wal-rus and bare tools, and prints medians.
 #[derive(Debug, Parser)]
 #[command(name = "wal-e-bench")]
 pub struct Options {
@@ -33,14 +38,23 @@ pub struct Options {
     #[arg(long, env = "WALE_BENCH_SCALE", default_value_t = 110)]
     pub scale: u32,
 
-    /// How often the whole is measured.
+    /// How often each task is measured; the tables have medians.
     #[arg(long, env = "WALE_BENCH_ROUNDS", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
 
     /// Milliseconds that are added to each request to the S3 server; a row of
     /// the backlog and of replay for each.
     #[arg(long = "latency", value_delimiter = ',', default_values_t = [0, 50, 100])]
-    latencies_ms: Vec<u64>,
+    pub latencies_ms: Vec<u64>,
+
+    /// The segments that are archived one at a time.
+    #[arg(long, env = "WALE_BENCH_ACKNOWLEDGEMENTS", default_value_t = 50)]
+    pub acknowledgements: usize,
+
+    /// The transactions of pgbench that are run with each wal_compression.
+    #[arg(long, env = "WALE_BENCH_TRANSACTIONS", default_value_t = 200_000)]
+    pub transactions: u32,
 
     /// The WAL segments of the archive that is looked at.
     #[arg(long, env = "WALE_BENCH_ARCHIVE_SEGMENTS", default_value_t = 1_000_000)]
@@ -50,9 +64,14 @@ pub struct Options {
     #[arg(long, env = "WALE_BENCH_ARCHIVE_BACKUPS", default_value_t = 1000)]
     pub archive_backups: u64,
 
-    /// Only tools whose name in the table contains this.
+    /// Only contenders whose name in the table contains this, of the backlog, base backup,
+    /// restore and replay; bare lz4, cat, tar, and replay by cp are measured all the same.
     #[arg(long)]
     only: Option<String>,
+
+    /// Also writes all values of all rounds, the machine and the versions to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 impl Options {

@@ -9,8 +9,15 @@ use wal_e_e2e::cluster::Cluster;
 use wal_e_e2e::process::{ServerUser, run_within};
 use wal_e_e2e::scratch::Scratch;
 
+use crate::contender::{Archiver, BackupTool};
+use crate::disk::files_below;
 use crate::meter::Watched;
-use crate::{Archiver, BackupTool, PROCESSES, WAL_PROCESSES, files_below};
+use crate::{PROCESSES, WAL_PROCESSES};
+
+/// Row of [`Archiving::OneAtATime`], which also takes base backups.
+pub const ONE_AT_A_TIME: &str = "pgBackRest (posix)";
+/// Row of [`Archiving::Ahead`].
+pub const AHEAD: &str = "pgBackRest (posix, async)";
 
 const PROGRAM: &str = "/usr/bin/pgbackrest";
 
@@ -89,8 +96,8 @@ impl PgBackRest {
 impl Archiver for PgBackRest {
     fn name(&self) -> String {
         match self.archiving {
-            Archiving::OneAtATime => "pgBackRest (posix)".to_owned(),
-            Archiving::Ahead => "pgBackRest (posix, async)".to_owned(),
+            Archiving::OneAtATime => ONE_AT_A_TIME.to_owned(),
+            Archiving::Ahead => AHEAD.to_owned(),
         }
     }
 

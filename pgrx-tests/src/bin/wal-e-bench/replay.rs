@@ -1,29 +1,51 @@
 //! Replay of archived WAL: a cluster recovers through a `restore_command`.
 //!
-//! The same base backup and the same segments for each contender. What counts is
-//! the time from the start of the server to the end of redo; the checkpoint that
-//! follows has nothing to do with where the WAL came from.
+//! The same base backup and the same segments for each contender.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::fault_proxy::Fault;
 use wal_e_e2e::installation::PgVersion;
-use wal_e_e2e::process::{ServerUser, run_within};
+use wal_e_e2e::process::run_within;
 use wal_e_e2e::restore::restore_command;
 use wal_e_e2e::scratch::Scratch;
-use wal_e_e2e::wait::wait_until;
 use wal_e_e2e::wal_e::wal_e;
 
 use crate::load::write_wal;
+use crate::meter::Cost;
+use crate::on_one_cluster::megabytes;
 use crate::options::Options;
+use crate::recovery;
+use crate::table::{Column, Form, Ratio, Table, against};
 
 /// The longest that anything here may take before the run counts as hung.
 const PATIENCE: Duration = Duration::from_secs(3600);
+
+const FORM: Form = Form {
+    task: "replay",
+    columns: &[
+        Column::with_spread("wall_s", "wall s", 2),
+        Column::new("segments_per_s", "segments/s", 1),
+        Column::new("cpu_s", "CPU s", 1),
+        Column::new("memory_mb", "memory MB", 0),
+        Column::new("largest_mb", "largest MB", 0),
+    ],
+    ratios: &[Ratio {
+        key: "time_of_cp",
+        title: "x cp's time",
+        column: "wall_s",
+        against: |name| against(name != CP, &[CP]),
+    }],
+    note: "From the start of the server to the end of redo. Less of cp's time is better. largest: one process of \
+           wal-e, with what it fetches ahead.",
+};
+
+/// The contender that the others are held against: nothing is compressed, and all is on one disk.
+const CP: &str = "cp";
 
 /// As a production server would have it where it matters for replay.
 const SERVER: [&str; 7] = [
@@ -79,32 +101,6 @@ impl Material {
             run_within(PATIENCE, &mut push).success();
         }
     }
-
-    /// Recovers a copy of the base backup; says how long that took.
-    fn recover(&self, restore_command: &str) -> Duration {
-        let scratch = Scratch::new();
-        let data = scratch.path().join("data");
-        let mut copy = ServerUser::get().command("cp");
-        run_within(PATIENCE, copy.arg("-a").arg(&self.base).arg(&data)).success();
-        let signal = data.join("recovery.signal");
-        fs::write(&signal, "").expect("the directory is ours");
-        ServerUser::get().own(&signal);
-        let mut cluster = Cluster::adopt(PgVersion::oldest(), scratch, data);
-        cluster.configure("archive_mode = off");
-        cluster.configure(&format!("restore_command = '{restore_command}'"));
-        // What others left to be written is not this one's business.
-        run_within(PATIENCE, &mut ServerUser::get().command("sync")).success();
-        let began = Instant::now();
-        cluster.spawn();
-        wait_until("the end of redo", PATIENCE, || {
-            assert!(cluster.is_running(), "recovery failed:\n{}", cluster.log_tail());
-            cluster.log().contains("redo done at").then_some(())
-        });
-        let elapsed = began.elapsed();
-        cluster.wait_for_end_of_recovery();
-        cluster.stop(StopMode::Fast);
-        elapsed
-    }
 }
 
 fn names_in(directory: &Path) -> Vec<String> {
@@ -123,12 +119,11 @@ struct Contender {
     _archive: Option<Archive>,
 }
 
-/// The first is what the others are held against: nothing is compressed, and all is
-/// on one disk.
+/// All who take part.
 fn contenders(material: &Material, options: &Options) -> Vec<Contender> {
     let cp = format!("cp {}/%f %p", material.segments.display());
     let mut contenders =
-        vec![Contender { name: "cp".to_owned(), restore_command: cp, _archive: None }];
+        vec![Contender { name: CP.to_owned(), restore_command: cp, _archive: None }];
     let mut add = |name: String, archive: Archive, latency: Duration| {
         if options.wants_tool(&name) {
             material.push(&archive);
@@ -148,46 +143,33 @@ fn contenders(material: &Material, options: &Options) -> Vec<Contender> {
 }
 
 /// Measures all contenders, in turns.
-pub fn measure(options: &Options) -> ReplayTable {
+pub fn measure(options: &Options) -> Table {
     println!("replay: writing a base backup and at least {} WAL segments ...", options.segments);
     let material = Material::write(options);
-    println!("replay: archiving {} segments ...", material.names.len());
-    let contenders = contenders(&material, options);
-    let mut table = ReplayTable { segments: material.names.len(), rows: Vec::new() };
-    for contender in &contenders {
-        table.rows.push((contender.name.clone(), Vec::new()));
-    }
+    let segments = material.names.len();
+    println!("replay: archiving {segments} segments ...");
+    let mut contenders = contenders(&material, options);
+    let mut table = Table::new(&FORM, format!("replay of {segments} segments"));
     for round in 1..=options.rounds {
-        for (row, contender) in table.rows.iter_mut().zip(&contenders) {
-            let elapsed = material.recover(&contender.restore_command);
-            println!("round {round}: {}: {:.1} s", contender.name, elapsed.as_secs_f64());
-            row.1.push(elapsed);
+        for contender in &contenders {
+            let recovered = recovery::measure(&material.base, &contender.restore_command);
+            println!("round {round} of {}: {}: {}", options.rounds, contender.name, recovered.cost);
+            table.add(&contender.name, figures(&recovered.cost, segments));
         }
+        // As with the backlog, nobody is always the first.
+        contenders.reverse();
     }
     table
 }
 
-/// Times of replay, the shortest of all rounds.
-pub struct ReplayTable {
-    segments: usize,
-    rows: Vec<(String, Vec<Duration>)>,
-}
-
-impl fmt::Display for ReplayTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let title = format!("replay of {} segments", self.segments);
-        writeln!(f, "{title:32} {:>8} {:>10} {:>8}", "wall s", "segments/s", "x cp")?;
-        let shortest = |times: &[Duration]| times.iter().min().copied().unwrap_or_default();
-        let of_cp = self.rows.first().map(|(_, times)| shortest(times)).unwrap_or_default();
-        for (name, times) in &self.rows {
-            let wall = shortest(times).as_secs_f64();
-            writeln!(
-                f,
-                "{name:32} {wall:8.1} {:10.1} {:8.2}",
-                self.segments as f64 / wall,
-                wall / of_cp.as_secs_f64()
-            )?;
-        }
-        Ok(())
-    }
+fn figures(cost: &Cost, segments: usize) -> Vec<(&'static str, f64)> {
+    let wall = cost.wall.as_secs_f64();
+    let mut figures = vec![
+        ("wall_s", wall),
+        ("segments_per_s", segments as f64 / wall),
+        ("cpu_s", cost.cpu.as_secs_f64()),
+        ("memory_mb", megabytes(cost.memory.sum)),
+    ];
+    figures.extend(cost.memory.largest().map(|bytes| ("largest_mb", megabytes(bytes))));
+    figures
 }

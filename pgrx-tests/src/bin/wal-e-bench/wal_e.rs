@@ -9,8 +9,11 @@ use wal_e_e2e::fault_proxy::Fault;
 use wal_e_e2e::process::run_within;
 use wal_e_e2e::wal_e::wal_e;
 
+use crate::backlog::ARCHIVER;
+use crate::contender::{Archiver, BackupTool};
 use crate::meter::Watched;
-use crate::{Archiver, BackupTool, PROCESSES, WAL_PROCESSES};
+use crate::on_one_cluster::BACKUP_WORKER;
+use crate::{PROCESSES, WAL_PROCESSES};
 
 /// wal_e on one of its stores.
 pub struct WalE {
@@ -18,12 +21,14 @@ pub struct WalE {
     store: String,
     /// Of the S3 server where that is not the one that the archive has.
     endpoint: Option<String>,
+    /// What it compresses with, as the setting has it.
+    compression: &'static str,
 }
 
 impl WalE {
     /// On a local directory.
     pub fn on_file() -> WalE {
-        WalE { archive: Archive::file(), store: "file://".to_owned(), endpoint: None }
+        WalE::new(Archive::file(), "file://".to_owned(), None)
     }
 
     /// On the S3 server of the tests.
@@ -31,14 +36,27 @@ impl WalE {
         let archive = Archive::s3();
         let endpoint = archive.server().endpoint();
         archive.write_variable("AWS_ENDPOINT_URL_S3", &endpoint);
-        WalE { archive, store: "s3://, http".to_owned(), endpoint: Some(endpoint) }
+        WalE::new(archive, "s3://, http".to_owned(), Some(endpoint))
     }
 
     /// On the S3 server of the tests, behind a proxy that holds each request
     /// back for this time.
     pub fn on_s3_with_latency(latency: Duration) -> WalE {
-        let store = name_of_s3(latency);
-        WalE { archive: s3_with_latency(latency), store, endpoint: None }
+        WalE::new(s3_with_latency(latency), name_of_s3(latency), None)
+    }
+
+    fn new(archive: Archive, store: String, endpoint: Option<String>) -> WalE {
+        WalE { archive, store, endpoint, compression: "lz4" }
+    }
+
+    /// The same, compressed with another method.
+    pub fn compressed_with(self, compression: &'static str) -> WalE {
+        WalE { compression, ..self }
+    }
+
+    /// Where it stores.
+    pub fn archive(&self) -> &Archive {
+        &self.archive
     }
 }
 
@@ -67,6 +85,7 @@ impl Archiver for WalE {
             "archive_library = 'wal_e'".to_owned(),
             format!("wal_e.backup_concurrency = {PROCESSES}"),
             format!("wal_e.wal_upload_concurrency = {WAL_PROCESSES}"),
+            format!("wal_e.compression = '{}'", self.compression),
         ];
         // That of the round before is gone; an archive in S3 adds its own after this.
         lines.push("wal_e.env_dir = ''".to_owned());
@@ -96,7 +115,7 @@ impl Archiver for WalE {
     fn watched(&self) -> Watched {
         Watched {
             programs: &["wal-e"],
-            server_processes: &["postgres: archiver", "postgres: wal_e"],
+            server_processes: &[ARCHIVER, BACKUP_WORKER, "postgres: wal_e"],
         }
     }
 

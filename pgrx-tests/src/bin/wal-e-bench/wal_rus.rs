@@ -11,9 +11,13 @@ use wal_e_e2e::process::{ServerUser, run, send_signal, wait_for_end};
 use wal_e_e2e::scratch::Scratch;
 use wal_e_e2e::wait::wait_for;
 
+use crate::WAL_PROCESSES;
+use crate::contender::Archiver;
 use crate::meter::Watched;
 use crate::wal_e::{name_of_s3, s3_with_latency};
-use crate::{Archiver, WAL_PROCESSES};
+
+/// Its rows begin with this.
+pub const NAME: &str = "wal-rus";
 
 /// wal-rus on the S3 server of the tests, behind a proxy as in [`s3_with_latency`].
 pub struct WalRus {
@@ -97,7 +101,7 @@ impl Drop for WalRus {
 
 impl Archiver for WalRus {
     fn name(&self) -> String {
-        format!("wal-rus ({})", name_of_s3(self.latency))
+        format!("{NAME} ({})", name_of_s3(self.latency))
     }
 
     fn settings_idle(&self) -> Vec<String> {

@@ -67,7 +67,8 @@ fn each_operation_takes_as_many_requests_as_it_needs() {
         let (_, fetched) =
             asked(&archive, || run_wal_e(&archive, ["wal-fetch", &last, destination]).success());
         println!("fetch\n{}", fetched.table());
-        let (_, verified) = asked(&archive, || run_wal_e(&archive, ["backup-verify", &name]).success());
+        let (_, verified) =
+            asked(&archive, || run_wal_e(&archive, ["backup-verify", &name]).success());
         println!("verify\n{}", verified.table());
         let _ = first;
     }

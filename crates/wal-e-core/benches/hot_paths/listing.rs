@@ -31,13 +31,13 @@ pub fn bench(criterion: &mut Criterion) {
 
 /// An archive whose objects have only names and sizes.
 async fn archive() -> Arc<dyn ObjectStore> {
-    let store = MemoryStore::new();
+    let (store, attributes) = (MemoryStore::new(), Attributes::default());
     for number in (1..=SEGMENTS).map(SegmentNumber) {
         let segment = WalSegment { timeline: TimelineId(1), number };
         let name = WalFileName::segment(segment, SegmentSize::DEFAULT);
         let key = layout::wal_file(&name, Encoding::Lz4);
         let body = Bytes::from_static(b"a few bytes");
-        let put = store.put(&key, body, PutMode::CreateOnly, &Attributes::default());
+        let put = store.put(&key, body, PutMode::CreateOnly, &attributes);
         let _ = put.await.expect("memory takes everything");
     }
     Arc::new(store)

@@ -68,14 +68,15 @@ impl Log {
         self.random
     }
 
-    /// A row with its number, an amount, and the blanks of a column that nobody fills.
+    /// A row with its number, an amount, a time, and the blanks of a column that nobody fills.
     fn row(&mut self, number: u64) -> Vec<u8> {
         let mut row = vec![0x02, 0x09, 0x18, 0x00];
         row.extend(u32::try_from(number % 100_000).expect("it is small").to_le_bytes());
         row.extend(u16::try_from(number % 10).expect("it is small").to_le_bytes());
-        row.extend(&self.random().to_le_bytes()[..5]);
+        row.extend(&self.random().to_le_bytes()[..6]);
         row.push(0xAB);
-        row.extend([b' '; 84]);
+        row.extend(&self.random().to_le_bytes()[..3]);
+        row.extend([b' '; 80]);
         row
     }
 
@@ -93,14 +94,15 @@ impl Log {
         data
     }
 
-    /// What the record of an update says that has the image of a whole page.
+    /// What a record says that has a whole page.
     fn image(&mut self) -> Vec<u8> {
-        let mut data = self.update(0);
-        while data.len() < PAGE_BYTES {
+        let mut page = Vec::new();
+        while page.len() < PAGE_BYTES {
             let number = self.random();
-            data.extend(self.row(number));
+            page.extend(self.row(number));
         }
-        data
+        let length = u32::try_from(page.len()).expect("a page is short");
+        [&[254], &length.to_le_bytes()[..], &page].concat()
     }
 
     fn record(&mut self, data: &[u8]) {

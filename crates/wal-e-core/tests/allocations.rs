@@ -33,8 +33,9 @@ struct Limit {
 /// ever touched; the rest are a block of a frame, compressed and not, and what is read at a time.
 const ARCHIVED: Limit = Limit { blocks: 90, bytes: 17_950_000 };
 
-/// 139 blocks of 4,061,418 bytes. Each piece of the stored bytes has 256 kB of its own.
-const FETCHED: Limit = Limit { blocks: 160, bytes: 4_200_000 };
+/// 152 to 172 blocks, as threads wait for each other, of 5,242,765 bytes. Each piece of the stored
+/// bytes has 256 kB of its own.
+const FETCHED: Limit = Limit { blocks: 250, bytes: 5_400_000 };
 
 #[test]
 fn archiving_and_fetching_a_segment_takes_a_few_buffers() {
@@ -72,6 +73,7 @@ fn archiving_and_fetching_a_segment_takes_a_few_buffers() {
 
 /// If it fails, `dhat-heap.json` in the directory of the package shows where the memory was
 /// asked for: <https://nnethercote.github.io/dh_view/dh_view.html>.
+#[expect(clippy::print_stdout, reason = "with --nocapture it is the measurement")]
 fn assert_within(limit: &Limit, what: &str, before: &dhat::HeapStats, after: &dhat::HeapStats) {
     let blocks = after.total_blocks - before.total_blocks;
     let bytes = after.total_bytes - before.total_bytes;

@@ -27,7 +27,6 @@ pub fn bench(criterion: &mut Criterion) {
             bencher.iter(|| decompress(&frame, encoding, &mut piece));
         });
         group.finish();
-        println!("{encoding}: {:.2} times smaller", content.len() as f64 / frame.len() as f64);
     }
 }
 

@@ -153,9 +153,9 @@ bench: $(TOOLS)/bin/walrus ## measure against pgBackRest and wal-rus, and on a l
 	WALE_TEST_EXTENSION_DIR='$(abspath $(BUILT))' WALE_TEST_WAL_E_DIR='$(abspath $(BUILT))' \
 	    $(TARGET)/release/wal-e-bench $(BENCH_OPTIONS)
 
-# Some of them: make microbench MICROBENCH=frame
+# Criterion's options, too: MICROBENCH=--quick
 .PHONY: microbench
-microbench: ## time the hot pieces of the core by themselves, against the last run (MICROBENCH=text: those with it in the name)
+microbench: ## time the hot pieces of the core, against the last run (MICROBENCH=frame: those with it in their names)
 	@$(CARGO) bench --locked --workspace --bench hot_paths -- $(MICROBENCH)
 
 ##@ Test

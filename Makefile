@@ -156,6 +156,11 @@ bench: $(TOOLS)/bin/walrus ## measure against pgBackRest, wal-rus, lz4, tar; wri
 	WALE_TEST_EXTENSION_DIR='$(abspath $(BUILT))' WALE_TEST_WAL_E_DIR='$(abspath $(BUILT))' \
 	    $(TARGET)/release/wal-e-bench --json '$(BENCH_JSON)' $(BENCH_OPTIONS)
 
+# Criterion's options, too: MICROBENCH=--quick
+.PHONY: microbench
+microbench: ## time the hot pieces of the core, against the last run (MICROBENCH=frame: those with it in their names)
+	@$(CARGO) bench --locked --workspace --bench hot_paths -- $(MICROBENCH)
+
 ##@ Test
 
 # Two at a time: each test of the end-to-end suite runs whole clusters.
@@ -196,6 +201,14 @@ build-tests: ## build what the tests run: target/release/wal_e-pgNN.so for each 
 	$(foreach version,$(TESTED),$(call FETCH,$(version))$(NEW_LINE))
 	$(if $(filter 16,$(TESTED)),scripts/fetch-postgresql 16.10)
 	$(foreach version,$(TESTED),$(MAKE) build PROFILE=release PG_CONFIG='$(call CONFIG_OF,$(version))'$(NEW_LINE))
+
+# As much of the program as `make test` runs, so that it is built already.
+.PHONY: costs
+costs: ## count what archiving and fetching 64 MB of WAL costs, and compare (RENEW=1: keep the numbers)
+	@scripts/install-deps costs
+	$(CARGO) build --release --locked --bin wal-e
+	$(CARGO) build --release --locked --workspace --example made_wal
+	scripts/costs $(TARGET)/release/wal-e $(TARGET)/release/examples/made_wal $(if $(RENEW),--renew)
 
 # One target: make fuzz FUZZ_TARGETS=tar FUZZ_SECONDS=600
 FUZZ_TARGETS ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))

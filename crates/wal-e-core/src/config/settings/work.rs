@@ -12,7 +12,7 @@ pub(super) const WAL_UPLOAD_CONCURRENCY: Description = Description {
     name: "wal_upload_concurrency",
     purpose: "WAL files that are uploaded at the same time",
     note: "With 1, no file is sent before the server asks for it.",
-    remarks: "While one answer is awaited, the files that wait after it are sent. Memory: 36 MB \
+    remarks: "While one answer is awaited, the files that wait after it are sent. Memory: 33 MB \
               for all that is sent, compressed, so that of WAL that hardly compresses fewer files \
               are sent at a time, and up to 17 MB for each processor; segments larger than 16 MB \
               take 24 MB, and as many are sent as there are processors. The option has the short \

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What the files that are being sent take together: enough for eight of the size to which
+/// What the files that are being sent take together: enough for seven of the size to which
 /// segments of 16 MB are usually compressed, and for two that cannot be compressed.
-const SENT_BYTES: usize = 36 << 20;
+const SENT_BYTES: usize = 33 << 20;
 
 /// Permits are for so many bytes: there are not enough for single ones.
 const UNIT_BYTES: usize = 64 << 10;
@@ -25,8 +25,18 @@ struct Shared(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    free: Vec<Vec<u8>>,
+    free: Vec<Memory>,
     in_use: usize,
+    /// What the free ones and those in use have in memory, as far as it is known.
+    touched_bytes: usize,
+}
+
+/// Room for a compressed file.
+#[derive(Debug, Default)]
+struct Memory {
+    content: Vec<u8>,
+    /// How much of it has been written to: only that is in memory.
+    touched_bytes: usize,
 }
 
 impl Default for Bodies {
@@ -41,11 +51,11 @@ impl Bodies {
     pub(super) fn buffer(&self, bytes: usize) -> Buffer {
         let mut state = self.shared.lock();
         state.in_use += 1;
-        let mut content = state.free.pop().unwrap_or_default();
+        let mut memory = state.free.pop().unwrap_or_default();
         drop(state);
         // Memory that is not written to is not used, so a size that is not needed wastes nothing.
-        content.reserve(bytes);
-        Buffer { content, shared: Arc::clone(&self.shared) }
+        memory.content.reserve(bytes);
+        Buffer { memory, shared: Arc::clone(&self.shared) }
     }
 
     /// Waits until `bytes` more may be sent. What is larger than all is sent alone.
@@ -66,39 +76,52 @@ impl Shared {
 /// A buffer that is given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Buffer {
-    content: Vec<u8>,
+    memory: Memory,
     shared: Arc<Shared>,
 }
 
 impl Buffer {
     /// What is in it.
     pub(super) fn content(&mut self) -> &mut Vec<u8> {
-        &mut self.content
+        &mut self.memory.content
     }
 
     /// Its content, which gives it back in the end.
-    pub(super) fn into_bytes(self) -> Bytes {
+    pub(super) fn into_bytes(mut self) -> Bytes {
+        self.note_touched();
         Bytes::from_owner(self)
+    }
+
+    fn note_touched(&mut self) {
+        let more = self.memory.content.len().saturating_sub(self.memory.touched_bytes);
+        self.memory.touched_bytes += more;
+        self.shared.lock().touched_bytes += more;
     }
 }
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.content
+        &self.memory.content
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut content = std::mem::take(&mut self.content);
-        content.clear();
+        self.note_touched();
+        let mut memory = std::mem::take(&mut self.memory);
+        memory.content.clear();
         let mut state = self.shared.lock();
         state.in_use -= 1;
+        // Those that have had a file that hardly could be compressed would hold on to its memory.
+        let is_kept = state.in_use > 0 && state.touched_bytes <= SENT_BYTES;
+        if is_kept {
+            state.free.push(memory);
+            return;
+        }
+        state.touched_bytes -= memory.touched_bytes;
         if state.in_use == 0 {
             // Nothing waits: the memory is given back.
-            state.free.clear();
-        } else {
-            state.free.push(content);
+            *state = State::default();
         }
     }
 }
@@ -120,7 +143,27 @@ mod tests {
         let mut third = bodies.buffer(1000);
         assert!(third.content().is_empty() && third.content().as_ptr() == place);
         drop((second, third));
-        assert!(bodies.shared.lock().free.is_empty());
+        let state = bodies.shared.lock();
+        assert!(state.free.is_empty() && state.touched_bytes == 0);
+    }
+
+    #[test]
+    fn what_large_files_took_is_given_back_while_small_ones_are_sent() {
+        let bodies = Bodies::default();
+        let filled = |bytes: usize| {
+            let mut buffer = bodies.buffer(bytes);
+            buffer.content().resize(bytes, 1);
+            buffer.into_bytes()
+        };
+        let large = [filled(17 << 20), filled(17 << 20), filled(17 << 20)];
+        let small = filled(1 << 20);
+        drop(large);
+        let touched = bodies.shared.lock().touched_bytes;
+        assert!(touched <= SENT_BYTES, "{touched}");
+        let again = filled(1 << 20);
+        assert!(bodies.shared.lock().touched_bytes <= SENT_BYTES);
+        drop((small, again));
+        assert_eq!(bodies.shared.lock().touched_bytes, 0);
     }
 
     #[tokio::test]

@@ -12,11 +12,11 @@ pub(super) const WAL_UPLOAD_CONCURRENCY: Description = Description {
     name: "wal_upload_concurrency",
     purpose: "WAL files that are uploaded at the same time",
     note: "With 1, no file is sent before the server asks for it.",
-    remarks: "While one answer is awaited, the files that wait after it are sent. Memory: 33 MB \
-              for all that is sent, compressed, so that of WAL that hardly compresses fewer files \
-              are sent at a time, and up to 17 MB for each processor; segments larger than 16 MB \
-              take 24 MB, and as many are sent as there are processors. The option has the short \
-              form `-p`.",
+    remarks: "While one answer is awaited, the files that wait after it are sent. Memory: 40 MB \
+              for all that is compressed and sent, so that of WAL that hardly compresses fewer \
+              files are sent at a time, and up to 17 MB for each processor more while it begins \
+              to compress less; segments larger than 16 MB take 24 MB, and as many are sent as \
+              there are processors. The option has the short form `-p`.",
     value: at_a_time(64, 8),
     option: Some(Flag {
         name: "pool-size",

@@ -1,13 +1,17 @@
 //! Memory for compressed WAL files.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What the files that are being sent take together: enough for seven of the size to which
-/// segments of 16 MB are usually compressed, and for two that cannot be compressed.
-const SENT_BYTES: usize = 33 << 20;
+/// What the files that are being compressed and sent take together: enough for nine of the size to
+/// which segments of 16 MB are usually compressed, and for two that cannot be compressed.
+const SENT_BYTES: usize = 40 << 20;
+
+/// To what the first file is taken to be compressed.
+const FIRST_LIKELY_BYTES: usize = 4 << 20;
 
 /// Permits are for so many bytes: there are not enough for single ones.
 const UNIT_BYTES: usize = 64 << 10;
@@ -18,6 +22,8 @@ const UNIT_BYTES: usize = 64 << 10;
 pub(super) struct Bodies {
     shared: Arc<Shared>,
     room: Arc<Semaphore>,
+    /// The size of the last compressed file.
+    likely_bytes: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +48,8 @@ struct Memory {
 impl Default for Bodies {
     fn default() -> Self {
         let room = Arc::new(Semaphore::new(SENT_BYTES / UNIT_BYTES));
-        Bodies { shared: Arc::default(), room }
+        let likely_bytes = AtomicUsize::new(FIRST_LIKELY_BYTES);
+        Bodies { shared: Arc::default(), room, likely_bytes }
     }
 }
 
@@ -58,13 +65,36 @@ impl Bodies {
         Buffer { memory, shared: Arc::clone(&self.shared) }
     }
 
-    /// Waits until `bytes` more may be sent. What is larger than all is sent alone.
-    pub(super) async fn room_for(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let units = bytes.div_ceil(UNIT_BYTES).min(SENT_BYTES / UNIT_BYTES);
-        let units = u32::try_from(units).expect("there are fewer units");
+    /// Waits for room for one more file, as much as it is likely to take.
+    pub(super) async fn room(&self) -> OwnedSemaphorePermit {
+        self.room_for(self.likely_bytes.load(Ordering::Relaxed)).await
+    }
+
+    /// Makes `room` what the compressed file takes. What is larger than all is sent alone.
+    pub(super) async fn fit(
+        &self,
+        mut room: OwnedSemaphorePermit,
+        bytes: usize,
+    ) -> OwnedSemaphorePermit {
+        self.likely_bytes.store(bytes, Ordering::Relaxed);
+        if let Some(too_much) = room.num_permits().checked_sub(units(bytes)) {
+            drop(room.split(too_much));
+            return room;
+        }
+        // To wait with some of it could be for ever, as others do the same.
+        drop(room);
+        self.room_for(bytes).await
+    }
+
+    async fn room_for(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let units = u32::try_from(units(bytes)).expect("there are fewer units");
         let acquired = Arc::clone(&self.room).acquire_many_owned(units).await;
         acquired.expect("it is never closed")
     }
+}
+
+fn units(bytes: usize) -> usize {
+    bytes.div_ceil(UNIT_BYTES).min(SENT_BYTES / UNIT_BYTES)
 }
 
 impl Shared {
@@ -167,13 +197,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_large_for_all_room_is_sent_alone() {
+    async fn the_room_of_a_file_becomes_what_it_takes() {
         let bodies = Bodies::default();
-        let all = bodies.room_for(100 * SENT_BYTES).await;
+        let all = SENT_BYTES / UNIT_BYTES;
+        let room = bodies.fit(bodies.room().await, UNIT_BYTES).await;
+        assert_eq!(bodies.room.available_permits(), all - 1);
+        // The next is likely to take as much; what is too large for all room is sent alone.
+        let next = bodies.room().await;
+        assert_eq!(bodies.room.available_permits(), all - 2);
+        drop(room);
+        let next = bodies.fit(next, 100 * SENT_BYTES).await;
         assert_eq!(bodies.room.available_permits(), 0);
-        drop(all);
-        let one = bodies.room_for(1).await;
-        assert_eq!(bodies.room.available_permits(), SENT_BYTES / UNIT_BYTES - 1);
-        drop(one);
+        drop(next);
+        assert_eq!(bodies.room.available_permits(), all);
+    }
+
+    #[tokio::test]
+    async fn many_files_that_take_more_than_is_likely_do_not_wait_for_each_other() {
+        let bodies = Bodies::default();
+        let mut rooms = Vec::new();
+        while bodies.room.available_permits() >= units(FIRST_LIKELY_BYTES) {
+            rooms.push(bodies.room().await);
+        }
+        let sent = rooms.into_iter().map(|room| async { drop(bodies.fit(room, 17 << 20).await) });
+        futures_util::future::join_all(sent).await;
+        assert_eq!(bodies.room.available_permits(), SENT_BYTES / UNIT_BYTES);
     }
 }

@@ -48,6 +48,7 @@ impl Pusher {
         bytes: u64,
     ) -> Result<Sent> {
         let place = Arc::clone(&self.compressors).acquire_owned().await;
+        let room = self.bodies.room().await;
         let mut buffer = self.bodies.buffer(usize::try_from(bytes).unwrap_or(0) + READ_BYTES);
         let (path, compression) = (path.to_owned(), self.options.compression);
         let compressed = Arc::clone(&self.compressed);
@@ -55,12 +56,12 @@ impl Pusher {
             let (checksum, _) = compress(&path, bytes, compression, buffer.content(), &compressed)?;
             // Given back when the work ends and there is room for what it made, not when it is
             // no longer waited for.
-            Ok((checksum, buffer.into_bytes(), place))
+            Ok((checksum, buffer.into_bytes(), place, room))
         });
         let sending = async {
-            let (checksum, body, place) = compressing.await?;
+            let (checksum, body, place, room) = compressing.await?;
             let bytes = body.len() as u64;
-            let _room = self.bodies.room_for(body.len()).await;
+            let _room = self.bodies.fit(room, body.len()).await;
             drop(place);
             let key = layout::wal_file(name, self.options.compression.encoding());
             let attributes = attributes(&checksum);

@@ -35,8 +35,9 @@ mod temporary;
 mod upload;
 
 use body::FileBody;
+use facts::is_missing;
 use listing::Rest;
-use root::{Root, is_missing};
+use root::Root;
 use upload::FileUpload;
 
 /// As S3's. Threads by turns make the pages, and each holds on to the memory of one.

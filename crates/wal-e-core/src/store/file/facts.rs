@@ -12,7 +12,6 @@ use std::thread;
 use rustix::fs::{AtFlags, FileType, Stat, statat};
 use time::OffsetDateTime;
 
-use super::root::is_missing;
 use crate::error::{Error, Result};
 use crate::layout::ObjectKey;
 use crate::store::{Attributes, ObjectInfo};
@@ -103,4 +102,10 @@ fn object(root: &Path, directory: BorrowedFd<'_>, key: &str) -> Result<Option<Ob
 
 fn nanoseconds(seconds: i64, nanoseconds: i64) -> i128 {
     i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
+}
+
+/// Whether there is no file of that name; also when a directory on the way to it is
+/// a file.
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::facts;
+use super::facts::{self, is_missing};
 use super::names::Names;
-use super::root::{Root, is_missing};
+use super::root::Root;
 use super::temporary;
 use crate::error::{Error, Result};
 use crate::layout::ObjectKey;

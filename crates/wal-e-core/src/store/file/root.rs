@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::facts::object_info;
+use super::facts::{is_missing, object_info};
 use super::naming::{KnownNaming, sync_directory};
 use super::temporary::{self, TemporaryFile};
 use crate::error::{Error, ErrorKind, Result};
@@ -346,10 +346,4 @@ impl Root {
         }
         Ok((file, info))
     }
-}
-
-/// Whether there is no file of that name; also when a directory on the way to it is
-/// a file.
-pub(super) fn is_missing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

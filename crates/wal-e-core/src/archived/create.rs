@@ -5,6 +5,10 @@ use std::io::{self, Write};
 use crate::codec::{Compression, Compressor};
 use crate::error::{Error, Result};
 
+mod aside;
+
+pub use aside::{Pieces, encode_aside};
+
 /// Encodes what is written to it, into `sink`.
 pub struct Encoder<W: Write> {
     compressor: Compressor<W>,

@@ -1,7 +1,7 @@
 //! The door through which archived objects are read and written.
 //!
 //! * `open`: out of the store, decoded, with the name of the object in every error.
-//! * `create`: encoded, on the way into the store.
+//! * `create`: encoded, on the way into the store; `aside`: on a thread of its own.
 //! * `wal_file`: whether what came is the WAL file of that name.
 //!
 //! What is between the bytes of a file and the bytes of its object stands here and nowhere
@@ -11,6 +11,6 @@ mod create;
 mod open;
 mod wal_file;
 
-pub use create::Encoder;
+pub use create::{Encoder, Pieces, encode_aside};
 pub use open::{ArchivedObject, damaged, read_failed};
 pub(crate) use wal_file::Content;

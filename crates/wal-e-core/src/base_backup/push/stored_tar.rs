@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::super::tar_stream::{StoredFile, TarStream};
 use super::BackupPush;
-use crate::archived::Encoder;
+use crate::archived::{Pieces, encode_aside};
 use crate::codec::Compression;
 use crate::error::{Error, Result};
 use crate::transfer::PartWriter;
@@ -35,11 +35,12 @@ impl BackupPush {
 pub(super) fn write_tar(
     writer: &mut PartWriter,
     compression: Compression,
-    fill: impl FnOnce(&mut TarStream<Encoder<&mut PartWriter>>) -> Result<()>,
+    fill: impl FnOnce(&mut TarStream<&mut Pieces>) -> Result<()>,
 ) -> Result<()> {
-    let failed = |error| Error::from_io("could not compress", error);
-    let mut tar = TarStream::new(Encoder::new(writer, compression)?);
-    fill(&mut tar)?;
-    tar.finish().map_err(failed)?.finish()?;
-    Ok(())
+    encode_aside(writer, compression, |pieces| {
+        let mut tar = TarStream::new(pieces);
+        fill(&mut tar)?;
+        tar.finish().map_err(|error| Error::from_io("could not compress", error))?;
+        Ok(())
+    })
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
 
-use rustix::fs::{AtFlags, FileType, Stat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, open, statat};
 use time::OffsetDateTime;
 
 use crate::error::{Error, Result};
@@ -53,7 +53,9 @@ pub(super) fn object_info(key: ObjectKey, metadata: &Metadata) -> ObjectInfo {
 /// The objects of these keys, in the same order; those that are not there, and what is no
 /// regular file, are left out.
 pub(super) fn objects(root: &Path, keys: &[String]) -> Result<Vec<ObjectInfo>> {
-    let directory = match std::fs::File::open(root) {
+    // Not opened to be read: to look at files below it takes less permission.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = match open(root, flags, Mode::empty()).map_err(io::Error::from) {
         Ok(directory) => directory,
         Err(error) if is_missing(&error) => return Ok(Vec::new()),
         Err(error) => return Err(Error::file("open directory", root, &error)),

@@ -19,12 +19,7 @@ const BASE_BACKUP: Form = Form {
     task: "base-backup",
     columns: &COLUMNS,
     ratios: &[
-        Ratio {
-            key: "rate_of_pgbackrest",
-            title: "x pgBackRest",
-            column: "mb_per_s",
-            against: |name| against(name.starts_with("wal_e"), &[pgbackrest::ONE_AT_A_TIME]),
-        },
+        OF_PGBACKREST,
         // What no tool can be faster than.
         Ratio {
             key: "rate_of_disk_or_lz4",
@@ -41,12 +36,7 @@ const RESTORE: Form = Form {
     task: "restore",
     columns: &COLUMNS,
     ratios: &[
-        Ratio {
-            key: "rate_of_pgbackrest",
-            title: "x pgBackRest",
-            column: "mb_per_s",
-            against: |name| against(name.starts_with("wal_e"), &[pgbackrest::ONE_AT_A_TIME]),
-        },
+        OF_PGBACKREST,
         Ratio {
             key: "rate_of_tar",
             title: "x tar",
@@ -56,6 +46,13 @@ const RESTORE: Form = Form {
     ],
     note: "x: of MB/s. All of them sync what they wrote: wal_e and pgBackRest each file and directory, tar the \
            file system.",
+};
+
+const OF_PGBACKREST: Ratio = Ratio {
+    key: "rate_of_pgbackrest",
+    title: "x pgBackRest",
+    column: "mb_per_s",
+    against: |name| against(name.starts_with("wal_e"), &[pgbackrest::ONE_AT_A_TIME]),
 };
 
 const COLUMNS: [Column; 7] = [

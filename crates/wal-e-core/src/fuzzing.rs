@@ -9,12 +9,14 @@
 use std::io::Read;
 use std::path::Path;
 
+use crate::changed_blocks::{MapRun, SegmentMap, SegmentMapper};
 use crate::codec::{Decompressor, Encoding};
 use crate::layout::{self, ObjectKey};
 use crate::owner::Owner;
 use crate::postgres::{
     BackupLabel, BackupManifest, ControlFile, Lsn, RecordKind, SegmentSize, TimelineHistory,
-    TimelineId, WalFileName, WalPageHeader, WalReader, tablespace_map,
+    TimelineId, WalFileName, WalPageHeader, WalReader, WalSegment, tablespace_map,
+    wal_summary as summary,
 };
 use crate::restore::fuzzing as base_backup;
 use crate::sentinel::{self, FilesMetadata, Metadata, Sentinel};
@@ -32,12 +34,15 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("json", json),
     ("member_name", member_name),
     ("names", names),
+    ("segment_blocks", segment_blocks),
+    ("segment_map", segment_map),
     ("tablespace_map", tablespace_maps),
     ("tar", tar),
     ("timeline_history", timeline_history),
     ("wal_page", wal_page),
     ("wal_record", wal_record),
     ("wal_records", wal_records),
+    ("wal_summary", wal_summary),
 ];
 
 /// How much a decoder is let out of a few bytes: as much as shows that it streams.
@@ -135,6 +140,58 @@ pub fn wal_records(bytes: &[u8]) {
     reader.feed(bytes, &mut |record| assert!(record.start >= start));
 }
 
+/// Pages of a WAL segment, of which the map is made in pieces of a size that the first byte
+/// chooses. The next two say how often the last page is there again, as far as a segment has
+/// room; all get the right place in the log.
+pub fn segment_blocks(bytes: &[u8]) {
+    const PAGE: usize = 8192;
+    let Some((&[choice, low, high], bytes)) = bytes.split_first_chunk() else { return };
+    let Some(header) = WalPageHeader::parse(bytes) else { return };
+    let size = SegmentSize::SMALLEST;
+    let segment = WalSegment::containing(TimelineId(u32::MAX), header.page_address, size);
+    let start = segment.number.start_lsn(size);
+    let mut pages: Vec<u8> = bytes
+        .chunks(PAGE)
+        .flat_map(|page| {
+            let mut page = page.to_vec();
+            page.resize(PAGE, 0);
+            page
+        })
+        .collect();
+    let last = pages[pages.len() - PAGE..].to_vec();
+    for _ in 0..u16::from_le_bytes([low, high]) % 128 {
+        pages.extend(&last);
+    }
+    for (page, number) in pages.chunks_mut(PAGE).zip(0..) {
+        let address = start.0.saturating_add(number * PAGE as u64);
+        page[8..16].copy_from_slice(&address.to_ne_bytes());
+    }
+    let map_of = |piece: usize| {
+        let mut mapper = SegmentMapper::new(segment, size);
+        let fed = pages.chunks(piece).try_for_each(|piece| mapper.feed(piece));
+        fed.and_then(|()| mapper.finish())
+    };
+    let map = map_of(usize::from(choice) * 97 + 1);
+    assert_eq!(map, map_of(pages.len()), "pieces make no difference");
+    let Ok(map) = map else { return };
+    assert_eq!(SegmentMap::parse("x", &map.to_bytes()).as_ref(), Ok(&map));
+}
+
+/// Maps of WAL segments, joined with themselves. Its checksum hides the rest of a map from bytes
+/// that are made up, so the same is tried with the right one.
+pub fn segment_map(bytes: &[u8]) {
+    let _ = SegmentMap::parse("x", bytes);
+    let crc = crc32c::crc32c(bytes).to_le_bytes();
+    let bytes = [bytes, &crc].concat();
+    let Ok(map) = SegmentMap::parse("x", &bytes) else { return };
+    assert_eq!(map.to_bytes(), bytes, "there is one way only to write a map");
+    let start = map.segment().number.start_lsn(map.segment_size());
+    let mut run = MapRun::from(start);
+    let _ = run.add(map.clone());
+    let _ = run.add(map.following());
+    let _ = run.finish(Lsn(start.0.saturating_add(map.segment_size().bytes())));
+}
+
 /// A timeline history file.
 pub fn timeline_history(bytes: &[u8]) {
     let timeline = TimelineId(9);
@@ -161,6 +218,19 @@ pub fn control_file(bytes: &[u8]) {
     file.extend(crc32c::crc32c(&file).to_ne_bytes());
     file.resize(8192, 0);
     let _ = ControlFile::parse(&file);
+}
+
+/// A WAL summary. Its frame and its CRC hide the rest from bytes that are made up, so the same
+/// is tried inside of a right one.
+pub fn wal_summary(bytes: &[u8]) {
+    let parse = |file: &[u8]| {
+        let mut forks = Vec::new();
+        summary::read(Path::new("x"), file, |fork| forks.push(fork)).map(|()| forks)
+    };
+    for file in [bytes.to_vec(), summary::sample_of(bytes)] {
+        let Ok(forks) = parse(&file) else { continue };
+        assert_eq!(parse(&summary::sample(&forks)), Ok(forks));
+    }
 }
 
 /// Every decoder; the first byte chooses one.

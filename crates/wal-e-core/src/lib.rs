@@ -35,15 +35,18 @@ pub mod archiving;
 pub mod base_backup;
 pub mod catalogue;
 pub mod certificate;
+pub mod changed_blocks;
 pub mod check;
 pub mod codec;
 pub mod columns;
 pub mod config;
 pub mod coverage;
+mod durable_file;
 pub mod error;
 pub mod event;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod increment;
 pub mod layout;
 pub mod notice;
 pub mod owner;

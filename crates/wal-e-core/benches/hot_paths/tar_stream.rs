@@ -53,6 +53,9 @@ async fn begin(data_directory: &Path) -> BackupPush {
         system_identifier: SystemIdentifier(SYSTEM_IDENTIFIER),
         start_time: OffsetDateTime::UNIX_EPOCH,
         data_checksums: true,
+        logs_hints: true,
+        summarizes_wal: false,
+        server_started_at: OffsetDateTime::UNIX_EPOCH,
         permanent: false,
         hostname: "localhost".to_owned(),
         taker: Taker::Program,
@@ -63,6 +66,7 @@ async fn begin(data_directory: &Path) -> BackupPush {
         compression: Compression::new(Encoding::None, None).expect("it has no levels"),
         read_rate_limit: None,
         exclude: Exclusions::default(),
+        incremental: None,
     };
     let (store, progress) = (Arc::new(MemoryStore::new()), Arc::default());
     let (notices, _queue) = notice::channel();

@@ -1,7 +1,8 @@
-//! The walk over the records of a segment.
+//! The walk over the records of a segment, and the map of the blocks that they change.
 
 use criterion::{Criterion, Throughput};
-use wal_e_core::postgres::{Lsn, SegmentSize, WalReader};
+use wal_e_core::changed_blocks::SegmentMapper;
+use wal_e_core::postgres::{Lsn, SegmentNumber, SegmentSize, TimelineId, WalReader, WalSegment};
 
 pub fn bench(criterion: &mut Criterion) {
     let content = super::segment();
@@ -15,6 +16,16 @@ pub fn bench(criterion: &mut Criterion) {
                 reader.feed(piece, &mut |_| records += 1);
             }
             assert!(reader.ended().is_none() && records > 10_000, "{records} {reader:?}");
+        });
+    });
+    let segment = WalSegment { timeline: TimelineId(1), number: SegmentNumber(1) };
+    group.bench_function("map of 16 MB", |bencher| {
+        bencher.iter(|| {
+            let mut mapper = SegmentMapper::new(segment, SegmentSize::DEFAULT);
+            for piece in content.chunks(256 * 1024) {
+                mapper.feed(piece).expect("it is valid");
+            }
+            mapper.finish().expect("it is whole").to_bytes().len()
         });
     });
     group.finish();

@@ -5,13 +5,14 @@
 //! there is gone when the disk is back. So a cluster remembers where it has seen
 //! its `owner.json`, and does not start again there by itself.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::durable_file;
 use crate::postgres::data_directory::KNOWN_PREFIXES;
 
 /// The note of one cluster.
@@ -56,28 +57,10 @@ impl KnownPrefixes {
             return Ok(());
         }
         note.prefixes.push(prefix.to_owned());
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        // The group may read it where it may read the data directory.
-        let mode = 0o600 | fs::metadata(directory)?.permissions().mode() & 0o040;
-        let temporary = self.path.with_extension(format!("tmp{}", std::process::id()));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(mode)
-            .open(&temporary)?;
-        note.inode = file.metadata()?.ino();
-        let written = serde_json::to_vec(&note)
-            .map_err(io::Error::from)
-            .and_then(|json| file.write_all(&json))
-            .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&temporary, &self.path));
-        if written.is_err() {
-            // One that stays is in no backup and does no harm.
-            let _ = fs::remove_file(&temporary);
-        }
-        written?;
-        File::open(directory)?.sync_all()
+        durable_file::replace(&self.path, |file| {
+            note.inode = file.metadata()?.ino();
+            serde_json::to_vec(&note).map_err(io::Error::from)
+        })
     }
 
     fn read(&self) -> Note {
@@ -93,6 +76,8 @@ impl KnownPrefixes {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -49,8 +49,9 @@ pub struct ManifestFile {
     pub size_bytes: u64,
     /// When it was last changed; whole seconds are kept.
     pub modified: OffsetDateTime,
-    /// CRC-32C of its content.
-    pub crc32c: u32,
+    /// CRC-32C of its content. `None` where a backup does not hold all of the file:
+    /// `pg_verifybackup` then looks at its size only.
+    pub crc32c: Option<u32>,
 }
 
 impl ManifestFile {
@@ -60,7 +61,7 @@ impl ManifestFile {
             path: path.as_bytes().to_vec(),
             size_bytes: content.len() as u64,
             modified,
-            crc32c: crc32c::crc32c(content),
+            crc32c: Some(crc32c::crc32c(content)),
         }
     }
 }
@@ -139,13 +140,13 @@ fn write_file(out: &mut impl Write, file: &ManifestFile) -> io::Result<()> {
     }
     let modified = file.modified.to_offset(time::UtcOffset::UTC);
     let modified = modified.format(TIME).map_err(io::Error::other)?;
-    // PostgreSQL writes the checksum's bytes as they lie in memory.
-    let checksum = hex(&file.crc32c.to_ne_bytes());
-    write!(
-        out,
-        ", \"Size\": {}, \"Last-Modified\": \"{modified}\", \"Checksum-Algorithm\": \"{ALGORITHM}\", \"Checksum\": \"{checksum}\" }}",
-        file.size_bytes
-    )
+    write!(out, ", \"Size\": {}, \"Last-Modified\": \"{modified}\"", file.size_bytes)?;
+    if let Some(crc32c) = file.crc32c {
+        // PostgreSQL writes the checksum's bytes as they lie in memory.
+        let checksum = hex(&crc32c.to_ne_bytes());
+        write!(out, ", \"Checksum-Algorithm\": \"{ALGORITHM}\", \"Checksum\": \"{checksum}\"")?;
+    }
+    write!(out, " }}")
 }
 
 /// Sums up what passes.
@@ -183,7 +184,7 @@ mod tests {
             path: path.to_vec(),
             size_bytes: 4,
             modified: datetime!(2026-01-02 03:04:05 UTC),
-            crc32c: u32::from_ne_bytes([0x12, 0x34, 0xab, 0xcd]),
+            crc32c: Some(u32::from_ne_bytes([0x12, 0x34, 0xab, 0xcd])),
         }
     }
 
@@ -239,7 +240,7 @@ mod tests {
     fn a_file_is_replaced_and_taken_out() {
         let mut manifest = manifest(180_000);
         let new = ManifestFile::of_content("tablespace_map", b"", datetime!(2026-01-01 0:00 UTC));
-        assert_eq!((new.size_bytes, new.crc32c), (0, 0));
+        assert_eq!((new.size_bytes, new.crc32c), (0, Some(0)));
         manifest.replace("tablespace_map", Some(new.clone()));
         manifest.replace("tablespace_map", Some(new.clone()));
         assert_eq!(manifest.file("tablespace_map"), Some(&new));

@@ -113,6 +113,9 @@ pub fn file_mode(data_directory_mode: u32) -> u32 {
 /// Where a cluster remembers which prefixes it has claimed.
 pub const KNOWN_PREFIXES: &str = "wal_e.known_prefixes";
 
+/// Where a data directory remembers which base backups were taken of it.
+pub const TAKEN_BACKUPS: &str = "wal_e.taken_backups";
+
 /// Whether a directory is kept without its content.
 pub fn is_emptied(directory: &str) -> bool {
     EMPTIED_DIRECTORIES.contains(&directory)
@@ -127,6 +130,7 @@ pub fn is_excluded(path: &str) -> bool {
         || path == CONTROL_FILE
         || path.starts_with(UNFINISHED_BACKUP)
         || path.starts_with(KNOWN_PREFIXES)
+        || path.starts_with(TAKEN_BACKUPS)
         || is_note_of_restore(path)
         || name.starts_with("pgsql_tmp")
         || name.starts_with("pg_internal.init")
@@ -252,6 +256,8 @@ mod tests {
             "global/pg_control",
             "wal_e.unfinished_restore",
             "wal_e.known_prefixes",
+            "wal_e.taken_backups",
+            "wal_e.taken_backups.tmp9",
             "pg_tblspc/16384/wal_e.unfinished_restore",
             "lost+found",
             ".snapshot",

@@ -51,6 +51,9 @@ const OFFSETS: [u32; COLUMNS] = [
     0x959B_D756,
 ];
 
+/// Pages of a relation's file before the next one begins (`RELSEG_SIZE`, PostgreSQL's default).
+pub const BLOCKS_PER_SEGMENT_FILE: u32 = 131_072;
+
 /// One page of a relation file.
 pub type Page = [u8; BLOCK_SIZE];
 
@@ -94,16 +97,24 @@ fn mix(sum: u32, value: u32) -> u32 {
     mixed.wrapping_mul(FNV_PRIME) ^ (mixed >> 17)
 }
 
+/// `pd_lsn`: the end of the last WAL record that changed the page.
+pub fn lsn(page: &Page) -> Lsn {
+    let half = |at: usize| u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
+    Lsn(u64::from(half(0)) << 32 | u64::from(half(4)))
+}
+
+/// Whether a page was never used (`PageIsNew`).
+pub fn is_new(page: &Page) -> bool {
+    u16::from_le_bytes([page[UPPER_OFFSET], page[UPPER_OFFSET + 1]]) == 0
+}
+
 /// Judges a page that was read while the server may write to it.
 ///
 /// A page that was never used has no checksum. A page changed after the backup
 /// began may be torn, and replay of WAL writes it again, so only pages whose LSN
 /// is before `start_lsn` are judged.
 pub fn verify(page: &Page, block: u32, start_lsn: Lsn) -> Result<(), Mismatch> {
-    let upper = u16::from_le_bytes([page[UPPER_OFFSET], page[UPPER_OFFSET + 1]]);
-    let half = |at: usize| u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
-    let page_lsn = Lsn(u64::from(half(0)) << 32 | u64::from(half(4)));
-    if upper == 0 || page_lsn >= start_lsn {
+    if is_new(page) || lsn(page) >= start_lsn {
         return Ok(());
     }
     let stored = u16::from_le_bytes([page[CHECKSUM_OFFSET], page[CHECKSUM_OFFSET + 1]]);

@@ -120,6 +120,12 @@ pub enum WalFileKind {
 pub struct WalFileName(String);
 
 impl WalFileName {
+    /// The backup history file of a base backup that began at `start` in `segment`.
+    pub fn backup_history(segment: WalSegment, start: Lsn, size: SegmentSize) -> Self {
+        let offset = start.0 % size.bytes();
+        WalFileName(format!("{}.{offset:08X}.backup", Self::segment(segment, size)))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

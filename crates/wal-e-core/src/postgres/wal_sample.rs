@@ -4,6 +4,8 @@ use time::OffsetDateTime;
 
 use super::{BLOCK_SIZE, Lsn, SegmentNumber, SegmentSize, SystemIdentifier, TimelineId};
 
+pub mod records;
+
 /// The size of the segments.
 pub const SEGMENT_SIZE: SegmentSize = SegmentSize::SMALLEST;
 
@@ -35,6 +37,18 @@ impl WalWriter {
     /// Where the next byte goes, not counting a page header.
     pub fn position(&self) -> Lsn {
         Lsn(self.start.0 + self.bytes.len() as u64)
+    }
+
+    /// How many bytes are left in the segment, but for page headers that are not written yet.
+    pub fn room(&self) -> usize {
+        let size = usize::try_from(SEGMENT_SIZE.bytes()).unwrap();
+        let rest = size - self.bytes.len() % size;
+        let page_rest = BLOCK_SIZE - self.bytes.len() % BLOCK_SIZE;
+        let (pages, first) = (rest / BLOCK_SIZE, rest == size);
+        match page_rest == BLOCK_SIZE {
+            true => rest - 24 * pages - if first { 16 } else { 0 },
+            false => rest - 24 * pages,
+        }
     }
 
     /// A copy of the log as it is now that goes on along another timeline, as
@@ -141,15 +155,21 @@ impl WalWriter {
 
     /// The server dies within a record, and goes on in the next page.
     pub fn broken_record(&mut self) {
+        self.die_in(|log| log.noise(3 * BLOCK_SIZE), 0);
+    }
+
+    /// The server dies within a record, so many pages after it began, and goes on in the next.
+    pub fn die_in(&mut self, write: impl FnOnce(&mut Self) -> Lsn, pages: usize) {
         let before = (self.bytes.len(), self.previous);
-        self.noise(3 * BLOCK_SIZE);
-        let page_end = before.0.next_multiple_of(BLOCK_SIZE);
+        write(self);
+        let page_end = before.0.next_multiple_of(BLOCK_SIZE) + pages * BLOCK_SIZE;
+        assert!(page_end < self.bytes.len(), "the record is shorter");
         self.bytes.truncate(page_end);
         self.previous = before.1;
         self.page_header_with(0, 0x0008);
     }
 
-    fn record(&mut self, rmgr: u8, info: u8, xid: u32, data: &[u8]) -> Lsn {
+    pub fn record(&mut self, rmgr: u8, info: u8, xid: u32, data: &[u8]) -> Lsn {
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
         if self.bytes.len().is_multiple_of(BLOCK_SIZE) {
             self.page_header(0);

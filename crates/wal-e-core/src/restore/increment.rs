@@ -1,26 +1,14 @@
-//! The changed pages of a file, as WAL-G's delta backups hold them.
-//!
-//! `wi1` and 0x55; the file's size, 8 bytes; the number of pages, 4 bytes; the
-//! number of each page within the file, 4 bytes each; the pages. All numbers are
-//! little-endian, and nothing follows. The file is cut or extended to that
-//! size, and the pages replace its own.
+//! Changed pages onto the file that an older backup has: it is cut or extended to the size
+//! that the increment says, and the pages replace its own.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::increment::{Head, adjacent};
 use crate::postgres::BLOCK_SIZE;
-
-const MAGIC: [u8; 4] = *b"wi1\x55";
-
-/// Magic, size and number of pages.
-const HEAD_BYTES: u64 = 16;
-
-/// The largest file that can belong to a relation. PostgreSQL splits
-/// relations into files of 1 GB unless it was built otherwise.
-const LARGEST_FILE_BYTES: u64 = 64 << 30;
 
 /// Pages that are written at once.
 const PAGES_AT_ONCE: usize = 32;
@@ -43,7 +31,7 @@ pub(super) fn apply(
     let mut buffer = vec![0; PAGES_AT_ONCE * BLOCK_SIZE];
     let mut rest = numbers.as_slice();
     while let Some(first) = rest.first() {
-        let run = adjacent(rest);
+        let run = adjacent(rest, PAGES_AT_ONCE);
         let pages = &mut buffer[..run * BLOCK_SIZE];
         content.read_exact(pages).map_err(Error::from_tar)?;
         file.write_all_at(pages, u64::from(*first) * BLOCK_SIZE as u64).map_err(failed)?;
@@ -53,67 +41,13 @@ pub(super) fn apply(
 }
 
 /// Whether `content`, a member of `member_bytes`, is an increment, as far as that is known
-/// without the file. Reads everything except the pages.
+/// without the file. Reads everything except the pages, and returns the size in bytes of the
+/// file once it is applied.
 ///
 /// # Errors
 /// As [`apply`].
-pub(super) fn check(content: &mut impl Read, member_bytes: u64) -> Result<()> {
-    Head::read(content, member_bytes).map(drop)
-}
-
-/// What comes before the pages.
-struct Head {
-    /// Size of the file once the increment is applied.
-    file_bytes: u64,
-    /// Of the pages within the file.
-    numbers: Vec<u32>,
-}
-
-impl Head {
-    fn read(content: &mut impl Read, member_bytes: u64) -> Result<Self> {
-        let head: [u8; HEAD_BYTES as usize] = read(content)?;
-        let [m0, m1, m2, m3, s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3] = head;
-        let file_bytes = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
-        let pages = u64::from(u32::from_le_bytes([n0, n1, n2, n3]));
-        if [m0, m1, m2, m3] != MAGIC {
-            return Err(damaged("it does not begin with the right magic bytes"));
-        }
-        if file_bytes > LARGEST_FILE_BYTES || !file_bytes.is_multiple_of(BLOCK_SIZE as u64) {
-            return Err(damaged("its file size is not possible for a relation"));
-        }
-        let blocks = file_bytes / BLOCK_SIZE as u64;
-        if pages > blocks || member_bytes != HEAD_BYTES + pages * (4 + BLOCK_SIZE as u64) {
-            return Err(damaged("its size does not match its number of pages"));
-        }
-        let mut numbers = Vec::new();
-        for _ in 0..pages {
-            let number = u32::from_le_bytes(read(content)?);
-            if u64::from(number) >= blocks {
-                return Err(damaged("it has a page past the end of the file"));
-            }
-            numbers.push(number);
-        }
-        Ok(Head { file_bytes, numbers })
-    }
-}
-
-/// How many of the first pages follow one another in the file, too.
-fn adjacent(numbers: &[u32]) -> usize {
-    let pairs = numbers.windows(2).take(PAGES_AT_ONCE - 1);
-    1 + pairs.take_while(|pair| pair[0].checked_add(1) == Some(pair[1])).count()
-}
-
-fn read<const N: usize>(content: &mut impl Read) -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    content.read_exact(&mut bytes).map_err(|error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => damaged("it is too short"),
-        _ => Error::from_tar(error),
-    })?;
-    Ok(bytes)
-}
-
-fn damaged(what: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("an increment is damaged: {what}"))
+pub(super) fn check(content: &mut impl Read, member_bytes: u64) -> Result<u64> {
+    Head::read(content, member_bytes).map(|head| head.file_bytes)
 }
 
 #[cfg(test)]
@@ -121,9 +55,10 @@ mod tests {
     use std::fs::OpenOptions;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     fn increment(file_bytes: u64, pages: &[(u32, u8)]) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
+        let mut bytes = b"wi1\x55".to_vec();
         bytes.extend(file_bytes.to_le_bytes());
         bytes.extend(u32::try_from(pages.len()).unwrap().to_le_bytes());
         bytes.extend(pages.iter().flat_map(|(number, _)| number.to_le_bytes()));
@@ -181,7 +116,7 @@ mod tests {
             increment(3 * PAGE, &[(u32::MAX, 1)]),
             increment(3 * PAGE + 1, &[]),
             increment(u64::MAX, &[]),
-            increment(LARGEST_FILE_BYTES + PAGE, &[]),
+            increment((64 << 30) + PAGE, &[]),
             increment(PAGE, &[(0, 1), (0, 2)]),
         ] {
             assert_eq!(applied(3, &damaged).unwrap_err().kind(), ErrorKind::Corrupt);

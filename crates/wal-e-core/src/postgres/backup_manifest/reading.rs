@@ -115,9 +115,9 @@ struct RawFile<'a> {
     #[serde(rename = "Last-Modified", borrow)]
     modified: Cow<'a, str>,
     #[serde(rename = "Checksum-Algorithm", borrow)]
-    algorithm: Cow<'a, str>,
+    algorithm: Option<Cow<'a, str>>,
     #[serde(rename = "Checksum", borrow)]
-    checksum: Cow<'a, str>,
+    checksum: Option<Cow<'a, str>>,
 }
 
 impl RawFile<'_> {
@@ -129,18 +129,19 @@ impl RawFile<'_> {
             }
             _ => return Err("a file has no path, or two"),
         };
-        if self.algorithm != ALGORITHM {
-            return Err("a file's checksum is not CRC32C");
-        }
-        let checksum = from_hex(&self.checksum).and_then(|bytes| bytes.try_into().ok());
+        let crc32c = match (self.algorithm, self.checksum) {
+            (None, None) => None,
+            (Some(algorithm), Some(checksum)) if algorithm == ALGORITHM => {
+                let checksum = from_hex(&checksum).and_then(|bytes| bytes.try_into().ok());
+                let bytes = checksum.ok_or("a checksum does not have eight digits")?;
+                Some(u32::from_ne_bytes(bytes))
+            }
+            (Some(_), Some(_)) => return Err("a file's checksum is not CRC32C"),
+            _ => return Err("a file has a checksum without algorithm, or the reverse"),
+        };
         let modified = PrimitiveDateTime::parse(&self.modified, TIME)
             .map_err(|_| "a file's time is malformed")?;
-        Ok(ManifestFile {
-            path,
-            size_bytes: self.size,
-            modified: modified.assume_utc(),
-            crc32c: u32::from_ne_bytes(checksum.ok_or("a checksum does not have eight digits")?),
-        })
+        Ok(ManifestFile { path, size_bytes: self.size, modified: modified.assume_utc(), crc32c })
     }
 }
 

@@ -331,6 +331,13 @@ pub fn backup_name(segment: WalSegment, size: SegmentSize) -> String {
     format!("base_{}", segment.file_name(size))
 }
 
+/// The name of a delta backup that begins where a full one would be called `full` and builds on
+/// `parent`: `base_<24 hex digits>_D_<24 hex digits>`.
+pub fn delta_name(full: &str, parent: &str) -> String {
+    let segment = parent.strip_prefix("base_").unwrap_or(parent);
+    format!("{full}_D_{}", segment.get(..24).unwrap_or(segment))
+}
+
 /// The timeline in a backup's name: `base_<24 hex digits>`, perhaps followed by
 /// what WAL-G and WAL-E add for deltas and offsets. `None` for a foreign name.
 pub fn timeline_of_backup(name: &str) -> Option<TimelineId> {

@@ -55,6 +55,12 @@ pub struct Sentinel {
     /// Start LSN of the backup that a delta builds on.
     #[serde(rename = "DeltaLSN", skip_serializing_if = "Option::is_none")]
     pub delta_lsn: Option<Lsn>,
+    /// Name of the full backup with which the chain of a delta begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delta_full_name: Option<String>,
+    /// How many deltas the chain has, this one included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delta_count: Option<u32>,
     /// There is no `files_metadata.json`, by choice.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub files_metadata_disabled: bool,

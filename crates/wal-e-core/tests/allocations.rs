@@ -99,6 +99,7 @@ async fn pipeline(store: &Arc<dyn ObjectStore>, pg_wal: &Path) -> Pipeline {
         compression: Compression::default(),
         uploads: 1,
         standby: false,
+        notes_changed_blocks: false,
     };
     let opened =
         wal::open(Arc::clone(store), Some(&claimant), &archiving, notice::channel().0).await;

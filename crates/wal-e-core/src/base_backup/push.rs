@@ -38,24 +38,26 @@ use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::tar_stream::member_name;
+use super::delta::{self, Changed, Delta, Incremental, Origin, Parent};
+use super::member::member_name;
+use super::start::{BackupStart, BackupStop};
 use super::walk::{self, Cluster, Entry, Listing};
 use super::{Phase, Progress, inspect};
+use crate::changed_blocks::KeptMaps;
 use crate::codec::Compression;
 use crate::config::Exclusions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::{self, Notices};
 use crate::postgres::{
-    BackupLabel, Lsn, ManifestFile, SegmentSize, SystemIdentifier, TimelineId, WalSegment,
-    data_directory, tablespace_map,
+    BackupLabel, ManifestFile, SegmentNumber, WalSegment, data_directory, tablespace_map,
 };
 use crate::rate_limit::RateLimit;
 use crate::sentinel::{self, FilesMetadata};
 use crate::store::{ListRequest, ObjectStore, PutOutcome};
 use crate::tasks::{Work, blocking};
 use crate::transfer::{UploadNote, Uploaded};
-pub use open_uploads::{Taker, killed_backups};
+pub use open_uploads::killed_backups;
 
 /// What to do about an archive to which two servers with one history write.
 const OWN_PREFIX: &str = "Give this server a prefix of its own; or, if it should go on where the archive ends, restore it from the archive.";
@@ -73,46 +75,8 @@ pub struct PushOptions {
     pub read_rate_limit: Option<Arc<RateLimit>>,
     /// What of the data directory is left out.
     pub exclude: Exclusions,
-}
-
-/// What is known once `pg_backup_start` has returned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BackupStart {
-    /// What `pg_backup_start` returned.
-    pub start_lsn: Lsn,
-    /// The timeline of the checkpoint that begins the backup.
-    pub timeline: TimelineId,
-    /// Size of the cluster's WAL segments.
-    pub segment_size: SegmentSize,
-    /// Absolute path of the data directory.
-    pub data_directory: PathBuf,
-    /// `log_directory`, as [`Cluster`] has it.
-    pub log_directory: Option<PathBuf>,
-    /// `server_version_num`.
-    pub pg_version: u32,
-    /// The cluster's system identifier.
-    pub system_identifier: SystemIdentifier,
-    /// When `pg_backup_start` was called.
-    pub start_time: OffsetDateTime,
-    /// Whether pages carry checksums (`data_checksums`).
-    pub data_checksums: bool,
-    /// Whether deletion must leave this backup.
-    pub permanent: bool,
-    /// Host name, for people.
-    pub hostname: String,
-    /// Who takes it: of each kind one backup at a time.
-    pub taker: Taker,
-}
-
-/// What `pg_backup_stop` returned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BackupStop {
-    /// Where the backup is consistent.
-    pub stop_lsn: Lsn,
-    /// Content of `backup_label`.
-    pub backup_label: String,
-    /// Content of `tablespace_map`; may be empty.
-    pub tablespace_map: String,
+    /// That only what has changed since an earlier backup is stored, where that is certain.
+    pub incremental: Option<Incremental>,
 }
 
 /// A base backup that has begun.
@@ -130,9 +94,17 @@ pub struct BackupPush {
     cancel: CancellationToken,
     tablespaces: BTreeMap<u32, PathBuf>,
     wal_directory: Option<PathBuf>,
+    /// Of an incremental backup: what it builds on, until its files have been listed.
+    parent: Option<(Parent, Changed)>,
+    /// Of an incremental backup.
+    delta: Option<Arc<Delta>>,
+    /// Why a full backup is taken although an incremental one was wanted.
+    full_because: Option<String>,
     files: FilesMetadata,
     manifest: Vec<ManifestFile>,
     stored_bytes: u64,
+    /// Of all files in the tars, before compression.
+    member_bytes: u64,
 }
 
 impl BackupPush {
@@ -153,7 +125,21 @@ impl BackupPush {
         Box::pin(async move {
             let segment =
                 WalSegment::containing(start.timeline, start.start_lsn, start.segment_size);
-            let name = layout::backup_name(segment, start.segment_size);
+            foreign_wal::refuse_foreign_wal(&store, &start).await?;
+            let full_name = layout::backup_name(segment, start.segment_size);
+            let (parent, full_because) = match options.incremental {
+                None => (None, None),
+                Some(wanted) => {
+                    match delta::prepare(&*store, &start, wanted, &notices, &cancel).await? {
+                        Ok(parent) => (Some(parent), None),
+                        Err(why) => (None, Some(why)),
+                    }
+                }
+            };
+            let name = match &parent {
+                Some((parent, _)) => layout::delta_name(&full_name, &parent.name),
+                None => full_name,
+            };
             let request =
                 ListRequest { prefix: layout::backup_directory(&name), ..ListRequest::default() };
             let leftover = store.list(&request, None).await?.objects.into_iter().next();
@@ -171,7 +157,6 @@ impl BackupPush {
                 "Another backup began in the same WAL segment. Take this one again when the server has written more WAL.",
             ));
             }
-            foreign_wal::refuse_foreign_wal(&store, &start).await?;
             let note = open_uploads::claim(&*store, &start, &name, &notices).await?;
             Ok(BackupPush {
                 store,
@@ -185,16 +170,27 @@ impl BackupPush {
                 cancel,
                 tablespaces: BTreeMap::new(),
                 wal_directory: None,
+                parent,
+                delta: None,
+                full_because,
                 files: FilesMetadata::default(),
                 manifest: Vec::new(),
                 stored_bytes: 0,
+                member_bytes: 0,
             })
         })
     }
 
-    /// The backup's name: `base_` and the start segment.
+    /// The backup's name: `base_` and the start segment; of an incremental one also that of
+    /// its parent.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Why a full backup is taken although an incremental one was wanted, as the end of a
+    /// sentence; `None` when what was wanted is taken.
+    pub fn full_because(&self) -> Option<&str> {
+        self.full_because.as_deref()
     }
 
     /// Uploads the files of the cluster. Between `pg_backup_start` and
@@ -221,14 +217,21 @@ impl BackupPush {
         inspect::refuse_inside(self.store.directory(), &self.start.data_directory, &tablespaces)?;
         self.tablespaces = tablespaces;
         self.wal_directory = wal_directory;
-        let total = files.iter().map(|file| file.size_bytes).sum();
+        if let Some((parent, changed)) = self.parent.take() {
+            self.delta = Some(Arc::new(Delta::new(parent, changed, &self.start, &files)));
+        }
+        let delta = self.delta.clone();
+        let bytes_to_read = |file: &Entry| {
+            delta.as_ref().map_or(file.size_bytes, |delta| delta.bytes_to_read(file))
+        };
+        let total = files.iter().map(bytes_to_read).sum();
         self.progress.bytes_total.store(total, Ordering::Relaxed);
         let target = partitions::target_size_bytes(
             total,
             self.options.tar_size_threshold_bytes,
             self.options.concurrency,
         );
-        let partitions = partitions::plan(files, target);
+        let partitions = partitions::plan(files, target, bytes_to_read);
         let planned = partitions.len();
         self.say_begun().await?;
         self.progress.partitions_total.store(planned as u64, Ordering::Relaxed);
@@ -277,6 +280,7 @@ impl BackupPush {
             match self.complete(stop).await {
                 Ok(()) => {
                     self.end_own_uploads().await;
+                    self.remember();
                     Ok(self.name)
                 }
                 Err(error) => {
@@ -306,12 +310,38 @@ impl BackupPush {
 
         self.progress.set_phase(Phase::Finishing);
         self.prove_tars().await?;
+        if let Some(delta) = &self.delta {
+            delta.parent.prove_restorable(&*self.store).await?;
+        }
         let sentinel = self.sentinel(stop.stop_lsn, stopped);
         self.put_json(&layout::metadata(&self.name), sentinel::to_json(&sentinel.metadata()))
             .await?;
         self.push_files_metadata().await?;
         self.push_manifest(stop.stop_lsn).await?;
         self.put_json(&layout::sentinel(&self.name), sentinel::to_json(&sentinel)).await
+    }
+
+    /// Without the note the backup is as good as with it, but the next one is a full one. What was
+    /// noted of blocks that changed earlier is of no use any more.
+    fn remember(&self) {
+        let BackupStart { data_directory, start_lsn, segment_size, .. } = &self.start;
+        let wanted = self.options.incremental.map(|incremental| incremental.origin);
+        let oldest = match &self.delta {
+            Some(delta) if wanted == Some(Origin::LatestFull) => delta.parent.start_lsn,
+            _ => *start_lsn,
+        };
+        let maps = KeptMaps::beside(&data_directory.join("pg_wal"));
+        let oldest = SegmentNumber::containing(oldest, *segment_size);
+        if let Err(error) = maps.remove_before(oldest, *segment_size) {
+            self.notices.debug(format!("could not remove old maps of changed blocks: {error}"));
+        }
+        if let Err(error) = delta::remember(data_directory, &self.name, *start_lsn) {
+            self.notices.log(format!(
+                "could not note in \"{}\" that base backup \"{}\" was taken, so the next incremental backup may not build on it: {error}",
+                data_directory.display(),
+                self.name
+            ));
+        }
     }
 
     async fn list_files(&self, notices: &Notices) -> Result<Listing> {

@@ -5,20 +5,24 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::Progress;
+use super::delta::{Delta, Stored, first_block};
+use super::member::{member_name, time_of};
 use super::walk::Entry;
 use crate::error::{Error, Result};
 use crate::notice::Notices;
-use crate::postgres::{Lsn, ManifestFile};
+use crate::postgres::{BLOCK_SIZE, Lsn, ManifestFile};
 use crate::rate_limit::RateLimit;
 use crate::sentinel::{FileMetadata, format_time};
 
+mod changed_pages;
 mod cluster_file;
 
+use changed_pages::PageFile;
 use cluster_file::ClusterFile;
 
 /// What all members of all partitions of a backup have in common.
@@ -28,30 +32,14 @@ pub struct Source {
     pub rate_limit: Option<Arc<RateLimit>>,
     /// Pages changed since are not judged; `None` when the cluster has no checksums.
     pub verify_before: Option<Lsn>,
+    /// Of an incremental backup: what its parent has, and what has changed since.
+    pub delta: Option<Arc<Delta>>,
     /// Advanced as files are read.
     pub progress: Arc<Progress>,
     /// Corrupt pages are named here.
     pub notices: Notices,
     /// Ends the reading.
     pub cancel: CancellationToken,
-}
-
-/// The name of a member in WAL-G's form: `/` and the path below the data directory.
-pub fn member_name(path: &str) -> String {
-    format!("/{path}")
-}
-
-/// When a file was last changed. A time before 1970 or after the year 9999, which file
-/// systems can hold, is a mistake of some clock: it becomes 1970.
-pub fn time_of(metadata: &Metadata) -> OffsetDateTime {
-    sensible(metadata.mtime(), metadata.mtime_nsec())
-}
-
-fn sensible(second: i64, nanosecond: i64) -> OffsetDateTime {
-    let nanosecond = u32::try_from(nanosecond).unwrap_or_default();
-    OffsetDateTime::from_unix_timestamp(second.max(0))
-        .and_then(|time| time.replace_nanosecond(nanosecond))
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 /// A file as it went into a tar.
@@ -61,6 +49,8 @@ pub struct StoredFile {
     pub metadata: FileMetadata,
     /// For the backup manifest.
     pub manifest: ManifestFile,
+    /// What the tar has of it, in bytes.
+    pub member_bytes: u64,
 }
 
 /// Writes a tar of a cluster's files.
@@ -112,6 +102,9 @@ impl<W: Write> TarStream<W> {
             Err(error) => return Err(Error::file("open file", &path, &error)),
         };
         let metadata = file.metadata().map_err(|error| Error::file("stat file", &path, &error))?;
+        if let Some(stored) = self.increment(&path, &file, &metadata, entry, source)? {
+            return Ok(Some(stored));
+        }
         let modified = time_of(&metadata);
         let mut reader = ClusterFile::new(&file, &path, metadata.len(), &entry.path, source);
         self.member(
@@ -127,13 +120,64 @@ impl<W: Write> TarStream<W> {
                 path: entry.path.as_bytes().to_vec(),
                 size_bytes: metadata.len(),
                 modified,
-                crc32c: reader.crc32c,
+                crc32c: Some(reader.crc32c),
             },
             metadata: FileMetadata {
                 mtime: format_time(modified),
                 corrupt_blocks: reader.into_corrupt_blocks(),
                 ..FileMetadata::default()
             },
+            member_bytes: metadata.len(),
+        }))
+    }
+
+    /// Adds only the changed pages of a file. `None`, and nothing is added, when it has to be
+    /// stored whole.
+    fn increment(
+        &mut self,
+        path: &Path,
+        file: &File,
+        metadata: &Metadata,
+        entry: &Entry,
+        source: &Source,
+    ) -> Result<Option<StoredFile>> {
+        let Some(delta) = &source.delta else { return Ok(None) };
+        let Stored::Pages(candidates) = delta.plan(entry) else { return Ok(None) };
+        let size_bytes = metadata.len();
+        let has_whole_pages = size_bytes > 0 && size_bytes.is_multiple_of(BLOCK_SIZE as u64);
+        let Some(first_block) = first_block(&entry.path).filter(|_| has_whole_pages) else {
+            return Ok(None);
+        };
+        let pages = PageFile { file, path, size_bytes, first_block, source, delta };
+        let Some(numbers) = pages.changed(candidates)? else {
+            // It is read once more.
+            source.progress.bytes_total.fetch_add(size_bytes, Ordering::Relaxed);
+            return Ok(None);
+        };
+        let mut increment = pages.increment(numbers);
+        let member_bytes = increment.member_bytes();
+        self.member(
+            &member_name(&entry.path),
+            tar::EntryType::Regular,
+            member_bytes,
+            metadata.mode() & 0o777,
+            metadata.mtime(),
+            &mut increment,
+        )?;
+        let modified = time_of(metadata);
+        Ok(Some(StoredFile {
+            manifest: ManifestFile {
+                path: entry.path.as_bytes().to_vec(),
+                size_bytes,
+                modified,
+                crc32c: None,
+            },
+            metadata: FileMetadata {
+                is_incremented: true,
+                mtime: format_time(modified),
+                ..FileMetadata::default()
+            },
+            member_bytes,
         }))
     }
 

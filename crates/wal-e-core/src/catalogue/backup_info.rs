@@ -47,6 +47,9 @@ pub struct BackupInfo {
     pub uncompressed_bytes: Option<u64>,
     /// Bytes of the tar partitions as stored.
     pub compressed_bytes: Option<u64>,
+    /// Bytes of all files of the cluster: of a delta also of those, and of the parts of those,
+    /// that it does not have.
+    pub cluster_bytes: Option<u64>,
     /// Whether deletion must leave it.
     pub permanent: bool,
     /// Host that it was taken on.
@@ -177,6 +180,8 @@ pub(super) async fn describe(
     };
     let sentinel = sentinel.unwrap_or_else(|| like(metadata.as_ref()));
     let metadata = metadata.unwrap_or_else(|| sentinel.metadata());
+    // A full backup has them all.
+    let full_size = sentinel.uncompressed_size.filter(|_| sentinel.delta_from.is_none());
     Ok(Some(BackupInfo {
         name,
         stored_at: object.last_modified,
@@ -190,6 +195,7 @@ pub(super) async fn describe(
         system_identifier: sentinel.system_identifier,
         uncompressed_bytes: sentinel.uncompressed_size,
         compressed_bytes: sentinel.compressed_size,
+        cluster_bytes: sentinel.data_catalog_size.max(full_size),
         permanent: metadata.is_permanent,
         hostname: metadata.hostname.or(sentinel.hostname),
         data_directory: metadata.data_dir.or(sentinel.data_dir),

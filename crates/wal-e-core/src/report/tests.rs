@@ -56,6 +56,7 @@ fn backup(on: u32, number: u64) -> BackupInfo {
         system_identifier: None,
         uncompressed_bytes: Some(1500 << 20),
         compressed_bytes: Some(500 << 20),
+        cluster_bytes: None,
         permanent: false,
         hostname: Some("db1".to_owned()),
         data_directory: Some("/data".to_owned()),

@@ -35,6 +35,11 @@ impl Chain {
     /// the chain is missing, or is not the one that the delta was made on.
     pub(crate) async fn find(store: &dyn ObjectStore, name: &str) -> Result<Chain> {
         let tip = StoredBackup::find(store, name).await?;
+        Chain::of(store, tip).await
+    }
+
+    /// As [`Chain::find`], for a backup that has been read.
+    pub(crate) async fn of(store: &dyn ObjectStore, tip: StoredBackup) -> Result<Chain> {
         let is_delta = tip.sentinel.delta_from.is_some();
         if is_delta && tip.files.files.is_empty() {
             return Err(Error::new(

@@ -186,11 +186,12 @@ impl Content<'_> {
         }
     }
 
-    /// Whether the content is an increment; reads all but its pages.
+    /// Whether the content is an increment; reads all but its pages, and returns the size
+    /// in bytes of the file once it is applied.
     ///
     /// # Errors
     /// Those of [`increment::check`].
-    pub(crate) fn check_increment(&mut self) -> Result<()> {
+    pub(crate) fn check_increment(&mut self) -> Result<u64> {
         let size_bytes = self.size_bytes;
         increment::check(self, size_bytes)
     }

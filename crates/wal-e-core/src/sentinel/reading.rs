@@ -62,6 +62,8 @@ impl<'de> Visitor<'de> for SentinelVisitor {
                 "spec" => sentinel.spec = value(&mut map)?,
                 "chkpnum" => sentinel.chkp_num = value(&mut map)?,
                 "deltafrom" => sentinel.delta_from = value(&mut map)?,
+                "deltafullname" => sentinel.delta_full_name = value(&mut map)?,
+                "deltacount" => sentinel.delta_count = value(&mut map)?,
                 // WAL-G 1 called it DeltaFromLSN.
                 "deltalsn" | "deltafromlsn" => {
                     sentinel.delta_lsn = value(&mut map)?.or(sentinel.delta_lsn);
@@ -226,6 +228,8 @@ mod tests {
         assert_eq!((sentinel.uncompressed_size, sentinel.compressed_size), (None, Some(5)));
         assert_eq!(sentinel.data_catalog_size, Some(7));
         assert_eq!(sentinel.delta_from.as_deref(), Some("base_1"));
+        assert_eq!(sentinel.delta_full_name.as_deref(), Some("base_0"));
+        assert_eq!(sentinel.delta_count, Some(2));
         assert_eq!((sentinel.delta_lsn, sentinel.version), (Some(Lsn(0x100_0028)), Some(2)));
         assert!(sentinel.is_permanent && !sentinel.is_wal_e && sentinel.start_time.is_some());
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use super::Tar;
 use super::cluster_files::{ClusterFiles, KeptFile};
 use super::report::{self, Report, examples};
-use super::tar_content::{Expected, TarContent, is_kept};
+use super::tar_content::{Expected, TarContent, TarFile, is_kept};
 use crate::layout::TarKind;
 use crate::postgres::data_directory::CONTROL_FILE;
 use crate::postgres::{BackupManifest, ManifestFile};
@@ -22,7 +22,7 @@ const LARGEST_NAMES_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 pub(super) struct Inventory {
     lists: Option<Lists>,
     /// What the manifest lists and no tar has had yet.
-    manifest: Option<HashMap<Vec<u8>, (u64, u32)>>,
+    manifest: Option<HashMap<Vec<u8>, Listed>>,
     manifest_listed: usize,
     /// Every file, and the tar that has it.
     found: HashMap<String, usize>,
@@ -155,7 +155,7 @@ impl Inventory {
         self.compare_with_manifest(tar, &content, report);
         self.look_for_duplicates(tar, &content, report);
         for file in &content.files {
-            self.bytes = self.bytes.saturating_add(file.size_bytes);
+            self.bytes = self.bytes.saturating_add(file.member_bytes);
             let tablespace = file.path.strip_prefix("pg_tblspc/");
             let oid: Option<u32> = tablespace.and_then(|rest| rest.split('/').next()?.parse().ok());
             self.tablespaces.extend(oid);
@@ -202,7 +202,7 @@ impl Inventory {
                 continue;
             }
             match manifest.remove(file.path.as_bytes()) {
-                Some(listed) if listed == (file.size_bytes, file.crc32c) => self.proved += 1,
+                Some(listed) if is_as_listed(file, listed) => self.proved += 1,
                 Some(_) => drop(different.insert(file.path.as_str())),
                 // A second one is reported as a duplicate.
                 None if self.found.contains_key(&file.path) => {}
@@ -336,6 +336,15 @@ impl Inventory {
 /// name itself if it leads out of it, which no tar may have.
 fn listed_path(name: &str) -> String {
     selection::listed_path(name).unwrap_or_else(|_| name.to_owned())
+}
+
+/// What the manifest says of a file: its size in bytes, and the CRC-32C of its content.
+type Listed = (u64, Option<u32>);
+
+/// Whether a file is what the manifest says of its size and checksum, as far as both know.
+fn is_as_listed(file: &TarFile, (size_bytes, crc32c): Listed) -> bool {
+    let same_content = crc32c.zip(file.crc32c).is_none_or(|(listed, found)| listed == found);
+    size_bytes == file.size_bytes && same_content
 }
 
 /// Whether this is a `pg_control` among other files while it has its own tar.

@@ -278,7 +278,7 @@ impl Verification {
         while let Some((tar, content)) = contents.next().await {
             match content {
                 Ok(content) => {
-                    let bytes = content.files.iter().map(|file| file.size_bytes).sum();
+                    let bytes = content.files.iter().map(|file| file.member_bytes).sum();
                     self.file_bytes.fetch_add(bytes, Ordering::Relaxed);
                     inventory.add(&tar, content, report);
                 }

@@ -63,10 +63,12 @@ pub(super) struct TarContent {
 pub(super) struct TarFile {
     /// Its path below the data directory.
     pub(super) path: String,
-    /// In bytes.
+    /// What the tar has of it, in bytes.
+    pub(super) member_bytes: u64,
+    /// Its own size in bytes.
     pub(super) size_bytes: u64,
-    /// Of its content.
-    pub(super) crc32c: u32,
+    /// Of its content; `None` when the tar has only pages of it.
+    pub(super) crc32c: Option<u32>,
 }
 
 impl TarContent {
@@ -135,12 +137,14 @@ impl Target for Reading<'_> {
         let path = text(path);
         let is_new = !self.content.kept.iter().any(|(kept, _)| *kept == path);
         let kept = is_kept(&path) && is_new && member.size <= LARGEST_KEPT_BYTES;
-        if self.expected.increments.contains(&path) {
+        let mut size_bytes = member.size;
+        let is_increment = self.expected.increments.contains(&path);
+        if is_increment {
             match content.check_increment() {
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     self.content.problem(format!("in member \"{path}\": {}", error.message()));
                 }
-                result => result?,
+                result => size_bytes = result?,
             }
         }
         let mut bytes = Vec::new();
@@ -153,7 +157,8 @@ impl Target for Reading<'_> {
         if kept {
             self.content.kept.push((path.clone(), bytes));
         }
-        self.content.files.push(TarFile { path, size_bytes: member.size, crc32c });
+        let crc32c = (!is_increment).then_some(crc32c);
+        self.content.files.push(TarFile { path, member_bytes: member.size, size_bytes, crc32c });
         Ok(())
     }
 

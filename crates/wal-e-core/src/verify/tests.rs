@@ -87,6 +87,9 @@ impl Fixture {
             system_identifier: CLUSTER,
             start_time: OffsetDateTime::now_utc(),
             data_checksums: false,
+            logs_hints: false,
+            summarizes_wal: false,
+            server_started_at: OffsetDateTime::UNIX_EPOCH,
             permanent: false,
             hostname: "db1".to_owned(),
             taker: Taker::Server,
@@ -97,6 +100,7 @@ impl Fixture {
             compression: Compression::new(self.encoding, None).unwrap(),
             read_rate_limit: None,
             exclude: Exclusions::default(),
+            incremental: None,
         };
         let store: Arc<dyn ObjectStore> = Arc::new(self.memory.clone());
         let progress = Arc::new(Progress::default());

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use time::OffsetDateTime;
 
-use super::{BackupPush, BackupStart, stored};
+use super::super::start::BackupStart;
+use super::{BackupPush, stored};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::postgres::{BackupManifest, Lsn, WalRange};
@@ -79,12 +80,20 @@ impl BackupPush {
                 })
                 .collect(),
         });
+        let parent = self.delta.as_ref().map(|delta| &delta.parent);
+        let read_bytes = self.progress.bytes_read.load(Ordering::Relaxed);
+        let file_bytes = || self.manifest.iter().map(|file| file.size_bytes).sum();
         Sentinel {
+            delta_from: parent.map(|parent| parent.name.clone()),
+            delta_full_name: parent.map(|parent| parent.full_name.clone()),
+            delta_lsn: parent.map(|parent| parent.start_lsn),
+            delta_count: parent.map(|parent| parent.deltas + 1),
             lsn: Some(start.start_lsn),
             finish_lsn: Some(stop_lsn),
             pg_version: Some(start.pg_version),
             system_identifier: Some(start.system_identifier),
-            uncompressed_size: Some(self.progress.bytes_read.load(Ordering::Relaxed)),
+            uncompressed_size: Some(parent.map_or(read_bytes, |_| self.member_bytes)),
+            data_catalog_size: parent.map(|_| file_bytes()),
             compressed_size: Some(self.stored_bytes),
             spec,
             start_time: Some(start.start_time),

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{BackupPush, BackupStart, begun};
+use super::super::start::{BackupStart, Taker};
+use super::{BackupPush, begun};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
@@ -24,15 +25,6 @@ use crate::transfer::{Open, Origin, UploadNote};
 
 /// How long a backup that is complete looks for uploads that it left open.
 const CLEAN_UP_TIME: Duration = Duration::from_secs(30);
-
-/// Who takes a base backup. Of each kind one runs at a time in a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taker {
-    /// The extension's background worker.
-    Server,
-    /// The program `wal-e`.
-    Program,
-}
 
 /// Notes that the backup `name` runs, after ending the uploads of those that were
 /// killed. `None` when no note can be kept.

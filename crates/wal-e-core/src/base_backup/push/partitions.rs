@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::super::tar_stream::{Source, member_name};
+use super::super::member::member_name;
+use super::super::tar_stream::Source;
 use super::super::walk::Entry;
 use super::stored_tar::{StoredTar, write_tar};
 use super::{BackupPush, stored};
@@ -32,18 +33,24 @@ pub(super) fn target_size_bytes(total: u64, threshold: u64, concurrency: usize) 
     fair.max(SMALLEST_BYTES).min(threshold)
 }
 
-/// Splits `files` into partitions, in order: a partition closes before it would
-/// pass `target_bytes`; a file larger than that has one of its own.
-pub(super) fn plan(files: Vec<Entry>, target_bytes: u64) -> Vec<Vec<Entry>> {
+/// Splits `files` into partitions, in order: a partition closes before what is read of
+/// its files, as `bytes_to_read` says, would pass `target_bytes`; a file larger than that has one
+/// of its own.
+pub(super) fn plan(
+    files: Vec<Entry>,
+    target_bytes: u64,
+    bytes_to_read: impl Fn(&Entry) -> u64,
+) -> Vec<Vec<Entry>> {
     let mut partitions = Vec::new();
     let mut current: Vec<Entry> = Vec::new();
     let mut size = 0;
     for file in files {
-        if !current.is_empty() && size + file.size_bytes > target_bytes {
+        let bytes = bytes_to_read(&file);
+        if !current.is_empty() && size + bytes > target_bytes {
             partitions.push(std::mem::take(&mut current));
             size = 0;
         }
-        size += file.size_bytes;
+        size += bytes;
         current.push(file);
     }
     if !current.is_empty() {
@@ -64,6 +71,7 @@ impl BackupPush {
         let source = Arc::new(Source {
             rate_limit: self.options.read_rate_limit.clone(),
             verify_before: self.start.data_checksums.then_some(self.start.start_lsn),
+            delta: self.delta.clone(),
             progress: Arc::clone(&self.progress),
             notices: self.notices.clone(),
             // One partition that fails ends the others, each cleaning up.
@@ -172,7 +180,7 @@ mod tests {
         ) {
             let files: Vec<Entry> =
                 sizes.iter().enumerate().map(|(number, size)| entry(number, *size)).collect();
-            let partitions = plan(files.clone(), target);
+            let partitions = plan(files.clone(), target, |file| file.size_bytes);
             for partition in &partitions {
                 let size: u64 = partition.iter().map(|file| file.size_bytes).sum();
                 prop_assert!(!partition.is_empty());

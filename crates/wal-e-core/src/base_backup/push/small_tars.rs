@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::super::tar_stream::{StoredFile, member_name, time_of};
+use super::super::member::{member_name, time_of};
+use super::super::tar_stream::StoredFile;
 use super::stored_tar::{StoredTar, write_tar};
 use super::{BackupPush, stored};
 use crate::error::{Error, Result};
@@ -88,7 +89,8 @@ impl BackupPush {
             let mtime = sentinel::format_time(file.modified);
             let metadata = FileMetadata { mtime, ..FileMetadata::default() };
             let manifest = ManifestFile::of_content(file.path, &file.content, file.modified);
-            (file.name, StoredFile { metadata, manifest })
+            let member_bytes = file.content.len() as u64;
+            (file.name, StoredFile { metadata, manifest, member_bytes })
         });
         let files = files.collect();
         self.record(StoredTar { file_name, stored_bytes: uploaded.bytes, files });

@@ -24,7 +24,8 @@ impl BackupPush {
         self.progress.bytes_uploaded.store(self.stored_bytes, Ordering::Relaxed);
         let names = tar.files.iter().map(|(name, _)| name.clone()).collect();
         self.files.tar_file_sets.insert(tar.file_name, names);
-        for (name, StoredFile { metadata, manifest }) in tar.files {
+        for (name, StoredFile { metadata, manifest, member_bytes }) in tar.files {
+            self.member_bytes += member_bytes;
             self.files.files.insert(name, metadata);
             self.manifest.push(manifest);
         }

@@ -15,9 +15,6 @@ use crate::sentinel::CorruptBlocks;
 /// How a file is read, in bytes: a whole number of pages.
 const READ_BYTES: usize = 32 * BLOCK_SIZE;
 
-/// Blocks of a relation's segment file (`RELSEG_SIZE`, PostgreSQL's default).
-const BLOCKS_PER_SEGMENT: u32 = 131_072;
-
 /// How many corrupt blocks of a file are named one by one.
 const CORRUPT_BLOCKS_NAMED: usize = 10;
 
@@ -106,7 +103,7 @@ impl Read for ClusterFile<'_> {
 }
 
 /// Fills `buffer` from `position`, as far as the file goes.
-fn read_at_most(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+pub(super) fn read_at_most(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {
         match file.read_at(&mut buffer[length..], position + length as u64) {
@@ -120,7 +117,7 @@ fn read_at_most(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usi
 }
 
 /// Judges the pages of one relation file as they pass.
-struct PageCheck {
+pub(super) struct PageCheck {
     start_lsn: Lsn,
     first_block: u32,
     corrupt: Option<CorruptBlocks>,
@@ -130,11 +127,13 @@ impl PageCheck {
     /// `None` for a file that has no page checksums.
     fn new(path: &str, start_lsn: Option<Lsn>) -> Option<Self> {
         let file = data_directory::relation_file(path)?;
-        Some(PageCheck {
-            start_lsn: start_lsn?,
-            first_block: file.segment.checked_mul(BLOCKS_PER_SEGMENT)?,
-            corrupt: None,
-        })
+        let first_block = file.segment.checked_mul(page::BLOCKS_PER_SEGMENT_FILE)?;
+        Some(PageCheck::from_block(first_block, start_lsn?))
+    }
+
+    /// For a file whose first block has this number in its relation.
+    pub(super) fn from_block(first_block: u32, start_lsn: Lsn) -> Self {
+        PageCheck { start_lsn, first_block, corrupt: None }
     }
 
     fn verify(&mut self, file: &File, bytes: &[u8], position: u64, path: &Path, source: &Source) {
@@ -159,7 +158,15 @@ impl PageCheck {
         }
     }
 
-    fn judge(&self, page: &Page, block: u32, file: &File, at: u64) -> Result<(), page::Mismatch> {
+    /// Whether the page that was read at `at` is sound, or cannot be judged. One that is not is
+    /// read again: it may have been read while it was written.
+    pub(super) fn judge(
+        &self,
+        page: &Page,
+        block: u32,
+        file: &File,
+        at: u64,
+    ) -> Result<(), page::Mismatch> {
         let number = self.first_block.wrapping_add(block);
         let mut result = page::verify(page, number, self.start_lsn);
         for _ in 0..READ_AGAIN {

@@ -229,7 +229,7 @@ impl OntoDisk<'_> {
             bytes.extend_from_slice(piece);
             Ok(())
         })?;
-        self.check(path, member.size, crc32c)?;
+        self.check(path, member.size, Some(crc32c))?;
         self.attempt.keep_control(bytes)
     }
 
@@ -243,10 +243,11 @@ impl OntoDisk<'_> {
     ) -> Result<()> {
         self.unpacked.members = None;
         if take == Take::Pages {
-            return content.check_increment();
+            let file_bytes = content.check_increment()?;
+            return self.check(path, file_bytes, None);
         }
         let crc32c = content.read_all(|_| Ok(()))?;
-        self.check(path, member.size, crc32c)
+        self.check(path, member.size, Some(crc32c))
     }
 
     fn whole(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()> {
@@ -254,7 +255,7 @@ impl OntoDisk<'_> {
         self.sink.target.make_parent(&place)?;
         let mut file = self.attempt.create(&place)?;
         let crc32c = copy(content, &mut file, &place)?;
-        self.check(path, member.size, crc32c)?;
+        self.check(path, member.size, Some(crc32c))?;
         let mode = file_mode(member.mode);
         if mode != 0o600 {
             file.set_permissions(fs::Permissions::from_mode(mode))
@@ -283,7 +284,8 @@ impl OntoDisk<'_> {
         copy(content, &mut file, &waiting)?;
         let read = |error| Error::file("read file", &waiting, &error);
         let mut content = BufReader::new(File::open(&waiting).map_err(read)?);
-        increment::check(&mut content, member.size)?;
+        let file_bytes = increment::check(&mut content, member.size)?;
+        self.check(path, file_bytes, None)?;
         self.attempt.wait_with(Increment {
             path: path.to_owned(),
             place,
@@ -294,7 +296,7 @@ impl OntoDisk<'_> {
     }
 
     /// Whether a file of the backup that is asked for is what was backed up.
-    fn check(&self, path: &Path, size_bytes: u64, crc32c: u32) -> Result<()> {
+    fn check(&self, path: &Path, size_bytes: u64, crc32c: Option<u32>) -> Result<()> {
         match &self.sink.manifest {
             Some(manifest) if self.selection.is_tip() => manifest.check(path, size_bytes, crc32c),
             _ => Ok(()),

@@ -1,0 +1,128 @@
+use std::fs;
+
+use super::*;
+use crate::changed_blocks::ChangedBlocks;
+use crate::postgres::{SystemIdentifier, TimelineId};
+use crate::sentinel::FileMetadata;
+
+const RELATION: RelationId = RelationId { tablespace: 1663, database: 5, number: 16384 };
+
+fn start(data_directory: &Path) -> BackupStart {
+    BackupStart {
+        start_lsn: Lsn(0x300_0028),
+        timeline: TimelineId(1),
+        segment_size: SegmentSize::DEFAULT,
+        data_directory: data_directory.to_owned(),
+        log_directory: None,
+        pg_version: 150_018,
+        system_identifier: SystemIdentifier(7),
+        start_time: time::OffsetDateTime::now_utc(),
+        data_checksums: false,
+        logs_hints: false,
+        summarizes_wal: false,
+        server_started_at: time::OffsetDateTime::UNIX_EPOCH,
+        permanent: false,
+        hostname: "db1".to_owned(),
+        taker: crate::base_backup::Taker::Server,
+    }
+}
+
+/// A data directory, and a parent that has all of it.
+fn cluster(files: &[(&str, usize)]) -> (tempfile::TempDir, Vec<Entry>, Parent) {
+    let data = tempfile::tempdir().unwrap();
+    let mut entries = Vec::new();
+    let start_time = Some(time::OffsetDateTime::now_utc() + Duration::from_secs(5));
+    let mut parent = Parent { start_lsn: Lsn(0x200_0028), start_time, ..Parent::default() };
+    for (path, pages) in files {
+        let place = data.path().join(path);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::write(&place, vec![0; pages * BLOCK_SIZE]).unwrap();
+        let mtime = format_time(time_of(&fs::metadata(&place).unwrap()));
+        parent.files.insert(member_name(path), FileMetadata { mtime, ..FileMetadata::default() });
+        let size_bytes = (pages * BLOCK_SIZE) as u64;
+        entries.push(Entry { path: (*path).to_owned(), size_bytes, mode: 0o600 });
+    }
+    (data, entries, parent)
+}
+
+const FILES: [(&str, usize); 9] = [
+    ("base/5/PG_VERSION", 0),
+    ("base/5/16384", 10),
+    ("base/5/16384_vm", 1),
+    ("base/5/16384_fsm", 3),
+    ("base/5/16385_init", 1),
+    ("global/1262", 1),
+    ("pg_tblspc/900/PG_15_202209061/5/16390", 4),
+    ("pg_xact/0000", 1),
+    ("postgresql.conf", 0),
+];
+
+fn is_whole(delta: &Delta, entries: &[Entry], path: &str) -> bool {
+    let entry = entries.iter().find(|entry| entry.path == path).unwrap();
+    matches!(delta.plan(entry), Stored::Whole)
+}
+
+#[test]
+fn only_main_forks_that_the_parent_has_are_stored_by_page() {
+    let (data, mut entries, mut parent) = cluster(&FILES);
+    entries.push(Entry { path: "base/5/16999".to_owned(), size_bytes: 8192, mode: 0o600 });
+    let corrupt = crate::sentinel::CorruptBlocks::default();
+    let damaged = FileMetadata { corrupt_blocks: Some(corrupt), ..FileMetadata::default() };
+    parent.files.insert("/base/5/17000".to_owned(), damaged);
+    entries.push(Entry { path: "base/5/17000".to_owned(), size_bytes: 8192, mode: 0o600 });
+    for changed in [Changed::ByPageLsn, Changed::Blocks(Default::default())] {
+        let delta = Delta::new(parent.clone(), changed, &start(data.path()), &entries);
+        let by_page: Vec<&str> = entries
+            .iter()
+            .map(|entry| entry.path.as_str())
+            .filter(|path| !is_whole(&delta, &entries, path))
+            .collect();
+        assert_eq!(by_page, ["base/5/16384", "pg_tblspc/900/PG_15_202209061/5/16390"]);
+    }
+}
+
+#[test]
+fn a_database_that_is_another_one_is_stored_whole_in_every_tablespace() {
+    let (data, entries, parent) = cluster(&FILES);
+    let are_whole = |change: &dyn Fn(&mut Parent)| {
+        let mut parent = parent.clone();
+        change(&mut parent);
+        let delta = Delta::new(parent, Changed::ByPageLsn, &start(data.path()), &entries);
+        entries.iter().all(|entry| is_whole(&delta, &entries, &entry.path))
+    };
+    assert!(!are_whole(&|_| {}));
+    assert!(are_whole(&|parent| {
+        let version = parent.files.get_mut("/base/5/PG_VERSION").unwrap();
+        version.mtime = "2026-01-02T03:04:05.000000001Z".to_owned();
+    }));
+    assert!(are_whole(&|parent| drop(parent.files.remove("/base/5/PG_VERSION"))));
+    // It was made while the parent was taken.
+    assert!(are_whole(&|parent| {
+        parent.start_time = Some(time::OffsetDateTime::now_utc() - Duration::from_secs(3600));
+    }));
+    assert!(are_whole(&|parent| parent.start_time = None));
+}
+
+#[test]
+fn what_the_wal_has_cut_or_copied_is_stored_whole() {
+    let (data, entries, parent) = cluster(&FILES);
+    let with = |note: &dyn Fn(&mut ChangedBlocks)| {
+        let mut map = ChangedBlocks::default();
+        note(&mut map);
+        Delta::new(parent.clone(), Changed::Blocks(map), &start(data.path()), &entries)
+    };
+    let is_whole = |delta: &Delta| is_whole(delta, &entries, "base/5/16384");
+    assert!(!is_whole(&with(&|_| {})));
+    assert!(is_whole(&with(&|map| map.note_limit(RELATION, 0))));
+    assert!(!is_whole(&with(&|map| map.note_limit(RELATION, 1))));
+    assert!(is_whole(&with(&|map| map.note_database(1663, 5))));
+    assert!(!is_whole(&with(&|map| map.note_database(900, 5))));
+
+    let delta = with(&|map| {
+        map.note_block(RELATION, 3);
+        map.note_block(RELATION, 30);
+        map.note_limit(RELATION, 8);
+    });
+    let entry = entries.iter().find(|entry| entry.path == "base/5/16384").unwrap();
+    assert_eq!(delta.bytes_to_read(entry), 3 * BLOCK_SIZE as u64, "blocks 3, 8 and 9");
+}

@@ -305,6 +305,7 @@ fn current_settings() -> Result<ArchiverSettings> {
             compression: gucs::compression()?,
             uploads: gucs::wal_upload_concurrency(),
             standby: server::in_recovery(),
+            notes_changed_blocks: gucs::backup_max_deltas() > 0,
         },
     })
 }

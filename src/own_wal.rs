@@ -40,6 +40,7 @@ pub fn archiving() -> Result<Archiving> {
         compression: gucs::compression()?,
         uploads: 1,
         standby: server::in_recovery(),
+        notes_changed_blocks: false,
     })
 }
 

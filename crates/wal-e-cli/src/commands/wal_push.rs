@@ -39,6 +39,7 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
         compression: arguments.compression.resolve(&settings.compression)?,
         uploads: usize::from(arguments.pool_size),
         standby: false,
+        notes_changed_blocks: false,
     };
     run_small(async {
         let interrupt = Interrupt::listen(report)?;

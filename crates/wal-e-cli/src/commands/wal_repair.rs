@@ -41,6 +41,7 @@ pub fn run(
         compression: arguments.compression.resolve(&settings.compression)?,
         uploads: 1,
         standby: false,
+        notes_changed_blocks: false,
     };
     let own = OwnWal::read(&archiving.wal_directory, size, control.system_identifier, None, true)?;
     let repaired = run_large(async {

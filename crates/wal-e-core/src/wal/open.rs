@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pipeline::{Pipeline, archived_already};
 use super::push::{PushOptions, Pusher};
+use crate::changed_blocks::KeptMaps;
 use crate::codec::Compression;
 use crate::error::Result;
 use crate::notice::Notices;
@@ -30,6 +31,8 @@ pub struct Archiving {
     pub uploads: usize,
     /// Whether the server is a standby, so that most files are in the archive already.
     pub standby: bool,
+    /// Whether it is noted beside the WAL which blocks it changes.
+    pub notes_changed_blocks: bool,
 }
 
 /// Makes sure that the archive is this cluster's, and finds out what it has.
@@ -106,6 +109,7 @@ async fn pusher(
         uploads: archiving.uploads,
         compressors: processors.min(archiving.uploads),
         upload_note,
+        maps: archiving.notes_changed_blocks.then(|| KeptMaps::beside(&archiving.wal_directory)),
     };
     Ok(Pusher::new(store, options, listed?, cancel, notices))
 }

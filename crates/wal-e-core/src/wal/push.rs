@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::compare::compare_with_archived;
 use super::open_uploads::OpenUploads;
+use crate::changed_blocks::KeptMaps;
 use crate::codec::{Compression, Encoding};
 use crate::error::{Error, Result};
 use crate::layout;
@@ -23,6 +24,7 @@ use crate::tasks::Work;
 
 mod bodies;
 mod inspect;
+mod mapping;
 mod send;
 
 use bodies::Bodies;
@@ -100,6 +102,8 @@ pub struct PushOptions {
     /// The file in which uploads in parts are noted while they are open; none are, when
     /// it is `None`.
     pub upload_note: Option<PathBuf>,
+    /// Where it is noted which blocks the segments change; it is not, when it is `None`.
+    pub maps: Option<KeptMaps>,
 }
 
 /// Stores WAL files, any number at a time.

@@ -55,6 +55,7 @@ fn options() -> PushOptions {
         uploads: 1,
         compressors: 1,
         upload_note: None,
+        maps: None,
     }
 }
 

@@ -33,6 +33,7 @@ fn pipeline_with(
         uploads,
         compressors: 2,
         upload_note: None,
+        maps: None,
     };
     let (notices, _) = notice::channel();
     let cancel = CancellationToken::new();

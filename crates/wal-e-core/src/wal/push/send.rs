@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::Xxh3;
 
+use super::mapping::Mapping;
 use super::{Pusher, open};
 use crate::archived::Encoder;
 use crate::codec::Compression;
@@ -35,7 +36,8 @@ impl Pusher {
         let path = path.to_owned();
         let compressed = Arc::clone(&self.compressed);
         blocking("reading a WAL file", move || {
-            copy(&path, bytes, io::sink(), &compressed).map(|(checksum, _)| checksum)
+            let read = copy(&path, bytes, io::sink(), &mut None, &compressed);
+            read.map(|(checksum, _)| checksum)
         })
         .await
     }
@@ -52,8 +54,10 @@ impl Pusher {
         let mut buffer = self.bodies.buffer(usize::try_from(bytes).unwrap_or(0) + READ_BYTES);
         let (path, compression) = (path.to_owned(), self.options.compression);
         let compressed = Arc::clone(&self.compressed);
+        let mut mapping = Mapping::begin(self.options.maps.as_ref(), name, bytes, &self.notices);
         let compressing = blocking("compressing a WAL file", move || {
-            let (checksum, _) = compress(&path, bytes, compression, buffer.content(), &compressed)?;
+            let (content, mapping) = (buffer.content(), &mut mapping);
+            let (checksum, _) = compress(&path, bytes, compression, content, mapping, &compressed)?;
             // Given back when the work ends and there is room for what it made, not when it is
             // no longer waited for.
             Ok((checksum, buffer.into_bytes(), place, room))
@@ -97,8 +101,10 @@ impl Pusher {
         };
         let (path, before) = (path.to_owned(), checksum.clone());
         let compressed = Arc::clone(&self.compressed);
+        let mut mapping = Mapping::begin(self.options.maps.as_ref(), name, bytes, &self.notices);
         let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
-            let (after, _) = compress(&path, bytes, compression, writer, &compressed)?;
+            let (after, _) =
+                compress(&path, bytes, compression, writer, &mut mapping, &compressed)?;
             if after == before { Ok(()) } else { Err(changed(&path)) }
         })
         .await?;
@@ -110,25 +116,32 @@ fn attributes(checksum: &str) -> Attributes {
     Attributes { content_xxh128: Some(checksum.to_owned()), upload_id: None }
 }
 
-/// Compresses the file into `sink`; returns the checksum of its content, and `sink`.
+/// Compresses the file into `sink`; returns the checksum of its content, and `sink`. Keeps what
+/// `mapping` has made of it.
 fn compress<W: Write>(
     path: &Path,
     bytes: u64,
     compression: Compression,
     sink: W,
+    mapping: &mut Option<Mapping>,
     progress: &AtomicU64,
 ) -> Result<(String, W)> {
     let encoder = Encoder::new(sink, compression)?;
-    let (checksum, encoder) = copy(path, bytes, encoder, progress)?;
-    Ok((checksum, encoder.finish()?))
+    let (checksum, encoder) = copy(path, bytes, encoder, mapping, progress)?;
+    let sink = encoder.finish()?;
+    if let Some(mapping) = mapping.take() {
+        mapping.keep();
+    }
+    Ok((checksum, sink))
 }
 
 /// Copies the file, which has `bytes`, into `sink`; returns the checksum of its
-/// content, and `sink`. `progress` counts the bytes.
+/// content, and `sink`. `mapping` sees the bytes, and `progress` counts them.
 fn copy<W: Write>(
     path: &Path,
     bytes: u64,
     mut sink: W,
+    mapping: &mut Option<Mapping>,
     progress: &AtomicU64,
 ) -> Result<(String, W)> {
     let mut file = open(path)?;
@@ -141,6 +154,9 @@ fn copy<W: Write>(
             break;
         }
         state.update(&buffer[..length]);
+        if let Some(mapping) = mapping {
+            mapping.feed(&buffer[..length]);
+        }
         sink.write_all(&buffer[..length])
             .map_err(|source| Error::from_io("could not compress WAL", source))?;
         copied += length as u64;

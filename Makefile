@@ -149,11 +149,13 @@ demo: ## install what is missing, build, then: back up, drop a table, bring it b
 BENCH_JSON ?= $(TARGET)/bench.json
 
 .PHONY: bench
-bench: $(TOOLS)/bin/walrus ## measure against pgBackRest, wal-rus, lz4, tar; writes target/bench.json (BENCH_OPTIONS=--help)
+bench: $(TOOLS)/bin/walrus ## measure against pgBackRest, wal-rus, lz4, tar; writes target/bench.json (BENCH_OPTIONS=--help PG=15)
 	@scripts/install-deps bench
-	$(MAKE) build PG_CONFIG=$(PG15_CONFIG)
+	$(foreach version,$(TESTED_FULL),$(call FETCH,$(version))$(NEW_LINE))
+	$(foreach version,$(TESTED_FULL),$(MAKE) build PG_CONFIG='$(call CONFIG_OF,$(version))'$(NEW_LINE))
 	$(CARGO) build --release --locked --workspace --bin wal-e-bench
-	WALE_TEST_EXTENSION_DIR='$(abspath $(BUILT))' WALE_TEST_WAL_E_DIR='$(abspath $(BUILT))' \
+	$(TEST_SERVERS) \
+	    WALE_TEST_EXTENSION_DIR='$(abspath $(BUILT))' WALE_TEST_WAL_E_DIR='$(abspath $(BUILT))' \
 	    $(TARGET)/release/wal-e-bench --json '$(BENCH_JSON)' $(BENCH_OPTIONS)
 
 # Criterion's options, too: MICROBENCH=--quick

@@ -163,7 +163,63 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION wale_report() IS
 'one page of HTML about the archive and this server: base backups, WAL, recovery window, retention, runs, checks';
 
+-- It is made anew, with one more argument: who was granted it is not any more.
+DO $$
+DECLARE
+    grantees text;
+BEGIN
+    SELECT pg_catalog.string_agg(
+        CASE WHEN acl.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC'
+            ELSE acl.grantee::pg_catalog.regrole::pg_catalog.text END, ', ')
+    INTO grantees
+    FROM pg_catalog.pg_proc AS proc, pg_catalog.aclexplode(proc.proacl) AS acl
+    WHERE proc.oid OPERATOR(pg_catalog.=)
+            '@extschema@.wale_backup_push(text, boolean, boolean, boolean)'::pg_catalog.regprocedure
+        AND acl.grantee OPERATOR(pg_catalog.<>) proc.proowner;
+    IF grantees IS NOT NULL THEN
+        -- A script's notices are not shown.
+        RAISE WARNING USING
+            MESSAGE = 'wale_backup_push() is made anew, and has to be granted again',
+            HINT = pg_catalog.format(
+                'GRANT EXECUTE ON FUNCTION %s.wale_backup_push(text, boolean, boolean, boolean, boolean) TO %s;',
+                '@extschema@', grantees);
+    END IF;
+END
+$$;
+
+DROP FUNCTION wale_backup_push(text, boolean, boolean, boolean);
+
+CREATE FUNCTION wale_backup_push(
+    label text DEFAULT 'wal_e',
+    fast boolean DEFAULT true,
+    permanent boolean DEFAULT false,
+    wait boolean DEFAULT true,
+    incremental boolean DEFAULT false)
+RETURNS text
+AS 'MODULE_PATHNAME', 'wale_backup_push_incremental_wrapper'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION wale_backup_push(text, boolean, boolean, boolean, boolean) IS
+'takes a base backup and returns its name; with wait => false as soon as it has begun (a caller that waits holds a snapshot); with incremental => true one that has only what changed since the latest';
+
+CREATE OR REPLACE FUNCTION wale_backup_chains(
+    OUT backup_name text,
+    OUT delta_from text,
+    OUT full_backup text,
+    OUT deltas integer,
+    OUT restore_bytes bigint,
+    OUT cluster_bytes bigint,
+    OUT saved_bytes bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_backup_chains_wrapper'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION wale_backup_chains() IS
+'what each base backup builds on, what a restore of it reads, and what it saves';
+
 -- Who may call them is a matter of GRANT.
+REVOKE EXECUTE ON FUNCTION wale_backup_push(text, boolean, boolean, boolean, boolean) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION wale_backup_chains() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_mark(text, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_retain(integer, boolean, interval, text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_wal_show() FROM PUBLIC;

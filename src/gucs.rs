@@ -50,6 +50,7 @@ static BACKUP_READ_RATE_LIMIT: GucSetting<i32> = number(Setting::BackupReadRateL
 static UPLOAD_RATE_LIMIT: GucSetting<i32> = number(Setting::UploadRateLimit);
 static TAR_SIZE_THRESHOLD: GucSetting<i32> = number(Setting::TarSizeThreshold);
 static BACKUP_EXCLUDE: Text = Text::new(Some(c""));
+static BACKUP_MAX_DELTAS: GucSetting<i32> = number(Setting::BackupMaxDeltas);
 static BACKUP_SCHEDULE: Text = Text::new(Some(c""));
 static VERIFY_SCHEDULE: Text = Text::new(Some(c""));
 static BACKUP_ROLE: GucSetting<WorkRole> = GucSetting::<WorkRole>::new(WorkRole::Primary);
@@ -182,6 +183,7 @@ fn define(setting: Setting, name: String) {
         Setting::UploadRateLimit => rate_limit(&UPLOAD_RATE_LIMIT, Limited::Upload),
         Setting::TarSizeThreshold => number(&TAR_SIZE_THRESHOLD),
         Setting::BackupExclude => checked(&BACKUP_EXCLUDE, guc_hooks::Check::BackupExclude),
+        Setting::BackupMaxDeltas => number(&BACKUP_MAX_DELTAS),
         Setting::BackupSchedule => checked(&BACKUP_SCHEDULE, guc_hooks::Check::Schedule),
         Setting::VerifySchedule => checked(&VERIFY_SCHEDULE, guc_hooks::Check::Schedule),
         Setting::BackupRole => {
@@ -376,5 +378,11 @@ pub fn backup_options() -> Result<PushOptions> {
         compression: compression()?,
         read_rate_limit: Some(rate_limits::backup_read()),
         exclude: backup_exclude()?,
+        incremental: None,
     })
+}
+
+/// How many incremental base backups by schedule may follow a full one.
+pub fn backup_max_deltas() -> u32 {
+    BACKUP_MAX_DELTAS.get().unsigned_abs()
 }

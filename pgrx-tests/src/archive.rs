@@ -342,6 +342,14 @@ impl Archive {
         serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{object}: {error}"))
     }
 
+    /// The sentinel of the backup `name`.
+    #[track_caller]
+    pub fn backup_sentinel(&self, name: &str) -> serde_json::Value {
+        let object = format!("basebackups_005/{name}_backup_stop_sentinel.json");
+        let bytes = self.object(&object).unwrap_or_else(|| panic!("{object} is not there"));
+        serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{object}: {error}"))
+    }
+
     /// What is left of uploads that neither ended nor were given up: open
     /// multipart uploads of a bucket, files that are not named as objects are in
     /// a directory.

@@ -79,6 +79,23 @@ impl Cluster {
         segment
     }
 
+    /// Archives all WAL, and removes what a crash of the server would not need, as checkpoints do
+    /// it sooner or later.
+    #[track_caller]
+    pub fn forget_wal(&self) {
+        self.archive_current_wal();
+        self.execute("CHECKPOINT");
+        let needed = "SELECT pg_walfile_name(redo_lsn) FROM pg_control_checkpoint()";
+        let needed = self.query_one(needed);
+        for entry in fs::read_dir(self.data_directory().join("pg_wal")).expect("it is there") {
+            let path = entry.expect("it can be read").path();
+            let name = path.file_name().expect("it has a name").to_string_lossy().into_owned();
+            if name.len() == 24 && name < needed {
+                fs::remove_file(path).expect("it can be removed");
+            }
+        }
+    }
+
     /// Waits until no WAL file up to `name` waits to be archived.
     #[track_caller]
     pub fn wait_until_archived(&self, name: &str) {

@@ -6,6 +6,7 @@ use std::fs;
 use wal_e_e2e::archive::Archive;
 use wal_e_e2e::cluster::Cluster;
 use wal_e_e2e::installation::{Installation, PgVersion};
+use wal_e_e2e::process::run;
 
 /// The first version that was released.
 const FIRST: &str = "1.0.0";
@@ -48,9 +49,15 @@ fn with_first_functions(version: PgVersion) {
     );
     assert_eq!(check(&cluster), expected);
 
-    // What was granted stays.
-    cluster.execute("CREATE ROLE watcher; GRANT EXECUTE ON FUNCTION wale_backup_list() TO watcher");
-    cluster.execute("ALTER EXTENSION wal_e UPDATE");
+    // What was granted stays, but for a function that is made anew.
+    cluster.execute(
+        "CREATE ROLE watcher; GRANT EXECUTE ON FUNCTION wale_backup_list, wale_backup_push TO watcher",
+    );
+    let mut psql = cluster.client_program("psql");
+    let updated = run(psql.args(["-d", "postgres", "-c", "ALTER EXTENSION wal_e UPDATE"]));
+    assert!(updated.stderr.contains(
+        "GRANT EXECUTE ON FUNCTION public.wale_backup_push(text, boolean, boolean, boolean, boolean) TO watcher;"
+    ));
     assert_eq!(check(&cluster), format!("t | {THIS}"));
     let may = "SELECT has_function_privilege('watcher', 'wale_backup_list()', 'EXECUTE')";
     assert_eq!(cluster.query_one(may), "t");

@@ -12,6 +12,7 @@ use wal_e_e2e::installation::{PgVersion, repository};
 /// A call of each function, with the arguments that it needs.
 const CALLS: &[(&str, &str)] = &[
     ("wale_backup_cancel", "SELECT wale_backup_cancel()"),
+    ("wale_backup_chains", "SELECT * FROM wale_backup_chains()"),
     ("wale_backup_delete", "SELECT * FROM wale_backup_delete((SELECT backup FROM known))"),
     ("wale_backup_list", "SELECT * FROM wale_backup_list()"),
     ("wale_backup_mark", "SELECT wale_backup_mark((SELECT backup FROM known), false)"),

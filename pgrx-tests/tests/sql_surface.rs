@@ -60,12 +60,14 @@ fn the_functions_are_the_documented_ones_and_nobody_may_call_them_unasked() {
             signatures,
             [
                 ["wale_backup_cancel()"],
+                ["wale_backup_chains()"],
                 ["wale_backup_delete(backup_name text, dry_run boolean DEFAULT true)"],
                 ["wale_backup_list()"],
                 ["wale_backup_mark(backup_name text, permanent boolean)"],
                 ["wale_backup_progress()"],
                 ["wale_backup_push(label text DEFAULT 'wal_e'::text, fast boolean DEFAULT true, \
-                  permanent boolean DEFAULT false, wait boolean DEFAULT true)"],
+                  permanent boolean DEFAULT false, wait boolean DEFAULT true, \
+                  incremental boolean DEFAULT false)"],
                 ["wale_backup_verify(backup_name text DEFAULT 'LATEST'::text)"],
                 ["wale_check()"],
                 ["wale_delete_before(backup_name text, dry_run boolean DEFAULT true)"],

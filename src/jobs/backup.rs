@@ -9,7 +9,9 @@ use pgrx::PgSqlErrorCode;
 use time::OffsetDateTime;
 use time::macros::format_description;
 use wal_e_core::archiving::Way;
-use wal_e_core::base_backup::{self, BackupPush, BackupStart, Phase, Taker};
+use wal_e_core::base_backup::{
+    self, BackupPush, BackupStart, Incremental, Origin, Phase, PushOptions, Taker,
+};
 use wal_e_core::event::{Event, Kind};
 use wal_e_core::owner;
 use wal_e_core::postgres::Lsn;
@@ -50,6 +52,10 @@ pub struct Request {
     pub fast: bool,
     /// Whether deletion must leave the backup.
     pub permanent: bool,
+    /// Whether only what has changed since the latest backup is stored.
+    pub incremental: bool,
+    /// How many incremental ones may follow a full one; zero for any number.
+    pub max_deltas: u32,
 }
 
 /// How far a backup is.
@@ -61,6 +67,8 @@ pub struct Progress {
     pub uploading_since: SharedTime,
     /// What it is doing.
     pub phase: Phase,
+    /// Why it is a full one although an incremental one was asked for.
+    pub full_because: FixedText<400>,
     /// How much is done.
     pub counters: Counters,
 }
@@ -88,6 +96,7 @@ impl Default for Progress {
             name: FixedText::EMPTY,
             uploading_since: SharedTime::NONE,
             phase: Phase::Starting,
+            full_because: FixedText::EMPTY,
             counters: Counters::default(),
         }
     }
@@ -149,7 +158,11 @@ impl Job for Backup {
     /// process ends, and no sentinel has been written.
     fn run(request: &Request, tenant: Tenant<Self>) -> Result<()> {
         let config = gucs::store_config()?;
-        let options = gucs::backup_options()?;
+        let incremental = request.incremental.then(|| Incremental {
+            origin: Origin::Latest,
+            max_deltas: (request.max_deltas > 0).then_some(request.max_deltas),
+        });
+        let options = PushOptions { incremental, ..gucs::backup_options()? };
         progress_view::begin();
         let runtime = Runtime::start()?;
         let progress = Arc::new(base_backup::Progress::default());
@@ -195,7 +208,7 @@ impl Job for Backup {
             })?,
             _ => push,
         };
-        name_backup(tenant, push.name());
+        name_backup(tenant, push.name(), push.full_because());
         // From here on there may be uploads to abort.
         watcher.let_clean_up(CLEANUP_TIME);
         server_log::log(&format!("base backup \"{}\" started at {start_lsn}", push.name()), None);
@@ -237,17 +250,23 @@ fn backup_start(
         system_identifier: facts.system_identifier,
         start_time,
         data_checksums: facts.data_checksums,
+        logs_hints: facts.logs_hints,
+        summarizes_wal: server::setting(c"summarize_wal") == "on",
+        server_started_at: facts.started_at.into(),
         permanent,
         hostname,
         taker: Taker::Server,
     })
 }
 
-/// Says that the server is in backup mode, and how the backup is called.
-fn name_backup(tenant: Tenant<Backup>, name: &str) {
+/// Says that the server is in backup mode, how the backup is called, and why it is a full one if
+/// that is not what was asked for.
+fn name_backup(tenant: Tenant<Backup>, name: &str, full_because: Option<&str>) {
     let name = FixedText::new(name);
+    let full_because = FixedText::new(full_because.unwrap_or_default());
     tenant.update(|shared| {
         shared.name = name;
+        shared.full_because = full_because;
         shared.phase = Phase::Uploading;
         shared.uploading_since = SharedTime::now();
     });

@@ -29,13 +29,24 @@ pub struct ServerFacts {
     pub version: u32,
     /// Whether pages carry checksums.
     pub data_checksums: bool,
+    /// Whether each change of a page gives it a new LSN, that of a hint, too
+    /// (`XLogHintBitIsNeeded`).
+    pub logs_hints: bool,
+    /// When the server was started.
+    pub started_at: SystemTime,
 }
 
 /// The facts about this server. Only on a primary.
 pub fn facts() -> ServerFacts {
     // SAFETY: plain reads of control data in shared memory.
-    let (timeline, data_checksums) =
-        unsafe { (pg_sys::GetWALInsertionTimeLine(), pg_sys::DataChecksumsEnabled()) };
+    let (timeline, data_checksums, wal_log_hints, started_at) = unsafe {
+        (
+            pg_sys::GetWALInsertionTimeLine(),
+            pg_sys::DataChecksumsEnabled(),
+            pg_sys::wal_log_hints,
+            pg_sys::PgStartTime,
+        )
+    };
     ServerFacts {
         timeline: TimelineId(timeline),
         segment_size: segment_size(),
@@ -43,6 +54,9 @@ pub fn facts() -> ServerFacts {
         data_directory: data_directory(),
         version: version(),
         data_checksums,
+        logs_hints: data_checksums || wal_log_hints,
+        // Nothing is taken for certain of a time that cannot be.
+        started_at: system_time(started_at).unwrap_or_else(SystemTime::now),
     }
 }
 

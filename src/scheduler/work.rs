@@ -54,7 +54,14 @@ pub fn start(job: Job) -> Result<Box<dyn Work>> {
         Job::Backup => {
             let label = FixedText::new(LABEL);
             // Not hurried: nothing waits for it.
-            let request = backup::Request { label, fast: false, permanent: false };
+            let max_deltas = gucs::backup_max_deltas();
+            let request = backup::Request {
+                label,
+                fast: false,
+                permanent: false,
+                incremental: max_deltas > 0,
+                max_deltas,
+            };
             Box::new(Started::<Backup>::start(&request)?)
         }
         Job::Verification => {

@@ -61,6 +61,39 @@ fn wale_backup_list() -> Result<
     })))
 }
 
+/// What each base backup of the prefix builds on, and what it saves by that; oldest first.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn wale_backup_chains() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(backup_name, Text),
+            name!(delta_from, Option<Text>),
+            name!(full_backup, Option<Text>),
+            name!(deltas, i32),
+            name!(restore_bytes, Option<i64>),
+            name!(cluster_bytes, Option<i64>),
+            name!(saved_bytes, Option<i64>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let chains = catalogue::chains(list()?);
+    let bytes = |bytes: Option<u64>| bytes.and_then(|bytes| i64::try_from(bytes).ok());
+    Ok(TableIterator::new(chains.into_iter().map(move |chain| {
+        (
+            Text(chain.backup_name),
+            chain.delta_from.map(Text),
+            chain.full_backup.map(Text),
+            i32::try_from(chain.deltas).unwrap_or(i32::MAX),
+            bytes(chain.restore_bytes),
+            bytes(chain.cluster_bytes),
+            bytes(chain.saved_bytes),
+        )
+    })))
+}
+
 fn list() -> Result<Vec<BackupInfo>> {
     let config = gucs::store_config()?;
     super::run(|notices| async move {

@@ -36,16 +36,47 @@ fn wale_backup_push(
     let (Some(Text(label)), Some(fast), Some(permanent), Some(wait)) =
         (label, fast, permanent, wait)
     else {
-        return Err(Failure::new(
-            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-            "the arguments of wale_backup_push must not be null",
-        )
-        .into());
+        return Err(null_argument().into());
     };
+    Ok(request_and_push(&label, fast, permanent, wait, false)?)
+}
+
+/// As it is called since version 1.1.0 of the extension. The one above is for a database whose
+/// extension has not been updated.
+#[pg_extern]
+fn wale_backup_push_incremental(
+    label: Option<Text>,
+    fast: Option<bool>,
+    permanent: Option<bool>,
+    wait: Option<bool>,
+    incremental: Option<bool>,
+) -> Result<String, ErrorReport> {
+    let (Some(Text(label)), Some(fast), Some(permanent), Some(wait), Some(incremental)) =
+        (label, fast, permanent, wait, incremental)
+    else {
+        return Err(null_argument().into());
+    };
+    Ok(request_and_push(&label, fast, permanent, wait, incremental)?)
+}
+
+fn null_argument() -> Failure {
+    Failure::new(
+        PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+        "the arguments of wale_backup_push must not be null",
+    )
+}
+
+fn request_and_push(
+    label: &str,
+    fast: bool,
+    permanent: bool,
+    wait: bool,
+    incremental: bool,
+) -> Result<String> {
     require_preloading()?;
-    requirements::check(&label)?;
-    let request = Request { label: FixedText::new(&label), fast, permanent };
-    Ok(push(&request, wait)?)
+    requirements::check(label)?;
+    let label = FixedText::new(label);
+    push(&Request { label, fast, permanent, incremental, max_deltas: 0 }, wait)
 }
 
 /// The running or last base backup of this server; no row when there was none
@@ -119,17 +150,26 @@ fn push(request: &Request, wait: bool) -> Result<String> {
     let mut reminder = Reminder { since: None };
     let mut notices = ProgressNotices::begin();
     let mut pace = Pace::begin(Instant::now());
-    caller::run::<Backup, String>(request, wait, |view| match view.status {
-        Status::Done(_) => {
-            warn_of_corrupt_pages(view.progress.counters.corrupt_pages);
-            view.progress.name.get().ok_or_else(caller::lost::<Backup>).map(Some)
+    let mut is_told = false;
+    caller::run::<Backup, String>(request, wait, |view| {
+        if let Some(why) = view.progress.full_because.get().filter(|_| !is_told) {
+            is_told = true;
+            server_log::tell_progress(&format!(
+                "taking a full base backup instead of an incremental one: {why}"
+            ));
         }
-        // It has a name when the server is in backup mode.
-        Status::Active if !wait => Ok(view.progress.name.get()),
-        _ => {
-            reminder.look(view);
-            notices.look(|now| Some(describe(&view.progress, &mut pace, now)));
-            Ok(None)
+        match view.status {
+            Status::Done(_) => {
+                warn_of_corrupt_pages(view.progress.counters.corrupt_pages);
+                view.progress.name.get().ok_or_else(caller::lost::<Backup>).map(Some)
+            }
+            // It has a name when the server is in backup mode.
+            Status::Active if !wait => Ok(view.progress.name.get()),
+            _ => {
+                reminder.look(view);
+                notices.look(|now| Some(describe(&view.progress, &mut pace, now)));
+                Ok(None)
+            }
         }
     })
 }

@@ -18,7 +18,7 @@ mod values;
 mod wal_commands;
 
 pub use backup_commands::{
-    BackupFetch, BackupList, BackupPush, BackupVerify, JobHistory, RestorePlan,
+    BackupFetch, BackupList, BackupPush, BackupVerify, DeltaOrigin, JobHistory, RestorePlan,
 };
 pub use delete_commands::{BackupMark, Delete, MakeReport};
 pub use recovery_options::RecoveryOptions;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::JoinHandle;
 use tokio_postgres::types::{FromSql, Type};
@@ -70,6 +70,12 @@ pub struct ServerFacts {
     pub segment_size: SegmentSize,
     /// Whether pages carry checksums.
     pub data_checksums: bool,
+    /// Whether each change of a page gives it a new LSN, that of a hint, too.
+    pub logs_hints: bool,
+    /// Whether it summarizes its WAL.
+    pub summarizes_wal: bool,
+    /// When it was started.
+    pub started_at: SystemTime,
     /// Content of `postmaster.pid`, when this role may read files.
     pub postmaster_pid: Option<String>,
     /// By what it archives.
@@ -154,7 +160,10 @@ impl Session {
                         current_setting('archive_command'), \
                         (SELECT last_archived_time FROM pg_stat_archiver), \
                         (SELECT last_failed_time FROM pg_stat_archiver), \
-                        (SELECT setting FROM pg_settings WHERE name = 'log_directory')",
+                        (SELECT setting FROM pg_settings WHERE name = 'log_directory'), \
+                        current_setting('wal_log_hints') = 'on', \
+                        coalesce(current_setting('summarize_wal', true) = 'on', false), \
+                        pg_postmaster_start_time()",
             )
             .await
             .map_err(failed)?;
@@ -199,6 +208,9 @@ impl Session {
             system_identifier: SystemIdentifier(row.get::<_, i64>(1).cast_unsigned()),
             segment_size,
             data_checksums: row.get(3),
+            logs_hints: row.get(3) || row.get(12),
+            summarizes_wal: row.get(13),
+            started_at: row.get(14),
             postmaster_pid,
             archives_by,
             attempts: Attempts { archived: row.get(9), failed: row.get(10) },

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use wal_e_core::config::{Exclusions, Setting};
 use wal_e_core::restore::ArchiveMode;
 
@@ -10,6 +10,14 @@ use super::recovery_options::{RecoveryOptions, TargetOptions};
 use super::store_options::CompressionOptions;
 use super::tablespace_options::{self, TablespaceOptions};
 use super::values::{archive_mode, default_number, exclusions, one_line, placeholder, within};
+
+/// WAL-G's words for it, in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum DeltaOrigin {
+    Latest,
+    LatestFull,
+}
 
 #[derive(Debug, Args)]
 pub struct BackupPush {
@@ -52,6 +60,21 @@ pub struct BackupPush {
     /// Keep this backup when old ones are deleted
     #[arg(long)]
     pub permanent: bool,
+
+    /// Store only what has changed since the latest backup, where that is certain
+    #[arg(long)]
+    pub delta: bool,
+
+    #[arg(
+        long = Setting::BackupMaxDeltas.option(), help = Setting::BackupMaxDeltas.help(),
+        value_name = placeholder(Setting::BackupMaxDeltas),
+        value_parser = within::<u32>(Setting::BackupMaxDeltas)
+    )]
+    pub delta_max_steps: Option<u32>,
+
+    /// What an incremental backup builds on: the latest backup, or the full one that it builds on
+    #[arg(long, value_name = "LATEST|LATEST_FULL", default_value = "LATEST", ignore_case = true)]
+    pub delta_origin: DeltaOrigin,
 
     /// Begin with a spread checkpoint: gentler, but it may take minutes to begin
     #[arg(long)]

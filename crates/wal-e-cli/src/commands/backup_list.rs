@@ -138,6 +138,8 @@ struct Row<'a> {
     hostname: Option<&'a str>,
     data_directory: Option<&'a str>,
     damage: Option<&'a str>,
+    delta_from: Option<&'a str>,
+    cluster_bytes: Option<u64>,
 }
 
 fn json(backups: &[BackupInfo]) -> Result<String> {
@@ -161,6 +163,8 @@ fn json(backups: &[BackupInfo]) -> Result<String> {
             hostname: backup.hostname.as_deref(),
             data_directory: backup.data_directory.as_deref(),
             damage: backup.damage(),
+            delta_from: backup.delta_from.as_deref(),
+            cluster_bytes: backup.cluster_bytes,
         };
         serde_json::to_string(&row).map_err(|source| {
             Error::new(ErrorKind::Bug, format!("could not write the list as JSON: {source}"))
@@ -193,6 +197,7 @@ mod tests {
             system_identifier: Some(SystemIdentifier(u64::MAX)),
             uncompressed_bytes: Some(1500 << 20),
             compressed_bytes: None,
+            cluster_bytes: None,
             permanent: true,
             delta_from: None,
             hostname: Some("db1".to_owned()),

@@ -10,7 +10,9 @@ use std::time::SystemTime;
 
 use time::OffsetDateTime;
 use wal_e_core::archiving::{Way, refusal_of_failing};
-use wal_e_core::base_backup::{BackupPush, BackupStart, Phase, Progress, PushOptions, Taker};
+use wal_e_core::base_backup::{
+    BackupPush, BackupStart, Incremental, Origin, Phase, Progress, PushOptions, Taker,
+};
 use wal_e_core::codec::Compression;
 use wal_e_core::owner::{self, Claimant};
 use wal_e_core::postgres::archive_status::ReadyQueue;
@@ -18,7 +20,7 @@ use wal_e_core::rate_limit::RateLimit;
 use wal_e_core::{Error, Result};
 
 use super::{Opened, open_limited, run_large};
-use crate::cli;
+use crate::cli::{self, DeltaOrigin};
 use crate::interrupt::{Failure, Interrupt};
 use crate::report::{Report, print_result};
 use crate::server::{Session, check_belongs_to_server};
@@ -98,6 +100,9 @@ async fn push_in_session(
         system_identifier: facts.system_identifier,
         start_time,
         data_checksums: facts.data_checksums,
+        logs_hints: facts.logs_hints,
+        summarizes_wal: facts.summarizes_wal,
+        server_started_at: facts.started_at.into(),
         permanent: arguments.permanent,
         hostname: claimant.hostname,
         taker: Taker::Program,
@@ -110,6 +115,7 @@ async fn push_in_session(
             .cluster_read_rate_limit
             .map(|rate| Arc::new(RateLimit::fixed(rate))),
         exclude: arguments.exclude.clone(),
+        incremental: incremental(arguments),
     };
     let (store, notices) = (Arc::clone(&opened.store), opened.notices.clone());
     let begin = BackupPush::begin(store, start, options, Arc::clone(progress), notices, cancel);
@@ -120,6 +126,15 @@ async fn push_in_session(
     push_files(&mut backup, session, interrupt).await?;
     let stop = session.stop_backup().await?;
     backup.finish(stop).await
+}
+
+fn incremental(arguments: &cli::BackupPush) -> Option<Incremental> {
+    let origin = match arguments.delta_origin {
+        DeltaOrigin::Latest => Origin::Latest,
+        DeltaOrigin::LatestFull => Origin::LatestFull,
+    };
+    let is_wanted = arguments.delta || arguments.delta_max_steps.is_some();
+    is_wanted.then_some(Incremental { origin, max_deltas: arguments.delta_max_steps })
 }
 
 /// Files that are read after the session has gone are of no use. So the core is

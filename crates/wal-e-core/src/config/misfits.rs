@@ -46,8 +46,10 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         names: &["DELTA_MAX_STEPS", "DELTA_ORIGIN"],
-        meaning: "each base backup of wal_e is a full one",
-        hint: || "Remove it, and reckon with the size of full base backups.".to_owned(),
+        meaning: "wal_e does not take from there which base backups are incremental",
+        hint: || {
+            format!("Remove it; {} says how many may follow a full one.", Setting::BackupMaxDeltas)
+        },
     },
     Kind {
         names: &["S3_ENDPOINT_SOURCE"],

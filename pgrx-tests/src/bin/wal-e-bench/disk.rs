@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use wal_e_e2e::cluster::Cluster;
 use wal_e_e2e::process::{ServerUser, run_within, wait_for_end};
 use wal_e_e2e::scratch::Scratch;
 
@@ -32,6 +33,14 @@ const WATCHED: Watched = Watched { programs: &["cat", "tar", "lz4"], server_proc
 pub fn sync() {
     // SAFETY: sync has no arguments and cannot fail.
     unsafe { libc::sync() }
+}
+
+/// Reads the files of a cluster, and has all written that is left to be: no contender pays for
+/// a cold cache, or for what another one left behind.
+pub fn settle(cluster: &Cluster) {
+    DataFiles::of(cluster.data_directory()).read();
+    cluster.execute("CHECKPOINT");
+    sync();
 }
 
 /// The files of a cluster with their sizes, those below `pg_wal` left out.

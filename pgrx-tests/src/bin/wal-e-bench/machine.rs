@@ -9,6 +9,7 @@ use wal_e_e2e::installation::{Installation, PgVersion};
 use wal_e_e2e::process::{proc_field, run};
 use wal_e_e2e::wal_e::bare_wal_e;
 
+use crate::options::{Options, Task};
 use crate::wal_rus;
 
 /// How many processes can work at the same time.
@@ -34,11 +35,15 @@ pub fn machine() -> Value {
 }
 
 /// Everything that takes part, each in its own words.
-pub fn versions() -> Value {
-    let postgres = Installation::get(PgVersion::oldest());
+pub fn versions(options: &Options) -> Value {
+    // Only incremental backups are measured on more than one.
+    let count = if options.wants(Task::Incremental) { usize::MAX } else { 1 };
+    let servers = PgVersion::complete().iter().take(count).map(|version| {
+        first_line(Installation::get(*version).command("postgres").arg("--version"))
+    });
     json!({
         "wal_e": first_line(bare_wal_e().arg("--version")),
-        "postgresql": first_line(postgres.command("postgres").arg("--version")),
+        "postgresql": servers.collect::<Vec<_>>().join(", "),
         "pgbackrest": first_line(Command::new("pgbackrest").arg("version")),
         "wal_rus": wal_rus::version(),
         "lz4": first_line(Command::new("lz4").arg("--version")),

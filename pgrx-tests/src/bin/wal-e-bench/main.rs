@@ -3,8 +3,9 @@
 //! Tasks that an administrator waits for: a backlog of WAL segments is archived
 //! (against `cp`, pgBackRest, wal-rus, and the CPU time of bare `lz4`), a single segment
 //! is acknowledged (against a bare PUT), a base backup is taken and restored (against
-//! pgBackRest, and what the disk and `lz4` can do), archived WAL is replayed (against
-//! `cp`), a large archive is looked at and cleared. And what full-page images cost.
+//! pgBackRest, and what the disk and `lz4` can do), and so is one of what has changed
+//! (against a full one, and pgBackRest), archived WAL is replayed (against `cp`), a large
+//! archive is looked at and cleared. And what full-page images cost.
 //! Prints tables of medians, writes all of it as JSON, and judges nothing: two cores of
 //! one machine prove nothing by themselves. `wal-e-bench --help` lists the options.
 #![allow(clippy::print_stdout, reason = "the tables are what this program is for")]
@@ -16,6 +17,7 @@ mod catalogue;
 mod contender;
 mod disk;
 mod images;
+mod incremental;
 mod load;
 mod machine;
 mod meter;
@@ -87,6 +89,11 @@ fn main() {
     }
     if options.wants(Task::Backlog) || options.wants(Task::BaseBackup) {
         for table in on_one_cluster::measure(&options) {
+            report.add(&table);
+        }
+    }
+    if options.wants(Task::Incremental) {
+        for table in incremental::measure(&options) {
             report.add(&table);
         }
     }

@@ -168,7 +168,7 @@ impl Bench<'_> {
 
     fn measure_base_backup(&mut self, tool: &dyn BackupTool) {
         let before = tool.stored_backup_bytes();
-        self.settle();
+        disk::settle(&self.cluster);
         let cost = meter::measure(tool.watched(), || tool.back_up(&self.cluster));
         let stored = tool.stored_backup_bytes() - before;
         let largest = cost.memory.largest_of(BACKUP_WORKER);
@@ -188,7 +188,7 @@ impl Bench<'_> {
 
     /// What the disk and lz4 make of the same files.
     fn measure_disk(&mut self) {
-        self.settle();
+        disk::settle(&self.cluster);
         let files = DataFiles::of(self.cluster.data_directory());
         for (name, measured) in
             [(disk::WRITTEN, disk::write(&files)), (disk::COMPRESSED, disk::compress(&files))]
@@ -203,13 +203,6 @@ impl Bench<'_> {
             println!("    {name}: {measured}");
             self.restores.add(name, figures(&measured, None, self.data_bytes, Some(stored)));
         }
-    }
-
-    /// No contender pays for a cold cache, or for what another one left to be written.
-    fn settle(&self) {
-        DataFiles::of(self.cluster.data_directory()).read();
-        self.cluster.execute("CHECKPOINT");
-        disk::sync();
     }
 
     fn add_backlog(&mut self, name: &str, drained: &Drained) {

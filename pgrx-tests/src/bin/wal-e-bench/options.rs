@@ -20,6 +20,9 @@ pub enum Task {
     Catalogue,
     /// What full-page images cost, by wal_compression.
     Images,
+    /// Some pages of a cluster change, and an incremental base backup is taken, and restored,
+    /// on each PostgreSQL, with each way to know what has changed.
+    Incremental,
 }
 
 /// Measures wal_e against pgBackRest, wal-rus and bare tools, and prints medians.
@@ -64,14 +67,25 @@ pub struct Options {
     #[arg(long, env = "WALE_BENCH_ARCHIVE_BACKUPS", default_value_t = 1000)]
     pub archive_backups: u64,
 
+    /// How many of a hundred pages change before an incremental base backup.
+    #[arg(long = "changed", value_name = "PERCENT", value_delimiter = ',')]
+    #[arg(default_values_t = [1.0, 5.0, 30.0], value_parser = percent)]
+    pub changed_percents: Vec<f64>,
+
     /// Only contenders whose name in the table contains this, of the backlog, base backup,
-    /// restore and replay; bare lz4, cat, tar, and replay by cp are measured all the same.
+    /// restore and replay, and of incremental backups the ways to know what has changed, such
+    /// as "WAL summaries"; bare lz4, cat, tar, and replay by cp are measured all the same.
     #[arg(long)]
     only: Option<String>,
 
     /// Also writes all values of all rounds, the machine and the versions to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.parse().ok().filter(|percent| *percent > 0.0 && *percent <= 100.0);
+    percent.ok_or_else(|| "it is more than 0, and at most 100".to_owned())
 }
 
 impl Options {

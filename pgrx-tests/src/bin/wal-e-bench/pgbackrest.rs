@@ -14,12 +14,17 @@ use crate::disk::files_below;
 use crate::meter::Watched;
 use crate::{PROCESSES, WAL_PROCESSES};
 
+/// What it is called.
+pub const NAME: &str = "pgBackRest";
 /// Row of [`Archiving::OneAtATime`], which also takes base backups.
 pub const ONE_AT_A_TIME: &str = "pgBackRest (posix)";
 /// Row of [`Archiving::Ahead`].
 pub const AHEAD: &str = "pgBackRest (posix, async)";
 
 const PROGRAM: &str = "/usr/bin/pgbackrest";
+
+/// The longest that a backup or a restore may take before the run counts as hung.
+const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// How pgBackRest archives WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +87,13 @@ impl PgBackRest {
         PgBackRest { archiving, repository, configuration, _scratch: scratch }
     }
 
+    /// Takes a base backup of this `--type`, and does not wait for its WAL, which another archives.
+    pub fn back_up_without_archiving(&self, kind: &str) {
+        let mut command = self.command();
+        command.args(["backup", "--no-archive-check"]).arg(format!("--type={kind}"));
+        run_within(PATIENCE, &mut command).success();
+    }
+
     fn command(&self) -> Command {
         let mut command = ServerUser::get().command(PROGRAM);
         command.arg(format!("--config={}", self.configuration.display())).arg("--stanza=bench");
@@ -128,13 +140,13 @@ impl Archiver for PgBackRest {
 impl BackupTool for PgBackRest {
     fn back_up(&self, _cluster: &Cluster) {
         let mut command = self.command();
-        run_within(Duration::from_secs(1800), command.args(["backup", "--type=full"])).success();
+        run_within(PATIENCE, command.args(["backup", "--type=full"])).success();
     }
 
     fn restore(&self, target: &Path) {
         let mut command = self.command();
         command.arg(format!("--pg1-path={}", target.display())).arg("restore");
-        run_within(Duration::from_secs(1800), &mut command).success();
+        run_within(PATIENCE, &mut command).success();
     }
 
     fn stored_backup_bytes(&self) -> u64 {

@@ -21,7 +21,7 @@ impl Report {
     pub fn new(options: &Options) -> Report {
         let json = json!({
             "machine": machine::machine(),
-            "versions": machine::versions(),
+            "versions": machine::versions(options),
             "settings": {
                 "rounds": options.rounds,
                 "segments": options.segments,
@@ -30,6 +30,7 @@ impl Report {
                 "acknowledgements": options.acknowledgements,
                 "archive_segments": options.archive_segments,
                 "archive_backups": options.archive_backups,
+                "changed_percents": options.changed_percents,
                 "latencies_ms": options.latencies_ms,
                 "wal_files_in_flight": WAL_PROCESSES,
                 "processes": PROCESSES,

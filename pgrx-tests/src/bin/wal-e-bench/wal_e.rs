@@ -15,6 +15,9 @@ use crate::meter::Watched;
 use crate::on_one_cluster::BACKUP_WORKER;
 use crate::{PROCESSES, WAL_PROCESSES};
 
+/// The longest that a command may take before the run counts as hung.
+const PATIENCE: Duration = Duration::from_secs(1800);
+
 /// wal_e on one of its stores.
 pub struct WalE {
     archive: Archive,
@@ -52,6 +55,19 @@ impl WalE {
     /// The same, compressed with another method.
     pub fn compressed_with(self, compression: &'static str) -> WalE {
         WalE { compression, ..self }
+    }
+
+    /// Restores the backup of this name, or `LATEST`, into a new directory.
+    pub fn restore_backup(&self, name: &str, target: &Path) {
+        let mut command = wal_e(&self.archive);
+        command.arg("backup-fetch").arg(target).args([name, "-p", &PROCESSES.to_string()]);
+        run_within(PATIENCE, &mut command).success();
+    }
+
+    /// Deletes all backups that are older than the one of this name, and their WAL.
+    pub fn delete_before(&self, name: &str) {
+        run_within(PATIENCE, wal_e(&self.archive).args(["delete", "before", name, "--confirm"]))
+            .success();
     }
 
     /// Where it stores.
@@ -130,9 +146,7 @@ impl BackupTool for WalE {
     }
 
     fn restore(&self, target: &Path) {
-        let mut command = wal_e(&self.archive);
-        command.arg("backup-fetch").arg(target).args(["LATEST", "-p", &PROCESSES.to_string()]);
-        run_within(Duration::from_secs(1800), &mut command).success();
+        self.restore_backup("LATEST", target);
     }
 
     fn stored_backup_bytes(&self) -> u64 {

@@ -27,6 +27,7 @@ fn example() -> RestorePlan {
             system_identifier: None,
             uncompressed_bytes: None,
             compressed_bytes: None,
+            cluster_bytes: None,
             permanent: false,
             hostname: None,
             data_directory: None,

@@ -83,6 +83,8 @@ settings! {
     TarSizeThreshold => work::TAR_SIZE_THRESHOLD,
     /// What a backup leaves out.
     BackupExclude => work::BACKUP_EXCLUDE,
+    /// How many incremental backups follow a full one.
+    BackupMaxDeltas => work::BACKUP_MAX_DELTAS,
     /// When a backup is taken.
     BackupSchedule => schedule::BACKUP_SCHEDULE,
     /// When a backup is verified.

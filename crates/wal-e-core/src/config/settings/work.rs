@@ -105,6 +105,26 @@ pub(super) const UPLOAD_RATE_LIMIT: Description = Description {
     ..TEXT_OF_SERVER
 };
 
+/// Words of WAL-G for the program (`WALG_DELTA_MAX_STEPS`). A restore reads the whole chain.
+pub(super) const BACKUP_MAX_DELTAS: Description = Description {
+    name: "backup_max_deltas",
+    purpose: "Incremental base backups that may follow a full one",
+    note: "Of those by schedule, the next one after so many is a full one. Zero means that all of \
+           them are full.",
+    remarks: "While it is not zero, the archiver notes which blocks the WAL changes, so that incremental base backups \
+              need not read all of them; see [incremental base backups](incremental.md). It does not limit \
+              `wale_backup_push(incremental => true)`.",
+    value: Value::Number(Number { unit: Unit::One, low: 0, high: 1000, default: Some(0) }),
+    option: Some(Flag {
+        name: "delta-max-steps",
+        placeholder: "N",
+        form: "with it, an incremental backup is taken unless so many have followed a full one",
+        commands: &["backup-push"],
+        value: Some(Value::Number(Number { unit: Unit::One, low: 1, high: 1000, default: None })),
+    }),
+    ..TEXT_OF_SERVER
+};
+
 /// As WAL-G and WAL-E have it: large enough that a TB is a thousand objects.
 pub(super) const TAR_SIZE_THRESHOLD: Description = Description {
     name: "tar_size_threshold",

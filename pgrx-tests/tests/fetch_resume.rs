@@ -41,6 +41,29 @@ impl Lost {
         Lost { archive, location, expected, _cluster: cluster }
     }
 
+    /// Of which each backup but the first is an increment of the one before.
+    fn of_chain() -> Lost {
+        let archive = Archive::s3();
+        let mut cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
+        let location = cluster.create_tablespace("extra");
+        cluster.create_incompressible_table("noise", 70);
+        cluster.execute("CREATE TABLE t TABLESPACE extra AS SELECT generate_series(1, 50000) i");
+        cluster.backup_push();
+        for share in [7, 11] {
+            cluster.execute(&format!(
+                "UPDATE noise SET noise = sha512(noise) || substr(noise, 65) WHERE id % {share} = 0; \
+                 INSERT INTO t SELECT generate_series(1, 9000) i; \
+                 CREATE TABLE since_{share} TABLESPACE extra AS SELECT generate_series(1, 5000) i"
+            ));
+            let name = cluster.query_one("SELECT wale_backup_push(incremental => true)");
+            assert!(name.contains("_D_"), "{name}");
+        }
+        cluster.execute("INSERT INTO t VALUES (-1)");
+        let expected = cluster.fingerprint();
+        cluster.stop(StopMode::Fast);
+        Lost { archive, location, expected, _cluster: cluster }
+    }
+
     fn restore(&self) -> Restore {
         Restore::latest(PgVersion::oldest()).tablespace(&self.location, "moved").option("-p", "2")
     }
@@ -73,6 +96,25 @@ fn begin(lost: &Lost, restore: &Restore, options: &[&str], tars: usize) -> Child
     let child = command.spawn().expect("the program can be run");
     wait_for("tars that are restored", || tars_done(restore) >= tars);
     child
+}
+
+#[test]
+fn a_restore_of_a_chain_that_is_killed_again_and_again_goes_on() {
+    let lost = Lost::of_chain();
+    let restore = lost.restore();
+    let tars = lost.archive.objects().iter().filter(|object| object.contains("/part_")).count();
+    assert!(tars > 8, "{tars} tars");
+    lost.archive.proxy().set(SLOW);
+    for tars in (1..tars).step_by(2) {
+        let options: &[&str] = if tars == 1 { &[] } else { &["--resume"] };
+        let mut child = begin(&lost, &restore, options, tars);
+        send_signal(child.id() as i32, 9);
+        wait_for_end(&mut child, PATIENCE).expect("a killed program ends");
+        assert!(note(&restore).exists(), "it was killed too late");
+        assert!(!restore.target().join("global/pg_control").exists());
+    }
+    lost.archive.proxy().set(Fault::None);
+    lost.comes_back(restore);
 }
 
 #[test]

@@ -73,28 +73,82 @@ fn restore_to(cluster: &Cluster, archive: &Archive, name: &str, lsn: &str) -> Cl
     restored
 }
 
+/// Where an incremental backup has it from what has changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    PageLsn,
+    Maps,
+    Summaries,
+}
+
+impl Source {
+    /// As the server's log has it.
+    fn name(self) -> &'static str {
+        match self {
+            Source::PageLsn => "the LSN of each page",
+            Source::Maps => "the archiver's maps of changed blocks",
+            Source::Summaries => "the server's WAL summaries",
+        }
+    }
+
+    fn setting(self) -> Option<&'static str> {
+        match self {
+            Source::PageLsn => None,
+            Source::Maps => Some("wal_e.backup_max_deltas = 100"),
+            Source::Summaries => Some("summarize_wal = on"),
+        }
+    }
+
+    /// A server of any kind on which this source can be used.
+    fn cluster(self, version: PgVersion, archive: &Archive, random: &mut Rng) -> Cluster {
+        let mut cluster = Cluster::build(version)
+            .wal_segment_size_mb([1, 16, 64][random.usize(0..3)])
+            .configuration("max_prepared_transactions = 5")
+            .configuration("autovacuum_naptime = 1s")
+            .configuration_lines(self.setting().map(str::to_owned));
+        let mut choose = |on: &str, off: &str| if random.bool() { on } else { off }.to_owned();
+        cluster = cluster.configuration(choose("wal_compression = on", "wal_compression = off"));
+        let hints = choose("wal_log_hints = on", "wal_log_hints = off");
+        // Pages have to show all changes if nothing else does.
+        if (self != Source::PageLsn || hints.ends_with("on")) && choose("", "without").is_empty() {
+            cluster = cluster.without_data_checksums();
+            // With hints in the WAL and without whole pages, a page gets an LSN that replay
+            // does not give it (src/backend/access/transam/xlog.c, XLOG_FPI_FOR_HINT).
+            if hints.ends_with("off") {
+                cluster = cluster.configuration("full_page_writes = off");
+            }
+        }
+        cluster.configuration(hints).start_archiving_to(archive)
+    }
+}
+
+/// The server crashes, or is started anew, if nothing is lost by that.
+fn interrupt(cluster: &mut Cluster, source: Source, random: &mut Rng) {
+    match random.u32(0..6) {
+        0 => cluster.kill_process(cluster.pid_of("checkpointer")),
+        1 if source != Source::PageLsn => {
+            cluster.kill_postmaster();
+            cluster.start();
+        }
+        2 if source != Source::PageLsn => cluster.restart(),
+        _ => {}
+    }
+}
+
 /// Chains of backups of a cluster that goes through everything; each is compared page by page
 /// with a full backup at the same LSN.
-fn every_page_comes_back(
-    version: PgVersion,
-    configuration: &[&str],
-    source: &str,
-    mut random: Rng,
-) {
+fn every_page_comes_back(version: PgVersion, source: Source, mut random: Rng) {
     let archive = Archive::file();
-    let lines = configuration.iter().map(|line| (*line).to_owned());
-    let cluster = Cluster::build(version)
-        .configuration("max_prepared_transactions = 5")
-        .configuration_lines(lines)
-        .start_archiving_to(&archive);
+    let mut cluster = source.cluster(version, &archive, &mut random);
     cluster.create_tablespace("extra");
     let mut changes = Changes::begin(&cluster, random.fork());
     let_databases_age(&cluster);
     let mut parent = cluster.backup_push();
     let mut chain = Vec::new();
-    for _ in 0..random.u32(2..5) {
+    for _ in 0..random.u32(2..if rounds() > 1 { 9 } else { 5 }) {
         let count = random.u32(1..25);
         changes.make(&cluster, count);
+        interrupt(&mut cluster, source, &mut random);
         let load = random.bool().then(|| {
             cluster.pgbench_init(1);
             cluster.start_pgbench()
@@ -110,8 +164,10 @@ fn every_page_comes_back(
     changes.make(&cluster, random.u32(0..10));
     let full = cluster.backup_push();
     changes.make(&cluster, 3);
+    interrupt(&mut cluster, source, &mut random);
     let (lsn, end) = end_of_wal(&cluster);
-    assert_eq!(cluster.log().matches(&format!("is known from {source}")).count(), chain.len());
+    let used = format!("is known from {}", source.name());
+    assert_eq!(cluster.log().matches(&used).count(), chain.len());
     assert!(!cluster.log().contains("which the record of changed blocks does not have"));
     let expected = restore_to(&cluster, &archive, &full, &lsn);
     for name in &chain {
@@ -124,39 +180,32 @@ fn every_page_comes_back(
     assert_eq!(last.fingerprint(), cluster.fingerprint());
 }
 
-/// How many clusters are made of each kind; `make torture` makes many.
+/// How many clusters are made for each source.
 fn rounds() -> u32 {
     let given = std::env::var("WALE_TEST_INCREMENTAL_ROUNDS").ok();
     given.map_or(1, |rounds| rounds.parse().expect("WALE_TEST_INCREMENTAL_ROUNDS is a number"))
 }
 
+fn every_page_of_many_clusters(version: PgVersion, source: Source) {
+    for _ in 0..rounds() {
+        every_page_comes_back(version, source, seeded());
+    }
+}
+
 #[test]
 fn every_page_comes_back_by_the_lsn_of_pages() {
-    let mut random = seeded();
-    for _ in 0..rounds() {
-        let source = "the LSN of each page";
-        every_page_comes_back(PgVersion::oldest(), &[], source, random.fork());
-    }
+    every_page_of_many_clusters(PgVersion::oldest(), Source::PageLsn);
 }
 
 #[test]
 fn every_page_comes_back_by_the_archivers_maps() {
-    let mut random = seeded();
-    for _ in 0..rounds() {
-        let source = "the archiver's maps of changed blocks";
-        let configuration = ["wal_e.backup_max_deltas = 100"];
-        every_page_comes_back(PgVersion::oldest(), &configuration, source, random.fork());
-    }
+    every_page_of_many_clusters(PgVersion::oldest(), Source::Maps);
+    every_page_of_many_clusters(PgVersion::newest(), Source::Maps);
 }
 
 #[test]
 fn every_page_comes_back_by_wal_summaries() {
-    let mut random = seeded();
-    for _ in 0..rounds() {
-        let source = "the server's WAL summaries";
-        let configuration = ["summarize_wal = on"];
-        every_page_comes_back(PgVersion::newest(), &configuration, source, random.fork());
-    }
+    every_page_of_many_clusters(PgVersion::newest(), Source::Summaries);
 }
 
 /// Takes a base backup that should be incremental, and is a full one for this reason.

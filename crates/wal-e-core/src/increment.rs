@@ -15,6 +15,9 @@ const MAGIC: [u8; 4] = *b"wi1\x55";
 /// Magic, size and number of pages.
 const HEAD_BYTES: u64 = 16;
 
+/// The size of an increment that has no page.
+pub(crate) const WITHOUT_PAGES_BYTES: u64 = HEAD_BYTES;
+
 /// The largest file that can belong to a relation. PostgreSQL splits
 /// relations into files of 1 GB unless it was built otherwise.
 const LARGEST_FILE_BYTES: u64 = 64 << 30;

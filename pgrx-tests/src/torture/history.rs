@@ -61,7 +61,7 @@ pub fn live(world: &mut World, random: &mut Rng) {
     let temper = Temper::new(random);
     let length = random.u32(OPERATIONS);
     world.write(0, 10, None);
-    world.back_up(0, 0);
+    world.back_up(0, 0, false);
     let mut done = 0;
     // What is not possible just now is not chosen.
     for _ in 0..length * 20 {
@@ -90,7 +90,7 @@ fn operate(world: &mut World, random: &mut Rng, temper: &Temper, late: bool) -> 
         }
         35..45 => {
             let writes = if random.bool() { random.u32(1..4) } else { 0 };
-            world.back_up(at, writes);
+            world.back_up(at, writes, random.bool());
         }
         45..52 => world.switch(at),
         52..57 => world.kill(at),

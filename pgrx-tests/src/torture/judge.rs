@@ -195,9 +195,27 @@ fn judge_possible(
     }
 }
 
-/// Whether an object of the base backup itself was taken away or damaged.
+/// Whether an object of the base backup itself, or of one that it builds on, was taken away or
+/// damaged.
 pub fn harmed(world: &World, backup: &str) -> bool {
-    world.harmed.iter().any(|object| object.contains(backup))
+    let is_harmed = |name: &str| {
+        let own = [format!("/{name}/"), format!("/{name}_backup_stop_sentinel.json")];
+        world.harmed.iter().any(|object| own.iter().any(|own| object.contains(own)))
+    };
+    let mut name = backup.to_owned();
+    loop {
+        if is_harmed(&name) {
+            return true;
+        }
+        // The name says where the parent begins, and the model knows the parent.
+        let Some((_, segment)) = name.split_once("_D_") else { return false };
+        let beginning = format!("base_{segment}");
+        let backups = world.model.backups.iter().map(|backup| &backup.name);
+        let Some(parent) = backups.rev().find(|name| name.starts_with(&beginning)) else {
+            return false;
+        };
+        name.clone_from(parent);
+    }
 }
 
 /// Whether what was refused is impossible. True when the refusal asks for a branch.

@@ -75,8 +75,9 @@ impl World {
         self.wait_for_archiver_of(index);
     }
 
-    /// Takes a base backup, and writes meanwhile when `writes` are wanted.
-    pub fn back_up(&mut self, index: usize, writes: u32) {
+    /// Takes a base backup, an incremental one if it can be, and writes meanwhile when `writes` are
+    /// wanted.
+    pub fn back_up(&mut self, index: usize, writes: u32, incremental: bool) {
         let name = self.nodes[index].name;
         let stuck = self.nodes[index].stuck;
         let contested =
@@ -84,7 +85,8 @@ impl World {
         let mut client = self.nodes[index].cluster.client();
         let session = std::thread::spawn(move || {
             let limit = if contested { STUCK_BACKUP_LIMIT } else { BACKUP_LIMIT };
-            cancelled_after(&mut client, limit, |client| rows(client, "SELECT wale_backup_push()"))
+            let sql = format!("SELECT wale_backup_push(incremental => {incremental})");
+            cancelled_after(&mut client, limit, |client| rows(client, &sql))
         });
         for _ in 0..writes {
             self.write(index, 200, None);

@@ -231,7 +231,8 @@ impl BackupPush {
             self.options.tar_size_threshold_bytes,
             self.options.concurrency,
         );
-        let partitions = partitions::plan(files, target, bytes_to_read);
+        let partitions =
+            partitions::plan(files, target, |file| bytes_to_read(file) + partitions::MEMBER_BYTES);
         let planned = partitions.len();
         self.say_begun().await?;
         self.progress.partitions_total.store(planned as u64, Ordering::Relaxed);

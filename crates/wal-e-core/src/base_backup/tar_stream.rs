@@ -42,6 +42,13 @@ pub struct Source {
     pub cancel: CancellationToken,
 }
 
+impl Source {
+    /// How many bytes of a file are read, as far as it is known before.
+    pub fn bytes_to_read(&self, entry: &Entry) -> u64 {
+        self.delta.as_ref().map_or(entry.size_bytes, |delta| delta.bytes_to_read(entry))
+    }
+}
+
 /// A file as it went into a tar.
 #[derive(Debug, PartialEq)]
 pub struct StoredFile {

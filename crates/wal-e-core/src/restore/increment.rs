@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+pub(super) use crate::increment::WITHOUT_PAGES_BYTES;
 use crate::increment::{Head, adjacent};
 use crate::postgres::BLOCK_SIZE;
 
@@ -20,12 +21,12 @@ const PAGES_AT_ONCE: usize = 32;
 /// # Errors
 /// [`ErrorKind::Corrupt`] for what is not an increment of that size.
 pub(super) fn apply(
-    content: &mut impl Read,
+    mut content: &mut dyn Read,
     member_bytes: u64,
     file: &File,
     path: &Path,
 ) -> Result<u64> {
-    let Head { file_bytes, numbers } = Head::read(content, member_bytes)?;
+    let Head { file_bytes, numbers } = Head::read(&mut content, member_bytes)?;
     let failed = |error| Error::file("write file", path, &error);
     file.set_len(file_bytes).map_err(failed)?;
     let mut buffer = vec![0; PAGES_AT_ONCE * BLOCK_SIZE];

@@ -33,6 +33,9 @@ pub(super) fn target_size_bytes(total: u64, threshold: u64, concurrency: usize) 
     fair.max(SMALLEST_BYTES).min(threshold)
 }
 
+/// What a member takes at least, its header: of an incremental backup most have no more.
+pub(super) const MEMBER_BYTES: u64 = 1024;
+
 /// Splits `files` into partitions, in order: a partition closes before what is read of
 /// its files, as `bytes_to_read` says, would pass `target_bytes`; a file larger than that has one
 /// of its own.
@@ -130,7 +133,7 @@ async fn push_partition(
     let PartitionPlan { number, compression, note, directories, files } = plan;
     let file_name = layout::partition_file_name(number, compression.encoding());
     let key = layout::tar_partition(backup, &file_name);
-    let size = files.iter().map(|file| file.size_bytes).sum();
+    let size = files.iter().map(|file| source.bytes_to_read(file)).sum();
     let request = Upload::create_only(key.clone(), source.cancel.clone());
     let request = request.sized_for(size).noted_in(note);
     let uploaded = upload(Arc::clone(&store), request, move |writer| {

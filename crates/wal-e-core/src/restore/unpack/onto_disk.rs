@@ -20,7 +20,7 @@ use crate::restore::tar_reader::Member;
 
 mod attempt;
 
-use attempt::{Attempt, Increment, waiting_place};
+use attempt::{Attempt, Increment, Waiting, waiting_place};
 
 /// Where all tars of a restore go.
 #[derive(Debug)]
@@ -268,8 +268,9 @@ impl OntoDisk<'_> {
         Ok(())
     }
 
-    /// Pages of a file that an older backup of the chain has. They wait beside it until
-    /// the tar has proved to be sound: pages in a wrong place could not be taken back.
+    /// Pages of a file that an older backup of the chain has. They wait, few of them in memory and
+    /// many beside the file, until the tar has proved to be sound: pages in a wrong place could
+    /// not be taken back.
     fn pages(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()> {
         let place = self.sink.target.place(path);
         self.sink.target.make_parent(&place)?;
@@ -279,19 +280,29 @@ impl OntoDisk<'_> {
                 "it holds changed pages of a file that no older backup has",
             ));
         }
-        let waiting = waiting_place(&place);
-        let mut file = self.attempt.create(&waiting)?;
-        copy(content, &mut file, &waiting)?;
-        let read = |error| Error::file("read file", &waiting, &error);
-        let mut content = BufReader::new(File::open(&waiting).map_err(read)?);
-        let file_bytes = increment::check(&mut content, member.size)?;
+        let (waiting, file_bytes) = match self.attempt.has_memory_for(member.size) {
+            true => {
+                let mut pages = Vec::new();
+                content.read_all(|piece| {
+                    pages.extend_from_slice(piece);
+                    Ok(())
+                })?;
+                let file_bytes = increment::check(&mut pages.as_slice(), member.size)?;
+                (Waiting::InMemory(pages), file_bytes)
+            }
+            false => {
+                let waiting = waiting_place(&place);
+                let mut file = self.attempt.create(&waiting)?;
+                copy(content, &mut file, &waiting)?;
+                let read = |error| Error::file("read file", &waiting, &error);
+                let mut content = BufReader::new(File::open(&waiting).map_err(read)?);
+                let file_bytes = increment::check(&mut content, member.size)?;
+                (Waiting::OnDisk(waiting), file_bytes)
+            }
+        };
         self.check(path, file_bytes, None)?;
-        self.attempt.wait_with(Increment {
-            path: path.to_owned(),
-            place,
-            waiting,
-            bytes: member.size,
-        });
+        let (path, bytes) = (path.to_owned(), member.size);
+        self.attempt.wait_with(Increment { path, place, waiting, bytes, file_bytes });
         Ok(())
     }
 

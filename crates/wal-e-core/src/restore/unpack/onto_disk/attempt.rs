@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,8 @@ pub(super) struct Attempt<'a> {
     /// Paths of the files that it created.
     made: Vec<PathBuf>,
     increments: Vec<Increment>,
+    /// What of them is in memory, in bytes.
+    memory_bytes: u64,
     /// Content of the control file.
     control: Option<Vec<u8>>,
     /// Places below the data directory, and where they lead.
@@ -37,10 +39,22 @@ pub(super) struct Increment {
     /// Where the file is.
     pub(super) place: PathBuf,
     /// Where the pages wait.
-    pub(super) waiting: PathBuf,
+    pub(super) waiting: Waiting,
     /// Of the member that holds them.
     pub(super) bytes: u64,
+    /// Size of the file once they are there.
+    pub(super) file_bytes: u64,
 }
+
+/// Where changed pages wait.
+pub(super) enum Waiting {
+    InMemory(Vec<u8>),
+    OnDisk(PathBuf),
+}
+
+/// How much memory the increments of a tar take at most while they wait, in bytes. Of an
+/// incremental backup most files have few pages, or none.
+const MEMORY_BYTES: u64 = 4 << 20;
 
 /// Where the changed pages of the file at `place` wait.
 pub(super) fn waiting_place(place: &Path) -> PathBuf {
@@ -58,6 +72,7 @@ impl<'a> Attempt<'a> {
             came: Vec::new(),
             made: Vec::new(),
             increments: Vec::new(),
+            memory_bytes: 0,
             control: None,
             links: Vec::new(),
         }
@@ -89,6 +104,15 @@ impl<'a> Attempt<'a> {
                 Ok(file)
             }
         }
+    }
+
+    /// Takes memory for an increment, if there is enough.
+    pub(super) fn has_memory_for(&mut self, bytes: u64) -> bool {
+        let has_memory = self.memory_bytes.saturating_add(bytes) <= MEMORY_BYTES;
+        if has_memory {
+            self.memory_bytes += bytes;
+        }
+        has_memory
     }
 
     pub(super) fn wait_with(&mut self, increment: Increment) {
@@ -123,12 +147,11 @@ impl<'a> Attempt<'a> {
         }
         let batch = self.sink.syncing.batch();
         let applied = self.increments.iter().try_for_each(|increment| {
-            let (file, bytes) = increment.apply()?;
-            let stat = |error| Error::file("stat file", &increment.place, &error);
-            let size = file.metadata().map_err(stat)?.len();
-            batch.sync(file, increment.place.clone())?;
-            unpacked.bytes += bytes;
-            unpacked.record(&increment.path, Some(size));
+            if let Some((file, bytes)) = increment.apply()? {
+                batch.sync(file, increment.place.clone())?;
+                unpacked.bytes += bytes;
+            }
+            unpacked.record(&increment.path, Some(increment.file_bytes));
             Ok(())
         });
         batch.wait().and(applied)
@@ -148,17 +171,32 @@ impl<'a> Attempt<'a> {
 }
 
 impl Increment {
-    /// Changes the file, and removes what waited. Returns the file and the bytes written.
-    fn apply(&self) -> Result<(File, u64)> {
-        let failed = |error| Error::file("read file", &self.waiting, &error);
-        let mut content = BufReader::new(File::open(&self.waiting).map_err(failed)?);
+    /// Changes the file, and removes what waited. Returns the file and the bytes written;
+    /// `None` when it is already as it should be.
+    fn apply(&self) -> Result<Option<(File, u64)>> {
+        let failed = |what, error| Error::file(what, &self.place, &error);
+        if self.bytes == increment::WITHOUT_PAGES_BYTES {
+            let found = fs::metadata(&self.place).map_err(|error| failed("stat file", error))?;
+            if found.len() == self.file_bytes {
+                return Ok(None);
+            }
+        }
         let file = OpenOptions::new()
             .write(true)
             .open(&self.place)
-            .map_err(|error| Error::file("open file", &self.place, &error))?;
-        let bytes = increment::apply(&mut content, self.bytes, &file, &self.place)?;
-        remove(&self.waiting)?;
-        Ok((file, bytes))
+            .map_err(|error| failed("open file", error))?;
+        let apply =
+            |content: &mut dyn Read| increment::apply(content, self.bytes, &file, &self.place);
+        let bytes = match &self.waiting {
+            Waiting::InMemory(pages) => apply(&mut pages.as_slice())?,
+            Waiting::OnDisk(place) => {
+                let unread = |error| Error::file("read file", place, &error);
+                let bytes = apply(&mut BufReader::new(File::open(place).map_err(unread)?))?;
+                remove(place)?;
+                bytes
+            }
+        };
+        Ok(Some((file, bytes)))
     }
 }
 

@@ -112,7 +112,7 @@ pub fn assert_same_pages(one: &Path, other: &Path, end: u64) {
     }
     assert!(
         differences.is_empty(),
-        "{} of {pages} pages of {} and {} differ; the first are\n{}",
+        "{} of {pages} pages of {} and {} differ after replay up to {end:X}; the first are\n{}",
         differences.len(),
         one.display(),
         other.display(),

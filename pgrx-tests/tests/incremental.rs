@@ -242,6 +242,14 @@ fn a_full_backup_is_taken_where_an_incremental_one_could_be_wrong() {
     let third = is_full_because(&cluster, "the server was started after base backup");
     is_incremental(&cluster, &third);
 
+    // Each page has another checksum, and the WAL knows nothing of it.
+    cluster.stop(StopMode::Fast);
+    let mut disable = cluster.installation().command("pg_checksums");
+    run(disable.args(["--disable", "--pgdata"]).arg(cluster.data_directory())).success();
+    cluster.start();
+    let fourth = is_full_because(&cluster, "data checksums were on when it was taken");
+    is_incremental(&cluster, &fourth);
+
     // A backup that lost a tar, and one that a verification has found damaged.
     let parent = is_incremental(&cluster, &archive.backups()[archive.backups().len() - 1]);
     let tar = format!("basebackups_005/{parent}/tar_partitions/part_001.tar.lz4");

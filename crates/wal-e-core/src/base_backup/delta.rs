@@ -100,7 +100,7 @@ pub(super) async fn prepare(
     notices: &Notices,
     cancel: &CancellationToken,
 ) -> Result<Result<(Parent, Changed), String>> {
-    let why = match choose(store, start, wanted).await? {
+    let why = match choose(store, start, wanted, cancel).await? {
         Err(why) => why,
         Ok(parent) => match find_changed(start, &parent, cancel).await? {
             Found::Known { changed, from } => {

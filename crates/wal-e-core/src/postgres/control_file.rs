@@ -36,6 +36,12 @@ const FLOAT_FORMAT: f64 = 1_234_567.0;
 /// From there to `xlog_seg_size`: itself, `blcksz`, `relseg_size`, `xlog_blcksz`.
 const FLOAT_FORMAT_TO_SEGMENT_SIZE: usize = 8 + 3 * 4;
 
+/// From there to `blcksz`, which `relseg_size` follows.
+const FLOAT_FORMAT_TO_BLOCK_SIZE: usize = 8;
+
+/// From there to `data_checksum_version`: eight sizes and `float8ByVal` lie between.
+const FLOAT_FORMAT_TO_CHECKSUM_VERSION: usize = 8 + 8 * 4 + 4;
+
 /// Back from there to `MaxConnections`: `max_worker_processes`, `max_wal_senders`,
 /// `max_prepared_xacts`, `max_locks_per_xact`, `track_commit_timestamp` and `maxAlign`
 /// lie between, in PostgreSQL 12 and later.
@@ -58,6 +64,19 @@ pub struct ControlFile {
     pub segment_size: Option<SegmentSize>,
     /// What a server that recovers must at least be set to, when it could be made out.
     pub required_settings: Option<RequiredSettings>,
+    /// How pages are laid out, when it could be made out.
+    pub pages: Option<PageLayout>,
+}
+
+/// How a cluster lays out its pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLayout {
+    /// `blcksz`: the size of a page in bytes.
+    pub page_bytes: u32,
+    /// `relseg_size`: how many pages a file of a relation has at most.
+    pub pages_of_file: u32,
+    /// `data_checksum_version`: whether pages carry checksums.
+    pub checksums: bool,
 }
 
 impl ControlFile {
@@ -101,6 +120,7 @@ impl ControlFile {
             redo_lsn: Lsn(redo),
             segment_size: segment_size(content),
             required_settings: required_settings(content),
+            pages: page_layout(content),
         })
     }
 }
@@ -145,6 +165,16 @@ fn required_settings(content: &[u8]) -> Option<RequiredSettings> {
     })
 }
 
+fn page_layout(content: &[u8]) -> Option<PageLayout> {
+    let mark = float_format(content)?;
+    let field = |offset: usize| number(content, mark.checked_add(offset)?).map(u32::from_ne_bytes);
+    Some(PageLayout {
+        page_bytes: field(FLOAT_FORMAT_TO_BLOCK_SIZE)?,
+        pages_of_file: field(FLOAT_FORMAT_TO_BLOCK_SIZE + 4)?,
+        checksums: field(FLOAT_FORMAT_TO_CHECKSUM_VERSION)? != 0,
+    })
+}
+
 /// The `N` bytes at `offset`.
 fn number<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
     bytes.get(offset..)?.first_chunk().copied()
@@ -161,6 +191,9 @@ pub fn sample(system_identifier: SystemIdentifier, segment_bytes: u32, checkpoin
     put(CHECKPOINT, &checkpoint.0.to_ne_bytes());
     put(208, &FLOAT_FORMAT.to_ne_bytes());
     put(208 + FLOAT_FORMAT_TO_SEGMENT_SIZE, &segment_bytes.to_ne_bytes());
+    put(208 + FLOAT_FORMAT_TO_BLOCK_SIZE, &8192_u32.to_ne_bytes());
+    put(208 + FLOAT_FORMAT_TO_BLOCK_SIZE + 4, &131_072_u32.to_ne_bytes());
+    put(208 + FLOAT_FORMAT_TO_CHECKSUM_VERSION, &1_u32.to_ne_bytes());
     let crc = crc32c::crc32c(&bytes[..288]);
     bytes[288..292].copy_from_slice(&crc.to_ne_bytes());
     bytes
@@ -180,6 +213,8 @@ mod tests {
         assert_eq!(control.system_identifier, CLUSTER);
         assert_eq!((control.layout_version, control.checkpoint_lsn), (1300, Lsn(9)));
         assert_eq!(control.segment_size, SegmentSize::new(64 << 20));
+        let layout = PageLayout { page_bytes: 8192, pages_of_file: 131_072, checksums: true };
+        assert_eq!(control.pages, Some(layout));
         let odd = ControlFile::parse(&sample(CLUSTER, 3, Lsn(9))).unwrap();
         assert_eq!(odd.segment_size, None);
     }

@@ -27,7 +27,7 @@ pub mod wal_summary;
 pub use backup_label::BackupLabel;
 pub use backup_manifest::{BackupManifest, ManifestFile, WalRange};
 pub use configuration::Configuration;
-pub use control_file::ControlFile;
+pub use control_file::{ControlFile, PageLayout};
 pub use lock_file::{LOCK_FILE, ServerStart};
 pub use lsn::{Lsn, SystemIdentifier, TimelineId};
 pub use relation::RelationId;

@@ -15,6 +15,7 @@ mod inventory;
 mod needed_wal;
 mod record;
 mod report;
+mod stored_control;
 mod tar_content;
 
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use inventory::Inventory;
 pub use record::{LastVerification, last_verifications};
 pub use report::Finding;
 use report::Report;
+pub(crate) use stored_control::stored_control;
 use tar_content::{Expected, TarContent};
 
 /// What to verify.

@@ -26,6 +26,11 @@ pub(super) fn is_kept(path: &str) -> bool {
 /// How many problems of one tar are named.
 const PROBLEMS_NAMED: usize = 3;
 
+/// What the tar of a control file has at most: more files, and names of more bytes, than anything
+/// that made one.
+const SMALL_TAR_FILES: usize = 16;
+const SMALL_TAR_NAMES_BYTES: u64 = 64 * 1024;
+
 /// What is expected of a tar, and how much of it is read.
 #[derive(Debug, Clone)]
 pub(super) struct Expected {
@@ -37,6 +42,18 @@ pub(super) struct Expected {
     pub(super) has_manifest: bool,
     /// Bytes that are left for the names of the members of all tars.
     pub(super) names: Arc<AtomicU64>,
+}
+
+impl Expected {
+    /// Of one of the small tars, without looking at the lists of its backup.
+    pub(super) fn of_small_tar() -> Self {
+        Expected {
+            most_files: SMALL_TAR_FILES,
+            increments: Arc::default(),
+            has_manifest: false,
+            names: Arc::new(AtomicU64::new(SMALL_TAR_NAMES_BYTES)),
+        }
+    }
 }
 
 /// What a tar holds.

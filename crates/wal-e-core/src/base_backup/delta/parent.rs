@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use tokio_util::sync::CancellationToken;
+
 use super::taken;
 use crate::base_backup::start::BackupStart;
 use crate::catalogue::backup_info::sentinels;
 use crate::catalogue::stored_backup::StoredBackup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
-use crate::postgres::Lsn;
+use crate::postgres::{BLOCK_SIZE, Lsn, PageLayout, page};
 use crate::restore::chain::{self, Chain};
 use crate::sentinel::{FileMetadata, Sentinel};
 use crate::store::ObjectStore;
-use crate::verify::last_verifications;
+use crate::verify::{last_verifications, stored_control};
 
 /// The first major version times this is `server_version_num`.
 const PER_MAJOR_VERSION: u32 = 10_000;
@@ -88,6 +90,7 @@ pub(crate) async fn choose(
     store: &dyn ObjectStore,
     start: &BackupStart,
     wanted: Incremental,
+    cancel: &CancellationToken,
 ) -> Result<Result<Parent, String>> {
     let Some(latest) = sentinels(store).await?.pop() else {
         return Ok(Err("there is no base backup that it could build on".to_owned()));
@@ -102,6 +105,14 @@ pub(crate) async fn choose(
     let unfit = |why: String| Ok(Err(format!("base backup \"{name}\" cannot be built on: {why}")));
     if let Some(why) = refusal(&read, start) {
         return unfit(why);
+    }
+    match stored_control(store, &read, cancel).await {
+        Err(error) if error.is_of_one_object() => return unfit(error.to_string()),
+        result => {
+            if let Some(why) = other_pages(result?.pages, start) {
+                return unfit(why.to_owned());
+            }
+        }
     }
     let sentinel = &read.sentinel;
     let parent = Parent {
@@ -152,6 +163,22 @@ async fn read(
             Ok((StoredBackup::read(store, &full).await?, since_full))
         }
         _ => Ok((latest, since_full)),
+    }
+}
+
+/// Why the pages of a backup are not like those of the cluster as it is now. `pg_checksums`
+/// changes all of them, and none of them in the WAL.
+fn other_pages(layout: Option<PageLayout>, start: &BackupStart) -> Option<&'static str> {
+    let usual = |checksums| PageLayout {
+        page_bytes: BLOCK_SIZE as u32,
+        pages_of_file: page::BLOCKS_PER_SEGMENT_FILE,
+        checksums,
+    };
+    match layout {
+        Some(layout) if layout == usual(start.data_checksums) => None,
+        Some(layout) if layout == usual(true) => Some("data checksums were on when it was taken"),
+        Some(layout) if layout == usual(false) => Some("data checksums were off when it was taken"),
+        _ => Some("its pages or files have sizes that wal_e does not know"),
     }
 }
 

@@ -26,8 +26,8 @@ impl fmt::Debug for Facts {
     }
 }
 
-/// The first segment of a log has number 1, so no record ends before.
-const FIRST_LSN: u64 = 1 << 24;
+/// The first segment of a log has number 1, and no segment is smaller, so no record ends before.
+const FIRST_LSN: u64 = 1 << 20;
 
 impl Facts {
     /// A GiST index is built with pages whose LSN is 1, and only what replay makes of them has

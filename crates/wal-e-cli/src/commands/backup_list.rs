@@ -119,7 +119,7 @@ fn time(time: Option<OffsetDateTime>) -> String {
     optional(time.and_then(|time| time.to_offset(time::UtcOffset::UTC).format(seconds).ok()))
 }
 
-/// The columns of `wale_backup_list()`. Sizes are in bytes, times in RFC 3339; the
+/// The columns of `wale_backup_list()`, and two of `wale_backup_chains()`. Sizes are in bytes, times in RFC 3339; the
 /// system identifier is text, because it passes what a double holds exactly.
 #[derive(Debug, Serialize)]
 struct Row<'a> {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_the_columns_of_the_sql_function() {
+    fn json_has_the_columns_of_the_sql_functions() {
         assert_eq!(json(&[]).unwrap(), "[]\n");
         let text = json(&[backup("base_1"), damaged("base_2")]).unwrap();
         let rows: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -257,6 +257,7 @@ mod tests {
         assert_eq!(rows[0]["start_lsn"], "16/B374D848");
         assert_eq!(rows[0]["system_identifier"], "18446744073709551615");
         assert_eq!(rows[0]["uncompressed_bytes"], 1_572_864_000);
-        assert_eq!(rows[0].as_object().unwrap().len(), 15);
+        assert_eq!(rows[0]["delta_from"], serde_json::Value::Null);
+        assert_eq!(rows[0].as_object().unwrap().len(), 17);
     }
 }

@@ -243,12 +243,17 @@ fn a_full_backup_is_taken_where_an_incremental_one_could_be_wrong() {
     is_incremental(&cluster, &third);
 
     // Each page has another checksum, and the WAL knows nothing of it.
-    cluster.stop(StopMode::Fast);
-    let mut disable = cluster.installation().command("pg_checksums");
-    run(disable.args(["--disable", "--pgdata"]).arg(cluster.data_directory())).success();
-    cluster.start();
-    let fourth = is_full_because(&cluster, "data checksums were on when it was taken");
-    is_incremental(&cluster, &fourth);
+    for (change, reason) in [
+        ("--disable", "data checksums were on when it was taken"),
+        ("--enable", "data checksums were off when it was taken"),
+    ] {
+        cluster.stop(StopMode::Fast);
+        let mut program = cluster.installation().command("pg_checksums");
+        run(program.args([change, "--pgdata"]).arg(cluster.data_directory())).success();
+        cluster.start();
+        is_full_because(&cluster, reason);
+    }
+    is_incremental(&cluster, &archive.backups()[archive.backups().len() - 1]);
 
     // A backup that lost a tar, and one that a verification has found damaged.
     let parent = is_incremental(&cluster, &archive.backups()[archive.backups().len() - 1]);

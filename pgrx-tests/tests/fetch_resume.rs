@@ -98,22 +98,27 @@ fn begin(lost: &Lost, restore: &Restore, options: &[&str], tars: usize) -> Child
     child
 }
 
+/// Begins the restore, and goes on with it, and kills it each time so many tars are on disk.
+fn kill_again_and_again(lost: &Lost, restore: &Restore, tars: impl Iterator<Item = usize>) {
+    lost.archive.proxy().set(SLOW);
+    for tars in tars {
+        let options: &[&str] = if tars == 1 { &[] } else { &["--resume"] };
+        let mut child = begin(lost, restore, options, tars);
+        send_signal(child.id() as i32, 9);
+        wait_for_end(&mut child, PATIENCE).expect("a killed program ends");
+        assert!(note(restore).exists(), "it was killed too late");
+        assert!(!restore.target().join("global/pg_control").exists());
+    }
+    lost.archive.proxy().set(Fault::None);
+}
+
 #[test]
 fn a_restore_of_a_chain_that_is_killed_again_and_again_goes_on() {
     let lost = Lost::of_chain();
     let restore = lost.restore();
     let tars = lost.archive.objects().iter().filter(|object| object.contains("/part_")).count();
     assert!(tars > 8, "{tars} tars");
-    lost.archive.proxy().set(SLOW);
-    for tars in (1..tars).step_by(2) {
-        let options: &[&str] = if tars == 1 { &[] } else { &["--resume"] };
-        let mut child = begin(&lost, &restore, options, tars);
-        send_signal(child.id() as i32, 9);
-        wait_for_end(&mut child, PATIENCE).expect("a killed program ends");
-        assert!(note(&restore).exists(), "it was killed too late");
-        assert!(!restore.target().join("global/pg_control").exists());
-    }
-    lost.archive.proxy().set(Fault::None);
+    kill_again_and_again(&lost, &restore, (1..tars).step_by(2));
     lost.comes_back(restore);
 }
 
@@ -121,16 +126,7 @@ fn a_restore_of_a_chain_that_is_killed_again_and_again_goes_on() {
 fn a_restore_that_is_killed_again_and_again_goes_on() {
     let lost = Lost::new();
     let restore = lost.restore();
-    lost.archive.proxy().set(SLOW);
-    for tars in 1..=3 {
-        let options: &[&str] = if tars == 1 { &[] } else { &["--resume"] };
-        let mut child = begin(&lost, &restore, options, tars);
-        send_signal(child.id() as i32, 9);
-        wait_for_end(&mut child, PATIENCE).expect("a killed program ends");
-        assert!(note(&restore).exists(), "it was killed too late");
-        assert!(!restore.target().join("global/pg_control").exists());
-    }
-    lost.archive.proxy().set(Fault::None);
+    kill_again_and_again(&lost, &restore, 1..=3);
 
     // What was begun is neither begun anew nor mixed with something else.
     let refused = restore.run(&lost.archive).failure(1);

@@ -66,7 +66,12 @@ pub(super) enum Stored<'a> {
     /// As it is.
     Whole,
     /// The pages that have changed, if that is known of each.
-    Pages(Candidates<'a>),
+    Pages {
+        /// The number in its relation of the first block of the file.
+        first_block: u32,
+        /// Which they may be.
+        candidates: Candidates<'a>,
+    },
 }
 
 /// Which pages of a file may have changed.
@@ -149,7 +154,8 @@ impl Delta {
     pub(super) fn plan(&self, entry: &Entry) -> Stored<'_> {
         let Some(file) = data_directory::relation_file(&entry.path) else { return Stored::Whole };
         let Some(relation) = RelationId::of_path(&entry.path) else { return Stored::Whole };
-        let Some(first) = first_block(&entry.path) else { return Stored::Whole };
+        let first_block = file.segment.checked_mul(page::BLOCKS_PER_SEGMENT_FILE);
+        let Some(first_block) = first_block else { return Stored::Whole };
         let in_parent = self.parent.files.get(&member_name(&entry.path));
         // WAL-G stores everything in "global" whole; it is small.
         let is_whole = file.fork.is_some()
@@ -160,39 +166,38 @@ impl Delta {
             return Stored::Whole;
         }
         let since = self.parent.start_lsn;
-        match &self.changed {
-            Changed::ByPageLsn => Stored::Pages(Candidates::ByPageLsn { since }),
+        let candidates = match &self.changed {
+            Changed::ByPageLsn => Candidates::ByPageLsn { since },
             Changed::Blocks(map) => {
                 let RelationId { tablespace, database, .. } = relation;
                 let changes = map.of(relation);
-                let is_other = changes.and_then(Changes::limit).is_some_and(|limit| limit <= first);
+                let limit = changes.and_then(Changes::limit);
+                let is_other = limit.is_some_and(|limit| limit <= first_block);
                 if is_other || map.is_new_database(tablespace, database) {
                     return Stored::Whole;
                 }
-                Stored::Pages(Candidates::Mapped { changes, since, until: self.start_lsn })
+                Candidates::Mapped { changes, since, until: self.start_lsn }
             }
-        }
-    }
-
-    /// How many bytes of a file are read, as far as it is known before.
-    pub(super) fn bytes_to_read(&self, entry: &Entry) -> u64 {
-        match self.plan(entry) {
-            Stored::Pages(Candidates::Mapped { changes, .. }) => {
-                let blocks = changes.map_or(0, |changes| {
-                    let first = first_block(&entry.path).unwrap_or_default();
-                    let blocks = u32::try_from(entry.size_bytes / BLOCK_SIZE as u64);
-                    changes.count_between(first, first.saturating_add(blocks.unwrap_or(u32::MAX)))
-                });
-                (blocks * BLOCK_SIZE as u64).min(entry.size_bytes)
-            }
-            _ => entry.size_bytes,
-        }
+        };
+        Stored::Pages { first_block, candidates }
     }
 }
 
-/// The number in its relation of the first block of a file.
-pub(super) fn first_block(path: &str) -> Option<u32> {
-    data_directory::relation_file(path)?.segment.checked_mul(page::BLOCKS_PER_SEGMENT_FILE)
+/// How many bytes of a file are read, as far as it is known before; all of a full backup.
+pub(super) fn bytes_to_read(delta: Option<&Delta>, entry: &Entry) -> u64 {
+    match delta.map(|delta| delta.plan(entry)) {
+        Some(Stored::Pages {
+            first_block: first,
+            candidates: Candidates::Mapped { changes, .. },
+        }) => {
+            let blocks = changes.map_or(0, |changes| {
+                let blocks = u32::try_from(entry.size_bytes / BLOCK_SIZE as u64);
+                changes.count_between(first, first.saturating_add(blocks.unwrap_or(u32::MAX)))
+            });
+            (blocks * BLOCK_SIZE as u64).min(entry.size_bytes)
+        }
+        _ => entry.size_bytes,
+    }
 }
 
 /// The databases that are those of the parent. `PG_VERSION` is written when a database is

@@ -220,10 +220,7 @@ impl BackupPush {
         if let Some((parent, changed)) = self.parent.take() {
             self.delta = Some(Arc::new(Delta::new(parent, changed, &self.start, &files)));
         }
-        let delta = self.delta.clone();
-        let bytes_to_read = |file: &Entry| {
-            delta.as_ref().map_or(file.size_bytes, |delta| delta.bytes_to_read(file))
-        };
+        let bytes_to_read = |file: &Entry| delta::bytes_to_read(self.delta.as_deref(), file);
         let total = files.iter().map(bytes_to_read).sum();
         self.progress.bytes_total.store(total, Ordering::Relaxed);
         let target = partitions::target_size_bytes(

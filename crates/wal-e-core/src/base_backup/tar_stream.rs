@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use tokio_util::sync::CancellationToken;
 
 use super::Progress;
-use super::delta::{Delta, Stored, first_block};
+use super::delta::{Delta, Stored};
 use super::member::{member_name, time_of};
 use super::walk::Entry;
 use crate::error::{Error, Result};
@@ -40,13 +40,6 @@ pub struct Source {
     pub notices: Notices,
     /// Ends the reading.
     pub cancel: CancellationToken,
-}
-
-impl Source {
-    /// How many bytes of a file are read, as far as it is known before.
-    pub fn bytes_to_read(&self, entry: &Entry) -> u64 {
-        self.delta.as_ref().map_or(entry.size_bytes, |delta| delta.bytes_to_read(entry))
-    }
 }
 
 /// A file as it went into a tar.
@@ -149,12 +142,14 @@ impl<W: Write> TarStream<W> {
         source: &Source,
     ) -> Result<Option<StoredFile>> {
         let Some(delta) = &source.delta else { return Ok(None) };
-        let Stored::Pages(candidates) = delta.plan(entry) else { return Ok(None) };
-        let size_bytes = metadata.len();
-        let has_whole_pages = size_bytes > 0 && size_bytes.is_multiple_of(BLOCK_SIZE as u64);
-        let Some(first_block) = first_block(&entry.path).filter(|_| has_whole_pages) else {
+        let Stored::Pages { first_block, candidates } = delta.plan(entry) else {
             return Ok(None);
         };
+        let size_bytes = metadata.len();
+        let has_whole_pages = size_bytes > 0 && size_bytes.is_multiple_of(BLOCK_SIZE as u64);
+        if !has_whole_pages {
+            return Ok(None);
+        }
         let pages = PageFile { file, path, size_bytes, first_block, source, delta };
         let Some(numbers) = pages.changed(candidates)? else {
             // It is read once more.

@@ -10,6 +10,7 @@
 //! * [`record`]: what one record says.
 //! * [`join`]: the record that goes on from one segment into the next.
 
+use super::wal_record::MAGIC_17;
 use super::{Lsn, RelationId, SegmentSize, SystemIdentifier, TimelineId};
 
 mod join;
@@ -24,10 +25,9 @@ pub use scan::SegmentScan;
 /// all its references to blocks, have no more (33 blocks of 27 bytes, and 37 bytes).
 pub const HEAD_BYTES: usize = 1024;
 
-/// `XLOG_PAGE_MAGIC` of PostgreSQL 15, 16, 17 and 18.
+/// `XLOG_PAGE_MAGIC` of PostgreSQL 15, 16 and 18.
 const MAGIC_15: u16 = 0xD110;
 const MAGIC_16: u16 = 0xD113;
-const MAGIC_17: u16 = 0xD116;
 const MAGIC_18: u16 = 0xD118;
 
 /// Takes what records change. The same may be said more than once.

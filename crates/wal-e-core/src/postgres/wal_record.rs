@@ -28,8 +28,8 @@ pub(super) const LARGEST_RECORD_BYTES: u32 = 1 << 30;
 pub(super) const KEPT_BYTES: usize = 16 << 20;
 
 /// `RM_XLOG_ID`, `RM_XACT_ID`, `RM_TBLSPC_ID`.
-const RMGR_XLOG: u8 = 0;
-const RMGR_XACT: u8 = 1;
+pub(super) const RMGR_XLOG: u8 = 0;
+pub(super) const RMGR_XACT: u8 = 1;
 /// `RM_TBLSPC_ID`.
 pub const RMGR_TABLESPACE: u8 = 5;
 
@@ -50,30 +50,30 @@ pub(super) const XLOG_TABLESPACE_CREATE: u8 = 0x00;
 const XLOG_TABLESPACE_DROP: u8 = 0x10;
 
 /// Values of `xl_info` of `RM_XACT_ID`.
-const XACT_OPERATIONS: u8 = 0x70;
-const XACT_COMMIT: u8 = 0x00;
-const XACT_ABORT: u8 = 0x20;
-const XACT_COMMIT_PREPARED: u8 = 0x30;
-const XACT_ABORT_PREPARED: u8 = 0x40;
-const XACT_HAS_INFO: u8 = 0x80;
+pub(super) const XACT_OPERATIONS: u8 = 0x70;
+pub(super) const XACT_COMMIT: u8 = 0x00;
+pub(super) const XACT_ABORT: u8 = 0x20;
+pub(super) const XACT_COMMIT_PREPARED: u8 = 0x30;
+pub(super) const XACT_ABORT_PREPARED: u8 = 0x40;
+pub(super) const XACT_HAS_INFO: u8 = 0x80;
 
 /// `XACT_XINFO_HAS_*`: which parts follow the time of a commit or an abort.
-const HAS_DBINFO: u32 = 1 << 0;
-const HAS_SUBXACTS: u32 = 1 << 1;
-const HAS_RELATIONS: u32 = 1 << 2;
+pub(super) const HAS_DBINFO: u32 = 1 << 0;
+pub(super) const HAS_SUBXACTS: u32 = 1 << 1;
+pub(super) const HAS_RELATIONS: u32 = 1 << 2;
 const HAS_INVALIDATIONS: u32 = 1 << 3;
 const HAS_TWOPHASE: u32 = 1 << 4;
 const HAS_DROPPED_STATS: u32 = 1 << 8;
 
 /// `XLOG_PAGE_MAGIC` of PostgreSQL 17. Later, an item of dropped statistics has
 /// 16 bytes instead of 12.
-const MAGIC_17: u16 = 0xD116;
+pub(super) const MAGIC_17: u16 = 0xD116;
 
 /// Ids of data headers that stand for no block.
-const DATA_SHORT: u8 = 255;
-const DATA_LONG: u8 = 254;
-const ORIGIN: u8 = 253;
-const TOPLEVEL_XID: u8 = 252;
+pub(super) const DATA_SHORT: u8 = 255;
+pub(super) const DATA_LONG: u8 = 254;
+pub(super) const ORIGIN: u8 = 253;
+pub(super) const TOPLEVEL_XID: u8 = 252;
 
 /// The fields of `XLogRecord` that are of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

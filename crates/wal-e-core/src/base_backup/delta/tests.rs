@@ -124,5 +124,5 @@ fn what_the_wal_has_cut_or_copied_is_stored_whole() {
         map.note_limit(RELATION, 8);
     });
     let entry = entries.iter().find(|entry| entry.path == "base/5/16384").unwrap();
-    assert_eq!(delta.bytes_to_read(entry), 3 * BLOCK_SIZE as u64, "blocks 3, 8 and 9");
+    assert_eq!(bytes_to_read(Some(&delta), entry), 3 * BLOCK_SIZE as u64, "blocks 3, 8 and 9");
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::super::delta::bytes_to_read;
 use super::super::member::member_name;
 use super::super::tar_stream::Source;
 use super::super::walk::Entry;
@@ -133,7 +134,7 @@ async fn push_partition(
     let PartitionPlan { number, compression, note, directories, files } = plan;
     let file_name = layout::partition_file_name(number, compression.encoding());
     let key = layout::tar_partition(backup, &file_name);
-    let size = files.iter().map(|file| source.bytes_to_read(file)).sum();
+    let size = files.iter().map(|file| bytes_to_read(source.delta.as_deref(), file)).sum();
     let request = Upload::create_only(key.clone(), source.cancel.clone());
     let request = request.sized_for(size).noted_in(note);
     let uploaded = upload(Arc::clone(&store), request, move |writer| {

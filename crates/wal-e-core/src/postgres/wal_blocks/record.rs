@@ -6,7 +6,11 @@
 //! `src/include/catalog/pg_control.h`.
 
 use super::{BlockSink, HEAD_BYTES, MAGIC_17};
-use crate::postgres::wal_record::HEADER_BYTES;
+use crate::postgres::wal_record::{
+    DATA_LONG, DATA_SHORT, HAS_DBINFO, HAS_RELATIONS, HAS_SUBXACTS, HEADER_BYTES, ORIGIN,
+    RMGR_XACT, RMGR_XLOG, TOPLEVEL_XID, XACT_ABORT, XACT_ABORT_PREPARED, XACT_COMMIT,
+    XACT_COMMIT_PREPARED, XACT_HAS_INFO, XACT_OPERATIONS,
+};
 use crate::postgres::{BLOCK_SIZE, Lsn, RelationId};
 
 /// How much of one record is read: a commit that drops more than a million relations has more.
@@ -15,21 +19,15 @@ pub const MOST_KEPT_BYTES: usize = 16 << 20;
 /// `xl_info`: the record changes files of relations in other ways than its references say.
 const SPECIAL_REL_UPDATE: u8 = 0x01;
 
-/// Resource managers: `src/include/access/rmgrlist.h`.
-const RMGR_XLOG: u8 = 0;
-const RMGR_XACT: u8 = 1;
+/// More resource managers: `src/include/access/rmgrlist.h`.
 const RMGR_SMGR: u8 = 2;
 const RMGR_DBASE: u8 = 4;
 const LAST_RMGR: u8 = 21;
 /// `RM_MIN_CUSTOM_ID`: those of extensions. They have to refer to blocks as all do.
 const FIRST_CUSTOM_RMGR: u8 = 128;
 
-/// Ids of the parts of a record.
+/// The highest id of a reference to a block.
 const LAST_BLOCK: u8 = 32;
-const DATA_SHORT: u8 = 255;
-const DATA_LONG: u8 = 254;
-const ORIGIN: u8 = 253;
-const TOPLEVEL_XID: u8 = 252;
 
 /// `fork_flags`.
 const FORK: u8 = 0x0F;
@@ -52,21 +50,10 @@ const PARAMETER_CHANGE: u8 = 0x60;
 const END_OF_RECOVERY: u8 = 0x90;
 const CHECKPOINT_REDO: u8 = 0xE0;
 
-/// `xl_info` of `RM_XACT_ID`.
-const XACT_OPERATIONS: u8 = 0x70;
-const XACT_COMMIT: u8 = 0x00;
+/// More of `xl_info` of `RM_XACT_ID`.
 const XACT_PREPARE: u8 = 0x10;
-const XACT_ABORT: u8 = 0x20;
-const XACT_COMMIT_PREPARED: u8 = 0x30;
-const XACT_ABORT_PREPARED: u8 = 0x40;
 const XACT_ASSIGNMENT: u8 = 0x50;
 const XACT_INVALIDATIONS: u8 = 0x60;
-const XACT_HAS_INFO: u8 = 0x80;
-
-/// `XACT_XINFO_HAS_*` of what comes up to the relations.
-const HAS_DBINFO: u32 = 1 << 0;
-const HAS_SUBXACTS: u32 = 1 << 1;
-const HAS_RELATIONS: u32 = 1 << 2;
 
 /// `xl_info` of `RM_SMGR_ID`.
 const SMGR_CREATE: u8 = 0x10;

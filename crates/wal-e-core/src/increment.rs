@@ -15,9 +15,6 @@ const MAGIC: [u8; 4] = *b"wi1\x55";
 /// Magic, size and number of pages.
 const HEAD_BYTES: u64 = 16;
 
-/// The size of an increment that has no page.
-pub(crate) const WITHOUT_PAGES_BYTES: u64 = HEAD_BYTES;
-
 /// The largest file that can belong to a relation. PostgreSQL splits
 /// relations into files of 1 GB unless it was built otherwise.
 const LARGEST_FILE_BYTES: u64 = 64 << 30;
@@ -112,6 +109,39 @@ mod tests {
         assert_eq!(bytes[..4], *b"wi1\x55");
         assert_eq!(bytes.len() as u64 + 2 * BLOCK_SIZE as u64, head.member_bytes());
         assert_eq!(Head::read(&mut bytes.as_slice(), head.member_bytes()).unwrap(), head);
+    }
+
+    #[test]
+    fn what_is_not_an_increment_is_refused() {
+        const PAGE: u64 = BLOCK_SIZE as u64;
+        let increment = |file_bytes, numbers: &[u32]| {
+            let head = Head { file_bytes, numbers: numbers.to_vec() };
+            [head.to_bytes(), vec![7; numbers.len() * BLOCK_SIZE]].concat()
+        };
+        let read = |bytes: &[u8]| Head::read(&mut &bytes[..], bytes.len() as u64);
+        let sound = increment(3 * PAGE, &[1, 2]);
+        assert!(read(&sound).is_ok());
+        for length in [0, 3, 15, 16, 20, 24, 25, sound.len() - 1] {
+            let error = read(&sound[..length]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "cut at {length}");
+        }
+        let mut magic = sound.clone();
+        magic[3] = 0x56;
+        let mut count = sound.clone();
+        count[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+        for damaged in [
+            magic,
+            count,
+            [sound, vec![0]].concat(),
+            increment(3 * PAGE, &[3]),
+            increment(3 * PAGE, &[u32::MAX]),
+            increment(3 * PAGE + 1, &[]),
+            increment(u64::MAX, &[]),
+            increment((64 << 30) + PAGE, &[]),
+            increment(PAGE, &[0, 0]),
+        ] {
+            assert_eq!(read(&damaged).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
+use super::assembly::Assembly;
 use super::chain::Chain;
 use super::deferred::Deferred;
 use super::destination::Destination;
@@ -147,6 +148,7 @@ pub fn fetch(
 
         let sink = Arc::new(Sink {
             target,
+            assembly: Assembly::default(),
             deferred: Deferred::default(),
             manifest,
             budget: Budget::new(chain.file_bytes()),

@@ -6,15 +6,16 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
+use super::assembly::{Assembly, Begun};
 use super::deferred::Deferred;
 use super::destination::Destination;
-use super::increment;
 use super::member;
 use super::selection::Selection;
 use super::syncing::SyncPool;
 use super::unpack::{Budget, Purpose, Sink, onto_disk};
 use crate::archived::ArchivedObject;
 use crate::codec::Encoding;
+use crate::increment::Head;
 use crate::notice;
 
 pub fn member_name(bytes: &[u8]) {
@@ -42,6 +43,7 @@ fn unpacked(bytes: &[u8]) {
     let sink = Sink {
         target: Destination::prepare(&data, BTreeMap::new(), None, false)
             .expect("the directory is new"),
+        assembly: Assembly::default(),
         deferred: Deferred::default(),
         manifest: None,
         budget: Budget::new(Some(0)),
@@ -64,5 +66,9 @@ fn unpacked(bytes: &[u8]) {
 
 pub fn increment(bytes: &[u8]) {
     let file = tempfile::tempfile().expect("there is room for a file");
-    let _ = increment::apply(&mut &bytes[..], bytes.len() as u64, &file, Path::new("increment"));
+    let mut content = bytes;
+    if let Ok(head) = Head::read(&mut content, bytes.len() as u64) {
+        let (begun, place) = (Begun::new(head.file_bytes), Path::new("increment"));
+        let _ = begun.write_pages(&head, &mut content, &file, place);
+    }
 }

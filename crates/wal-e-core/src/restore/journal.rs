@@ -18,10 +18,11 @@ use serde::{Deserialize, Serialize};
 use crate::catalogue::stored_backup::Tar;
 use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
+use crate::increment::Head;
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
 /// Changes when the meaning of a note changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What is restored, and where to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,9 +56,47 @@ pub(super) struct DoneTar {
     pub(super) tar: String,
     /// Distinguishes the object from others of the same name.
     pub(super) version: String,
-    /// Its members by their paths below the data directory, with the size of
-    /// those that are files.
-    pub(super) members: Vec<(String, Option<u64>)>,
+    /// Its members.
+    pub(super) members: Members,
+}
+
+/// What a tar has put on disk, by path below the data directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Members {
+    /// Complete files with their sizes, and directories.
+    pub(super) whole: Vec<(String, Option<u64>)>,
+    /// Files of which it had pages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) pages: Vec<PagesOf>,
+}
+
+/// The pages of a file that a tar had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PagesOf {
+    /// Of the file.
+    pub(super) path: String,
+    /// Size of the file in the tar's backup.
+    pub(super) file_bytes: u64,
+    /// The first number of each run of pages, and how many they are.
+    runs: Vec<(u32, u32)>,
+}
+
+impl PagesOf {
+    pub(super) fn new(path: &str, head: &Head) -> Self {
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        for number in &head.numbers {
+            match runs.last_mut() {
+                Some((first, count)) if first.checked_add(*count) == Some(*number) => *count += 1,
+                _ => runs.push((*number, 1)),
+            }
+        }
+        PagesOf { path: path.to_owned(), file_bytes: head.file_bytes, runs }
+    }
+
+    /// The numbers of the pages.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.runs.iter().flat_map(|(first, count)| *first..first.saturating_add(*count))
+    }
 }
 
 /// Distinguishes an object from others of the same name, as far as a listing can.
@@ -163,11 +202,16 @@ mod tests {
     use super::*;
 
     fn done(tar: &str) -> DoneTar {
+        let head = Head { file_bytes: 9 * 8192, numbers: vec![1, 2, 3, 7, 4] };
+        assert_eq!(PagesOf::new("x", &head).numbers().collect::<Vec<_>>(), head.numbers);
         DoneTar {
             backup: "base_1".into(),
             tar: tar.into(),
             version: "v".into(),
-            members: vec![("base".into(), None), ("base/1".into(), Some(8192))],
+            members: Members {
+                whole: vec![("base".into(), None), ("base/1".into(), Some(8192))],
+                pages: vec![PagesOf::new("base/2", &head)],
+            },
         }
     }
 
@@ -200,7 +244,7 @@ mod tests {
     #[test]
     fn a_note_without_a_subject_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        for content in ["", "x", "{}", r#"{"format":2,"backups":[],"tablespaces":{}}"#] {
+        for content in ["", "x", "{}", r#"{"format":1,"backups":[],"tablespaces":{}}"#] {
             fs::write(dir.path().join(UNFINISHED_RESTORE), content).unwrap();
             assert_eq!(Journal::read(dir.path()).unwrap_err().kind(), ErrorKind::Config);
         }

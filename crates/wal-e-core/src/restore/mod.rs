@@ -5,10 +5,11 @@
 //! * `destination`: the directories that are written to; `free_space`: whether they have room;
 //!   `journal` and `resume`: what of an interrupted restore can stay.
 //! * `unpack`: the members of a tar, onto disk or, for a verification, into nothing; it stands on
-//!   `tar_reader`, `member` and `increment`. `deferred`: what goes to the disk last; `syncing`:
-//!   files on their way to the disk; `manifest`: what they must be.
+//!   `tar_reader` and `member`. `assembly`: files of pages of several backups; `deferred`: what goes
+//!   to the disk last; `syncing`: files on their way to the disk; `manifest`: what they must be.
 //! * `tablespaces` and `settings`: how the restored cluster is set up.
 
+mod assembly;
 pub(crate) mod chain;
 mod deferred;
 mod destination;
@@ -16,7 +17,6 @@ mod fetch;
 mod free_space;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-mod increment;
 mod journal;
 pub(crate) mod manifest;
 mod member;

@@ -4,18 +4,16 @@
 //! with their sizes: the note was written after they were synced. All other
 //! files are removed, and their tars are fetched again.
 //!
-//! In a chain, newer backups put their pages into the files of older ones. Such
-//! a file may have the size that any of them gave it, and once a tar of an older
-//! backup is fetched again, all newer ones are applied again. That is sound
-//! because their pages always replace the same ones.
+//! In a chain, an older backup gives only what the newer ones lack. So once a tar of a newer
+//! one is fetched again, all of the older ones are.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::chain::{Chain, Level};
+use super::chain::Chain;
 use super::destination::Destination;
 use super::fetch::FetchRequest;
-use super::journal::{self, DoneTar, Journal, Subject};
+use super::journal::{self, DoneTar, Journal, Members, PagesOf, Subject};
 use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
@@ -76,10 +74,9 @@ pub(super) fn take_up(
     target.check_marks()?;
     let kept = sound(target, chain, done);
     let mut files = HashSet::from([PathBuf::from(UNFINISHED_RESTORE)]);
-    for (path, size) in kept.iter().flat_map(|tar| &tar.members) {
-        if size.is_some() {
-            files.insert(PathBuf::from(path));
-        }
+    for Members { whole, pages } in kept.iter().map(|tar| &tar.members) {
+        let whole = whole.iter().filter(|(_, size)| size.is_some()).map(|(path, _)| path);
+        files.extend(whole.chain(pages.iter().map(|of| &of.path)).map(PathBuf::from));
     }
     target.remove_files_but(|path| files.contains(path))?;
     Ok(Interrupted::Unfinished(kept))
@@ -87,9 +84,10 @@ pub(super) fn take_up(
 
 /// The tars that need not be fetched again.
 fn sound(target: &Destination, chain: &Chain, mut done: Vec<DoneTar>) -> Vec<DoneTar> {
-    let mut kept = Vec::new();
-    for (index, level) in chain.levels().iter().enumerate() {
-        let newer = &chain.levels()[index + 1..];
+    let mut kept: Vec<DoneTar> = Vec::new();
+    // The sizes of files that newer backups began.
+    let mut begun: HashMap<String, u64> = HashMap::new();
+    for level in chain.levels().iter().rev() {
         let before = kept.len();
         for tar in level.tars() {
             let same = |noted: &DoneTar| {
@@ -99,9 +97,12 @@ fn sound(target: &Destination, chain: &Chain, mut done: Vec<DoneTar>) -> Vec<Don
             };
             let Some(position) = done.iter().position(same) else { continue };
             let noted = done.swap_remove(position);
-            if noted.members.iter().all(|(path, size)| is_there(target, newer, path, *size)) {
+            if is_there(target, &begun, &noted.members) {
                 kept.push(noted);
             }
+        }
+        for of in kept[before..].iter().flat_map(|tar| &tar.members.pages) {
+            begun.entry(of.path.clone()).or_insert(of.file_bytes);
         }
         if kept.len() - before < level.tars().len() {
             break;
@@ -110,15 +111,23 @@ fn sound(target: &Destination, chain: &Chain, mut done: Vec<DoneTar>) -> Vec<Don
     kept
 }
 
-fn is_there(target: &Destination, newer: &[Level], path: &str, size: Option<u64>) -> bool {
-    let Ok(found) = target.place(Path::new(path)).symlink_metadata() else { return false };
-    match size {
-        None => found.is_dir(),
-        Some(size) => {
-            let changes = newer.iter().any(|level| level.selection.has_pages_of(path));
-            found.is_file() && (changes || found.len() == size)
-        }
-    }
+/// Whether the members of a tar are on disk. `begun` has the sizes of files of which newer backups
+/// had pages.
+fn is_there(target: &Destination, begun: &HashMap<String, u64>, members: &Members) -> bool {
+    let found = |path: &str| target.place(Path::new(path)).symlink_metadata().ok();
+    let is_file = |path: &str, size: u64| {
+        found(path).is_some_and(|found| found.is_file() && found.len() == size)
+    };
+    let is_whole = |(path, size): &(String, Option<u64>)| match size {
+        None => found(path).is_some_and(|found| found.is_dir()),
+        Some(size) => is_file(path, *size),
+    };
+    // A file of which no page has come has not been made.
+    let has_pages = |of: &PagesOf| {
+        let size = begun.get(&of.path).unwrap_or(&of.file_bytes);
+        of.numbers().next().is_none() || is_file(&of.path, *size)
+    };
+    members.whole.iter().all(is_whole) && members.pages.iter().all(has_pages)
 }
 
 fn another(data_directory: &Path, noted: &Subject, asked: &Subject) -> Error {

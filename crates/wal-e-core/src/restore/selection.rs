@@ -140,12 +140,6 @@ impl Selection {
         self.is_tip && self.files.as_ref().is_some_and(|files| !is_listed(files))
     }
 
-    /// Whether a later backup of the chain changes pages of this file.
-    pub(crate) fn has_pages_of(&self, path: &str) -> bool {
-        let wanted = self.files.as_ref().and_then(|files| files.get(path));
-        wanted.is_some_and(|wanted| wanted.take == Some(Take::Pages))
-    }
-
     /// A member of any kind came out of a tar. Returns whether it is a listed one
     /// that came before.
     pub(crate) fn came(&self, path: &str) -> bool {
@@ -246,7 +240,6 @@ mod tests {
         assert_eq!(take(&tip, "whole"), Some(Take::Whole));
         assert_eq!(take(&tip, "pages"), Some(Take::Pages));
         assert_eq!(take(&tip, "same"), None);
-        assert!(tip.has_pages_of("pages") && !tip.has_pages_of("whole"));
 
         let middle = list(&[
             ("/whole", false, false),

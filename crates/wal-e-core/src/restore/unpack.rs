@@ -6,11 +6,11 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::increment;
 use super::member;
 use super::tar_reader::{Member, MemberKind, TarReader};
 use crate::archived::ArchivedObject;
 use crate::error::{Error, ErrorKind, Result};
+use crate::increment::Head;
 use crate::postgres::data_directory::CONTROL_FILE;
 
 mod budget;
@@ -190,10 +190,10 @@ impl Content<'_> {
     /// in bytes of the file once it is applied.
     ///
     /// # Errors
-    /// Those of [`increment::check`].
+    /// [`ErrorKind::Corrupt`] when it is not.
     pub(crate) fn check_increment(&mut self) -> Result<u64> {
         let size_bytes = self.size_bytes;
-        increment::check(self, size_bytes)
+        Head::read(self, size_bytes).map(|head| head.file_bytes)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The tars of a backup onto disk, and the steps that turn them into a cluster.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,7 +17,7 @@ use crate::layout;
 use crate::notice::Notices;
 use crate::postgres::data_directory::{BACKUP_LABEL, CONTROL_FILE};
 use crate::restore::chain::{Chain, Level};
-use crate::restore::journal::{self, DoneTar, Journal};
+use crate::restore::journal::{self, DoneTar, Journal, Members};
 use crate::restore::settings;
 use crate::restore::tablespaces::{self, CreatedPlaces, TablespacePlaces};
 use crate::restore::unpack::{Purpose, Sink, Unpacked};
@@ -29,7 +30,8 @@ const SYNCING: &str = "syncing directories";
 
 /// Files and bytes of tars that are on disk since an earlier run.
 pub(super) fn on_disk(done: &[DoneTar]) -> Unpacked {
-    let sizes = || done.iter().flat_map(|tar| &tar.members).filter_map(|(_, size)| *size);
+    let whole = || done.iter().flat_map(|tar| &tar.members.whole);
+    let sizes = || whole().filter_map(|(_, size)| *size);
     Unpacked { files: sizes().count() as u64, bytes: sizes().sum(), ..Unpacked::default() }
 }
 
@@ -61,12 +63,12 @@ impl Restore {
         request: &FetchRequest,
     ) -> Result<Unpacked> {
         let mut all = on_disk(&done);
-        let mut levels = chain.into_levels();
-        let Some(tip) = levels.pop() else {
+        // An older backup gives what the newer ones lack.
+        let levels: Vec<Arc<Level>> = chain.into_levels().into_iter().rev().map(Arc::new).collect();
+        let Some(tip) = levels.first().map(Arc::clone) else {
             return Err(Error::new(ErrorKind::Bug, "a chain of no base backups"));
         };
         // The small and most telling tars come first.
-        let tip = Arc::new(tip);
         for tar in tip.backup.own_tars() {
             match self.fetch_tar(&tip, tar, Purpose::Restore).await? {
                 Some(unpacked) => add(&mut all, &unpacked),
@@ -75,11 +77,11 @@ impl Restore {
         }
         self.rewrite_tablespace_map(request)?;
         let mut purpose = Purpose::Restore;
-        for level in levels.into_iter().map(Arc::new).chain([Arc::clone(&tip)]) {
-            let (unpacked, is_whole) = self.fetch_level(&level, &done, purpose).await?;
+        for level in &levels {
+            let (unpacked, is_whole) = self.fetch_level(level, &done, purpose).await?;
             add(&mut all, &unpacked);
             if !is_whole {
-                // Newer backups change files of this one, so theirs cannot be applied.
+                // What the older ones have to give is not known.
                 purpose = Purpose::Look;
             }
         }
@@ -154,9 +156,7 @@ impl Restore {
                 noted.backup == level.backup.name && noted.tar == tar.file_name()
             };
             if let Some(noted) = done.iter().find(is_noted) {
-                for (path, _) in &noted.members {
-                    level.selection.came(path);
-                }
+                self.take_up(level, &noted.members);
                 self.progress.bytes_fetched.fetch_add(tar.object.size_bytes, Ordering::Relaxed);
                 self.progress.bytes_resumed.fetch_add(tar.object.size_bytes, Ordering::Relaxed);
                 continue;
@@ -192,6 +192,18 @@ impl Restore {
             self.lost(&level.backup, number, file);
         }
         Ok((all, is_whole && purpose == Purpose::Restore))
+    }
+
+    /// The members of a tar are on disk since an earlier run.
+    fn take_up(&self, level: &Level, members: &Members) {
+        for (path, _) in &members.whole {
+            level.selection.came(path);
+            self.sink.assembly.complete(Path::new(path));
+        }
+        for of in &members.pages {
+            level.selection.came(&of.path);
+            self.sink.assembly.settle(PathBuf::from(&of.path), of.file_bytes, of.numbers());
+        }
     }
 
     /// Notes that the tars of a backup, which are all sound, lack files.

@@ -1,7 +1,7 @@
 //! A tar of a backup onto disk: what a restore does with its members.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,12 @@ use super::budget::Budget;
 use super::{Broken, Content, Target, unpack};
 use crate::archived::ArchivedObject;
 use crate::error::{Error, ErrorKind, Result};
+use crate::increment::Head;
 use crate::postgres::data_directory::{CONTROL_FILE, is_note_of_restore};
+use crate::restore::assembly::{Assembly, Begun};
 use crate::restore::deferred::Deferred;
 use crate::restore::destination::Destination;
-use crate::restore::increment;
+use crate::restore::journal::{Members, PagesOf};
 use crate::restore::manifest::Manifest;
 use crate::restore::selection::{Selection, Take};
 use crate::restore::syncing::{Batch, SyncPool};
@@ -20,13 +22,15 @@ use crate::restore::tar_reader::Member;
 
 mod attempt;
 
-use attempt::{Attempt, Increment, Waiting, waiting_place};
+use attempt::Attempt;
 
 /// Where all tars of a restore go.
 #[derive(Debug)]
 pub(crate) struct Sink {
     /// The directories.
     pub(in crate::restore) target: Destination,
+    /// What newer backups of the chain have put there.
+    pub(in crate::restore) assembly: Assembly,
     /// What is written last.
     pub(in crate::restore) deferred: Deferred,
     /// Sizes and checksums of the files, when the backup has a manifest.
@@ -46,9 +50,8 @@ pub(crate) struct Unpacked {
     pub(crate) files: u64,
     /// Their bytes.
     pub(crate) bytes: u64,
-    /// What is on disk now, by path below the data directory, with the size of
-    /// files. `None` when not all of the tar is on disk, or a name is not UTF-8.
-    pub(crate) members: Option<Vec<(String, Option<u64>)>>,
+    /// What is on disk now. `None` when not all of the tar is on disk, or a name is not UTF-8.
+    pub(in crate::restore) members: Option<Members>,
     /// Links that were skipped.
     pub(crate) links: u64,
     /// The first named pipe, if there is one: they are skipped.
@@ -70,9 +73,9 @@ pub(crate) enum Purpose {
 /// Unpacks the tar in `object`, and syncs its files. `is_control` says that it is the tar of
 /// the control file alone.
 ///
-/// No file may be there already, and no directory on the way to one may be a
-/// link: a tar can neither replace a file nor write through a link. A file of an older
-/// backup of the chain is only changed once the whole tar has proved to be sound.
+/// No file may be there already but those that newer backups of the chain began, and no
+/// directory on the way to one may be a link: a tar can neither replace a file nor write through a
+/// link. Pages that newer backups have are left as they are.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] for a damaged or truncated object, a member that no
@@ -91,15 +94,15 @@ pub(crate) fn onto_disk(
         purpose,
         attempt: Attempt::new(sink, selection),
         batch: sink.syncing.batch(),
-        unpacked: Unpacked { members: Some(Vec::new()), ..Unpacked::default() },
+        unpacked: Unpacked { members: Some(Members::default()), ..Unpacked::default() },
     };
     let result = unpack(object, &mut target);
-    let OntoDisk { mut attempt, batch, mut unpacked, .. } = target;
+    let OntoDisk { mut attempt, batch, unpacked, .. } = target;
     // What was handed over is waited for also after an error: it is removed then.
     let synced = batch.wait();
     let proved = result
         .and_then(|()| synced.map_err(Broken::outside))
-        .and_then(|()| attempt.keep(is_control, &mut unpacked).map_err(Broken::outside));
+        .and_then(|()| attempt.keep(is_control).map_err(Broken::outside));
     match proved {
         Ok(()) => Ok(unpacked),
         Err(broken) => Err(match attempt.take_back() {
@@ -160,7 +163,10 @@ impl Target for OntoDisk<'_> {
         }
         match (self.purpose, take) {
             (Purpose::Look, _) => self.look(path, member, take, content),
-            (Purpose::Restore, Take::Whole) => self.whole(path, member, content),
+            (Purpose::Restore, Take::Whole) => match self.sink.assembly.begun(path) {
+                Some(begun) => self.rest(path, &begun, member, content),
+                None => self.whole(path, member, content),
+            },
             (Purpose::Restore, Take::Pages) => self.pages(path, member, content),
         }
     }
@@ -256,53 +262,64 @@ impl OntoDisk<'_> {
         let mut file = self.attempt.create(&place)?;
         let crc32c = copy(content, &mut file, &place)?;
         self.check(path, member.size, Some(crc32c))?;
-        let mode = file_mode(member.mode);
-        if mode != 0o600 {
-            file.set_permissions(fs::Permissions::from_mode(mode))
-                .map_err(|error| Error::file("set permissions of file", &place, &error))?;
-        }
-        self.batch.sync(file, place)?;
-        self.unpacked.files += 1;
+        self.finish_file(&place, file, member.mode)?;
         self.unpacked.bytes += member.size;
         self.unpacked.record(path, Some(member.size));
         Ok(())
     }
 
-    /// Pages of a file that an older backup of the chain has. They wait, few of them in memory and
-    /// many beside the file, until the tar has proved to be sound: pages in a wrong place could
-    /// not be taken back.
-    fn pages(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()> {
+    /// The rest of a file of which newer backups have pages.
+    fn rest(
+        &mut self,
+        path: &Path,
+        begun: &Begun,
+        member: &Member,
+        content: &mut Content<'_>,
+    ) -> Result<()> {
         let place = self.sink.target.place(path);
         self.sink.target.make_parent(&place)?;
-        if !place.symlink_metadata().is_ok_and(|found| found.is_file()) {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                "it holds changed pages of a file that no older backup has",
-            ));
+        let file = self.attempt.open_or_create(&place, begun.file_bytes)?;
+        let (mut offset, mut written) = (0, 0);
+        content.read_all(|piece| {
+            written += begun.write_missing(piece, offset, &file, &place)?;
+            offset += piece.len() as u64;
+            Ok(())
+        })?;
+        begun.end(offset, &file, &place)?;
+        self.finish_file(&place, file, member.mode)?;
+        self.unpacked.bytes += written;
+        self.unpacked.record(path, Some(begun.file_bytes));
+        self.attempt.completed(path.to_owned());
+        Ok(())
+    }
+
+    /// Pages of a file: those that no newer backup has.
+    fn pages(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()> {
+        let head = Head::read(content, member.size)?;
+        self.check(path, head.file_bytes, None)?;
+        let begun = self.sink.assembly.begun(path);
+        let begun = begun.unwrap_or_else(|| Begun::new(head.file_bytes));
+        if begun.lacks_any(&head.numbers) {
+            let place = self.sink.target.place(path);
+            self.sink.target.make_parent(&place)?;
+            let file = self.attempt.open_or_create(&place, begun.file_bytes)?;
+            self.unpacked.bytes += begun.write_pages(&head, content, &file, &place)?;
+            self.batch.sync(file, place)?;
         }
-        let (waiting, file_bytes) = match self.attempt.has_memory_for(member.size) {
-            true => {
-                let mut pages = Vec::new();
-                content.read_all(|piece| {
-                    pages.extend_from_slice(piece);
-                    Ok(())
-                })?;
-                let file_bytes = increment::check(&mut pages.as_slice(), member.size)?;
-                (Waiting::InMemory(pages), file_bytes)
-            }
-            false => {
-                let waiting = waiting_place(&place);
-                let mut file = self.attempt.create(&waiting)?;
-                copy(content, &mut file, &waiting)?;
-                let read = |error| Error::file("read file", &waiting, &error);
-                let mut content = BufReader::new(File::open(&waiting).map_err(read)?);
-                let file_bytes = increment::check(&mut content, member.size)?;
-                (Waiting::OnDisk(waiting), file_bytes)
-            }
-        };
-        self.check(path, file_bytes, None)?;
-        let (path, bytes) = (path.to_owned(), member.size);
-        self.attempt.wait_with(Increment { path, place, waiting, bytes, file_bytes });
+        self.unpacked.record_pages(path, &head);
+        self.attempt.add_pages(path.to_owned(), head);
+        Ok(())
+    }
+
+    /// A file is complete.
+    fn finish_file(&mut self, place: &Path, file: File, mode: u32) -> Result<()> {
+        let mode = file_mode(mode);
+        if mode != 0o600 {
+            file.set_permissions(fs::Permissions::from_mode(mode))
+                .map_err(|error| Error::file("set permissions of file", place, &error))?;
+        }
+        self.batch.sync(file, place.to_owned())?;
+        self.unpacked.files += 1;
         Ok(())
     }
 
@@ -326,7 +343,16 @@ impl Unpacked {
     /// Something is on disk.
     fn record(&mut self, path: &Path, size: Option<u64>) {
         match (path.to_str(), &mut self.members) {
-            (Some(path), Some(members)) => members.push((path.to_owned(), size)),
+            (Some(path), Some(members)) => members.whole.push((path.to_owned(), size)),
+            (None, members) => *members = None,
+            (_, None) => {}
+        }
+    }
+
+    /// Pages of a file are on disk.
+    fn record_pages(&mut self, path: &Path, head: &Head) {
+        match (path.to_str(), &mut self.members) {
+            (Some(path), Some(members)) => members.pages.push(PagesOf::new(path, head)),
             (None, members) => *members = None,
             (_, None) => {}
         }

@@ -1,16 +1,18 @@
 //! What one reading of a tar has done so far. It is kept once the tar has proved to be
 //! sound, and taken back when it has not.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Sink, Unpacked, comes_twice};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+use super::{Sink, comes_twice};
 use crate::error::{Error, ErrorKind, Result};
+use crate::increment::Head;
 use crate::postgres::data_directory::CONTROL_FILE;
-use crate::restore::increment;
 use crate::restore::selection::Selection;
 
 /// What waits until the tar has proved to be sound, and what is there already.
@@ -23,44 +25,14 @@ pub(super) struct Attempt<'a> {
     came: Vec<String>,
     /// Paths of the files that it created.
     made: Vec<PathBuf>,
-    increments: Vec<Increment>,
-    /// What of them is in memory, in bytes.
-    memory_bytes: u64,
+    /// Files of which it has pages.
+    pages: Vec<(PathBuf, Head)>,
+    /// Files begun by newer backups that are complete with it.
+    completed: Vec<PathBuf>,
     /// Content of the control file.
     control: Option<Vec<u8>>,
     /// Places below the data directory, and where they lead.
     links: Vec<(PathBuf, PathBuf)>,
-}
-
-/// Changed pages of a file.
-pub(super) struct Increment {
-    /// Of the file, below the data directory.
-    pub(super) path: PathBuf,
-    /// Where the file is.
-    pub(super) place: PathBuf,
-    /// Where the pages wait.
-    pub(super) waiting: Waiting,
-    /// Of the member that holds them.
-    pub(super) bytes: u64,
-    /// Size of the file once they are there.
-    pub(super) file_bytes: u64,
-}
-
-/// Where changed pages wait.
-pub(super) enum Waiting {
-    InMemory(Vec<u8>),
-    OnDisk(PathBuf),
-}
-
-/// How much memory the increments of a tar take at most while they wait, in bytes. Of an
-/// incremental backup most files have few pages, or none.
-const MEMORY_BYTES: u64 = 4 << 20;
-
-/// Where the changed pages of the file at `place` wait.
-pub(super) fn waiting_place(place: &Path) -> PathBuf {
-    let mut name = place.file_name().map_or_else(OsString::new, OsString::from);
-    name.push(".wal-e-pages");
-    place.with_file_name(name)
 }
 
 impl<'a> Attempt<'a> {
@@ -71,8 +43,8 @@ impl<'a> Attempt<'a> {
             bytes: 0,
             came: Vec::new(),
             made: Vec::new(),
-            increments: Vec::new(),
-            memory_bytes: 0,
+            pages: Vec::new(),
+            completed: Vec::new(),
             control: None,
             links: Vec::new(),
         }
@@ -106,17 +78,31 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Takes memory for an increment, if there is enough.
-    pub(super) fn has_memory_for(&mut self, bytes: u64) -> bool {
-        let has_memory = self.memory_bytes.saturating_add(bytes) <= MEMORY_BYTES;
-        if has_memory {
-            self.memory_bytes += bytes;
+    /// Opens a file that newer backups began, or creates it with the size that it will have.
+    pub(super) fn open_or_create(&mut self, place: &Path, file_bytes: u64) -> Result<File> {
+        let failed = |error| Error::file("open file", place, &error);
+        match place.symlink_metadata() {
+            Ok(found) if found.is_file() => {
+                OpenOptions::new().write(true).open(place).map_err(failed)
+            }
+            Ok(_) => Err(comes_twice()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let file = self.create(place)?;
+                reserve(&file, place, file_bytes)?;
+                Ok(file)
+            }
+            Err(error) => Err(failed(error)),
         }
-        has_memory
     }
 
-    pub(super) fn wait_with(&mut self, increment: Increment) {
-        self.increments.push(increment);
+    /// It has these pages of a file.
+    pub(super) fn add_pages(&mut self, path: PathBuf, head: Head) {
+        self.pages.push((path, head));
+    }
+
+    /// It completes a file that newer backups began.
+    pub(super) fn completed(&mut self, path: PathBuf) {
+        self.completed.push(path);
     }
 
     pub(super) fn keep_control(&mut self, content: Vec<u8>) -> Result<()> {
@@ -133,31 +119,27 @@ impl<'a> Attempt<'a> {
         self.links.push((place, target));
     }
 
-    /// The tar is sound: applies its increments, and hands over what is written last.
+    /// The tar is sound: what it wrote counts, and what is written last is handed over.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when the control file came in another tar as well, and those
-    /// of the file system.
-    pub(super) fn keep(&mut self, is_control: bool, unpacked: &mut Unpacked) -> Result<()> {
+    /// [`ErrorKind::Corrupt`] when the control file came in another tar as well.
+    pub(super) fn keep(&mut self, is_control: bool) -> Result<()> {
         if let Some(content) = self.control.take() {
             self.sink.deferred.keep_control(content, is_control)?;
         }
         for (place, target) in self.links.drain(..) {
             self.sink.deferred.keep_link(place, target);
         }
-        let batch = self.sink.syncing.batch();
-        let applied = self.increments.iter().try_for_each(|increment| {
-            if let Some((file, bytes)) = increment.apply()? {
-                batch.sync(file, increment.place.clone())?;
-                unpacked.bytes += bytes;
-            }
-            unpacked.record(&increment.path, Some(increment.file_bytes));
-            Ok(())
-        });
-        batch.wait().and(applied)
+        for (path, Head { file_bytes, numbers }) in self.pages.drain(..) {
+            self.sink.assembly.settle(path, file_bytes, numbers);
+        }
+        for path in self.completed.drain(..) {
+            self.sink.assembly.complete(&path);
+        }
+        Ok(())
     }
 
-    /// Removes everything of it.
+    /// Removes everything of it but pages that count for nothing.
     ///
     /// # Errors
     /// Those of the file system.
@@ -170,36 +152,6 @@ impl<'a> Attempt<'a> {
     }
 }
 
-impl Increment {
-    /// Changes the file, and removes what waited. Returns the file and the bytes written;
-    /// `None` when it is already as it should be.
-    fn apply(&self) -> Result<Option<(File, u64)>> {
-        let failed = |what, error| Error::file(what, &self.place, &error);
-        if self.bytes == increment::WITHOUT_PAGES_BYTES {
-            let found = fs::metadata(&self.place).map_err(|error| failed("stat file", error))?;
-            if found.len() == self.file_bytes {
-                return Ok(None);
-            }
-        }
-        let file = OpenOptions::new()
-            .write(true)
-            .open(&self.place)
-            .map_err(|error| failed("open file", error))?;
-        let apply =
-            |content: &mut dyn Read| increment::apply(content, self.bytes, &file, &self.place);
-        let bytes = match &self.waiting {
-            Waiting::InMemory(pages) => apply(&mut pages.as_slice())?,
-            Waiting::OnDisk(place) => {
-                let unread = |error| Error::file("read file", place, &error);
-                let bytes = apply(&mut BufReader::new(File::open(place).map_err(unread)?))?;
-                remove(place)?;
-                bytes
-            }
-        };
-        Ok(Some((file, bytes)))
-    }
-}
-
 fn remove(place: &Path) -> Result<()> {
     match fs::remove_file(place) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -207,4 +159,16 @@ fn remove(place: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Gives a file its size, and where the file system can the room for it in one piece: its pages
+/// come in several passes, and would lie scattered.
+fn reserve(file: &File, place: &Path, file_bytes: u64) -> Result<()> {
+    // Not every file system has it, and without it the file is as right.
+    if file_bytes > 0
+        && let Err(Errno::NOSPC) = fallocate(file, FallocateFlags::empty(), 0, file_bytes)
+    {
+        return Err(Error::file("write file", place, &Errno::NOSPC.into()));
+    }
+    file.set_len(file_bytes).map_err(|error| Error::file("set size of file", place, &error))
 }

@@ -60,6 +60,7 @@ impl Fixture {
             Destination::prepare(&dir.path().join("data"), BTreeMap::new(), None, false).unwrap();
         let sink = Sink {
             target,
+            assembly: Assembly::default(),
             deferred: Deferred::default(),
             manifest: None,
             budget: Budget::new(Some(0)),
@@ -114,7 +115,7 @@ fn files_and_directories_are_unpacked_with_the_modes_that_postgresql_allows() {
     assert_eq!((unpacked.files, unpacked.bytes), (2, 9));
     let members = [("", None), ("base", None), ("base/1/2", Some(7)), ("PG_VERSION", Some(2))];
     let members = members.map(|(path, size)| (path.to_owned(), size));
-    assert_eq!(unpacked.members.unwrap(), members);
+    assert_eq!(unpacked.members.unwrap().whole, members);
     assert_eq!(fixture.read("base/1/2"), "content");
     assert_eq!(mode(&fixture.place("base/1/2")), 0o740);
     assert_eq!(mode(&fixture.place("base/1")), 0o700, "a missing parent");
@@ -153,7 +154,7 @@ fn named_pipes_are_skipped() {
     });
     let unpacked = fixture.unpack(&object).unwrap();
     assert_eq!(unpacked.fifo, Some(PathBuf::from("pipe")));
-    assert_eq!(unpacked.members.unwrap(), [("file".to_owned(), Some(1))]);
+    assert_eq!(unpacked.members.unwrap().whole, [("file".to_owned(), Some(1))]);
     assert_eq!(fs::read_dir(fixture.place("")).unwrap().count(), 1);
 }
 
@@ -290,31 +291,54 @@ fn only_what_is_listed_is_taken() {
     assert_eq!(selection.missing(), None);
 }
 
-#[test]
-fn pages_need_a_file_that_they_belong_to() {
-    let fixture = Fixture::new();
-    let mut list = FilesMetadata::default();
-    let pages = FileMetadata { is_incremented: true, ..FileMetadata::default() };
-    list.files.insert("/base/1/2".to_owned(), pages);
+/// A delta of a file of two pages, with the second.
+fn second_page() -> Vec<u8> {
     let mut increment = b"wi1\x55".to_vec();
     increment.extend(16_384_u64.to_le_bytes());
     increment.extend(1_u32.to_le_bytes());
     increment.extend(1_u32.to_le_bytes());
     increment.extend([7; 8192]);
-    let object = tar(|builder| add(builder, "/base/1/2", FILE, &increment));
-    let apply = || {
-        let selection = Selection::of_tip(&list, true).unwrap();
-        fixture.unpack_selected(&object, &selection, false)
+    increment
+}
+
+fn with_pages(path: &str) -> FilesMetadata {
+    let mut list = FilesMetadata::default();
+    let pages = FileMetadata { is_incremented: true, ..FileMetadata::default() };
+    list.files.insert(path.to_owned(), pages);
+    list
+}
+
+#[test]
+fn pages_of_a_file_come_from_the_newest_backup_that_has_them() {
+    let fixture = Fixture::new();
+    let list = with_pages("/base/1/2");
+    let newer = Selection::of_tip(&list, true).unwrap();
+    let object = tar(|builder| add(builder, "/base/1/2", FILE, &second_page()));
+    let unpacked = fixture.unpack_selected(&object, &newer, false).unwrap();
+    assert_eq!((unpacked.files, unpacked.bytes), (0, 8192));
+    let members = unpacked.members.unwrap();
+    assert_eq!((members.whole.len(), members.pages.len()), (0, 1));
+    let older = FilesMetadata {
+        files: [("/base/1/2".to_owned(), FileMetadata::default())].into(),
+        ..FilesMetadata::default()
     };
-    assert!(apply().unwrap_err().message().contains("no older backup"));
+    let older = newer.of_parent(&older, false, "base_0").unwrap();
+    let object = tar(|builder| add(builder, "/base/1/2", FILE, &[1; 3 * 8192]));
+    let unpacked = fixture.unpack_selected(&object, &older, false).unwrap();
+    assert_eq!((unpacked.files, unpacked.bytes), (1, 8192));
+    assert_eq!(unpacked.members.unwrap().whole, [("base/1/2".to_owned(), Some(16_384))]);
+    assert_eq!(fs::read(fixture.place("base/1/2")).unwrap(), [[1; 8192], [7; 8192]].concat());
+}
+
+#[test]
+fn pages_are_not_written_through_a_link() {
+    let fixture = Fixture::new();
     let other = fixture.dir.path().join("other");
     fs::write(&other, b"precious").unwrap();
+    fs::create_dir_all(fixture.place("base/1")).unwrap();
     std::os::unix::fs::symlink(&other, fixture.place("base/1/2")).unwrap();
-    assert!(apply().is_err(), "a link is not a file");
+    let object = tar(|builder| add(builder, "/base/1/2", FILE, &second_page()));
+    let selection = Selection::of_tip(&with_pages("/base/1/2"), true).unwrap();
+    assert!(fixture.unpack_selected(&object, &selection, false).is_err());
     assert_eq!(fs::read(&other).unwrap(), b"precious");
-    fs::remove_file(fixture.place("base/1/2")).unwrap();
-    fs::write(fixture.place("base/1/2"), [1; 8192]).unwrap();
-    let unpacked = apply().unwrap();
-    assert_eq!(unpacked.members.unwrap(), [("base/1/2".to_owned(), Some(16_384))]);
-    assert_eq!(fs::read(fixture.place("base/1/2")).unwrap(), [[1; 8192], [7; 8192]].concat());
 }

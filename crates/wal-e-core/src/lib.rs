@@ -14,7 +14,7 @@
 //! * [`layout`]: every object key; [`sentinel`]: the JSON objects of a backup.
 //! * [`owner`]: which cluster a prefix belongs to.
 //! * [`store`]: where objects live: `s3://`, `file://`, memory.
-//! * [`codec`]: how bytes are compressed; [`transfer`]: between blocking streams and stores.
+//! * [`codec`]: how bytes are compressed; [`encryption`]: what only a key opens; [`transfer`]: between blocking streams and stores.
 //! * [`wal`] and [`base_backup`]: the order of steps.
 //! * [`recovery`]: which backup and which WAL a target needs, and whether they are there.
 //! * [`coverage`]: which WAL there is and which is missing.
@@ -42,6 +42,7 @@ pub mod columns;
 pub mod config;
 pub mod coverage;
 mod durable_file;
+pub mod encryption;
 pub mod error;
 pub mod event;
 #[cfg(any(test, feature = "fuzzing"))]

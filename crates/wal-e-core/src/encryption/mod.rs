@@ -1,0 +1,29 @@
+//! Content that is encrypted before it leaves, and keys that open it.
+//!
+//! What is written, after compression, is the form of WAL-G with libsodium
+//! ([`SecretStreamWriter`]); what is read is that ([`SecretStreamReader`]), and content as it
+//! is. Nothing in an object or its name says which of them it is: [`open`] finds out, by
+//! trying the keys of a [`Keyring`] on its beginning.
+//!
+//! Damage, and content that ends too early, is [`ErrorKind::Corrupt`] inside the `io::Error`,
+//! as it is for [`codec`]; content that no key opens is [`ErrorKind::Config`].
+//!
+//! No key enters a message, and what holds one is wiped when it is dropped.
+//!
+//! [`codec`]: crate::codec
+//! [`ErrorKind::Config`]: crate::ErrorKind::Config
+//! [`ErrorKind::Corrupt`]: crate::ErrorKind::Corrupt
+
+mod key;
+mod keyring;
+mod open;
+mod pieces;
+mod secret_stream;
+
+#[cfg(test)]
+mod tests;
+
+pub use key::{Fingerprint, Key, KeyTransform};
+pub use keyring::Keyring;
+pub use open::{Form, Opened, open};
+pub use secret_stream::{SecretStreamReader, SecretStreamWriter};

@@ -1,0 +1,90 @@
+//! Finding out how an object is encrypted, and with which key.
+
+use std::io::{self, Cursor, Read};
+
+use super::pieces::fill;
+use super::secret_stream::{HEADER_BYTES, STORED_CHUNK_BYTES, opens};
+use super::{Fingerprint, Key, Keyring, SecretStreamReader};
+use crate::error::{Error, ErrorKind};
+
+/// How an object is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Not at all.
+    Plain,
+    /// As a secret stream of libsodium.
+    Libsodium,
+    /// As a message of OpenPGP.
+    OpenPgp,
+}
+
+/// The content of an object, decrypted. Compressed content stays so.
+pub struct Opened<'a> {
+    content: Box<dyn Read + Send + 'a>,
+    form: Form,
+    key: Option<Fingerprint>,
+}
+
+impl<'a> Opened<'a> {
+    /// How it is encrypted.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The key that opened it, if it is encrypted.
+    pub fn key(&self) -> Option<&Fingerprint> {
+        self.key.as_ref()
+    }
+
+    fn plain(content: impl Read + Send + 'a) -> Self {
+        Opened { content: Box::new(content), form: Form::Plain, key: None }
+    }
+
+    fn libsodium(stream: impl Read + Send + 'a, key: &Key) -> Self {
+        Opened {
+            content: Box::new(SecretStreamReader::new(stream, key)),
+            form: Form::Libsodium,
+            key: Some(key.fingerprint()),
+        }
+    }
+}
+
+impl Read for Opened<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.content.read(buffer)
+    }
+}
+
+/// Gives the content of an object that is `stored`: of a libsodium stream if one of the keys
+/// opens its beginning, and as it is if `looks_plain` says so of its first bytes, which may be
+/// all there are. An empty object, and with an empty keyring each one, is passed on as it is,
+/// too: who decodes it says best what is wrong with it.
+///
+/// What is neither is [`ErrorKind::Config`] inside the `io::Error`: it cannot be told whether
+/// its key is missing or its beginning is damaged. Damage after the beginning shows while
+/// reading, and is [`ErrorKind::Corrupt`].
+///
+/// Reads about 8 KiB of the object.
+pub fn open<'a>(
+    mut stored: impl Read + Send + 'a,
+    keyring: &Keyring,
+    looks_plain: impl Fn(&[u8]) -> bool,
+) -> io::Result<Opened<'a>> {
+    let mut beginning = vec![0; HEADER_BYTES + STORED_CHUNK_BYTES];
+    let length = fill(&mut stored, &mut beginning)?;
+    beginning.truncate(length);
+    let key = keyring.reading().iter().find(|key| opens(&beginning, key));
+    let passes = keyring.is_empty() || beginning.is_empty() || looks_plain(&beginning);
+    let whole = Cursor::new(beginning).chain(stored);
+    match key {
+        Some(key) => Ok(Opened::libsodium(whole, key)),
+        None if passes => Ok(Opened::plain(whole)),
+        None => Err(not_opened().into()),
+    }
+}
+
+fn not_opened() -> Error {
+    Error::new(ErrorKind::Config, "no configured key opens it")
+        .with_detail("It does not begin as content that is not encrypted. Either it was encrypted with a key that is not configured, or its beginning is damaged.")
+        .with_hint("Configure the key that it was written with, as \"WALG_LIBSODIUM_KEY_PATH\" or as a further key to read with.")
+}

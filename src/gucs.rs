@@ -12,8 +12,9 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use wal_e_core::base_backup::PushOptions;
 use wal_e_core::codec::{Compression, Encoding};
 use wal_e_core::config::{
-    CompressionVariables, Context, Endpoint, EnvDir, Exclusions, FileConfig, Misfit, Place, Prefix,
-    S3Config, S3Given, Setting, StoreConfig, Unit, Variables,
+    CompressionVariables, Context, Encryption, EncryptionPolicy, Endpoint, EnvDir, Exclusions,
+    FileConfig, Misfit, Place, Prefix, S3Config, S3Given, Setting, StoreConfig, StorePlace, Unit,
+    Variables,
 };
 use wal_e_core::{Error, ErrorKind, Result};
 
@@ -42,6 +43,7 @@ static S3_SSE: Text = Text::new(Some(c""));
 static S3_SSE_KMS_KEY_ID: Text = Text::new(Some(c""));
 static COMPRESSION: GucSetting<Method> = GucSetting::<Method>::new(Method::Lz4);
 static COMPRESSION_LEVEL: GucSetting<i32> = number(Setting::CompressionLevel);
+static ENCRYPTION: GucSetting<Encrypts> = GucSetting::<Encrypts>::new(Encrypts::Auto);
 static WAL_UPLOAD_CONCURRENCY: GucSetting<i32> = number(Setting::WalUploadConcurrency);
 static LOG_ARCHIVED_FILES: GucSetting<bool> = GucSetting::<bool>::new(true);
 static S3_TIMEOUT: GucSetting<i32> = number(Setting::S3Timeout);
@@ -106,6 +108,17 @@ enum Method {
     Zstd,
     #[name = c"none"]
     None,
+}
+
+/// Whether objects are encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+enum Encrypts {
+    #[name = c"auto"]
+    Auto,
+    #[name = c"required"]
+    Required,
+    #[name = c"off"]
+    Off,
 }
 
 /// Which server works by schedule.
@@ -174,6 +187,9 @@ fn define(setting: Setting, name: String) {
             GucRegistry::define_enum_guc(name, short, long, &COMPRESSION, context(), flags);
         }
         Setting::CompressionLevel => number(&COMPRESSION_LEVEL),
+        Setting::Encryption => {
+            GucRegistry::define_enum_guc(name, short, long, &ENCRYPTION, context(), flags);
+        }
         Setting::WalUploadConcurrency => number(&WAL_UPLOAD_CONCURRENCY),
         Setting::LogArchivedFiles => {
             GucRegistry::define_bool_guc(name, short, long, &LOG_ARCHIVED_FILES, context(), flags);
@@ -259,14 +275,25 @@ pub fn env_dir() -> Result<Option<EnvDir>> {
 /// `wal_e.env_dir` holds now.
 ///
 /// # Errors
-/// [`ErrorKind::Config`]: no prefix, a malformed one, an unreadable `env_dir`.
+/// [`ErrorKind::Config`]: no prefix, a malformed one, an unreadable `env_dir` or key.
 pub fn store_config() -> Result<StoreConfig> {
     let prefix = prefix()?;
-    match prefix {
+    let variables = variables()?;
+    let place = match prefix {
         Prefix::S3 { bucket, path } => {
-            S3Config::resolve(bucket, path, s3_given()?, &variables()?).map(StoreConfig::S3)
+            StorePlace::S3(S3Config::resolve(bucket, path, s3_given()?, &variables)?)
         }
-        Prefix::File { directory } => Ok(StoreConfig::File(FileConfig { directory })),
+        Prefix::File { directory } => StorePlace::File(FileConfig { directory }),
+    };
+    Ok(StoreConfig { place, encryption: Encryption::resolve(encryption_policy(), &variables)? })
+}
+
+/// What the setting says; the default counts as not given.
+fn encryption_policy() -> Option<EncryptionPolicy> {
+    match ENCRYPTION.get() {
+        Encrypts::Auto => None,
+        Encrypts::Required => Some(EncryptionPolicy::Required),
+        Encrypts::Off => Some(EncryptionPolicy::Off),
     }
 }
 

@@ -14,7 +14,7 @@ use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, CompletedMultipartUpload, CompletedPart};
 use futures_util::{StreamExt, stream};
-use wal_e_core::config::StoreConfig;
+use wal_e_core::config::{StoreConfig, StorePlace};
 use wal_e_core::notice;
 use wal_e_core::store::retry::Patience;
 use wal_e_core::store::{ListRequest, ObjectStore, conformance, list_all};
@@ -77,7 +77,7 @@ const PATIENCE: Patience = Patience {
 
 async fn store(server: &RealServer, path: &str) -> Arc<dyn ObjectStore> {
     let (notices, _queue) = notice::channel();
-    let config = StoreConfig::S3(server.config(path));
+    let config = StoreConfig::from(StorePlace::S3(server.config(path)));
     let store = wal_e_core::store::open(&config, PATIENCE, notices).await;
     store.unwrap_or_else(|error| panic!("{error:?}"))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use wal_e_core::config::{Credentials, Face, S3Config, Secret, StaticCredentials, StoreConfig};
+use wal_e_core::config::{Credentials, Face, S3Config, Secret, StaticCredentials, StorePlace};
 use wal_e_core::layout::{self, ObjectKey};
 use wal_e_core::notice::{self, NoticeQueue};
 use wal_e_core::store::retry::Patience;
@@ -274,7 +274,7 @@ fn config(server: &S3Server) -> S3Config {
 
 async fn open(config: S3Config, patience: Patience) -> (Arc<dyn ObjectStore>, NoticeQueue) {
     let (notices, queue) = notice::channel();
-    let store = wal_e_core::store::open(&StoreConfig::S3(config), patience, notices).await;
+    let store = wal_e_core::store::open(&StorePlace::S3(config).into(), patience, notices).await;
     (store.unwrap_or_else(|error| panic!("{error:?}")), queue)
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::{Bytes, BytesMut};
 use wal_e_core::config::{
-    Credentials, FileConfig, S3Config, Secret, StaticCredentials, StoreConfig,
+    Credentials, FileConfig, S3Config, Secret, StaticCredentials, StoreConfig, StorePlace,
 };
 use wal_e_core::layout::{self, ObjectKey};
 use wal_e_core::notice::{self, NoticeQueue};
@@ -53,7 +53,7 @@ fn s3_config(endpoint: &str, access_key: &str, secret_key: &str) -> S3Config {
 }
 
 async fn open(config: &S3Config, patience: Patience) -> (Arc<dyn ObjectStore>, NoticeQueue) {
-    open_store(&StoreConfig::S3(config.clone()), patience).await
+    open_store(&StorePlace::S3(config.clone()).into(), patience).await
 }
 
 async fn open_store(
@@ -191,7 +191,8 @@ async fn a_server_that_overwrites_is_found_out_and_handled() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_keeps_the_contract() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let config = StoreConfig::File(FileConfig { directory: directory.path().to_owned() });
+    let config =
+        StoreConfig::from(StorePlace::File(FileConfig { directory: directory.path().to_owned() }));
     let (store, _) = open_store(&config, Patience::none()).await;
     conformance::run_all(store).await;
     Ok(())

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use wal_e_core::config::{
-    CompressionVariables, Credentials, Endpoint, EnvDir, FileConfig, Misfit, NAMESPACES, Place,
-    Prefix, Proxies, Proxy, S3Config, S3Given, Secret, Setting, StaticCredentials, StoreConfig,
-    Variables,
+    CompressionVariables, Credentials, Encryption, EncryptionPolicy, Endpoint, EnvDir, FileConfig,
+    Misfit, NAMESPACES, Place, Prefix, Proxies, Proxy, S3Config, S3Given, Secret, Setting,
+    StaticCredentials, StoreConfig, StorePlace, Variables,
 };
 use wal_e_core::{Error, ErrorKind, Result};
 
@@ -31,13 +31,22 @@ pub enum CredentialPlace {
     NotNeeded,
 }
 
+/// Where the keys are that a later `wal-fetch` will need again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyPlaces {
+    /// Those for the store.
+    pub credentials: CredentialPlace,
+    /// Whether those to decrypt with were found in the environment of this process only.
+    pub encryption_in_environment: bool,
+}
+
 /// Where objects are, and how to reach them.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// For the core.
     pub store: StoreConfig,
-    /// Where the credentials were found.
-    pub credentials: CredentialPlace,
+    /// Where keys were found.
+    pub keys: KeyPlaces,
     /// How to compress, as far as variables say.
     pub compression: CompressionVariables,
     /// Variables that are set and not followed.
@@ -74,28 +83,40 @@ impl Settings {
         let (store, credentials) = match prefix {
             Prefix::S3 { bucket, path } => {
                 let (config, place) = s3((bucket, path), options, &variables, &mut arguments)?;
-                (StoreConfig::S3(config), place)
+                (StorePlace::S3(config), place)
             }
             Prefix::File { directory } => {
-                (StoreConfig::File(FileConfig { directory }), CredentialPlace::NotNeeded)
+                (StorePlace::File(FileConfig { directory }), CredentialPlace::NotNeeded)
             }
         };
+        let policy = options.encryption.as_deref().map(str::parse::<EncryptionPolicy>).transpose();
+        let policy =
+            policy.map_err(|error| error.with_detail("It was given with --encryption."))?;
+        let encryption = Encryption::resolve(policy, &variables)?;
+        let encryption_in_environment = Encryption::has_keys_in_environment(&variables);
+        let store = StoreConfig { place: store, encryption };
         let compression = CompressionVariables::find(&variables);
         let misfits = variables.misfits();
-        Ok(Settings { store, credentials, compression, misfits, arguments: arguments.0 })
+        Ok(Settings {
+            store,
+            keys: KeyPlaces { credentials, encryption_in_environment },
+            compression,
+            misfits,
+            arguments: arguments.0,
+        })
     }
 
     /// Text that distinguishes the archive from all others, even from one of the same name
     /// on another server or on a disk that was mounted later.
     pub fn archive_identity(&self) -> String {
         let prefix = self.store.prefix();
-        match &self.store {
-            StoreConfig::S3(S3Config { endpoint, region, .. }) => format!(
+        match &self.store.place {
+            StorePlace::S3(S3Config { endpoint, region, .. }) => format!(
                 "{prefix} {} {}",
                 endpoint.as_deref().unwrap_or("aws"),
                 region.as_deref().unwrap_or_default()
             ),
-            StoreConfig::File(FileConfig { directory }) => {
+            StorePlace::File(FileConfig { directory }) => {
                 let metadata = std::fs::metadata(directory).ok();
                 let (device, inode) = metadata.map_or((0, 0), |found| (found.dev(), found.ino()));
                 format!("{prefix} {device} {inode}")

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalogue::{self, StoredSentinel};
-use crate::config::{Setting, StoreConfig, Word};
+use crate::config::{Setting, StoreConfig, StorePlace, Word};
 use crate::error::{Error, ErrorKind};
 use crate::layout;
 use crate::notice::Notices;
@@ -143,7 +143,7 @@ pub fn prefix<'a>(
         match opened {
             Err(error) => without_prefix(&error),
             Ok(store) => {
-                let remote = matches!(config, StoreConfig::S3(_));
+                let remote = matches!(config.place, StorePlace::S3(_));
                 let rows = Rows::new(&config.prefix().to_string(), STEP_LIMIT);
                 open_prefix(store, rows, remote, claimant).await
             }

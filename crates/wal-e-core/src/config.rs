@@ -6,6 +6,7 @@ use std::path::PathBuf;
 mod aws;
 mod compression_variables;
 mod credentials;
+mod encryption;
 mod endpoint;
 mod env_dir;
 mod exclusions;
@@ -20,6 +21,7 @@ mod words;
 pub use aws::AwsVariables;
 pub use compression_variables::CompressionVariables;
 pub use credentials::{Credentials, Secret, StaticCredentials};
+pub use encryption::{Encryption, EncryptionPolicy};
 pub use endpoint::Endpoint;
 pub use env_dir::{EnvDir, NAMESPACES};
 pub use exclusions::Exclusions;
@@ -31,26 +33,42 @@ pub use settings::{Context, Description, Flag, Guc, Number, Setting, Unit, Value
 pub use variables::{Place, Variable, Variables};
 pub use words::{Face, Word};
 
-/// Where objects live and how to reach them: what each kind of store needs, and no more.
+/// Where objects live, how to reach them, and how they are encrypted.
 /// Two equal values can share a client; a changed one needs a new client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Where they live.
+    pub place: StorePlace,
+    /// How they are encrypted.
+    pub encryption: Encryption,
+}
+
+/// Where objects live and how to reach them: what each kind of store needs, and no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 // A process has a few of it.
 #[allow(clippy::large_enum_variant)]
-pub enum StoreConfig {
+pub enum StorePlace {
     /// A bucket.
     S3(S3Config),
     /// A directory.
     File(FileConfig),
 }
 
+impl From<StorePlace> for StoreConfig {
+    /// Without keys.
+    fn from(place: StorePlace) -> Self {
+        StoreConfig { place, encryption: Encryption::default() }
+    }
+}
+
 impl StoreConfig {
     /// The cluster's prefix.
     pub fn prefix(&self) -> Prefix {
-        match self {
-            StoreConfig::S3(S3Config { bucket, path, .. }) => {
+        match &self.place {
+            StorePlace::S3(S3Config { bucket, path, .. }) => {
                 Prefix::S3 { bucket: bucket.clone(), path: path.clone() }
             }
-            StoreConfig::File(FileConfig { directory }) => {
+            StorePlace::File(FileConfig { directory }) => {
                 Prefix::File { directory: directory.clone() }
             }
         }

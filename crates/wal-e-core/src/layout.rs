@@ -8,6 +8,7 @@ mod runs;
 use std::fmt;
 
 use crate::codec::{Encoding, StoredEncoding};
+use crate::encryption::Fingerprint;
 use crate::postgres::{
     SegmentNumber, SegmentSize, TimelineId, WalFileKind, WalFileName, WalSegment,
 };
@@ -106,6 +107,26 @@ pub fn wal_encodings() -> String {
 /// The object that says that WAL of the prefix is stored in this encoding.
 pub fn wal_encoding(encoding: Encoding) -> ObjectKey {
     ObjectKey(format!("{OWN}/wal_encodings/{encoding}"))
+}
+
+/// The beginning of the keys of all [`key_mark`] objects, and of [`encryption_required`].
+pub fn encryption_marks() -> String {
+    format!("{OWN}/encryption/")
+}
+
+/// The object that says that something below the prefix is encrypted with this key.
+pub fn key_mark(key: &Fingerprint) -> ObjectKey {
+    ObjectKey(format!("{OWN}/encryption/key-{key}"))
+}
+
+/// The object that says that nothing below the prefix may be stored without encryption.
+pub fn encryption_required() -> ObjectKey {
+    ObjectKey(format!("{OWN}/encryption/required"))
+}
+
+/// The fingerprint of the key that a listed key of [`encryption_marks`] stands for.
+pub fn fingerprint_of_mark(key: &ObjectKey) -> Option<&str> {
+    key.0.strip_prefix(OWN)?.strip_prefix("/encryption/key-")
 }
 
 /// The encoding that a listed key of [`wal_encodings`] stands for.

@@ -10,7 +10,8 @@
 //! A cluster remembers which prefixes it has claimed ([`KnownPrefixes`]): one that
 //! does not say any more whose it is has been lost, and is not claimed again.
 //!
-//! Next to it stands in which encodings WAL was ever stored, so that after a change
+//! Next to it stands with which keys something was encrypted, and whether everything must be:
+//! [`agree_on_encryption`]. And in which encodings WAL was ever stored, so that after a change
 //! of the setting the same file is not stored twice under two names:
 //! [`register_wal_encoding`].
 
@@ -32,8 +33,10 @@ use crate::sentinel;
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, PutOutcome, list_all};
 use crate::tasks::Work;
 
+mod encryption_marks;
 mod known_prefixes;
 
+pub use encryption_marks::{EncryptionMarks, agree_on_encryption, read_encryption_marks};
 pub use known_prefixes::KnownPrefixes;
 
 /// The object is small; a larger one is damaged.

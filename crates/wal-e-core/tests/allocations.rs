@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wal_e_core::codec::Compression;
-use wal_e_core::config::{FileConfig, StoreConfig};
+use wal_e_core::config::{FileConfig, StoreConfig, StorePlace};
 use wal_e_core::notice;
 use wal_e_core::owner::Claimant;
 use wal_e_core::postgres::{SegmentSize, SystemIdentifier, WalFileName};
@@ -86,7 +86,8 @@ fn assert_within(limit: &Limit, what: &str, before: &dhat::HeapStats, after: &dh
 }
 
 async fn open(directory: &Path) -> Arc<dyn ObjectStore> {
-    let config = StoreConfig::File(FileConfig { directory: directory.to_owned() });
+    let config =
+        StoreConfig::from(StorePlace::File(FileConfig { directory: directory.to_owned() }));
     let opened = store::open(&config, Patience::none(), notice::channel().0).await;
     opened.expect("the directory is there")
 }

@@ -86,6 +86,12 @@ pub struct StoreOptions {
     pub s3_sse_kms_key_id: Option<String>,
 
     #[arg(
+        long = Setting::Encryption.option(), help = Setting::Encryption.help(),
+        value_name = placeholder(Setting::Encryption), global = true
+    )]
+    pub encryption: Option<String>,
+
+    #[arg(
         long = Setting::S3Timeout.option(), help = Setting::S3Timeout.help(),
         value_name = placeholder(Setting::S3Timeout), global = true,
         value_parser = within::<u64>(Setting::S3Timeout)

@@ -18,7 +18,7 @@ use crate::interrupt::{Failure, Interrupt};
 use crate::report::{Report, print_result};
 use crate::restore_command;
 use crate::server_programs;
-use crate::settings::{CredentialPlace, Settings};
+use crate::settings::{CredentialPlace, KeyPlaces, Settings};
 use crate::table::size;
 
 mod progress;
@@ -103,7 +103,7 @@ fn restore(
         size(fetched.bytes_written),
         fetched.files,
     ));
-    let mut steps = next_steps(&directory, &restore_command, set_up, settings.credentials);
+    let mut steps = next_steps(&directory, &restore_command, set_up, &settings.keys);
     steps.push_str(&after_recovery(&planned, set_up, arguments.recovery.standby));
     report.hint(&steps);
     if let Some(doubt) = &planned.doubt {
@@ -180,12 +180,7 @@ fn recovery_config(arguments: &cli::BackupFetch, restore_command: &str) -> Optio
     })
 }
 
-fn next_steps(
-    directory: &Path,
-    restore_command: &str,
-    set_up: bool,
-    credentials: CredentialPlace,
-) -> String {
+fn next_steps(directory: &Path, restore_command: &str, set_up: bool, keys: &KeyPlaces) -> String {
     let shown = directory.display();
     let mut text = if set_up {
         format!(
@@ -199,7 +194,7 @@ fn next_steps(
             restore_command::shell_word(&directory.join("recovery.signal").to_string_lossy()),
         )
     };
-    match credentials {
+    match keys.credentials {
         CredentialPlace::EnvDir | CredentialPlace::NotNeeded => {}
         CredentialPlace::Environment => text.push_str(
             "\n  the server needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY too, which only this \
@@ -208,6 +203,12 @@ fn next_steps(
         CredentialPlace::DefaultChain => text.push_str(
             "\n  the server's operating system user must find AWS credentials as this process did",
         ),
+    }
+    if keys.encryption_in_environment {
+        text.push_str(
+            "\n  the server needs the keys for libsodium or OpenPGP too, which only this process has \
+             now: name their files in a directory, and name it with --env-dir",
+        );
     }
     if !directory.join("postgresql.conf").exists() {
         text.push_str(
@@ -316,13 +317,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("it's here");
         std::fs::create_dir(&data).unwrap();
-        let steps = next_steps(&data, "wal-e 'x'", false, CredentialPlace::Environment);
+        let places = KeyPlaces {
+            credentials: CredentialPlace::Environment,
+            encryption_in_environment: true,
+        };
+        let steps = next_steps(&data, "wal-e 'x'", false, &places);
+        assert!(steps.contains("libsodium"), "{steps}");
         assert!(steps.contains("restore_command = 'wal-e ''x'''\n"), "{steps}");
         assert!(steps.contains("it'\\''s here/recovery.signal'"), "{steps}");
         assert!(steps.contains("--env-dir") && steps.contains("no postgresql.conf"), "{steps}");
 
         std::fs::write(data.join("postgresql.conf"), "").unwrap();
-        let steps = next_steps(&data, "wal-e 'x'", true, CredentialPlace::EnvDir);
+        let places =
+            KeyPlaces { credentials: CredentialPlace::EnvDir, encryption_in_environment: false };
+        let steps = next_steps(&data, "wal-e 'x'", true, &places);
+        assert!(!steps.contains("libsodium"), "{steps}");
         assert!(!steps.contains("touch") && !steps.contains("postgresql.conf ("), "{steps}");
     }
 

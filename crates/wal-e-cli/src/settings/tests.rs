@@ -26,9 +26,9 @@ fn env_dir(variables: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 fn s3_of(settings: &Settings) -> &S3Config {
-    match &settings.store {
-        StoreConfig::S3(config) => config,
-        StoreConfig::File(config) => panic!("{config:?}"),
+    match &settings.store.place {
+        StorePlace::S3(config) => config,
+        StorePlace::File(config) => panic!("{config:?}"),
     }
 }
 
@@ -141,12 +141,12 @@ fn keys_count_as_a_pair_of_one_place() {
     let keys = given(&settings);
     assert_eq!((keys.access_key_id.as_str(), keys.session_token), ("ENV", None));
     assert_eq!(keys.source, "the environment");
-    assert_eq!(settings.credentials, CredentialPlace::Environment);
+    assert_eq!(settings.keys.credentials, CredentialPlace::Environment);
 
     let settings = resolve(&flags, &KEYS[..1]).unwrap();
     let from_directory = Some(Credentials::EnvDir(directory.path().to_owned()));
     assert_eq!(s3_of(&settings).credentials, from_directory);
-    assert_eq!(settings.credentials, CredentialPlace::EnvDir);
+    assert_eq!(settings.keys.credentials, CredentialPlace::EnvDir);
 }
 
 #[test]
@@ -163,9 +163,9 @@ fn the_key_of_a_flag_takes_its_secret_from_the_environment() {
 fn without_keys_the_default_chain_applies() {
     let settings = resolve(&["--s3-prefix", "s3://b"], &[]).unwrap();
     assert_eq!(s3_of(&settings).credentials, None);
-    assert_eq!(settings.credentials, CredentialPlace::DefaultChain);
+    assert_eq!(settings.keys.credentials, CredentialPlace::DefaultChain);
     let settings = resolve(&["--file-prefix", "/b"], &KEYS).unwrap();
-    assert_eq!(settings.credentials, CredentialPlace::NotNeeded);
+    assert_eq!(settings.keys.credentials, CredentialPlace::NotNeeded);
 }
 
 #[test]
@@ -197,9 +197,9 @@ fn the_arguments_repeat_what_another_process_cannot_see_and_no_secret() {
 }
 
 /// What a server makes of a directory of variables when its own settings say nothing.
-fn in_a_server(directory: &Path) -> Result<StoreConfig> {
+fn in_a_server(directory: &Path) -> Result<StorePlace> {
     let variables = EnvDir::read(directory)?.into();
-    S3Config::resolve("b", "", S3Given::default(), &variables).map(StoreConfig::S3)
+    S3Config::resolve("b", "", S3Given::default(), &variables).map(StorePlace::S3)
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn a_file_of_env_dir_means_the_same_to_the_program_and_to_a_server() {
         let program = resolve(&flags, &[]).map(|settings| settings.store);
         let server = in_a_server(directory.path());
         assert_eq!(program, server, "{name}={value}");
-        assert_eq!(server.ok(), expected.map(StoreConfig::S3), "{name}={value}");
+        assert_eq!(server.ok(), expected.map(StorePlace::S3), "{name}={value}");
     }
 }
 
@@ -272,7 +272,7 @@ fn keys_of_env_dir_are_the_same_to_the_program_and_to_a_server() {
     assert_eq!(resolve(&flags, &[]).unwrap().store, server);
     let keys = Some(Credentials::EnvDir(directory.path().to_owned()));
     let expected = S3Config { credentials: keys, ..S3Config::new("b", "") };
-    assert_eq!(server, StoreConfig::S3(expected));
+    assert_eq!(server, StorePlace::S3(expected));
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::codec::{Decompressor, Encoding, named};
+use super::checksum::is_plain_checksum;
+use crate::codec::{Decompressor, Encoding, looks_plain, named};
+use crate::encryption::{Keyring, open};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::store::ObjectStore;
@@ -16,7 +18,8 @@ use crate::transfer::{Counted, cancellable, download, download_ranges};
 pub struct ArchivedObject {
     url: String,
     encoding: Encoding,
-    content_xxh128: Option<String>,
+    keyring: Keyring,
+    kept_checksum: Option<String>,
     stored: Box<dyn Read + Send>,
 }
 
@@ -44,7 +47,8 @@ impl ArchivedObject {
         Ok(ArchivedObject {
             url: store.url(key.as_str()),
             encoding,
-            content_xxh128: object.info.attributes.content_xxh128.clone(),
+            keyring: store.encryption().keyring,
+            kept_checksum: object.info.attributes.content_xxh128.clone(),
             stored: Box::new(download(cancellable(object, cancel.clone()))),
         })
     }
@@ -62,14 +66,17 @@ impl ArchivedObject {
         }
         let url = store.url(key.as_str());
         let ranges = download_ranges(Arc::clone(store), key, cancel.clone()).await?;
-        Ok(ArchivedObject { url, encoding, content_xxh128: None, stored: Box::new(ranges) })
+        let keyring = store.encryption().keyring;
+        let stored = Box::new(ranges);
+        Ok(ArchivedObject { url, encoding, keyring, kept_checksum: None, stored })
     }
 
     /// An object of these stored bytes.
     #[cfg(any(test, feature = "fuzzing"))]
     pub fn made_up(stored: impl Read + Send + 'static, encoding: Encoding) -> Self {
         let url = "memory:made-up".to_owned();
-        ArchivedObject { url, encoding, content_xxh128: None, stored: Box::new(stored) }
+        let (keyring, stored) = (Keyring::empty(), Box::new(stored));
+        ArchivedObject { url, encoding, keyring, kept_checksum: None, stored }
     }
 
     /// Reports to `count` how many stored bytes have come, again and again.
@@ -83,18 +90,22 @@ impl ArchivedObject {
         &self.url
     }
 
-    /// The checksum of the content that is kept with the object.
+    /// The checksum of the content that is kept with the object. `None` where it is a code that
+    /// needs a key: what is encrypted proves itself.
     pub fn content_xxh128(&self) -> Option<&str> {
-        self.content_xxh128.as_deref()
+        self.kept_checksum.as_deref().filter(|kept| is_plain_checksum(kept))
     }
 
-    /// Its content, for a thread that may block. A truncated object is an error at its end
-    /// ([`ErrorKind::Corrupt`] inside the `io::Error`); only the end proves a checksum.
+    /// Its content, decrypted and decoded, for a thread that may block. A truncated object is an
+    /// error at its end ([`ErrorKind::Corrupt`] inside the `io::Error`); only the end proves a
+    /// checksum.
     ///
     /// # Errors
-    /// Those of an object that cannot be decoded, as when it is read.
+    /// Those of an object that no key opens or that cannot be decoded, as when it is read.
     pub fn content(self) -> io::Result<Decompressor<Box<dyn Read + Send>>> {
-        Decompressor::new(self.stored, self.encoding)
+        let encoding = self.encoding;
+        let opened = open(self.stored, &self.keyring, |head| looks_plain(head, encoding))?;
+        Decompressor::new(Box::new(opened), encoding)
     }
 
     /// The first `limit` bytes of its content. Must be called on a tokio runtime.

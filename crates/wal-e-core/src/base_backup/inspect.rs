@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::walk::{self, Cluster};
 use crate::check::Check;
-use crate::config::{Setting, StoreConfig};
+use crate::config::{Setting, StoreConfig, StorePlace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice;
 use crate::tasks::{Work, blocking};
@@ -20,7 +20,7 @@ const DATA_DIRECTORY: &str = "data_directory";
 pub fn check(cluster: Cluster, store: Option<&StoreConfig>) -> Work<'_, Check> {
     Box::pin(async move {
         let archive = match store {
-            Some(StoreConfig::File(file)) => Some(file.directory.clone()),
+            Some(StoreConfig { place: StorePlace::File(file), .. }) => Some(file.directory.clone()),
             _ => None,
         };
         let looked_at = blocking("listing the cluster", move || {

@@ -49,6 +49,7 @@ use crate::config::Exclusions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::{self, Notices};
+use crate::owner;
 use crate::postgres::{
     BackupLabel, ManifestFile, SegmentNumber, WalSegment, data_directory, tablespace_map,
 };
@@ -125,6 +126,8 @@ impl BackupPush {
         Box::pin(async move {
             let segment =
                 WalSegment::containing(start.timeline, start.start_lsn, start.segment_size);
+            let marks = owner::read_encryption_marks(&*store).await?;
+            owner::agree_on_encryption(&*store, marks).await?;
             foreign_wal::refuse_foreign_wal(&store, &start).await?;
             let full_name = layout::backup_name(segment, start.segment_size);
             let (parent, full_because) = match options.incremental {

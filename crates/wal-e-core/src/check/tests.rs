@@ -220,7 +220,7 @@ async fn a_clock_that_differs_by_more_than_a_minute_is_told() {
 #[tokio::test]
 async fn a_prefix_that_cannot_be_opened_is_named() {
     let directory = "/nonexistent/archive".into();
-    let config = StoreConfig::File(FileConfig { directory });
+    let config = StoreConfig::from(StorePlace::File(FileConfig { directory }));
     let (notices, _queue) = notice::channel();
     let begin = Instant::now();
     let rows = prefix(&config, &claimant(1), notices).await;

@@ -23,9 +23,9 @@ const SKIPPABLE: [u8; 3] = [0x2A, 0x4D, 0x18];
 const ARMOUR: &[u8] = b"-----BEGIN PGP MESSAGE-----";
 
 /// What to do with an encrypted object.
-pub(super) const DECRYPT: &str = "Decrypt it with the program that wrote it, WAL-G or WAL-E with its key, or with gpg, and store what comes out in its place.";
+pub(super) const DECRYPT: &str = "Give the secret key: WALG_PGP_KEY_PATH names the file that has it, as \"gpg --export-secret-keys\" writes it.";
 
-pub(super) const PERHAPS_ENCRYPTED: &str = "It may be encrypted: neither WAL-G nor WAL-E says so in the name, and libsodium leaves no mark in the object. Then decrypt it with the program that wrote it.";
+pub(super) const PERHAPS_ENCRYPTED: &str = "It may be encrypted: neither the name nor the object says so. Then give the key: WALG_LIBSODIUM_KEY_PATH names the file that has it.";
 
 /// What errors call the bytes of an encoding.
 fn what(encoding: Encoding) -> &'static str {
@@ -157,7 +157,7 @@ fn judge(encoding: Encoding, head: &[u8]) -> Result<()> {
 }
 
 /// Whether `head`, which may be all there is, begins as the encoding does.
-fn begins_as(encoding: Encoding, head: &[u8]) -> bool {
+pub(super) fn begins_as(encoding: Encoding, head: &[u8]) -> bool {
     let agrees = |magic: &[u8]| head.iter().zip(magic).all(|(byte, wanted)| byte == wanted);
     match encoding {
         Encoding::Lz4 => agrees(&LZ4) || is_skippable(head),

@@ -10,8 +10,8 @@
 //! stored as they are. There only what is known from elsewhere shows it: the
 //! attributes, header and size of a WAL file, the structure and the sums of a tar.
 //!
-//! An encrypted object is not decrypted here, but reported as encrypted where its
-//! first bytes show it.
+//! An encrypted object is decrypted before it comes here ([`crate::encryption`]); one that no key
+//! opened is reported as encrypted where its first bytes show it.
 
 mod beginning;
 mod brotli;
@@ -23,6 +23,7 @@ mod gzip;
 mod lz4;
 mod lzma;
 mod lzop;
+mod plain;
 mod single_stream;
 mod sink;
 mod zstd;
@@ -33,3 +34,4 @@ mod tests;
 pub use compression::{Compression, Compressor};
 pub use decompressor::{Decompressor, named};
 pub use encoding::{Encoding, StoredEncoding};
+pub use plain::looks_plain;

@@ -3,7 +3,9 @@
 //! Who comes from there takes them for granted: that what is stored is encrypted, or goes to
 //! another place. What only makes such a program faster or slower is passed over.
 
-use super::{AwsVariables, CompressionVariables, NAMESPACES, Place, Prefix, Setting, Variables};
+use super::{
+    AwsVariables, CompressionVariables, Encryption, NAMESPACES, Place, Prefix, Setting, Variables,
+};
 
 /// A variable that is not followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,9 @@ struct Kind {
     hint: fn() -> String,
 }
 
+/// What WAL-G encrypts with, and wal_e only reads.
+const OPENPGP: [&str; 2] = ["PGP_KEY", "PGP_KEY_PATH"];
+
 const KINDS: &[Kind] = &[
     Kind {
         names: &[
@@ -28,15 +33,20 @@ const KINDS: &[Kind] = &[
             "ENVELOPE_PGP_KEY",
             "ENVELOPE_PGP_KEY_PATH",
             "GPG_KEY_ID",
-            "LIBSODIUM_KEY",
-            "LIBSODIUM_KEY_PATH",
-            "PGP_KEY",
-            "PGP_KEY_PATH",
             "YC_CSE_KMS_KEY_ID",
         ],
-        meaning: "wal_e does not encrypt what it stores",
+        meaning: "wal_e encrypts with a key for libsodium only",
         hint: || {
-            format!("Remove it, and have the store encrypt: {} does so for S3.", Setting::S3Sse)
+            "Remove it, and name the file of such a key in WALG_LIBSODIUM_KEY_PATH.".to_owned()
+        },
+    },
+    Kind {
+        names: &OPENPGP,
+        meaning: "wal_e reads with it, and does not encrypt what it stores",
+        hint: || {
+            "Name the file of a key for libsodium in WALG_LIBSODIUM_KEY_PATH, which is encrypted \
+             with."
+                .to_owned()
         },
     },
     Kind {
@@ -118,7 +128,8 @@ const HARMLESS: &[&str] = &[
 impl Variables {
     /// Those that are not followed, wherever they stand.
     pub fn misfits(&self) -> Vec<Misfit> {
-        self.places.iter().flat_map(of_place).collect()
+        let encrypts = Encryption::has_key(self);
+        self.places.iter().flat_map(|place| of_place(place, encrypts)).collect()
     }
 
     /// The same for a server, with those that a program on the same host understands otherwise.
@@ -171,7 +182,8 @@ impl Variables {
             .iter()
             .filter(|setting| !matches!(setting, Setting::S3Prefix | Setting::FilePrefix));
         let settings = settings.map(|&setting| (first.find(setting), next.find(setting)));
-        let names = AwsVariables::NAMES.iter().chain(&["AWS_ACCESS_KEY_ID"]);
+        let names =
+            AwsVariables::NAMES.iter().chain(&["AWS_ACCESS_KEY_ID"]).chain(Encryption::NAMES);
         let names = names.map(|name| (first.find_name(name), next.find_name(name)));
         let both = settings.chain(names).filter_map(|(first, next)| Some((first?, next?)));
         let differ = both.filter(|(first, next)| first.value != next.value);
@@ -192,7 +204,7 @@ impl Variables {
     }
 }
 
-fn of_place(place: &Place) -> Vec<Misfit> {
+fn of_place(place: &Place, encrypts: bool) -> Vec<Misfit> {
     let misfit = |name: &str, meaning: &str, hint: String| Misfit {
         message: format!("{name} in {} is not followed: {meaning}", place.describe()),
         hint,
@@ -201,6 +213,9 @@ fn of_place(place: &Place) -> Vec<Misfit> {
         .names()
         .filter_map(|name| {
             let (bare, is_ours) = bare(name, place)?;
+            if encrypts && OPENPGP.contains(&bare) {
+                return None;
+            }
             let is_true = place.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
             let kinds = KINDS.iter().chain(SWITCHES.iter().filter(|_| is_true));
             if let Some(kind) = kinds.into_iter().find(|kind| kind.names.contains(&bare)) {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::Key;
 
 /// At most one key to write with, and any number to read with. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keyring(Arc<Keys>);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Keys {
     /// Those to read with, the one to write with first.
     reading: Vec<Key>,

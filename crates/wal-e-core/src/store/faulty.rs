@@ -13,6 +13,7 @@ use super::{
     Ability, Attributes, ListPage, ListRequest, MultipartUpload, ObjectBody, ObjectInfo,
     ObjectReader, ObjectStore, PutMode, PutOutcome,
 };
+use crate::config::Encryption;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 
@@ -327,6 +328,10 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
 
     fn way(&self) -> Vec<Ability> {
         self.store.way()
+    }
+
+    fn encryption(&self) -> Encryption {
+        self.store.encryption()
     }
 
     fn server(&self) -> Option<&str> {

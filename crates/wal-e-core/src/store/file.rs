@@ -19,6 +19,7 @@ use super::{
     Ability, Attributes, ListPage, ListRequest, MultipartUpload, ObjectInfo, ObjectReader,
     ObjectStore, PutMode, PutOutcome,
 };
+use crate::config::Encryption;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::notice::{self, Notices};
@@ -51,6 +52,7 @@ pub struct FileStore {
     /// Of the listing that ended a page last.
     rest: Arc<Mutex<Option<Rest>>>,
     upload_rate_limit: Option<Arc<RateLimit>>,
+    encryption: Encryption,
 }
 
 impl FileStore {
@@ -76,12 +78,18 @@ impl FileStore {
             page_size: DEFAULT_PAGE_SIZE,
             rest: Arc::default(),
             upload_rate_limit: None,
+            encryption: Encryption::default(),
         })
     }
 
     /// A store that uploads no faster than that.
     pub(super) fn limited_to(self, upload_rate_limit: Option<Arc<RateLimit>>) -> FileStore {
         FileStore { upload_rate_limit, ..self }
+    }
+
+    /// A store of objects that are encrypted like that.
+    pub(super) fn encrypted(self, encryption: Encryption) -> FileStore {
+        FileStore { encryption, ..self }
     }
 }
 
@@ -112,6 +120,10 @@ impl ObjectStore for FileStore {
         }
         let (root, key) = (Arc::clone(&self.root), key.clone());
         blocking(move || root.write_object(&key, &body, mode)).await
+    }
+
+    fn encryption(&self) -> Encryption {
+        self.encryption.clone()
     }
 
     fn activity(&self) -> u64 {

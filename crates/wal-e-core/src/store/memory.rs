@@ -16,6 +16,7 @@ use super::{
     Attributes, ListPage, ListRequest, MultipartUpload, ObjectBody, ObjectInfo, ObjectReader,
     ObjectStore, PutMode, PutOutcome,
 };
+use crate::config::Encryption;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 
@@ -35,6 +36,7 @@ pub struct MemoryStore {
     page_size: usize,
     finds_by_name: bool,
     pages_at_once: usize,
+    encryption: Encryption,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +69,7 @@ impl Default for MemoryStore {
             page_size: DEFAULT_PAGE_SIZE,
             finds_by_name: false,
             pages_at_once: 1,
+            encryption: Encryption::default(),
         }
     }
 }
@@ -86,6 +89,12 @@ impl MemoryStore {
     #[must_use]
     pub fn that_finds_by_name(self) -> Self {
         MemoryStore { finds_by_name: true, ..self }
+    }
+
+    /// The same store, of objects that are encrypted like that.
+    #[must_use]
+    pub fn encrypted(self, encryption: Encryption) -> Self {
+        MemoryStore { encryption, ..self }
     }
 
     /// The same store, which is to be asked for several pages of a listing as one in S3 is.
@@ -234,6 +243,10 @@ impl ObjectStore for MemoryStore {
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>> {
         Ok(self.lock().objects.get(key.as_str()).map(|stored| stored.info.clone()))
+    }
+
+    fn encryption(&self) -> Encryption {
+        self.encryption.clone()
     }
 
     fn pages_at_once(&self) -> usize {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::config::StoreConfig;
+use crate::config::{Encryption, StoreConfig, StorePlace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::notice::Notices;
@@ -221,6 +221,12 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// costs no request.
     fn require(&self, _key: &ObjectKey) {}
 
+    /// How what is archived in it is encrypted: [`crate::archived`] does that. The store itself
+    /// keeps the bytes that it is given.
+    fn encryption(&self) -> Encryption {
+        Encryption::default()
+    }
+
     /// The directory that it is, where it is one.
     fn directory(&self) -> Option<&Path> {
         None
@@ -353,15 +359,16 @@ pub fn open_limited(
     upload_rate_limit: Option<Arc<RateLimit>>,
 ) -> Work<'_, Result<Arc<dyn ObjectStore>>> {
     Box::pin(async move {
-        let store: Arc<dyn ObjectStore> = match config {
-            StoreConfig::S3(config) => {
+        let encryption = config.encryption.clone();
+        let store: Arc<dyn ObjectStore> = match &config.place {
+            StorePlace::S3(config) => {
                 let store = s3::S3Store::new(config, notices.clone()).await?;
-                let store = store.limited_to(upload_rate_limit);
+                let store = store.limited_to(upload_rate_limit).encrypted(encryption);
                 Arc::new(retry::RetryingStore::new(store, patience, notices))
             }
-            StoreConfig::File(config) => {
+            StorePlace::File(config) => {
                 let store = file::FileStore::open(&config.directory, notices).await?;
-                Arc::new(store.limited_to(upload_rate_limit))
+                Arc::new(store.limited_to(upload_rate_limit).encrypted(encryption))
             }
         };
         Ok(store)

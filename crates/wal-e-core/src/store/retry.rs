@@ -21,6 +21,7 @@ use super::{
     Ability, Attributes, ListPage, ListRequest, MultipartUpload, ObjectBody, ObjectInfo,
     ObjectReader, ObjectStore, PutMode, PutOutcome,
 };
+use crate::config::Encryption;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::notice::Notices;
@@ -201,6 +202,10 @@ impl<S: ObjectStore + 'static> ObjectStore for RetryingStore<S> {
 
     fn way(&self) -> Vec<Ability> {
         self.shared.store.way()
+    }
+
+    fn encryption(&self) -> Encryption {
+        self.shared.store.encryption()
     }
 
     fn server(&self) -> Option<&str> {

@@ -24,7 +24,7 @@ use super::{
     Ability, Attributes, ListPage, ListRequest, MultipartUpload, ObjectInfo, ObjectReader,
     ObjectStore, PutMode, PutOutcome,
 };
-use crate::config::S3Config;
+use crate::config::{Encryption, S3Config};
 use crate::error::{Error, Result};
 use crate::layout::{self, ObjectKey};
 use crate::notice::Notices;
@@ -89,6 +89,8 @@ struct Bucket {
     activity: Arc<AtomicU64>,
     /// For the content of all uploads.
     upload_rate_limit: Option<Arc<RateLimit>>,
+    /// What [`ObjectStore::encryption`] says.
+    archived_as: Encryption,
     notices: Notices,
 }
 
@@ -138,6 +140,7 @@ impl S3Store {
             limits,
             activity: Arc::default(),
             upload_rate_limit: None,
+            archived_as: Encryption::default(),
             notices,
         };
         Ok(S3Store { bucket: Arc::new(bucket) })
@@ -147,6 +150,14 @@ impl S3Store {
     pub(super) fn limited_to(mut self, upload_rate_limit: Option<Arc<RateLimit>>) -> S3Store {
         if let Some(bucket) = Arc::get_mut(&mut self.bucket) {
             bucket.upload_rate_limit = upload_rate_limit;
+        }
+        self
+    }
+
+    /// A store of objects that are encrypted like that. Only one that is not used yet.
+    pub(super) fn encrypted(mut self, encryption: Encryption) -> S3Store {
+        if let Some(bucket) = Arc::get_mut(&mut self.bucket) {
+            bucket.archived_as = encryption;
         }
         self
     }
@@ -261,6 +272,10 @@ impl Bucket {
 impl ObjectStore for S3Store {
     fn url(&self, key: &str) -> String {
         self.bucket.url(key)
+    }
+
+    fn encryption(&self) -> Encryption {
+        self.bucket.archived_as.clone()
     }
 
     fn server(&self) -> Option<&str> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::READ_BYTES;
-use crate::archived::ArchivedObject;
+use crate::archived::{ArchivedObject, ContentChecksum};
 use crate::codec::{Encoding, named};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
@@ -28,12 +28,13 @@ pub(crate) async fn compare_with_archived(
     name: &WalFileName,
     encoding: Encoding,
     path: &Path,
-    checksum: &str,
+    checksum: ContentChecksum,
 ) -> Result<()> {
     let key = layout::wal_file(name, encoding);
     let url = store.url(key.as_str());
     if let Some(info) = store.head(&key).await?
-        && info.attributes.content_xxh128.as_deref() == Some(checksum)
+        && let Some(kept) = info.attributes.content_xxh128
+        && checksum.is(&kept, &store.encryption().keyring)
     {
         return Ok(());
     }

@@ -95,9 +95,11 @@ async fn pusher(
     };
     // All that is only read is asked for at the same time: a call of wal-push
     // does this each time.
-    let (claimed, registered, listed) =
-        tokio::join!(claim, owner::registered_wal_encodings(&*store), listed,);
+    let registered = owner::registered_wal_encodings(&*store);
+    let marks = owner::read_encryption_marks(&*store);
+    let (claimed, registered, marks, listed) = tokio::join!(claim, registered, marks, listed);
     claimed?;
+    owner::agree_on_encryption(&*store, marks?).await?;
     let encoding = archiving.compression.encoding();
     let other_encodings = owner::register_wal_encoding(&*store, encoding, registered?).await?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);

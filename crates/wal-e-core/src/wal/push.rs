@@ -186,7 +186,7 @@ impl Pusher {
             let others = self.other_encodings().await?;
             if let Some(encoding) = self.find(name, &others).await? {
                 let checksum = self.checksum(path, bytes_read).await?;
-                compare_with_archived(&self.store, name, encoding, path, &checksum).await?;
+                compare_with_archived(&self.store, name, encoding, path, checksum).await?;
                 return pushed(PushOutcome::AlreadyThere, 0);
             }
             let sent = match bytes_read <= WHOLE_BYTES {
@@ -197,15 +197,14 @@ impl Pusher {
                 PutOutcome::Stored => {
                     // Another writer may have stored it in another encoding meanwhile.
                     if let Some(encoding) = self.find_in(name, &others).await? {
-                        compare_with_archived(&self.store, name, encoding, path, &sent.checksum)
+                        compare_with_archived(&self.store, name, encoding, path, sent.checksum)
                             .await?;
                     }
                     pushed(PushOutcome::Stored, sent.bytes)
                 }
                 PutOutcome::AlreadyExists => {
                     let encoding = self.options.compression.encoding();
-                    compare_with_archived(&self.store, name, encoding, path, &sent.checksum)
-                        .await?;
+                    compare_with_archived(&self.store, name, encoding, path, sent.checksum).await?;
                     pushed(PushOutcome::AlreadyThere, sent.bytes)
                 }
             }

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::runtime::Runtime;
-use wal_e_core::config::{Credentials, S3Config, Secret, StaticCredentials, StoreConfig};
+use wal_e_core::config::{
+    Credentials, S3Config, Secret, StaticCredentials, StoreConfig, StorePlace,
+};
 use wal_e_core::layout::ObjectKey;
 use wal_e_core::notice;
 use wal_e_core::store::retry::Patience;
@@ -193,7 +195,7 @@ impl BarePut {
         };
         let runtime = Runtime::new().expect("a runtime can be had");
         let (notices, _) = notice::channel();
-        let config = StoreConfig::S3(config);
+        let config = StoreConfig::from(StorePlace::S3(config));
         let store = runtime.block_on(wal_e_core::store::open(&config, PATIENCE, notices));
         let store = store.unwrap_or_else(|error| panic!("{error:?}"));
         let bare = BarePut { runtime, store };

@@ -11,6 +11,7 @@ use std::thread;
 
 use super::{Encoder, failed};
 use crate::codec::Compression;
+use crate::config::Encryption;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How much is handed over at a time: a block of an LZ4 frame.
@@ -19,7 +20,7 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// Pieces at most: one is filled, one is compressed, one lies between.
 const PIECES: usize = 3;
 
-/// Encodes into `sink`, on another thread, what `produce` writes on this one.
+/// Encodes and encrypts into `sink`, on another thread, what `produce` writes on this one.
 ///
 /// # Errors
 /// Those of `produce`, [`ErrorKind::Io`], and those of `sink`. What is in `sink` then is no whole
@@ -27,6 +28,7 @@ const PIECES: usize = 3;
 pub fn encode_aside<W: Write + Send, T>(
     sink: W,
     compression: Compression,
+    encryption: &Encryption,
     produce: impl FnOnce(&mut Pieces) -> Result<T>,
 ) -> Result<T> {
     let (to_encode, pieces) = sync_channel(PIECES);
@@ -36,7 +38,8 @@ pub fn encode_aside<W: Write + Send, T>(
         let _ = give_back.send(Vec::with_capacity(PIECE_BYTES));
     }
     thread::scope(|scope| {
-        let encoding = scope.spawn(move || encode(sink, compression, &pieces, &give_back));
+        let encoding =
+            scope.spawn(move || encode(sink, compression, encryption, &pieces, &give_back));
         let filling = Vec::with_capacity(PIECE_BYTES);
         let mut pieces = Pieces { filling, to_encode, empty };
         let produced = produce(&mut pieces).and_then(|value| {
@@ -72,10 +75,11 @@ enum Piece {
 fn encode<W: Write>(
     sink: W,
     compression: Compression,
+    encryption: &Encryption,
     pieces: &Receiver<Piece>,
     give_back: &Sender<Vec<u8>>,
 ) -> Result<Encoded> {
-    let mut encoder = Encoder::new(sink, compression)?;
+    let mut encoder = Encoder::new(sink, compression, encryption)?;
     while let Ok(piece) = pieces.recv() {
         let Piece::Bytes(mut bytes) = piece else {
             encoder.finish()?;
@@ -140,7 +144,7 @@ mod tests {
     }
 
     fn encoded_here(content: &[u8], compression: Compression) -> Vec<u8> {
-        let mut encoder = Encoder::new(Vec::new(), compression).unwrap();
+        let mut encoder = Encoder::new(Vec::new(), compression, &Encryption::default()).unwrap();
         encoder.write_all(content).unwrap();
         encoder.finish().unwrap()
     }
@@ -152,12 +156,13 @@ mod tests {
             for length in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, content.len()] {
                 let content = &content[..length];
                 let mut sink = Vec::new();
-                let written = encode_aside(&mut sink, compression, |pieces| {
-                    for piece in content.chunks(1000) {
-                        pieces.write_all(piece).unwrap();
-                    }
-                    Ok(length)
-                });
+                let written =
+                    encode_aside(&mut sink, compression, &Encryption::default(), |pieces| {
+                        for piece in content.chunks(1000) {
+                            pieces.write_all(piece).unwrap();
+                        }
+                        Ok(length)
+                    });
                 assert_eq!(written, Ok(length));
                 assert!(sink == encoded_here(content, compression), "{length} bytes");
             }
@@ -167,10 +172,11 @@ mod tests {
     #[test]
     fn a_producer_that_fails_leaves_no_whole_object() {
         let mut sink = Vec::new();
-        let failed = encode_aside(&mut sink, Compression::default(), |pieces| {
-            pieces.write_all(b"content").unwrap();
-            Err::<(), _>(Error::cancelled())
-        });
+        let failed =
+            encode_aside(&mut sink, Compression::default(), &Encryption::default(), |pieces| {
+                pieces.write_all(b"content").unwrap();
+                Err::<(), _>(Error::cancelled())
+            });
         assert_eq!(failed.unwrap_err().kind(), ErrorKind::Cancelled);
         assert!(sink.len() < encoded_here(b"content", Compression::default()).len());
     }
@@ -193,7 +199,7 @@ mod tests {
     #[test]
     fn a_sink_that_fails_ends_the_producer_and_is_the_reason() {
         for room in [0, 10, PIECE_BYTES + 10] {
-            let failed = encode_aside(Full(room), none(), |pieces| {
+            let failed = encode_aside(Full(room), none(), &Encryption::default(), |pieces| {
                 let written = (0..100).try_for_each(|_| pieces.write_all(&[1; PIECE_BYTES]));
                 written.map_err(|error| Error::from_io("could not add to a tar", error))
             });

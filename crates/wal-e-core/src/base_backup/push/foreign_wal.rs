@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::BackupStart;
 use super::pg_wal::PgWal;
+use crate::archived::ContentChecksum;
 use crate::codec::{Encoding, StoredEncoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
@@ -92,8 +93,8 @@ async fn compare(
         move || Ok(super::pg_wal::checksum(&path))
     });
     let Some(checksum) = checksum.await? else { return Ok(()) };
-    let checksum = format!("{checksum:032x}");
-    match wal::compare_with_archived(store, name, encoding, &path, &checksum).await {
+    let checksum = ContentChecksum(checksum);
+    match wal::compare_with_archived(store, name, encoding, &path, checksum).await {
         // It was recycled since.
         Err(error) if error.kind() != ErrorKind::Conflict && !path.exists() => Ok(()),
         result => result,

@@ -137,9 +137,10 @@ async fn push_partition(
     let size = files.iter().map(|file| bytes_to_read(source.delta.as_deref(), file)).sum();
     let request = Upload::create_only(key.clone(), source.cancel.clone());
     let request = request.sized_for(size).noted_in(note);
+    let encryption = store.encryption();
     let uploaded = upload(Arc::clone(&store), request, move |writer| {
         let mut found = Vec::with_capacity(files.len());
-        write_tar(writer, compression, |tar| {
+        write_tar(writer, compression, &encryption, |tar| {
             for directory in &directories {
                 tar.directory(directory)?;
             }

@@ -71,11 +71,12 @@ impl BackupPush {
     async fn push_small_tar(&mut self, file_name: String, files: Vec<SmallFile>) -> Result<()> {
         let key = layout::tar_partition(&self.name, &file_name);
         let compression = self.options.compression;
+        let encryption = self.store.encryption();
         let request = Upload::create_only(key.clone(), self.cancel.clone());
         let request = request.noted_in(self.note.clone());
         let mode = file_mode(stat(&self.start.data_directory)?.permissions().mode());
         let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
-            write_tar(writer, compression, |tar| {
+            write_tar(writer, compression, &encryption, |tar| {
                 for SmallFile { name, modified, content, .. } in &files {
                     tar.content(name, mode, modified.unix_timestamp(), content)?;
                 }

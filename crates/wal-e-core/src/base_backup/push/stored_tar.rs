@@ -7,6 +7,7 @@ use super::super::tar_stream::{StoredFile, TarStream};
 use super::BackupPush;
 use crate::archived::{Pieces, encode_aside};
 use crate::codec::Compression;
+use crate::config::Encryption;
 use crate::error::{Error, Result};
 use crate::transfer::PartWriter;
 
@@ -32,13 +33,14 @@ impl BackupPush {
     }
 }
 
-/// A compressed tar with what `fill` adds.
+/// A compressed and encrypted tar with what `fill` adds.
 pub(super) fn write_tar(
     writer: &mut PartWriter,
     compression: Compression,
+    encryption: &Encryption,
     fill: impl FnOnce(&mut TarStream<&mut Pieces>) -> Result<()>,
 ) -> Result<()> {
-    encode_aside(writer, compression, |pieces| {
+    encode_aside(writer, compression, encryption, |pieces| {
         let mut tar = TarStream::new(pieces);
         fill(&mut tar)?;
         tar.finish().map_err(|error| Error::from_io("could not compress", error))?;

@@ -23,7 +23,7 @@ fn names(misfits: &[Misfit]) -> Vec<&str> {
 #[test]
 fn what_matters_and_is_not_followed_is_named_without_its_value() {
     for name in [
-        "WALG_LIBSODIUM_KEY",
+        "WALG_CSE_KMS_ID",
         "WALG_PGP_KEY_PATH",
         "WALE_GPG_KEY_ID",
         "WALG_GS_PREFIX",
@@ -62,6 +62,9 @@ fn what_is_followed_or_does_no_harm_is_passed_over() {
         ("WALG_PREVENT_WAL_OVERWRITE", "true"),
         ("WALG_COMPRESSION_METHOD", "lz4"),
         ("HTTPS_PROXY", "http://p:1"),
+        ("WALG_LIBSODIUM_KEY_PATH", "/key"),
+        // With a key to write with, it is there to read what is older.
+        ("WALG_PGP_KEY_PATH", "/old"),
     ];
     let (_kept, place) = env_dir(&variables);
     assert_eq!(Variables { places: vec![place, environment(&variables)] }.misfits(), []);

@@ -6,6 +6,7 @@
 
 mod archive;
 mod compression;
+mod encryption;
 mod s3;
 mod schedule;
 mod work;
@@ -69,6 +70,8 @@ settings! {
     Compression => compression::COMPRESSION,
     /// How much they are compressed.
     CompressionLevel => compression::COMPRESSION_LEVEL,
+    /// Whether new objects are encrypted.
+    Encryption => encryption::ENCRYPTION,
     /// WAL files in flight.
     WalUploadConcurrency => work::WAL_UPLOAD_CONCURRENCY,
     /// A line in the log for each WAL file.

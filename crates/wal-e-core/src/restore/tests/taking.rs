@@ -220,9 +220,9 @@ async fn wal_is_waited_for_with_listings_alone() {
     let request = ListRequest { prefix: layout::base_backups(), ..ListRequest::default() };
     let objects = list_all(&fixture.memory, &request).await.unwrap();
     let tars = objects.iter().filter(|object| layout::tar_of(&object.key).is_some()).count();
-    // The name, WAL of others, all WAL from start to stop, and the encoding of the first; then
+    // What the prefix says of encryption, the name, WAL of others, all WAL from start to stop, and the encoding of the first; then
     // the tars, three of them with each request.
-    assert_eq!(fixture.store.calls(Operation::List), 4 + tars.div_ceil(3) as u64);
+    assert_eq!(fixture.store.calls(Operation::List), 5 + tars.div_ceil(3) as u64);
     // The sentinel of that name, and no segment.
     assert_eq!(fixture.store.calls(Operation::Head), 1);
 }

@@ -9,8 +9,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::mapping::Mapping;
 use super::{Pusher, open};
-use crate::archived::Encoder;
-use crate::codec::Compression;
+use crate::archived::{ContentChecksum, Encoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::postgres::WalFileName;
@@ -27,12 +26,12 @@ pub(super) struct Sent {
     pub(super) outcome: PutOutcome,
     /// How much was sent.
     pub(super) bytes: u64,
-    pub(super) checksum: String,
+    pub(super) checksum: ContentChecksum,
 }
 
 impl Pusher {
     /// The checksum that is kept with the object.
-    pub(super) async fn checksum(&self, path: &Path, bytes: u64) -> Result<String> {
+    pub(super) async fn checksum(&self, path: &Path, bytes: u64) -> Result<ContentChecksum> {
         let path = path.to_owned();
         let compressed = Arc::clone(&self.compressed);
         blocking("reading a WAL file", move || {
@@ -53,11 +52,13 @@ impl Pusher {
         let room = self.bodies.room().await;
         let mut buffer = self.bodies.buffer(usize::try_from(bytes).unwrap_or(0) + READ_BYTES);
         let (path, compression) = (path.to_owned(), self.options.compression);
+        let encryption = self.store.encryption();
         let compressed = Arc::clone(&self.compressed);
         let mut mapping = Mapping::begin(self.options.maps.as_ref(), name, bytes, &self.notices);
         let compressing = blocking("compressing a WAL file", move || {
             let (content, mapping) = (buffer.content(), &mut mapping);
-            let (checksum, _) = compress(&path, bytes, compression, content, mapping, &compressed)?;
+            let encoder = Encoder::new(content, compression, &encryption)?;
+            let (checksum, _) = encode(&path, bytes, encoder, mapping, &compressed)?;
             // Given back when the work ends and there is room for what it made, not when it is
             // no longer waited for.
             Ok((checksum, buffer.into_bytes(), place, room))
@@ -68,7 +69,7 @@ impl Pusher {
             let _room = self.bodies.fit(room, body.len()).await;
             drop(place);
             let key = layout::wal_file(name, self.options.compression.encoding());
-            let attributes = attributes(&checksum);
+            let attributes = self.attributes(checksum);
             let _upload = self.uploads.acquire().await;
             let outcome = self.store.put(&key, body, PutMode::CreateOnly, &attributes).await?;
             Ok(Sent { outcome, bytes, checksum })
@@ -94,39 +95,39 @@ impl Pusher {
         let compression = self.options.compression;
         let key = layout::wal_file(name, compression.encoding());
         let request = Upload {
-            attributes: attributes(&checksum),
+            attributes: self.attributes(checksum),
             part_size_bytes: PART_SIZE_BYTES,
             note: or_cancelled(&self.cancel, self.open_uploads.note(&*self.store)).await?,
             ..Upload::create_only(key, self.cancel.clone())
         };
-        let (path, before) = (path.to_owned(), checksum.clone());
+        let path = path.to_owned();
+        let encryption = self.store.encryption();
         let compressed = Arc::clone(&self.compressed);
         let mut mapping = Mapping::begin(self.options.maps.as_ref(), name, bytes, &self.notices);
         let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
-            let (after, _) =
-                compress(&path, bytes, compression, writer, &mut mapping, &compressed)?;
-            if after == before { Ok(()) } else { Err(changed(&path)) }
+            let encoder = Encoder::new(writer, compression, &encryption)?;
+            let (after, _) = encode(&path, bytes, encoder, &mut mapping, &compressed)?;
+            if after == checksum { Ok(()) } else { Err(changed(&path)) }
         })
         .await?;
         Ok(Sent { outcome: uploaded.outcome, bytes: uploaded.bytes, checksum })
     }
+
+    fn attributes(&self, checksum: ContentChecksum) -> Attributes {
+        let kept = checksum.to_keep(self.store.encryption().keyring.writing());
+        Attributes { content_xxh128: Some(kept), upload_id: None }
+    }
 }
 
-fn attributes(checksum: &str) -> Attributes {
-    Attributes { content_xxh128: Some(checksum.to_owned()), upload_id: None }
-}
-
-/// Compresses the file into `sink`; returns the checksum of its content, and `sink`. Keeps what
-/// `mapping` has made of it.
-fn compress<W: Write>(
+/// Writes the file into `encoder`; returns the checksum of its content, and what the encoder wrote
+/// into. Keeps what `mapping` has made of it.
+fn encode<W: Write>(
     path: &Path,
     bytes: u64,
-    compression: Compression,
-    sink: W,
+    encoder: Encoder<W>,
     mapping: &mut Option<Mapping>,
     progress: &AtomicU64,
-) -> Result<(String, W)> {
-    let encoder = Encoder::new(sink, compression)?;
+) -> Result<(ContentChecksum, W)> {
     let (checksum, encoder) = copy(path, bytes, encoder, mapping, progress)?;
     let sink = encoder.finish()?;
     if let Some(mapping) = mapping.take() {
@@ -143,7 +144,7 @@ fn copy<W: Write>(
     mut sink: W,
     mapping: &mut Option<Mapping>,
     progress: &AtomicU64,
-) -> Result<(String, W)> {
+) -> Result<(ContentChecksum, W)> {
     let mut file = open(path)?;
     let mut state = Xxh3::new();
     let mut buffer = vec![0; READ_BYTES];
@@ -165,7 +166,7 @@ fn copy<W: Write>(
     if copied != bytes {
         return Err(changed(path));
     }
-    Ok((format!("{:032x}", state.digest128()), sink))
+    Ok((ContentChecksum(state.digest128()), sink))
 }
 
 fn changed(path: &Path) -> Error {

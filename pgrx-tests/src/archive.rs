@@ -23,6 +23,8 @@ const PATH_IN_BUCKET: &str = "clusters/one";
 /// A place to archive to.
 pub struct Archive {
     place: Place,
+    /// The environment directory.
+    env_dir: PathBuf,
     scratch: Scratch,
 }
 
@@ -36,7 +38,6 @@ struct WayToS3 {
     url: String,
     endpoint: String,
     region: String,
-    env_dir: PathBuf,
 }
 
 /// A server that tests can look into, and the proxy in front of it.
@@ -55,7 +56,8 @@ impl Archive {
     pub fn file() -> Archive {
         let scratch = Scratch::new();
         let directory = scratch.create("archive");
-        Archive { place: Place::File { directory }, scratch }
+        let env_dir = scratch.create("env");
+        Archive { place: Place::File { directory }, env_dir, scratch }
     }
 
     /// A directory or a bucket for each tested version, in turn; for a single one both.
@@ -93,9 +95,9 @@ impl Archive {
             url: url.to_owned(),
             endpoint: endpoint.to_owned(),
             region: region.to_owned(),
-            env_dir: scratch.create("env"),
         };
-        let archive = Archive { place: Place::S3 { way, own: None }, scratch };
+        let env_dir = scratch.create("env");
+        let archive = Archive { place: Place::S3 { way, own: None }, env_dir, scratch };
         archive.write_variable("AWS_ACCESS_KEY_ID", access_key_id);
         archive.write_variable("AWS_SECRET_ACCESS_KEY", secret_access_key);
         archive.write_variable("AWS_REGION", region);
@@ -119,8 +121,10 @@ impl Archive {
     /// The lines of `postgresql.conf` that point a server here.
     pub fn settings(&self) -> Vec<String> {
         let mut lines = vec![format!("wal_e.prefix = '{}'", self.url())];
+        if self.has_variables() {
+            lines.push(format!("wal_e.env_dir = '{}'", self.env_dir.display()));
+        }
         if let Place::S3 { way, .. } = &self.place {
-            lines.push(format!("wal_e.env_dir = '{}'", way.env_dir.display()));
             lines.push(format!("wal_e.s3_endpoint = '{}'", way.endpoint));
             lines.push(format!("wal_e.s3_region = '{}'", way.region));
             lines.push("wal_e.s3_force_path_style = on".to_owned());
@@ -130,30 +134,41 @@ impl Archive {
 
     /// The options that point the program here.
     pub fn program_options(&self) -> Vec<String> {
-        match &self.place {
-            Place::File { .. } => vec!["--file-prefix".to_owned(), self.url()],
-            Place::S3 { way, .. } => vec![
-                "--s3-prefix".to_owned(),
-                self.url(),
-                "--env-dir".to_owned(),
-                way.env_dir.display().to_string(),
-            ],
+        let prefix = match &self.place {
+            Place::File { .. } => "--file-prefix",
+            Place::S3 { .. } => "--s3-prefix",
+        };
+        let mut options = vec![prefix.to_owned(), self.url()];
+        if self.has_variables() {
+            options.extend(["--env-dir".to_owned(), self.env_dir.display().to_string()]);
         }
+        options
     }
 
-    /// Sets a variable of the environment directory.
-    ///
-    /// # Panics
-    ///
-    /// When this archive is a directory, as in all the methods about S3.
+    /// Whether there is anything in the environment directory.
+    fn has_variables(&self) -> bool {
+        let mut files = fs::read_dir(&self.env_dir).expect("the directory is there");
+        files.next().is_some()
+    }
+
+    /// Sets a variable of the environment directory, which a server is pointed at when there is
+    /// one as it is configured.
     pub fn write_variable(&self, name: &str, value: &str) {
-        let Place::S3 { way, .. } = &self.place else { panic!("{} has none", self.url()) };
-        let path = way.env_dir.join(name);
+        let path = self.env_dir.join(name);
         fs::write(&path, value).expect("a file of the environment directory can be written");
         ServerUser::get().own(&path);
     }
 
+    /// Removes a variable of the environment directory.
+    pub fn remove_variable(&self, name: &str) {
+        fs::remove_file(self.env_dir.join(name)).expect("the variable was set");
+    }
+
     /// The S3 server.
+    ///
+    /// # Panics
+    ///
+    /// When this archive is a directory, as in all the methods about S3.
     pub fn server(&self) -> &S3Server {
         &self.own().server
     }

@@ -359,7 +359,7 @@ fn one_directory_of_variables_means_the_same_to_the_server_and_to_the_program() 
 #[test]
 fn variables_that_are_not_followed_are_told_by_server_and_program() {
     let archive = Archive::s3();
-    archive.write_variable("WALG_LIBSODIUM_KEY", "hunter2");
+    archive.write_variable("WALG_CSE_KMS_ID", "hunter2");
     archive.write_variable("WALG_S3_PREFIX", "s3://elsewhere/x");
     let mut cluster = Cluster::build(PgVersion::oldest()).archiving_to(&archive).create();
     cluster.set_environment("AWS_REGION", "eu-central-1");
@@ -369,15 +369,15 @@ fn variables_that_are_not_followed_are_told_by_server_and_program() {
     cluster.archive_current_wal();
     let row = check(&cluster, "variables");
     for words in [
-        "WALG_LIBSODIUM_KEY in env_dir",
-        "does not encrypt",
+        "WALG_CSE_KMS_ID in env_dir",
+        "for libsodium only",
         "WALG_S3_PREFIX is another prefix",
         "AWS_REGION",
         "differ",
     ] {
         assert!(row.contains(words), "{words}: {row}");
     }
-    let log = cluster.wait_for_log("WALG_LIBSODIUM_KEY");
+    let log = cluster.wait_for_log("WALG_CSE_KMS_ID");
     let told = log.lines().filter(|line| line.contains("WARNING:  WALG_LIBSODIUM_KEY")).count();
     assert_eq!(told, 1, "{log}");
     assert!(!log.contains("hunter2") && !row.contains("hunter2"), "{log}");

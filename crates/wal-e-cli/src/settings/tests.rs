@@ -257,7 +257,7 @@ fn a_file_of_env_dir_means_the_same_to_the_program_and_to_a_server() {
     ] {
         let directory = env_dir(&[(name, value)]);
         let flags = ["--s3-prefix", "s3://b", "--env-dir", directory.path().to_str().unwrap()];
-        let program = resolve(&flags, &[]).map(|settings| settings.store);
+        let program = resolve(&flags, &[]).map(|settings| settings.store.place);
         let server = in_a_server(directory.path());
         assert_eq!(program, server, "{name}={value}");
         assert_eq!(server.ok(), expected.map(StorePlace::S3), "{name}={value}");
@@ -269,7 +269,7 @@ fn keys_of_env_dir_are_the_same_to_the_program_and_to_a_server() {
     let directory = env_dir(&[("WALG_AWS_ACCESS_KEY_ID", "AKID"), ("WALG_AWS_SECRET_KEY", "s")]);
     let flags = ["--s3-prefix", "s3://b", "--env-dir", directory.path().to_str().unwrap()];
     let server = in_a_server(directory.path()).unwrap();
-    assert_eq!(resolve(&flags, &[]).unwrap().store, server);
+    assert_eq!(resolve(&flags, &[]).unwrap().store.place, server);
     let keys = Some(Credentials::EnvDir(directory.path().to_owned()));
     let expected = S3Config { credentials: keys, ..S3Config::new("b", "") };
     assert_eq!(server, StorePlace::S3(expected));

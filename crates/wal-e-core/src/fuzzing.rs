@@ -6,11 +6,12 @@
 //! functions with bytes that a fuzzer makes up (`make fuzz`), the unit test
 //! below with those that are kept in `fuzz/corpus/`.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use crate::changed_blocks::{MapRun, SegmentMap, SegmentMapper};
 use crate::codec::{Decompressor, Encoding};
+use crate::encryption::{self, Key, Keyring, OpenPgpKey, SecretStreamReader, SecretStreamWriter};
 use crate::layout::{self, ObjectKey};
 use crate::owner::Owner;
 use crate::postgres::{
@@ -34,6 +35,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("json", json),
     ("member_name", member_name),
     ("names", names),
+    ("openpgp", openpgp),
+    ("secret_stream", secret_stream),
     ("segment_blocks", segment_blocks),
     ("segment_map", segment_map),
     ("tablespace_map", tablespace_maps),
@@ -44,6 +47,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("wal_records", wal_records),
     ("wal_summary", wal_summary),
 ];
+
+/// The key of the messages in the corpus.
+const OPENPGP_KEY: &[u8] = include_bytes!("encryption/tests/vectors/openpgp_cv25519.key");
 
 /// How much a decoder is let out of a few bytes: as much as shows that it streams.
 const MOST_DECODED_BYTES: u64 = 8 << 20;
@@ -239,6 +245,42 @@ pub fn decompressor(bytes: &[u8]) {
     let encoding = Encoding::ALL[usize::from(*choice) % Encoding::ALL.len()];
     let Ok(decoder) = Decompressor::new(bytes, encoding) else { return };
     let _ = std::io::copy(&mut decoder.take(MOST_DECODED_BYTES), &mut std::io::sink());
+}
+
+/// A secret stream of libsodium, altered: the first bytes say where it is cut off, and what is
+/// changed in which place. Nothing is read that was not written.
+pub fn secret_stream(bytes: &[u8]) {
+    let Some((&[length_low, length_high, at_low, at_high, change], content)) =
+        bytes.split_first_chunk()
+    else {
+        return;
+    };
+    let key = Key::new([1; 32]);
+    let content = content.repeat(8192 / content.len().max(1) + 1);
+    let mut writer = SecretStreamWriter::new(Vec::new(), &key);
+    writer.write_all(&content).expect("a vector takes everything");
+    let stored = writer.finish().expect("a vector takes everything");
+    let mut altered = stored.clone();
+    altered.truncate(usize::from(u16::from_le_bytes([length_low, length_high])));
+    let place = usize::from(u16::from_le_bytes([at_low, at_high]));
+    if let Some(byte) = altered.get_mut(place) {
+        *byte ^= change;
+    }
+    let mut read = Vec::new();
+    let result = SecretStreamReader::new(&altered[..], &key).read_to_end(&mut read);
+    assert_eq!(result.is_ok(), altered == stored);
+    assert!(content.starts_with(&read));
+    // As it is: there is no key of it.
+    assert!(SecretStreamReader::new(bytes, &key).read_to_end(&mut read).is_err());
+}
+
+/// A message of OpenPGP, as a key for it, and to a key that is known.
+pub fn openpgp(bytes: &[u8]) {
+    let _ = OpenPgpKey::parse(bytes, Some("x"));
+    let keys = OpenPgpKey::parse(OPENPGP_KEY, None).expect("it is the key of a test");
+    let keyring = Keyring::new(None, Vec::new(), keys);
+    let Ok(opened) = encryption::open(bytes, &keyring, |_| false) else { return };
+    let _ = std::io::copy(&mut opened.take(MOST_DECODED_BYTES), &mut std::io::sink());
 }
 
 /// The changed pages of a file in a delta backup.

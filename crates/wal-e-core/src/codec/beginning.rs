@@ -191,7 +191,7 @@ fn begins_as_lzma(head: &[u8]) -> bool {
 
 /// Whether it begins like an encrypted message (RFC 9580, sections 4.2 and 5.1,
 /// 5.3): with a packet that holds a session key, and its version.
-fn is_openpgp(head: &[u8]) -> bool {
+pub(crate) fn is_openpgp(head: &[u8]) -> bool {
     if head.starts_with(ARMOUR) {
         return true;
     }

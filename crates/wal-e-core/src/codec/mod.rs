@@ -31,6 +31,7 @@ mod zstd;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use beginning::is_openpgp;
 pub use compression::{Compression, Compressor};
 pub use decompressor::{Decompressor, named};
 pub use encoding::{Encoding, StoredEncoding};

@@ -128,6 +128,11 @@ impl fmt::Debug for Key {
 pub struct Fingerprint(String);
 
 impl Fingerprint {
+    /// The key ID of a key of OpenPGP.
+    pub(super) fn of_openpgp(id: &pgp::types::KeyId) -> Self {
+        Fingerprint(id.to_string().to_uppercase())
+    }
+
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Key;
+use super::{Key, OpenPgpKey};
 
 /// At most one key to write with, and any number to read with. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,11 +13,12 @@ struct Keys {
     /// Those to read with, the one to write with first.
     reading: Vec<Key>,
     writes: bool,
+    openpgp: Vec<OpenPgpKey>,
 }
 
 impl Keyring {
     /// Reads with all of them; `writing` need not be among `reading`.
-    pub fn new(writing: Option<Key>, reading: Vec<Key>) -> Self {
+    pub fn new(writing: Option<Key>, reading: Vec<Key>, openpgp: Vec<OpenPgpKey>) -> Self {
         let writes = writing.is_some();
         let mut keys: Vec<Key> = Vec::with_capacity(reading.len() + 1);
         for key in writing.into_iter().chain(reading) {
@@ -25,7 +26,7 @@ impl Keyring {
                 keys.push(key);
             }
         }
-        Keyring(Arc::new(Keys { reading: keys, writes }))
+        Keyring(Arc::new(Keys { reading: keys, writes, openpgp }))
     }
 
     /// No keys: nothing is encrypted, and what is cannot be read.
@@ -35,7 +36,7 @@ impl Keyring {
 
     /// Whether there is no key of any kind.
     pub fn is_empty(&self) -> bool {
-        self.0.reading.is_empty()
+        self.0.reading.is_empty() && self.0.openpgp.is_empty()
     }
 
     /// The key to write with. Without one, what is written is not encrypted.
@@ -47,5 +48,10 @@ impl Keyring {
     /// first, and none comes twice.
     pub fn reading(&self) -> &[Key] {
         &self.0.reading
+    }
+
+    /// The keys that messages of OpenPGP are read with.
+    pub fn openpgp(&self) -> &[OpenPgpKey] {
+        &self.0.openpgp
     }
 }

@@ -1,9 +1,9 @@
 //! Content that is encrypted before it leaves, and keys that open it.
 //!
 //! What is written, after compression, is the form of WAL-G with libsodium
-//! ([`SecretStreamWriter`]); what is read is that ([`SecretStreamReader`]), and content as it
-//! is. Nothing in an object or its name says which of them it is: [`open`] finds out, by
-//! trying the keys of a [`Keyring`] on its beginning.
+//! ([`SecretStreamWriter`]). What is read is that ([`SecretStreamReader`]), messages of OpenPGP,
+//! and content as it is. The name of an object does not say which of them it is, nor has a
+//! secret stream a mark: [`open`] finds out, by trying the keys of a [`Keyring`].
 //!
 //! Damage, and content that ends too early, is [`ErrorKind::Corrupt`] inside the `io::Error`,
 //! as it is for [`codec`]; content that no key opens is [`ErrorKind::Config`].
@@ -17,6 +17,7 @@
 mod key;
 mod keyring;
 mod open;
+mod openpgp;
 mod pieces;
 mod secret_stream;
 
@@ -26,4 +27,5 @@ mod tests;
 pub use key::{Fingerprint, Key, KeyTransform};
 pub use keyring::Keyring;
 pub use open::{Form, Opened, open};
+pub use openpgp::OpenPgpKey;
 pub use secret_stream::{SecretStreamReader, SecretStreamWriter};

@@ -2,9 +2,11 @@
 
 use std::io::{self, Cursor, Read};
 
+use super::openpgp::OpenPgpReader;
 use super::pieces::fill;
 use super::secret_stream::{HEADER_BYTES, STORED_CHUNK_BYTES, opens};
 use super::{Fingerprint, Key, Keyring, SecretStreamReader};
+use crate::codec::is_openpgp;
 use crate::error::{Error, ErrorKind};
 
 /// How an object is encrypted.
@@ -47,6 +49,12 @@ impl<'a> Opened<'a> {
             key: Some(key.fingerprint()),
         }
     }
+
+    fn openpgp(stored: impl Read + Send + 'a, keyring: &Keyring) -> io::Result<Self> {
+        let reader = OpenPgpReader::new(stored, keyring.openpgp())?;
+        let key = Some(reader.key().clone());
+        Ok(Opened { content: Box::new(reader), form: Form::OpenPgp, key })
+    }
 }
 
 impl Read for Opened<'_> {
@@ -56,9 +64,10 @@ impl Read for Opened<'_> {
 }
 
 /// Gives the content of an object that is `stored`: of a libsodium stream if one of the keys
-/// opens its beginning, and as it is if `looks_plain` says so of its first bytes, which may be
-/// all there are. An empty object, and with an empty keyring each one, is passed on as it is,
-/// too: who decodes it says best what is wrong with it.
+/// opens its beginning, of a message of OpenPGP if it begins as one, and as it is if
+/// `looks_plain` says so of its first bytes, which may be all there are. An empty object, and
+/// with an empty keyring each one, is passed on as it is, too: who decodes it says best what is
+/// wrong with it.
 ///
 /// What is neither is [`ErrorKind::Config`] inside the `io::Error`: it cannot be told whether
 /// its key is missing or its beginning is damaged. Damage after the beginning shows while
@@ -74,10 +83,13 @@ pub fn open<'a>(
     let length = fill(&mut stored, &mut beginning)?;
     beginning.truncate(length);
     let key = keyring.reading().iter().find(|key| opens(&beginning, key));
-    let passes = keyring.is_empty() || beginning.is_empty() || looks_plain(&beginning);
+    let unknown = keyring.is_empty() || beginning.is_empty();
+    let is_openpgp = is_openpgp(&beginning);
+    let passes = unknown || looks_plain(&beginning);
     let whole = Cursor::new(beginning).chain(stored);
     match key {
         Some(key) => Ok(Opened::libsodium(whole, key)),
+        None if is_openpgp && !unknown => Opened::openpgp(whole, keyring),
         None if passes => Ok(Opened::plain(whole)),
         None => Err(not_opened().into()),
     }

@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 mod damage;
 mod keys;
 mod opening;
+mod openpgp;
 mod vectors;
 
 /// Bytes of content in a chunk.

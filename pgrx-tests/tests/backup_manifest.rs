@@ -123,7 +123,7 @@ fn a_backup_with_a_damaged_manifest_is_restored_without() {
     let archive = Archive::file();
     let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);
     let name = cluster.backup_push();
-    let object = format!("basebackups_005/{name}/backup_manifest");
+    let object = format!("basebackups_005/{name}/backup_manifest.lz4");
     archive.corrupt_object(&object);
     let restore = Restore::of(PgVersion::oldest(), &name);
     let finished = restore.run(&archive);

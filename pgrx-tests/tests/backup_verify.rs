@@ -141,7 +141,7 @@ fn each_damage_is_told_with_its_object() {
             tar[512 + 40] ^= 1;
             archive.replace_object(object, compress(&tar));
         });
-        let manifest = verified.object("backup_manifest");
+        let manifest = verified.object("backup_manifest.lz4");
         verified.assert_damage_found("manifest", &manifest, Archive::corrupt_object);
         let list = verified.object("files_metadata.json");
         verified.assert_damage_found("files_metadata", &list, Archive::truncate_object);

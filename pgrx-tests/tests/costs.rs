@@ -41,7 +41,7 @@ const BASE_BACKUP: &Table = &[
     (1, "LIST basebackups_005/BACKUP/tar_partitions/"),
     (1, "LIST uploads of basebackups_005/BACKUP/"),
     (1, "LIST wal_005/SEGMENT"),
-    (1, "PUT basebackups_005/BACKUP/backup_manifest"),
+    (1, "PUT basebackups_005/BACKUP/backup_manifest.lz4"),
     (1, "PUT basebackups_005/BACKUP/begun.json"),
     (1, "PUT basebackups_005/BACKUP/files_metadata.json"),
     (1, "PUT basebackups_005/BACKUP/metadata.json"),
@@ -59,13 +59,14 @@ const BACKUP_LIST: &Table = &[
 ];
 
 const VERIFICATION: &Table = &[
-    (1, "GET basebackups_005/BACKUP/backup_manifest"),
+    (1, "GET basebackups_005/BACKUP/backup_manifest.lz4"),
     (2, "GET basebackups_005/BACKUP/files_metadata.json"),
     (1, "GET basebackups_005/BACKUP/metadata.json"),
     (4, "GET basebackups_005/BACKUP/tar_partitions/TAR"),
     (2, "GET basebackups_005/BACKUP_backup_stop_sentinel.json"),
     (1, "GET wal_005/SEGMENT.lz4"),
     (2, "LIST basebackups_005/"),
+    (1, "LIST basebackups_005/BACKUP/backup_manifest"),
     (2, "LIST basebackups_005/BACKUP/tar_partitions/"),
     (1, "LIST wal_005/SEGMENT"),
     (1, "PUT wal_e/verifications/BACKUP/sound.json"),

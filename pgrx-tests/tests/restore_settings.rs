@@ -349,7 +349,7 @@ fn a_restore_that_does_not_fit_is_refused_before_the_first_byte() {
     let mut original = live(PgVersion::oldest(), &archive, &[]);
     let backup = original.backup_push();
     original.stop(StopMode::Fast);
-    archive.remove_object(&format!("basebackups_005/{backup}/backup_manifest"));
+    archive.remove_object(&format!("basebackups_005/{backup}/backup_manifest.lz4"));
     let sentinel = format!("basebackups_005/{backup}_backup_stop_sentinel.json");
     let json = archive.object(&sentinel).expect("the sentinel is there");
     let mut json: Value = serde_json::from_slice(&json).expect("it is JSON");

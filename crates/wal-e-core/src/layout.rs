@@ -294,8 +294,19 @@ pub fn files_metadata(backup: &str) -> ObjectKey {
 }
 
 /// Size and checksum of each file of a backup, in PostgreSQL's own form.
-pub fn backup_manifest(backup: &str) -> ObjectKey {
-    ObjectKey(format!("{BASE_BACKUPS}/{backup}/backup_manifest"))
+pub fn backup_manifest(backup: &str, encoding: Encoding) -> ObjectKey {
+    ObjectKey(encoding.file_name(backup_manifest_beginning(backup)))
+}
+
+/// The beginning of the keys of a backup's manifest in all encodings.
+pub fn backup_manifest_beginning(backup: &str) -> String {
+    format!("{BASE_BACKUPS}/{backup}/backup_manifest")
+}
+
+/// How a listed key encodes the manifest of `backup`; `None` when the key is not that of its
+/// manifest.
+pub fn encoding_of_backup_manifest(key: &ObjectKey, backup: &str) -> Option<StoredEncoding> {
+    StoredEncoding::from_suffix(key.0.strip_prefix(&backup_manifest_beginning(backup))?)
 }
 
 /// The beginning of the keys of a backup's tars.

@@ -34,6 +34,23 @@ fn names_have_the_extension_of_their_encoding() {
 }
 
 #[test]
+fn the_key_of_a_manifest_tells_its_encoding() {
+    let own = |text: &str| {
+        let key = key(&format!("basebackups_005/base_1/backup_manifest{text}"));
+        encoding_of_backup_manifest(&key, "base_1")
+    };
+    for encoding in Encoding::WRITABLE {
+        let key = backup_manifest("base_1", encoding);
+        assert!(key.as_str().starts_with(&backup_manifest_beginning("base_1")));
+        let stored = Some(StoredEncoding::Readable(encoding));
+        assert_eq!(encoding_of_backup_manifest(&key, "base_1"), stored);
+        assert_eq!(encoding_of_backup_manifest(&key, "base_2"), None);
+    }
+    assert_eq!(own(".zst.gpg"), Some(StoredEncoding::Foreign("gpg")));
+    assert!(own(".tmp").is_none() && own("2").is_none());
+}
+
+#[test]
 fn a_key_of_a_run_tells_what_it_is_of() {
     for mark in RunMark::ALL {
         let own = run_mark("backup", "20261129T020000Z", 12_345, mark);

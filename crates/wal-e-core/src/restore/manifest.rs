@@ -8,26 +8,60 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use bytes::Bytes;
 use time::OffsetDateTime;
 
+use crate::archived::{ArchivedObject, damaged};
+use crate::codec::StoredEncoding;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout;
+use crate::layout::{self, ObjectKey};
 use crate::notice::Notices;
 use crate::postgres::data_directory::{BACKUP_MANIFEST, TABLESPACE_MAP};
 use crate::postgres::{BackupManifest, ManifestFile};
-use crate::store::ObjectStore;
+use crate::store::{ListRequest, ObjectStore, list_all};
 use crate::tasks::blocking;
 
-/// The largest manifest that is read: some two hundred bytes a file.
+/// The largest manifest that is read, decoded: some two hundred bytes a file.
 const LARGEST_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 
-/// The manifest of a backup as it is stored; `None` when there is none. Backups of WAL-G and
-/// WAL-E have none.
-pub(crate) async fn read(store: &dyn ObjectStore, backup: &str) -> Result<Option<Bytes>> {
-    match store.get(&layout::backup_manifest(backup), 0, None).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        result => Ok(Some(result?.into_bytes(LARGEST_BYTES).await?)),
+/// The object that has the manifest of a backup.
+#[derive(Debug)]
+pub(crate) struct StoredManifest {
+    key: ObjectKey,
+    encoding: StoredEncoding,
+    /// Its URL.
+    pub(crate) url: String,
+}
+
+impl StoredManifest {
+    /// Looks for it, under its name in every encoding; `None` when there is none. Backups of
+    /// WAL-G and WAL-E have none.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) async fn find(store: &dyn ObjectStore, backup: &str) -> Result<Option<Self>> {
+        let prefix = layout::backup_manifest_beginning(backup);
+        let objects = list_all(store, &ListRequest { prefix, ..ListRequest::default() }).await?;
+        let named = objects.into_iter().filter_map(|object| {
+            let encoding = layout::encoding_of_backup_manifest(&object.key, backup)?;
+            let url = store.url(object.key.as_str());
+            Some(StoredManifest { key: object.key, encoding, url })
+        });
+        Ok(named.min_by_key(|stored| matches!(stored.encoding, StoredEncoding::Foreign(_))))
+    }
+
+    /// Its content, as `pg_verifybackup` reads it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] for a damaged one, [`ErrorKind::Config`] for one that only
+    /// another program can read, and those of the store.
+    pub(crate) async fn content(&self, store: &dyn ObjectStore) -> Result<Vec<u8>> {
+        let encoding = self.encoding.readable(&self.url)?;
+        let object = ArchivedObject::open(store, &self.key, encoding).await?;
+        let content = object.read_at_most(LARGEST_BYTES + 1).await?;
+        if content.len() as u64 > LARGEST_BYTES {
+            return Err(damaged(&self.url, &format!("it has more than {LARGEST_BYTES} bytes")));
+        }
+        Ok(content)
     }
 }
 
@@ -52,13 +86,16 @@ impl Manifest {
         backup: &str,
         notices: &Notices,
     ) -> Result<Option<Self>> {
-        let Some(stored) = read(store, backup).await? else { return Ok(None) };
-        let parsed = blocking("reading the backup manifest", move || {
-            BackupManifest::parse(&stored).map(Manifest::new)
-        });
+        let Some(stored) = StoredManifest::find(store, backup).await? else { return Ok(None) };
+        let parsed = async {
+            let content = stored.content(store).await?;
+            let parse = move || BackupManifest::parse(&content).map(Manifest::new);
+            blocking("reading the backup manifest", parse).await
+        };
         match parsed.await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                let url = store.url(layout::backup_manifest(backup).as_str());
+                let url = &stored.url;
                 notices.warning(format!(
                     "ignoring object \"{url}\": restored files are not compared with it, and no backup_manifest is written: {error}"
                 ));
@@ -162,9 +199,13 @@ fn write(path: &Path, manifest: &BackupManifest) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use time::macros::datetime;
 
     use super::*;
+    use crate::archived::Encoder;
+    use crate::codec::{Compression, Encoding};
     use crate::notice;
     use crate::postgres::SystemIdentifier;
     use crate::store::memory::MemoryStore;
@@ -187,10 +228,19 @@ mod tests {
     /// Places `manifest` beside a tablespace map; returns what is there then,
     /// and the warnings.
     async fn placed(manifest: Vec<u8>, map: Option<&[u8]>) -> (Option<Vec<u8>>, usize) {
+        placed_from(Encoding::None, manifest, map).await
+    }
+
+    /// The same for these stored bytes under the name of this encoding.
+    async fn placed_from(
+        encoding: Encoding,
+        stored: Vec<u8>,
+        map: Option<&[u8]>,
+    ) -> (Option<Vec<u8>>, usize) {
         let store = MemoryStore::with_page_size(10);
         let attributes = Attributes::default();
-        let key = layout::backup_manifest(BACKUP);
-        let put = store.put(&key, manifest.into(), PutMode::CreateOnly, &attributes);
+        let key = layout::backup_manifest(BACKUP, encoding);
+        let put = store.put(&key, stored.into(), PutMode::CreateOnly, &attributes);
         let _ = put.await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         if let Some(map) = map {
@@ -229,6 +279,36 @@ mod tests {
         let mut damaged = stored();
         damaged[100] ^= 1;
         assert_eq!(placed(damaged, Some(STORED_MAP)).await, (None, 2));
+    }
+
+    #[tokio::test]
+    async fn a_manifest_is_read_in_every_encoding() {
+        for encoding in Encoding::WRITABLE {
+            let mut encoder =
+                Encoder::new(Vec::new(), Compression::new(encoding, None).unwrap()).unwrap();
+            encoder.write_all(&stored()).unwrap();
+            let encoded = encoder.finish().unwrap();
+            let cut = encoded[..encoded.len() - 5].to_vec();
+            let placed = placed_from(encoding, encoded, Some(STORED_MAP)).await;
+            assert_eq!(placed, (Some(stored()), 0), "{encoding}");
+            let placed = placed_from(encoding, cut, Some(STORED_MAP)).await;
+            assert_eq!(placed, (None, 2), "{encoding}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_can_be_read_comes_before_one_that_cannot() {
+        let store = MemoryStore::with_page_size(10);
+        let beginning = layout::backup_manifest_beginning(BACKUP);
+        for suffix in [".gpg", ".lz4", ".old"] {
+            let key = layout::ObjectKey::from_listing(&format!("{beginning}{suffix}")).unwrap();
+            let attributes = Attributes::default();
+            let put = store.put(&key, Vec::new().into(), PutMode::CreateOnly, &attributes);
+            let _ = put.await.unwrap();
+            let found = StoredManifest::find(&store, BACKUP).await.unwrap().unwrap();
+            let readable = matches!(found.encoding, StoredEncoding::Readable(Encoding::Lz4));
+            assert_eq!(readable, suffix != ".gpg");
+        }
     }
 
     #[tokio::test]

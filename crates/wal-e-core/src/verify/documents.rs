@@ -6,7 +6,7 @@ use crate::catalogue::backup_info::read_sentinel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::postgres::BackupManifest;
-use crate::restore::manifest;
+use crate::restore::manifest::StoredManifest;
 use crate::sentinel::{self, FilesMetadata, Metadata, Sentinel};
 use crate::store::ObjectStore;
 
@@ -21,7 +21,8 @@ pub(super) struct Documents {
     /// Empty when it cannot be read.
     pub(super) sentinel: Sentinel,
     pub(super) files: Option<FilesMetadata>,
-    pub(super) manifest: Option<BackupManifest>,
+    /// With the URL of its object.
+    pub(super) manifest: Option<(String, BackupManifest)>,
 }
 
 pub(super) async fn read(
@@ -174,19 +175,19 @@ async fn backup_manifest(
     backup: &str,
     sentinel: &Sentinel,
     report: &mut Report,
-) -> Result<Option<BackupManifest>> {
-    let url = store.url(layout::backup_manifest(backup).as_str());
-    let loaded = hold_back(manifest::read(store, backup).await)?;
-    let parsed = loaded.and_then(|bytes| bytes.as_deref().map(BackupManifest::parse).transpose());
+) -> Result<Option<(String, BackupManifest)>> {
+    let Some(stored) = StoredManifest::find(store, backup).await? else {
+        report.not_checked(
+            report::MANIFEST,
+            "the backup has none, so the files' sizes and checksums are unknown",
+        );
+        return Ok(None);
+    };
+    let loaded = hold_back(stored.content(store).await)?;
+    let parsed = loaded.and_then(|bytes| BackupManifest::parse(&bytes));
+    let url = stored.url;
     let manifest = match parsed {
-        Ok(Some(manifest)) => manifest,
-        Ok(None) => {
-            report.not_checked(
-                report::MANIFEST,
-                "the backup has none, so the files' sizes and checksums are unknown",
-            );
-            return Ok(None);
-        }
+        Ok(manifest) => manifest,
         Err(error) => {
             report.failed_with(report::MANIFEST, &url, &error);
             return Ok(None);
@@ -205,5 +206,5 @@ async fn backup_manifest(
         report.failed(report::MANIFEST, &url, "its WAL ranges do not span start to stop LSN");
     }
     report.passed(report::MANIFEST, format!("lists {} files", manifest.files.len()));
-    Ok(Some(manifest))
+    Ok(Some((url, manifest)))
 }

@@ -29,7 +29,7 @@ use crate::catalogue::backups::resolve;
 use crate::catalogue::tar_set::{self, TarSet};
 use crate::codec::Encoding;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{self, ObjectKey, TarKind};
+use crate::layout::{self, TarKind};
 use crate::restore::TablespacePlaces;
 use crate::restore::chain::{self, Chain};
 use crate::restore::unpack::Budget;
@@ -205,11 +205,11 @@ impl Verification {
         let Documents { sentinel, files, manifest } =
             documents::read(&*self.store, name, report).await?;
         let tars = self.list_tars(name, files.as_ref(), report).await?;
+        let (manifest_url, manifest) = manifest.unzip();
         let mut inventory = Inventory::new(&sentinel, files, manifest, &tars);
         self.read_tars(tars, &mut inventory, report).await?;
-        let url = |key: &ObjectKey| self.store.url(key.as_str());
-        let files_url = url(&layout::files_metadata(name));
-        let manifest_url = url(&layout::backup_manifest(name));
+        let files_url = self.store.url(layout::files_metadata(name).as_str());
+        let manifest_url = manifest_url.unwrap_or_default();
         let cluster_files = inventory.finish(&files_url, &manifest_url, report);
         let directory = self.store.url(&layout::backup_directory(name));
         let (label, segment_size) = cluster_files.verify(name, &directory, &sentinel, report);

@@ -9,6 +9,7 @@ use super::*;
 use crate::base_backup::{BackupPush, BackupStart, BackupStop, Progress, PushOptions, Taker};
 use crate::codec::{Compression, Compressor, Decompressor};
 use crate::config::Exclusions;
+use crate::layout::ObjectKey;
 use crate::notice;
 use crate::postgres::wal_sample::WalWriter;
 use crate::postgres::{Lsn, SegmentSize, TimelineId, WalFileName, control_file};

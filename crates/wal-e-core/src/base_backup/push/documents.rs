@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use super::super::start::BackupStart;
 use super::{BackupPush, stored};
+use crate::archived::Encoder;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::postgres::{BackupManifest, Lsn, WalRange};
@@ -20,7 +21,8 @@ impl BackupPush {
     pub(super) async fn push_files_metadata(&mut self) -> Result<()> {
         let files = std::mem::take(&mut self.files);
         self.push_list(layout::files_metadata(&self.name), move |writer| {
-            serde_json::to_writer(writer, &files).map_err(io::Error::from)
+            serde_json::to_writer(writer, &files)
+                .map_err(|error| list_not_written(io::Error::from(error)))
         })
         .await
     }
@@ -32,23 +34,29 @@ impl BackupPush {
         // A promotion in between would have failed pg_backup_stop.
         let range = WalRange { timeline, start_lsn, end_lsn: stop_lsn };
         let manifest = BackupManifest::new(pg_version, system_identifier, files, vec![range]);
-        self.push_list(layout::backup_manifest(&self.name), move |writer| manifest.write(writer))
-            .await
+        let compression = self.options.compression;
+        let key = layout::backup_manifest(&self.name, compression.encoding());
+        self.push_list(key, move |writer| {
+            let mut buffered = io::BufWriter::new(Encoder::new(writer, compression)?);
+            manifest.write(&mut buffered).map_err(list_not_written)?;
+            let encoder = buffered.into_inner().map_err(io::IntoInnerError::into_error);
+            encoder.map_err(list_not_written)?.finish().map(drop)
+        })
+        .await
     }
 
     /// Stores what has a line for each file.
     async fn push_list(
         &self,
         key: layout::ObjectKey,
-        write: impl FnOnce(&mut io::BufWriter<&mut PartWriter>) -> io::Result<()> + Send + 'static,
+        write: impl FnOnce(&mut io::BufWriter<&mut PartWriter>) -> Result<()> + Send + 'static,
     ) -> Result<()> {
         let request = Upload::create_only(key.clone(), self.cancel.clone());
         let request = request.noted_in(self.note.clone());
         let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
             let mut buffered = io::BufWriter::new(writer);
-            write(&mut buffered)
-                .and_then(|()| buffered.flush())
-                .map_err(|error| Error::from_io("could not write file list", error))
+            write(&mut buffered)?;
+            buffered.flush().map_err(list_not_written)
         })
         .await?;
         stored(&*self.store, &key, &uploaded)
@@ -105,4 +113,8 @@ impl BackupPush {
             ..Sentinel::full()
         }
     }
+}
+
+fn list_not_written(error: io::Error) -> Error {
+    Error::from_io("could not write file list", error)
 }

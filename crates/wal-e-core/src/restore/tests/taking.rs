@@ -17,7 +17,7 @@ async fn the_objects_are_those_that_wal_g_reads() {
         format!("{own}/tar_partitions/backup_label.tar.lz4"),
         format!("{own}/metadata.json"),
         format!("{own}/files_metadata.json"),
-        format!("{own}/backup_manifest"),
+        format!("{own}/backup_manifest.lz4"),
         format!("{own}_backup_stop_sentinel.json"),
     ] {
         assert!(keys.contains(&key), "{key} is not in {keys:?}");

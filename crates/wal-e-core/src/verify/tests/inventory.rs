@@ -67,9 +67,17 @@ async fn lists_that_disagree_with_the_tars_are_reported() {
 #[tokio::test]
 async fn the_manifest_counts_only_when_it_is_sound() {
     let fixture = Fixture::new().await;
-    let key = layout::backup_manifest(NAME);
-    fixture.change_text(&key, "base/5/16410", "base/5/99999").await;
-    fixture.assert_fails(&["manifest"], "backup_manifest").await;
+    let key = layout::backup_manifest(NAME, Encoding::Lz4);
+    let sound = fixture.bytes(&key).await;
+    let rename = |bytes: &mut Vec<u8>| {
+        let text = String::from_utf8(std::mem::take(bytes)).unwrap();
+        *bytes = text.replace("base/5/16410", "base/5/99999").into_bytes();
+    };
+    fixture.change_content(&key, rename).await;
+    fixture.assert_fails(&["manifest"], "backup_manifest.lz4").await;
+    fixture.put(&key, sound).await;
+    fixture.change(&key, cut).await;
+    fixture.assert_fails(&["manifest"], "backup_manifest.lz4").await;
     fixture.memory.delete(&key).await.unwrap();
     let verified = fixture.verify().await.unwrap();
     assert_eq!(verified.failures(), 0);

@@ -369,6 +369,9 @@ fn the_program_takes_them_too_and_knows_wal_gs_words() {
     assert!(of_full.ends_with(&format!("_D_{}", &full[5..29])), "{of_full}");
     let limited = push(&["--delta-max-steps", "2"]);
     assert!(!limited.contains("_D_"), "{limited}");
+    let none = run(backup_push(&cluster, &archive).args(["--delta-max-steps", "0"]));
+    assert!(none.stderr.contains("no delta backup may follow a full one"), "{none}");
+    assert!(!none.success().contains("_D_"));
     assert!(!push(&[]).contains("_D_"));
 
     let sentinel = archive.backup_sentinel(&second);

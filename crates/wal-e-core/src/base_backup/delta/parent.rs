@@ -24,7 +24,8 @@ const PER_MAJOR_VERSION: u32 = 10_000;
 pub struct Incremental {
     /// Which backup it builds on.
     pub origin: Origin,
-    /// How many deltas may follow one another after a full backup. `None`: any number.
+    /// How many deltas may follow one another after a full backup; with 0, each is a full one.
+    /// `None`: any number.
     pub max_deltas: Option<u32>,
 }
 
@@ -92,6 +93,9 @@ pub(crate) async fn choose(
     wanted: Incremental,
     cancel: &CancellationToken,
 ) -> Result<Result<Parent, String>> {
+    if wanted.max_deltas == Some(0) {
+        return Ok(Err("no delta backup may follow a full one".to_owned()));
+    }
     let Some(latest) = sentinels(store).await?.pop() else {
         return Ok(Err("there is no base backup that it could build on".to_owned()));
     };

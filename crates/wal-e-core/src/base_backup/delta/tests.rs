@@ -2,8 +2,10 @@ use std::fs;
 
 use super::*;
 use crate::changed_blocks::ChangedBlocks;
+use crate::notice;
 use crate::postgres::{SystemIdentifier, TimelineId};
 use crate::sentinel::FileMetadata;
+use crate::store::memory::MemoryStore;
 
 const RELATION: RelationId = RelationId { tablespace: 1663, database: 5, number: 16384 };
 
@@ -125,4 +127,18 @@ fn what_the_wal_has_cut_or_copied_is_stored_whole() {
     });
     let entry = entries.iter().find(|entry| entry.path == "base/5/16384").unwrap();
     assert_eq!(bytes_to_read(Some(&delta), entry), 3 * BLOCK_SIZE as u64, "blocks 3, 8 and 9");
+}
+
+/// As `WALG_DELTA_MAX_STEPS=0` has it.
+#[tokio::test]
+async fn where_no_delta_may_follow_each_backup_is_a_full_one_and_says_so() {
+    let data = tempfile::tempdir().unwrap();
+    let store = MemoryStore::with_page_size(10);
+    let wanted = Incremental { origin: Origin::Latest, max_deltas: Some(0) };
+    let (notices, queue) = notice::channel();
+    let cancel = CancellationToken::new();
+    let prepared = prepare(&store, &start(data.path()), wanted, &notices, &cancel).await.unwrap();
+    assert_eq!(prepared.unwrap_err(), "no delta backup may follow a full one");
+    let said = &queue.drain()[0].message;
+    assert!(said.ends_with("incremental one: no delta backup may follow a full one"));
 }

@@ -118,9 +118,9 @@ pub(super) const BACKUP_MAX_DELTAS: Description = Description {
     option: Some(Flag {
         name: "delta-max-steps",
         placeholder: "N",
-        form: "with it, an incremental backup is taken unless so many have followed a full one",
+        form: "with it, an incremental backup is taken unless so many have followed a full one; 0 for a full one",
         commands: &["backup-push"],
-        value: Some(Value::Number(Number { unit: Unit::One, low: 1, high: 1000, default: None })),
+        value: Some(Value::Number(Number { unit: Unit::One, low: 0, high: 1000, default: None })),
     }),
     ..TEXT_OF_SERVER
 };

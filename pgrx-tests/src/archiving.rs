@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::cluster::{Cluster, rows};
-use crate::wait::{PATIENCE, wait_until};
+use crate::wait::{PATIENCE, wait_for, wait_until};
 
 /// How long the tests wait for the archiver: longer than the minute after which
 /// it looks for work by itself.
@@ -85,8 +85,16 @@ impl Cluster {
     pub fn forget_wal(&self) {
         self.archive_current_wal();
         self.execute("CHECKPOINT");
-        let needed = "SELECT pg_walfile_name(redo_lsn) FROM pg_control_checkpoint()";
-        let needed = self.query_one(needed);
+        let redo = self.query_one("SELECT redo_lsn FROM pg_control_checkpoint()");
+        let needed = self.query_one(&format!("SELECT pg_walfile_name('{redo}')"));
+        // A server that summarizes its WAL keeps what it has not read.
+        let summarizes =
+            "SELECT 1 FROM pg_settings WHERE name = 'summarize_wal' AND setting = 'on'";
+        if !self.query(summarizes).is_empty() {
+            let is_read =
+                format!("SELECT (pg_get_wal_summarizer_state()).summarized_lsn >= '{redo}'");
+            wait_for("all WAL to be summarized", || self.query_one(&is_read) == "t");
+        }
         for entry in fs::read_dir(self.data_directory().join("pg_wal")).expect("it is there") {
             let path = entry.expect("it can be read").path();
             let name = path.file_name().expect("it has a name").to_string_lossy().into_owned();

@@ -323,6 +323,51 @@ fn by_schedule_so_many_follow_a_full_one() {
     assert_eq!(kinds()[..5], [false, true, true, false, true], "{:?}", archive.backups());
 }
 
+/// The row of `wale_check()` for incremental backups: whether all is well, and what is said.
+fn outlook(cluster: &Cluster) -> Vec<String> {
+    let row = "SELECT coalesce(ok::text, '') || ' ' || detail FROM wale_check() \
+               WHERE check_name = 'incremental'";
+    cluster.query(row).concat()
+}
+
+#[test]
+fn the_check_says_what_the_next_one_would_be() {
+    for (version, settings, source) in [
+        (PgVersion::oldest(), &["wal_e.backup_max_deltas = 2"][..], "the archiver's maps"),
+        (PgVersion::oldest(), &[], "the LSN of each page"),
+        (
+            PgVersion::newest(),
+            &["wal_e.backup_max_deltas = 1", "summarize_wal = on"],
+            "the server's WAL summaries",
+        ),
+    ] {
+        let archive = Archive::file();
+        let built = Cluster::build(version);
+        let built = settings.iter().fold(built, |built, setting| built.configuration(*setting));
+        let cluster = built.start_archiving_to(&archive);
+        let before = outlook(&cluster).concat();
+        assert_eq!(before.contains("there is no base backup"), !settings.is_empty(), "{before}");
+        let full = cluster.backup_push();
+        let latest = match settings {
+            // There is a row since there is a delta.
+            [] => {
+                assert_eq!(outlook(&cluster), [""; 0]);
+                is_incremental(&cluster, &full)
+            }
+            _ => full,
+        };
+        cluster.forget_wal();
+        let said = outlook(&cluster).concat();
+        assert!(said.starts_with("true ") && said.contains(&latest), "{said}");
+        assert!(said.contains(&format!("from {source}")), "{said}");
+        let offset = cluster.log_offset();
+        is_incremental(&cluster, &latest);
+        cluster.wait_for_log_after(offset, &format!("is known from {source}"));
+        let said = outlook(&cluster).concat();
+        assert_eq!(said.contains("1 delta backup may follow"), settings.len() == 2, "{said}");
+    }
+}
+
 #[test]
 fn pages_that_do_not_show_all_changes_are_not_trusted() {
     let archive = Archive::file();

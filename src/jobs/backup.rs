@@ -229,8 +229,8 @@ impl Job for Backup {
     }
 }
 
-/// What the core has to know of a backup that began at `start_lsn`.
-fn backup_start(
+/// What the core has to know of a backup that began at `start_lsn`. Only on a primary.
+pub fn backup_start(
     start_lsn: Lsn,
     start_time: OffsetDateTime,
     permanent: bool,

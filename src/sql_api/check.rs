@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use time::OffsetDateTime;
 use wal_e_core::archiving::Way;
 use wal_e_core::base_backup::{self, Cluster};
 use wal_e_core::check::{self, Check};
@@ -12,6 +13,7 @@ use super::extension_version;
 use crate::archiver_stats;
 use crate::error::{Failure, Result, in_words};
 use crate::gucs;
+use crate::jobs::backup::backup_start;
 use crate::pg::text::Text;
 use crate::pg::{server, shared_memory};
 
@@ -44,6 +46,7 @@ pub(super) fn checks() -> Result<Vec<Check>> {
     rows.extend([archive_mode(), archive_library(), wal_level()]);
     rows.extend(prefix()?);
     rows.push(data_directory()?);
+    rows.extend(incremental()?);
     rows.extend([variables(), compression(), archiver(), lag()]);
     Ok(rows)
 }
@@ -184,6 +187,23 @@ fn data_directory() -> Result<Check> {
     };
     let store = gucs::store_config().ok();
     super::run(|_| async move { Ok(base_backup::check(cluster, store.as_ref()).await) })
+}
+
+/// What an incremental base backup would be now; no row where none are wanted.
+fn incremental() -> Result<Option<Check>> {
+    let max_deltas = gucs::backup_max_deltas();
+    let unknown = |why| (max_deltas > 0).then(|| Check::not_checked("incremental", why));
+    if server::in_recovery() {
+        return Ok(unknown("a standby takes no base backups"));
+    }
+    let (Ok(config), Some(lsn)) = (gucs::store_config(), server::wal_position()) else {
+        return Ok(unknown("there is no usable prefix"));
+    };
+    let hostname = server::claimant().hostname;
+    let start = backup_start(lsn, OffsetDateTime::now_utc(), false, hostname)?;
+    super::run(|notices| async move {
+        Ok(base_backup::check_incremental(config, start, max_deltas, notices).await)
+    })
 }
 
 fn archiver() -> Check {

@@ -12,7 +12,9 @@
 //! * `parent`: which backup it builds on, and why none.
 //! * `taken`: the backups that a data directory has been through.
 //! * `source`: where it comes from which blocks have changed.
+//! * `outlook`: what the next one would be.
 
+mod outlook;
 mod parent;
 mod source;
 mod taken;
@@ -24,6 +26,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+pub use outlook::check;
 pub(super) use parent::Parent;
 use parent::choose;
 pub use parent::{Incremental, Origin};

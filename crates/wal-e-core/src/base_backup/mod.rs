@@ -17,7 +17,7 @@ mod tar_stream;
 mod wal_reach;
 mod walk;
 
-pub use delta::{Incremental, Origin};
+pub use delta::{Incremental, Origin, check as check_incremental};
 pub use inspect::check;
 pub use progress::{Phase, Progress};
 pub(crate) use push::killed_backups;

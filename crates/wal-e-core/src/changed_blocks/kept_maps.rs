@@ -121,6 +121,21 @@ impl KeptMaps {
         run.finish(to)
     }
 
+    /// Why [`KeptMaps::changed_in`] has to fail: the first segment of the stretch of which there is
+    /// neither a map nor the segment. Only names are looked at.
+    pub fn first_missing(&self, stretch: Stretch, size: SegmentSize) -> Option<Error> {
+        let Stretch { timeline, from, to } = stretch;
+        let (first, last) =
+            (SegmentNumber::containing(from, size), SegmentNumber::containing(to, size));
+        let mut segments =
+            (first.0..=last.0).map(|number| WalSegment { timeline, number: SegmentNumber(number) });
+        let missing = segments.find(|&segment| {
+            let has_map = segment.number != last && self.place(segment, size).exists();
+            !has_map && !self.wal_directory.join(segment.file_name(size)).exists()
+        });
+        missing.map(|segment| no_record(&WalFileName::segment(segment, size)))
+    }
+
     /// The kept map of a segment, if there is a sound one.
     fn read(&self, segment: WalSegment, size: SegmentSize) -> Option<SegmentMap> {
         let place = self.place(segment, size);
@@ -140,11 +155,7 @@ impl KeptMaps {
         let name = WalFileName::segment(segment, size);
         let place = self.wal_directory.join(name.as_str());
         let unread = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                let message =
-                    format!("there is no record of the blocks that WAL segment \"{name}\" changes");
-                Error::new(ErrorKind::NotFound, message)
-            }
+            io::ErrorKind::NotFound => no_record(&name),
             _ => Error::file("read file", &place, &error),
         };
         let mut file = File::open(&place).map_err(unread)?;
@@ -172,6 +183,12 @@ impl KeptMaps {
     fn place(&self, segment: WalSegment, size: SegmentSize) -> PathBuf {
         self.directory().join(WalFileName::segment(segment, size).as_str())
     }
+}
+
+fn no_record(segment: &WalFileName) -> Error {
+    let message =
+        format!("there is no record of the blocks that WAL segment \"{segment}\" changes");
+    Error::new(ErrorKind::NotFound, message)
 }
 
 /// The end of the page that holds the byte at `offset`.

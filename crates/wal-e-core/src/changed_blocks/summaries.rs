@@ -113,6 +113,32 @@ pub fn changed_since<'a>(
     })
 }
 
+/// Up to where the names of the summaries in `data_directory` cover a stretch; what is after that
+/// may still be summarized.
+///
+/// # Errors
+/// [`NotTold`] where no summary that is still to come can close the gap.
+pub fn reach(data_directory: &Path, stretch: Stretch) -> Result<Lsn, NotTold> {
+    let names = list(&data_directory.join(DIRECTORY))?;
+    match covering(&names, stretch) {
+        Ok(_) => Ok(stretch.to),
+        Err(Uncovered { at }) if has_gone_on(&names, stretch, at) => {
+            Err(NotTold::Gap { timeline: stretch.timeline, at })
+        }
+        Err(Uncovered { at }) => Ok(at),
+    }
+}
+
+/// Whether the server has summarized what comes after `at`, which it has not covered. It only
+/// goes forward, also from one timeline to the next.
+fn has_gone_on(names: &[WalSummaryName], stretch: Stretch, at: Lsn) -> bool {
+    names.iter().any(|name| match name.timeline.cmp(&stretch.timeline) {
+        Ordering::Less => false,
+        Ordering::Equal => name.start > at,
+        Ordering::Greater => name.start >= at,
+    })
+}
+
 /// What there is now.
 enum Found {
     /// It will not be more.
@@ -130,12 +156,7 @@ fn look(directory: PathBuf, stretch: Stretch, cancel: &CancellationToken) -> Res
         Ok(needed) => needed,
         Err(Uncovered { at }) => {
             let gap = NotTold::Gap { timeline: stretch.timeline, at };
-            // The server only goes forward, also from one timeline to the next.
-            let has_gone_on = names.iter().any(|name| match name.timeline.cmp(&stretch.timeline) {
-                Ordering::Less => false,
-                Ordering::Equal => name.start > at,
-                Ordering::Greater => name.start >= at,
-            });
+            let has_gone_on = has_gone_on(&names, stretch, at);
             return Ok(if has_gone_on { Found::All(Err(gap)) } else { Found::NotYet(gap) });
         }
     };

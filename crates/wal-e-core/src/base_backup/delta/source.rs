@@ -91,6 +91,52 @@ pub(crate) async fn find_changed(
     }
 }
 
+/// What [`find_changed`] would take if the backup began now, or why it would find nothing. Only
+/// the names of summaries, maps and segments are looked at; the end of the log is summarized when
+/// the backup begins.
+///
+/// # Errors
+/// [`ErrorKind::Bug`].
+pub(super) async fn foreseen(
+    start: &BackupStart,
+    parent: &Parent,
+) -> Result<Result<String, String>> {
+    let mut why_not = Vec::new();
+    let stretch = Stretch { timeline: start.timeline, from: parent.start_lsn, to: start.start_lsn };
+    let (directory, size) = (start.data_directory.clone(), start.segment_size);
+    let looked = blocking("looking for records of changed blocks", move || {
+        let maps = KeptMaps::beside(&directory.join("pg_wal"));
+        Ok((summaries::reach(&directory, stretch), maps.first_missing(stretch, size)))
+    });
+    let (summarized, unmapped) = looked.await?;
+    match summarized {
+        Ok(until) if until >= stretch.to || start.summarizes_wal => {
+            let until = match until < stretch.to {
+                true => format!(", so far up to {until}"),
+                false => String::new(),
+            };
+            return Ok(Ok(format!("the server's WAL summaries{until}")));
+        }
+        Ok(at) => {
+            let gap = summaries::NotTold::Gap { timeline: stretch.timeline, at };
+            why_not.push(format!("\"summarize_wal\" is off, and {gap}"));
+        }
+        Err(summaries::NotTold::NoDirectory) if !start.summarizes_wal => {}
+        Err(why) => why_not.push(why.to_string()),
+    }
+    match unmapped {
+        None => return Ok(Ok(said("the archiver's maps of changed blocks", &why_not))),
+        Some(segment) => why_not.push(segment.to_string()),
+    }
+    Ok(match by_page_lsn(start, parent) {
+        Ok(()) => Ok(said("the LSN of each page, all of which are read", &why_not)),
+        Err(why) => {
+            why_not.push(why);
+            Err(why_not.join("; "))
+        }
+    })
+}
+
 fn said(source: &str, why_not_better: &[String]) -> String {
     match why_not_better {
         [] => source.to_owned(),

@@ -2,10 +2,12 @@ use std::fs;
 
 use super::*;
 use crate::changed_blocks::ChangedBlocks;
+use crate::layout;
 use crate::notice;
 use crate::postgres::{SystemIdentifier, TimelineId};
 use crate::sentinel::FileMetadata;
 use crate::store::memory::MemoryStore;
+use crate::store::{Attributes, PutMode};
 
 const RELATION: RelationId = RelationId { tablespace: 1663, database: 5, number: 16384 };
 
@@ -141,4 +143,58 @@ async fn where_no_delta_may_follow_each_backup_is_a_full_one_and_says_so() {
     assert_eq!(prepared.unwrap_err(), "no delta backup may follow a full one");
     let said = &queue.drain()[0].message;
     assert!(said.ends_with("incremental one: no delta backup may follow a full one"));
+}
+
+#[tokio::test]
+async fn the_check_tells_of_incremental_backups_where_they_are_wanted() {
+    let data = tempfile::tempdir().unwrap();
+    let store = MemoryStore::with_page_size(10);
+    let start = start(data.path());
+    let row = async |max_deltas| outlook::look(&store, &start, max_deltas).await.unwrap();
+    assert_eq!(row(0).await, None);
+    let first = row(2).await.unwrap();
+    assert!(first.ok.is_none() && first.hint.is_some());
+    assert!(first.detail.ends_with("there is no base backup that it could build on"), "{first:?}");
+    for (name, is_delta) in
+        [("base_000000010000000000000001", false), ("base_000000010000000000000002_D_x", true)]
+    {
+        let key = layout::sentinel(name);
+        let attributes = Attributes::default();
+        let put = store.put(&key, "{}".into(), PutMode::CreateOnly, &attributes);
+        let _ = put.await.unwrap();
+        assert_eq!(row(0).await.is_some(), is_delta, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_source_is_foreseen_by_the_names_of_files() {
+    let (data, _, parent) = cluster(&FILES);
+    let mut start = start(data.path());
+    let wal = data.path().join("pg_wal");
+    fs::create_dir(&wal).unwrap();
+    let foreseen = async |start: &BackupStart| source::foreseen(start, &parent).await.unwrap();
+    let why = foreseen(&start).await.unwrap_err();
+    assert!(why.contains("000000010000000000000002") && why.contains("wal_log_hints"), "{why}");
+    start.logs_hints = true;
+    assert!(foreseen(&start).await.unwrap().starts_with("the LSN of each page"));
+    for segment in ["000000010000000000000002", "000000010000000000000003"] {
+        fs::write(wal.join(segment), "").unwrap();
+    }
+    assert_eq!(foreseen(&start).await.unwrap(), "the archiver's maps of changed blocks");
+    start.summarizes_wal = true;
+    fs::create_dir(wal.join("summaries")).unwrap();
+    let summary = |from: u64, to: u64| {
+        let name = format!("0000000100000000{from:08X}00000000{to:08X}.summary");
+        fs::write(wal.join("summaries").join(name), "").unwrap();
+    };
+    summary(0x280_0000, 0x2A0_0000);
+    let from = foreseen(&start).await.unwrap();
+    assert!(from.starts_with("the archiver's maps") && from.contains("no WAL summary"), "{from}");
+    summary(0x100_0028, 0x280_0000);
+    let from = foreseen(&start).await.unwrap();
+    assert_eq!(from, "the server's WAL summaries, so far up to 0/2A00000");
+    start.summarizes_wal = false;
+    assert!(foreseen(&start).await.unwrap().contains("\"summarize_wal\" is off"));
+    summary(0x2A0_0000, 0x300_0028);
+    assert_eq!(foreseen(&start).await.unwrap(), "the server's WAL summaries");
 }

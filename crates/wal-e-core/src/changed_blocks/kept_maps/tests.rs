@@ -113,3 +113,22 @@ fn maps_of_before_a_base_backup_are_removed() {
     left.sort();
     assert_eq!(left, [&PgWal::segment(FIRST + 2).file_name(SEGMENT_SIZE), "other"]);
 }
+
+#[test]
+fn what_is_missing_is_seen_by_the_names() {
+    let wal = PgWal::new();
+    let missing = || {
+        let from = Lsn(FIRST * SEGMENT_SIZE.bytes() + 40);
+        let stretch = Stretch { timeline: TimelineId(1), from, to: wal.middle };
+        wal.maps().first_missing(stretch, SEGMENT_SIZE).map(|error| error.to_string())
+    };
+    assert_eq!(missing(), None);
+    wal.keep(FIRST + 1);
+    wal.remove(FIRST + 1);
+    assert_eq!(missing(), None);
+    wal.remove(FIRST);
+    let error = wal.changed().unwrap_err().to_string();
+    assert_eq!(missing(), Some(error));
+    wal.maps().remove_before(SegmentNumber(FIRST + 3), SEGMENT_SIZE).unwrap();
+    assert!(missing().unwrap().contains(&PgWal::segment(FIRST).file_name(SEGMENT_SIZE)));
+}

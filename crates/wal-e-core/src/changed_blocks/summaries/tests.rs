@@ -205,3 +205,16 @@ async fn a_stretch_does_not_end_before_it_begins() {
     let backwards = changed_since(server.0.path(), stretch(20, 10), false, far_off(), &cancel);
     assert_eq!(backwards.await.unwrap_err().kind(), ErrorKind::Bug);
 }
+
+#[test]
+fn how_far_summaries_reach_is_seen_by_their_names() {
+    let server = Server::new();
+    let reach = |from, to| reach(server.0.path(), stretch(from, to));
+    assert_eq!(reach(100, 300), Ok(Lsn(100)), "all may still come");
+    server.summarizes(name(50, 200), &[]);
+    assert_eq!(reach(100, 300), Ok(Lsn(200)));
+    assert_eq!(reach(100, 150), Ok(Lsn(150)));
+    server.summarizes(name(250, 300), &[]);
+    assert_eq!(reach(100, 300), Err(gap(200)));
+    assert_eq!(super::reach(Path::new("/nowhere"), stretch(1, 2)), Err(NotTold::NoDirectory));
+}

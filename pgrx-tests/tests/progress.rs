@@ -53,6 +53,20 @@ fn a_caller_hears_how_far_a_backup_is_unless_it_wants_not_to() {
             assert!(progress.contains(part), "{progress}");
         }
 
+        // Without WAL it looks at every page, and sends hardly any.
+        cluster.forget_wal();
+        let name = rows(&mut client, "SELECT wale_backup_push(incremental => true)");
+        let name = name.expect("the backup succeeds")[0][0].clone().expect("it has a name");
+        assert!(name.contains("_D_"), "{name}");
+        let notices = taken(&heard);
+        let begin = format!("NOTICE: base backup \"{name}\": uploading files, ");
+        let progress = notices.iter().find_map(|notice| notice.strip_prefix(&begin));
+        let progress = progress.unwrap_or_else(|| panic!("{notices:?}"));
+        assert!(progress.contains("B to send so far, looked at "), "{progress}");
+        let counted = cluster.backup_progress();
+        let number = |column: &str| counted[column].parse::<u64>().expect("it is a number");
+        assert!(number("bytes_read") >= number("bytes_total") / 2, "{counted:?}");
+
         client.batch_execute("SET client_min_messages = warning").expect("it can be set");
         cluster.execute("SELECT pg_logical_emit_message(false, 'test', 'between backups')");
         cluster.archive_current_wal();

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use wal_e_core::archiving::Way;
 use wal_e_core::base_backup::{
-    self, BackupPush, BackupStart, Incremental, Origin, Phase, PushOptions, Taker,
+    self, BackupPush, BackupStart, Incremental, Origin, Phase, PushOptions, Share, Taker,
 };
 use wal_e_core::event::{Event, Kind};
 use wal_e_core::owner;
@@ -76,8 +76,12 @@ pub struct Progress {
 /// How much is done. Sizes are in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counters {
-    /// Estimated when the files are listed.
+    /// What is to be looked at, estimated when the files are listed.
     pub bytes_total: u64,
+    /// What of that is to be sent, before compression, as far as it is known.
+    pub bytes_to_send: u64,
+    /// Whether that is all of it.
+    pub share: Share,
     /// Read from data files.
     pub bytes_read: u64,
     /// Confirmed by the store.
@@ -106,6 +110,8 @@ impl From<&base_backup::Progress> for Counters {
     fn from(progress: &base_backup::Progress) -> Self {
         Counters {
             bytes_total: progress.bytes_total.load(Ordering::Relaxed),
+            bytes_to_send: progress.bytes_to_send.load(Ordering::Relaxed),
+            share: progress.share(),
             bytes_read: progress.bytes_read.load(Ordering::Relaxed),
             bytes_uploaded: progress.bytes_uploaded.load(Ordering::Relaxed),
             partitions_total: progress.partitions_total.load(Ordering::Relaxed),

@@ -181,10 +181,14 @@ fn describe(progress: &Progress, pace: &mut Pace, now: Instant) -> String {
         None => "base backup".to_owned(),
     };
     let phase = progress.phase.as_str();
-    let Counters { bytes_total, bytes_read, .. } = progress.counters;
+    let Counters { bytes_total, bytes_read, bytes_to_send, share, .. } = progress.counters;
     match progress.phase {
         Phase::Uploading if bytes_total > 0 => {
-            format!("{name}: {phase}, {}", pace.describe(now, bytes_read, bytes_total))
+            let read = pace.describe(now, bytes_read, bytes_total);
+            match share.describe(bytes_to_send) {
+                Some(to_send) => format!("{name}: {phase}, {to_send}, looked at {read}"),
+                None => format!("{name}: {phase}, {read}"),
+            }
         }
         _ => format!("{name}: {phase}"),
     }

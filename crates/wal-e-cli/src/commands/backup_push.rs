@@ -160,9 +160,11 @@ fn describe(progress: &Progress) -> Option<String> {
     if phase != Phase::Uploading || total == 0 {
         return Some(phase.as_str().to_owned());
     }
+    let to_send = progress.share().describe(progress.bytes_to_send.load(Relaxed));
     Some(format!(
-        "{}: {} of {} ({}), {} stored, partition {} of {}",
+        "{}: {}{} of {} ({}), {} stored, partition {} of {}",
         phase.as_str(),
+        to_send.map(|bytes| format!("{bytes}, looked at ")).unwrap_or_default(),
         size(read),
         size(total),
         percentage(read, total),
@@ -174,6 +176,8 @@ fn describe(progress: &Progress) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use wal_e_core::base_backup::Share;
+
     use super::*;
 
     #[test]
@@ -188,6 +192,14 @@ mod tests {
         assert_eq!(
             describe(&progress).as_deref(),
             Some("uploading files: 1024 MB of 3072 MB (33 %), 300 MB stored, partition 0 of 3")
+        );
+        progress.set_share(Share::Known);
+        progress.bytes_to_send.store(3 << 30, Relaxed);
+        assert_eq!(
+            describe(&progress).as_deref(),
+            Some(
+                "uploading files: 3072 MB to send, looked at 1024 MB of 3072 MB (33 %), 300 MB stored, partition 0 of 3"
+            )
         );
     }
 }

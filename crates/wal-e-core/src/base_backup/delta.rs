@@ -35,6 +35,7 @@ use source::{Found, find_changed};
 pub(super) use taken::remember;
 
 use super::member::{member_name, time_of};
+use super::progress::Share;
 use super::start::BackupStart;
 use super::wal_reach::WalReach;
 use super::walk::Entry;
@@ -153,6 +154,14 @@ impl Delta {
         }
     }
 
+    /// How much of what it looks at the backup sends.
+    pub(super) fn share(&self) -> Share {
+        match self.changed {
+            Changed::ByPageLsn => Share::Found,
+            Changed::Blocks(_) => Share::Known,
+        }
+    }
+
     /// How a file, of which this is the listed entry, is stored.
     pub(super) fn plan(&self, entry: &Entry) -> Stored<'_> {
         let Some(file) = data_directory::relation_file(&entry.path) else { return Stored::Whole };
@@ -200,6 +209,15 @@ pub(super) fn bytes_to_read(delta: Option<&Delta>, entry: &Entry) -> u64 {
             (blocks * BLOCK_SIZE as u64).min(entry.size_bytes)
         }
         _ => entry.size_bytes,
+    }
+}
+
+/// How many bytes of a file are sent, before compression, as far as it is known before it is
+/// read; all of a full backup.
+pub(super) fn bytes_to_send(delta: Option<&Delta>, entry: &Entry) -> u64 {
+    match delta.map(|delta| delta.plan(entry)) {
+        Some(Stored::Pages { candidates: Candidates::ByPageLsn { .. }, .. }) => 0,
+        _ => bytes_to_read(delta, entry),
     }
 }
 

@@ -19,7 +19,7 @@ mod walk;
 
 pub use delta::{Incremental, Origin, check as check_incremental};
 pub use inspect::check;
-pub use progress::{Phase, Progress};
+pub use progress::{Phase, Progress, Share};
 pub(crate) use push::killed_backups;
 pub use push::{BackupPush, PushOptions};
 pub use start::{BackupStart, BackupStop, Taker};

@@ -225,7 +225,12 @@ impl BackupPush {
         }
         let bytes_to_read = |file: &Entry| delta::bytes_to_read(self.delta.as_deref(), file);
         let total = files.iter().map(bytes_to_read).sum();
+        let to_send = files.iter().map(|file| delta::bytes_to_send(self.delta.as_deref(), file));
         self.progress.bytes_total.store(total, Ordering::Relaxed);
+        self.progress.bytes_to_send.store(to_send.sum(), Ordering::Relaxed);
+        if let Some(delta) = &self.delta {
+            self.progress.set_share(delta.share());
+        }
         let target = partitions::target_size_bytes(
             total,
             self.options.tar_size_threshold_bytes,

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use tokio_util::sync::CancellationToken;
 
 use super::Progress;
-use super::delta::{Delta, Stored};
+use super::delta::{Delta, Stored, bytes_to_send};
 use super::member::{member_name, time_of};
 use super::walk::Entry;
 use crate::error::{Error, Result};
@@ -40,6 +40,18 @@ pub struct Source {
     pub notices: Notices,
     /// Ends the reading.
     pub cancel: CancellationToken,
+}
+
+impl Source {
+    /// Says how much of a file of an incremental backup is to be sent, which may be more than
+    /// was known when it was listed, or less.
+    fn will_send(&self, entry: &Entry, bytes: u64) {
+        if let Some(delta) = &self.delta {
+            let known = bytes_to_send(Some(delta), entry);
+            // Less is added as it is subtracted.
+            self.progress.bytes_to_send.fetch_add(bytes.wrapping_sub(known), Ordering::Relaxed);
+        }
+    }
 }
 
 /// A file as it went into a tar.
@@ -105,6 +117,7 @@ impl<W: Write> TarStream<W> {
         if let Some(stored) = self.increment(&path, &file, &metadata, entry, source)? {
             return Ok(Some(stored));
         }
+        source.will_send(entry, metadata.len());
         let modified = time_of(&metadata);
         let mut reader = ClusterFile::new(&file, &path, metadata.len(), &entry.path, source);
         self.member(
@@ -158,6 +171,7 @@ impl<W: Write> TarStream<W> {
         };
         let mut increment = pages.increment(numbers);
         let member_bytes = increment.member_bytes();
+        source.will_send(entry, member_bytes);
         self.member(
             &member_name(&entry.path),
             tar::EntryType::Regular,

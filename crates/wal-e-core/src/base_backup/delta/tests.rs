@@ -128,7 +128,16 @@ fn what_the_wal_has_cut_or_copied_is_stored_whole() {
         map.note_limit(RELATION, 8);
     });
     let entry = entries.iter().find(|entry| entry.path == "base/5/16384").unwrap();
-    assert_eq!(bytes_to_read(Some(&delta), entry), 3 * BLOCK_SIZE as u64, "blocks 3, 8 and 9");
+    let three = 3 * BLOCK_SIZE as u64;
+    assert_eq!(bytes_to_read(Some(&delta), entry), three, "blocks 3, 8 and 9");
+    assert_eq!((bytes_to_send(Some(&delta), entry), delta.share()), (three, Share::Known));
+
+    // Which pages have changed shows when they are read.
+    let delta = Delta::new(parent.clone(), Changed::ByPageLsn, &start(data.path()), &entries);
+    assert_eq!(bytes_to_read(Some(&delta), entry), entry.size_bytes);
+    assert_eq!((bytes_to_send(Some(&delta), entry), delta.share()), (0, Share::Found));
+    let whole = entries.iter().find(|entry| entry.path == "base/5/16384_fsm").unwrap();
+    assert_eq!(bytes_to_send(Some(&delta), whole), whole.size_bytes);
 }
 
 /// As `WALG_DELTA_MAX_STEPS=0` has it.

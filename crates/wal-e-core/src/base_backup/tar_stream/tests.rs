@@ -55,6 +55,22 @@ fn names_of_any_length_keep_their_leading_slash() {
 }
 
 #[test]
+fn what_an_incremental_backup_has_to_send_is_counted_before_it_is_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("grown"), [7; 900]).unwrap();
+    let (mut source, _queue) = source(None);
+    source.delta = Some(Arc::new(Delta::of_test(dir.path())));
+    // As it was listed.
+    source.progress.bytes_to_send.store(1000, Ordering::Relaxed);
+    let listed = Entry { size_bytes: 600, ..entry("grown") };
+    TarStream::new(Vec::new()).file(dir.path(), &listed, &source).unwrap().unwrap();
+    assert_eq!(source.progress.bytes_to_send.load(Ordering::Relaxed), 1300);
+    let listed = Entry { size_bytes: 1000, ..entry("grown") };
+    TarStream::new(Vec::new()).file(dir.path(), &listed, &source).unwrap().unwrap();
+    assert_eq!(source.progress.bytes_to_send.load(Ordering::Relaxed), 1200);
+}
+
+#[test]
 fn a_vanished_file_is_left_out() {
     let dir = tempfile::tempdir().unwrap();
     let (source, _queue) = source(None);

@@ -206,11 +206,11 @@ build-tests: ## build what the tests run: target/release/wal_e-pgNN.so for each 
 
 # As much of the program as `make test` runs, so that it is built already.
 .PHONY: costs
-costs: ## count what archiving and fetching 64 MB of WAL costs, and compare (RENEW=1: keep the numbers)
+costs: ## count what archiving, fetching and mapping 64 MB of WAL costs, and compare (RENEW=1: keep the numbers)
 	@scripts/install-deps costs
 	$(CARGO) build --release --locked --bin wal-e
-	$(CARGO) build --release --locked --workspace --example made_wal
-	scripts/costs $(TARGET)/release/wal-e $(TARGET)/release/examples/made_wal $(if $(RENEW),--renew)
+	$(CARGO) build --release --locked --workspace --example made_wal --example mapped_wal
+	scripts/costs $(TARGET)/release/wal-e $(TARGET)/release/examples $(if $(RENEW),--renew)
 
 # One target: make fuzz FUZZ_TARGETS=tar FUZZ_SECONDS=600
 FUZZ_TARGETS ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))

@@ -75,7 +75,7 @@ impl fmt::Debug for OpenPgpKey {
 
 fn no_key() -> Error {
     Error::new(ErrorKind::Config, "it has no OpenPGP secret key that can be read")
-        .with_hint("\"gpg --export-secret-keys --armor\" writes one.")
+        .with_hint("Export the secret key from GnuPG: a public key opens nothing.")
 }
 
 fn with_line_ends(content: &[u8]) -> Cow<'_, [u8]> {

@@ -75,7 +75,7 @@ fn decrypted<'a>(
             "it is an OpenPGP message without an integrity check, which is not read",
         )
         .with_hint(
-            "Decrypt it with \"gpg --ignore-mdc-error\", and store what comes out in its place.",
+            "Decrypt it with gpg, which has to be told to go on without the check, and store what comes out in its place.",
         ));
     }
     let Message::Encrypted { esk: session_keys, .. } = &message else { return Err(damaged()) };

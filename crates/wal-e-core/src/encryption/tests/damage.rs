@@ -13,7 +13,7 @@ fn damage(stored: &[u8], content: &[u8]) -> String {
     let mut read = Vec::new();
     let error = reader.read_to_end(&mut read).unwrap_err();
     assert!(content.starts_with(&read), "content was given that nobody wrote");
-    assert!(read.len() % CHUNK == 0, "the last chunk was given");
+    assert!(read.len().is_multiple_of(CHUNK), "the last chunk was given");
     let again = reader.read(&mut [0]).unwrap_err();
     assert_eq!(again.to_string(), "an earlier read failed");
     let error = Error::from_io("", error);

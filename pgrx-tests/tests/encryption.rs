@@ -59,12 +59,10 @@ fn decrypted(stored: &[u8], key: &str) -> std::io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Waits until archiving has failed once more, and returns what the log says of it.
-fn next_failure(cluster: &Cluster) -> String {
-    let (before, offset) = (cluster.archiver_count("failed_count"), cluster.log_offset());
-    cluster.switch_wal();
-    cluster.wait_for_archiver_count("failed_count", before);
-    cluster.log()[offset..].to_owned()
+/// The row of `wale_check()` about encryption.
+fn check(cluster: &Cluster) -> Vec<String> {
+    let rows = "SELECT check_name, ok, detail FROM wale_check() WHERE check_name = 'encryption'";
+    cluster.query(rows).remove(0)
 }
 
 /// Asserts that these secrets are in nothing that others see.
@@ -111,6 +109,8 @@ fn what_is_stored_is_nothing_without_the_key_and_everything_with_it() {
             }
         }
         assert!(found, "the words are nowhere");
+        let row = check(&cluster);
+        assert!(row[1] == "t" && row[2].contains("WAL file"), "{row:?}");
         assert_secret(&cluster, &archive, FIRST);
 
         for name in [full.as_str(), "LATEST"] {
@@ -186,7 +186,14 @@ fn a_key_is_changed_in_the_middle_and_both_are_read() {
         assert!(said.contains("no configured key opens it") && said.contains(&full), "{said}");
         assert!(!restore.target().join("global/pg_control").exists());
         let said = run_wal_e(&archive, ["backup-verify", &full]).failure(1);
-        assert!(said.contains("no configured key opens it"), "{said}");
+        assert!(said.contains("cannot be read with the keys that are configured"), "{said}");
+        let failure = cluster.failure_of(&format!("SELECT * FROM wale_backup_verify('{full}')"));
+        assert!(failure.text.contains("cannot be read with the keys"), "{}", failure.text);
+        let row = check(&cluster);
+        assert!(row[1] == "f" && row[2].contains("not configured"), "{row:?}");
+        // What was not found out is not recorded as damage.
+        let damage = archive.objects().into_iter().filter(|name| name.contains("/damaged"));
+        assert_eq!(damage.count(), 0);
         assert_secret(&cluster, &archive, SECOND);
         assert_secret(&cluster, &archive, FIRST);
     }
@@ -232,8 +239,11 @@ fn nothing_is_stored_in_the_clear_once_something_is_encrypted() {
         // The key is lost.
         archive.remove_variable("WALG_LIBSODIUM_KEY_PATH");
         let before = archive.objects();
-        let said = next_failure(&cluster);
-        assert!(said.contains("there is no key to encrypt with"), "{said}");
+        let offset = cluster.log_offset();
+        cluster.switch_wal();
+        cluster.wait_for_log_after(offset, "there is no key to encrypt with");
+        let row = check(&cluster);
+        assert!(row[1] == "f" && row[2].contains("no key to encrypt with"), "{row:?}");
         let failure = cluster.failure_of("SELECT wale_backup_push()");
         assert!(failure.text.contains("there is no key to encrypt with"), "{}", failure.text);
         let failed = run(&mut backup_push(&cluster, &archive)).failure(1);
@@ -257,12 +267,15 @@ fn nothing_is_stored_in_the_clear_once_something_is_encrypted() {
             ("required", "there is no key to encrypt with"),
             ("off", "takes nothing that is not encrypted"),
         ] {
+            let offset = cluster.log_offset();
             cluster.configure(&format!("wal_e.encryption = {setting}"));
             cluster.reload();
-            let said = next_failure(&cluster);
-            assert!(said.contains(words), "{setting}: {said}");
+            cluster.switch_wal();
+            cluster.wait_for_log_after(offset, words);
         }
         use_key(&archive, FIRST);
+        cluster.configure("wal_e.encryption = auto");
+        cluster.reload();
         cluster.execute(&format!("INSERT INTO words VALUES ('{MARKER}')"));
         let expected = cluster.fingerprint();
         wait_for("all WAL to be archived", || {

@@ -19,6 +19,7 @@ use crate::sentinel::format_time;
 use crate::store::{self, Ability, ListRequest, ObjectStore, retry};
 use crate::tasks::Work;
 
+mod encryption;
 mod rows;
 mod writing;
 
@@ -72,7 +73,7 @@ impl Check {
 
 /// The checks of a prefix, in the order in which they are reported. Those after
 /// [`LOCAL_CHECKS`] are made for `s3://` prefixes only.
-const CHECKS: [&str; 18] = [
+const CHECKS: [&str; 19] = [
     PREFIX,
     READABLE,
     WRITABLE,
@@ -82,6 +83,7 @@ const CHECKS: [&str; 18] = [
     DELETABLE,
     OWNER,
     BASE_BACKUP,
+    ENCRYPTION,
     PROXY,
     CERTIFICATES,
     CREDENTIALS,
@@ -93,7 +95,7 @@ const CHECKS: [&str; 18] = [
     SERVER_ADDRESS,
 ];
 /// How many of the checks are of any kind of prefix.
-const LOCAL_CHECKS: usize = 9;
+const LOCAL_CHECKS: usize = 10;
 /// What the store says of itself: [`store::Ability::name`].
 const ABILITIES: [&str; 5] =
     [UPLOAD_CHECKSUM, MULTIPART, MISSING_OBJECTS, LISTING_ORDER, SERVER_ADDRESS];
@@ -112,6 +114,7 @@ const DELETABLE: &str = "deletable";
 const CLOCK_SKEW: &str = "clock_skew";
 const OWNER: &str = "owner";
 const BASE_BACKUP: &str = "base_backup";
+const ENCRYPTION: &str = "encryption";
 const UPLOAD_CHECKSUM: &str = "upload_checksum";
 const MULTIPART: &str = "multipart";
 const MISSING_OBJECTS: &str = "missing_objects";
@@ -182,8 +185,9 @@ async fn open_prefix(
     if listed.is_some() {
         rows.push(Check::passed(LISTABLE, "objects below the prefix can be listed"));
         base_backups(&mut rows, store, claimant).await;
+        encryption::checked(&mut rows, store).await;
     } else {
-        rows.skip(&[BASE_BACKUP], "the prefix cannot be listed");
+        rows.skip(&[BASE_BACKUP, ENCRYPTION], "the prefix cannot be listed");
     }
 
     if readable.is_none() {

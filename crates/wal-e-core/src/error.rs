@@ -57,6 +57,7 @@ pub struct Error {
     hint: Option<String>,
     may_pass: bool,
     needs_new_keys: bool,
+    lacks_key: bool,
     retry_after: Option<Duration>,
 }
 
@@ -70,6 +71,7 @@ impl Error {
             hint: None,
             may_pass: false,
             needs_new_keys: false,
+            lacks_key: false,
             retry_after: None,
         }
     }
@@ -122,6 +124,20 @@ impl Error {
     #[must_use]
     pub fn that_needs_new_keys(mut self) -> Self {
         self.needs_new_keys = true;
+        self
+    }
+
+    /// Marks an encrypted object that no key opens.
+    #[must_use]
+    pub fn that_lacks_a_key(mut self) -> Self {
+        self.lacks_key = true;
+        self
+    }
+
+    /// The same error in these words; detail and hint stay.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
         self
     }
 
@@ -187,6 +203,11 @@ impl Error {
     /// How long the store asks to wait before the next attempt, if it says so.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// Whether an encrypted object cannot be read for want of a key.
+    pub fn lacks_key(&self) -> bool {
+        self.lacks_key
     }
 
     /// Whether keys that were good before were refused.

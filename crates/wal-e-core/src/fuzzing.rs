@@ -11,7 +11,9 @@ use std::path::Path;
 
 use crate::changed_blocks::{MapRun, SegmentMap, SegmentMapper};
 use crate::codec::{Decompressor, Encoding};
-use crate::encryption::{self, Key, Keyring, OpenPgpKey, SecretStreamReader, SecretStreamWriter};
+use crate::encryption::{
+    self, Key, Keyring, OpenPgpKey, OpenPgpSecret, SecretStreamReader, SecretStreamWriter,
+};
 use crate::layout::{self, ObjectKey};
 use crate::owner::Owner;
 use crate::postgres::{
@@ -277,8 +279,8 @@ pub fn secret_stream(bytes: &[u8]) {
 /// A message of OpenPGP, as a key for it, and to a key that is known.
 pub fn openpgp(bytes: &[u8]) {
     let _ = OpenPgpKey::parse(bytes, Some("x"));
-    let keys = OpenPgpKey::parse(OPENPGP_KEY, None).expect("it is the key of a test");
-    let keyring = Keyring::new(None, Vec::new(), keys);
+    let keys = OpenPgpSecret::new(OPENPGP_KEY.to_vec().into(), None, "A test has it.");
+    let keyring = Keyring::new(None, Vec::new(), Some(keys));
     let Ok(opened) = encryption::open(bytes, &keyring, |_| false) else { return };
     let _ = std::io::copy(&mut opened.take(MOST_DECODED_BYTES), &mut std::io::sink());
 }

@@ -36,7 +36,9 @@ use crate::tasks::Work;
 mod encryption_marks;
 mod known_prefixes;
 
-pub use encryption_marks::{EncryptionMarks, agree_on_encryption, read_encryption_marks};
+pub use encryption_marks::{
+    EncryptionMarks, agree_on_encryption, read_encryption_marks, would_agree_on_encryption,
+};
 pub use known_prefixes::KnownPrefixes;
 
 /// The object is small; a larger one is damaged.

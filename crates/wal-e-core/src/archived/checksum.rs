@@ -68,9 +68,9 @@ mod tests {
         let keyed = content.to_keep(Some(&key));
         assert!(keyed.starts_with(KEYED) && keyed.len() == KEYED.len() + 32, "{keyed}");
         assert_ne!(keyed, content.to_keep(Some(&other)));
-        let ring = Keyring::new(Some(other.clone()), vec![key]);
+        let ring = Keyring::new(Some(other.clone()), vec![key], None);
         assert!(content.is(&keyed, &ring) && content.is(&plain, &ring));
-        assert!(!content.is(&keyed, &Keyring::new(Some(other), Vec::new())));
+        assert!(!content.is(&keyed, &Keyring::new(Some(other), Vec::new(), None)));
         assert!(!ContentChecksum(1).is(&keyed, &ring) && !ContentChecksum(1).is(&plain, &ring));
     }
 }

@@ -12,7 +12,7 @@ const HEAD_BYTES: usize = 32;
 
 pub(super) const LZ4: [u8; 4] = [0x04, 0x22, 0x4D, 0x18];
 /// `lz4 -l`, and what the Linux kernel uses.
-const LZ4_LEGACY: [u8; 4] = [0x02, 0x21, 0x4C, 0x18];
+pub(super) const LZ4_LEGACY: [u8; 4] = [0x02, 0x21, 0x4C, 0x18];
 const ZSTD: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 const GZIP: [u8; 2] = [0x1F, 0x8B];
 pub(super) const LZOP: [u8; 9] = [0x89, b'L', b'Z', b'O', 0, b'\r', b'\n', 0x1A, b'\n'];
@@ -222,5 +222,7 @@ pub(crate) fn is_openpgp(head: &[u8]) -> bool {
 }
 
 fn encrypted() -> Error {
-    Error::new(ErrorKind::Config, "it is encrypted with OpenPGP").with_hint(DECRYPT)
+    Error::new(ErrorKind::Config, "it is encrypted with OpenPGP")
+        .with_hint(DECRYPT)
+        .that_lacks_a_key()
 }

@@ -85,9 +85,5 @@ pub fn named(url: &str, error: Error) -> Error {
         return error;
     }
     let message = format!("object \"{url}\" cannot be read: {}", error.message());
-    let named = Error::new(ErrorKind::Config, message);
-    match error.hint() {
-        Some(hint) => named.with_hint(hint),
-        None => named,
-    }
+    error.with_message(message)
 }

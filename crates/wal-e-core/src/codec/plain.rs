@@ -1,7 +1,7 @@
 //! Whether an object begins as content that is not encrypted.
 
 use super::Encoding;
-use super::beginning::{Beginning, begins_as};
+use super::beginning::{Beginning, LZ4_LEGACY, begins_as};
 use super::brotli::BrotliReader;
 
 /// How much of what has no magic number is looked at.
@@ -17,6 +17,8 @@ pub fn looks_plain(head: &[u8], encoding: Encoding) -> bool {
         Encoding::Brotli => BrotliReader::brotli(Beginning::new(head, encoding))
             .read(&mut [0; 1024])
             .is_ok_and(|length| length > 0),
+        // It is told apart when it is decoded.
+        Encoding::Lz4 if head.starts_with(&LZ4_LEGACY) => true,
         _ => begins_as(encoding, head),
     }
 }

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// A secret: printed as `***` wherever it is printed.
-#[derive(Clone, PartialEq, Eq)]
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// A secret: printed as `***` wherever it is printed, and wiped when it is dropped.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Secret(String);
 
 impl Secret {

@@ -7,13 +7,18 @@ use std::str::FromStr;
 use zeroize::Zeroizing;
 
 use super::{Setting, Variable, Variables};
-use crate::encryption::{Key, KeyTransform, Keyring};
+use crate::encryption::{Key, KeyTransform, Keyring, OpenPgpSecret};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The variables, without their namespace. The first five are WAL-G's.
+/// The variables, without their namespace. They are WAL-G's.
 const KEY: &str = "LIBSODIUM_KEY";
 const KEY_PATH: &str = "LIBSODIUM_KEY_PATH";
 const TRANSFORM: &str = "LIBSODIUM_KEY_TRANSFORM";
+const PGP_KEY: &str = "PGP_KEY";
+const PGP_KEY_PATH: &str = "PGP_KEY_PATH";
+const PGP_PASSPHRASE: &str = "PGP_KEY_PASSPHRASE";
+const PGP_PASSPHRASE_PATH: &str = "PGP_KEY_PASSPHRASE_PATH";
+/// This one is ours.
 const OLD_KEYS_PATH: &str = "LIBSODIUM_OLD_KEYS_PATH";
 
 /// A file of keys is small.
@@ -68,7 +73,8 @@ pub struct Encryption {
 
 impl Encryption {
     /// The variables that say which keys there are, without their namespace.
-    pub(super) const NAMES: &[&str] = &[KEY, KEY_PATH, TRANSFORM, OLD_KEYS_PATH];
+    pub(super) const NAMES: &[&str] =
+        &[KEY, KEY_PATH, TRANSFORM, OLD_KEYS_PATH, PGP_KEY, PGP_KEY_PATH];
 
     /// By what is `given`, and else by variables. Files that these name are read now, so that a
     /// key that was changed counts for whatever begins after that.
@@ -99,7 +105,8 @@ impl Encryption {
                 None
             }
         };
-        Ok(Encryption { policy, keyring: Keyring::new(writing, reading) })
+        let keyring = Keyring::new(writing, reading, openpgp(variables)?);
+        Ok(Encryption { policy, keyring })
     }
 
     /// Whether there is a key to write with, as far as variables say.
@@ -110,7 +117,7 @@ impl Encryption {
     /// Whether keys are found in the environment of this process, where another process may not
     /// find them.
     pub fn has_keys_in_environment(variables: &Variables) -> bool {
-        let names = [KEY, KEY_PATH, OLD_KEYS_PATH];
+        let names = [KEY, KEY_PATH, OLD_KEYS_PATH, PGP_KEY, PGP_KEY_PATH];
         names.iter().any(|name| variables.find_name(name).is_some_and(|found| !found.from_env_dir))
     }
 }
@@ -145,6 +152,39 @@ fn old_keys(variables: &Variables, transform: KeyTransform) -> Result<Vec<Key>> 
             })
         })
         .collect()
+}
+
+/// Secret keys of OpenPGP.
+fn openpgp(variables: &Variables) -> Result<Option<OpenPgpSecret>> {
+    let (content, source) = match variables.find_name(PGP_KEY) {
+        Some(Variable { name, value, .. }) => {
+            (value.into_bytes().into(), format!("It was given with {name}."))
+        }
+        None => {
+            let Some(found) = variables.find_name(PGP_KEY_PATH) else { return Ok(None) };
+            let (path, content) = read(&found)?;
+            (content, format!("It is in \"{}\", which {} names.", path.display(), found.name))
+        }
+    };
+    let passphrase = match variables.find_name(PGP_PASSPHRASE) {
+        Some(found) => Some(found.value.into()),
+        None => {
+            variables.find_name(PGP_PASSPHRASE_PATH).map(|found| passphrase(&found)).transpose()?
+        }
+    };
+    Ok(Some(OpenPgpSecret::new(content, passphrase, source)))
+}
+
+/// The passphrase in the file that a variable names, without the end of its line.
+fn passphrase(found: &Variable) -> Result<Zeroizing<String>> {
+    let (path, content) = read(found)?;
+    match std::str::from_utf8(&content) {
+        Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned().into()),
+        Err(_) => {
+            let error = Error::new(ErrorKind::Config, "the passphrase is not valid UTF-8");
+            Err(in_file(error, &found.name, &path).with_hint("Write it in UTF-8."))
+        }
+    }
 }
 
 /// The file that a variable names.

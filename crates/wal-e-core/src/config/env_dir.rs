@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::{Secret, StaticCredentials};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -23,7 +25,7 @@ const MAX_VARIABLE_BYTES: u64 = 64 * 1024;
 #[derive(Clone, PartialEq, Eq)]
 pub struct EnvDir {
     path: PathBuf,
-    variables: BTreeMap<String, String>,
+    variables: BTreeMap<String, Zeroizing<String>>,
 }
 
 impl EnvDir {
@@ -51,14 +53,14 @@ impl EnvDir {
             if !metadata.is_file() || metadata.len() > MAX_VARIABLE_BYTES {
                 continue;
             }
-            let content = std::fs::read(&file).map_err(|e| unreadable(&file, &e))?;
+            let content = Zeroizing::new(std::fs::read(&file).map_err(|e| unreadable(&file, &e))?);
             // Editors of other systems put it there; it is no part of a value.
-            let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&content);
+            let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&content[..]);
             let line = content.split(|&b| b == b'\n').next().unwrap_or_default();
-            let value = String::from_utf8_lossy(line).replace('\0', "\n");
+            let value = Zeroizing::new(String::from_utf8_lossy(line).replace('\0', "\n"));
             let value = value.trim_end_matches([' ', '\t', '\r']);
             if !value.is_empty() {
-                variables.insert(name, value.to_owned());
+                variables.insert(name, Zeroizing::new(value.to_owned()));
             }
         }
         Ok(EnvDir { path: path.to_owned(), variables })
@@ -71,7 +73,7 @@ impl EnvDir {
 
     /// The value of a variable, when it is set.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(String::as_str)
+        self.variables.get(name).map(|value| value.as_str())
     }
 
     /// The names of those that are set.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Key, OpenPgpKey};
+use super::{Key, OpenPgpKey, OpenPgpSecret};
+use crate::error::Result;
 
 /// At most one key to write with, and any number to read with. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,12 +14,12 @@ struct Keys {
     /// Those to read with, the one to write with first.
     reading: Vec<Key>,
     writes: bool,
-    openpgp: Vec<OpenPgpKey>,
+    openpgp: Option<OpenPgpSecret>,
 }
 
 impl Keyring {
     /// Reads with all of them; `writing` need not be among `reading`.
-    pub fn new(writing: Option<Key>, reading: Vec<Key>, openpgp: Vec<OpenPgpKey>) -> Self {
+    pub fn new(writing: Option<Key>, reading: Vec<Key>, openpgp: Option<OpenPgpSecret>) -> Self {
         let writes = writing.is_some();
         let mut keys: Vec<Key> = Vec::with_capacity(reading.len() + 1);
         for key in writing.into_iter().chain(reading) {
@@ -36,7 +37,7 @@ impl Keyring {
 
     /// Whether there is no key of any kind.
     pub fn is_empty(&self) -> bool {
-        self.0.reading.is_empty() && self.0.openpgp.is_empty()
+        self.0.reading.is_empty() && self.0.openpgp.is_none()
     }
 
     /// The key to write with. Without one, what is written is not encrypted.
@@ -51,7 +52,10 @@ impl Keyring {
     }
 
     /// The keys that messages of OpenPGP are read with.
-    pub fn openpgp(&self) -> &[OpenPgpKey] {
-        &self.0.openpgp
+    ///
+    /// # Errors
+    /// Those of [`OpenPgpSecret::keys`].
+    pub fn openpgp(&self) -> Result<&[OpenPgpKey]> {
+        self.0.openpgp.as_ref().map_or(Ok(&[]), OpenPgpSecret::keys)
     }
 }

@@ -27,5 +27,5 @@ mod tests;
 pub use key::{Fingerprint, Key, KeyTransform};
 pub use keyring::Keyring;
 pub use open::{Form, Opened, open};
-pub use openpgp::OpenPgpKey;
+pub use openpgp::{OpenPgpKey, OpenPgpSecret};
 pub use secret_stream::{SecretStreamReader, SecretStreamWriter};

@@ -51,7 +51,7 @@ impl<'a> Opened<'a> {
     }
 
     fn openpgp(stored: impl Read + Send + 'a, keyring: &Keyring) -> io::Result<Self> {
-        let reader = OpenPgpReader::new(stored, keyring.openpgp())?;
+        let reader = OpenPgpReader::new(stored, keyring.openpgp()?)?;
         let key = Some(reader.key().clone());
         Ok(Opened { content: Box::new(reader), form: Form::OpenPgp, key })
     }
@@ -99,4 +99,5 @@ fn not_opened() -> Error {
     Error::new(ErrorKind::Config, "no configured key opens it")
         .with_detail("It does not begin as content that is not encrypted. Either it was encrypted with a key that is not configured, or its beginning is damaged.")
         .with_hint("Configure the key that it was written with, as \"WALG_LIBSODIUM_KEY_PATH\" or as a further key to read with.")
+        .that_lacks_a_key()
 }

@@ -4,7 +4,6 @@
 use bytes::Bytes;
 
 use crate::config::{EncryptionPolicy, Setting};
-use crate::encryption::Fingerprint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::store::{Attributes, ListRequest, ObjectStore, PutMode, PutOutcome, list_all};
@@ -45,27 +44,29 @@ pub async fn read_encryption_marks(store: &dyn ObjectStore) -> Result<Encryption
 /// [`ErrorKind::Config`] when it should be encrypted and would not be; nothing is written then.
 /// Those of the store.
 pub async fn agree_on_encryption(store: &dyn ObjectStore, marks: EncryptionMarks) -> Result<()> {
+    would_agree_on_encryption(store, &marks)?;
     let encryption = store.encryption();
-    match encryption.keyring.writing() {
-        Some(key) => {
-            let fingerprint: Fingerprint = key.fingerprint();
-            if !marks.keys.iter().any(|marked| marked == fingerprint.as_str()) {
-                mark(store, &layout::key_mark(&fingerprint)).await?;
-            }
-            if encryption.policy == EncryptionPolicy::Required && !marks.required {
-                mark(store, &layout::encryption_required()).await?;
-            }
-            Ok(())
-        }
-        None => refuse_plain(store, encryption.policy, &marks),
+    let Some(key) = encryption.keyring.writing() else { return Ok(()) };
+    let fingerprint = key.fingerprint();
+    if !marks.keys.iter().any(|marked| marked == fingerprint.as_str()) {
+        mark(store, &layout::key_mark(&fingerprint)).await?;
     }
+    if encryption.policy == EncryptionPolicy::Required && !marks.required {
+        mark(store, &layout::encryption_required()).await?;
+    }
+    Ok(())
 }
 
-fn refuse_plain(
-    store: &dyn ObjectStore,
-    policy: EncryptionPolicy,
-    marks: &EncryptionMarks,
-) -> Result<()> {
+/// As [`agree_on_encryption`], without marking anything.
+///
+/// # Errors
+/// [`ErrorKind::Config`].
+pub fn would_agree_on_encryption(store: &dyn ObjectStore, marks: &EncryptionMarks) -> Result<()> {
+    let encryption = store.encryption();
+    if encryption.keyring.writing().is_some() {
+        return Ok(());
+    }
+    let policy = encryption.policy;
     let prefix = store.url("");
     let prefix = prefix.trim_end_matches('/');
     if policy == EncryptionPolicy::Required {
@@ -120,7 +121,7 @@ mod tests {
         policy: EncryptionPolicy,
         key: Option<u8>,
     ) -> Result<EncryptionMarks> {
-        let keyring = Keyring::new(key.map(|byte| Key::new([byte; 32])), Vec::new());
+        let keyring = Keyring::new(key.map(|byte| Key::new([byte; 32])), Vec::new(), None);
         let store = store.clone().encrypted(Encryption { policy, keyring });
         agree_on_encryption(&store, read_encryption_marks(&store).await?).await?;
         read_encryption_marks(&store).await

@@ -206,6 +206,7 @@ mod tests {
     use super::*;
     use crate::archived::Encoder;
     use crate::codec::{Compression, Encoding};
+    use crate::config::Encryption;
     use crate::notice;
     use crate::postgres::SystemIdentifier;
     use crate::store::memory::MemoryStore;
@@ -284,8 +285,12 @@ mod tests {
     #[tokio::test]
     async fn a_manifest_is_read_in_every_encoding() {
         for encoding in Encoding::WRITABLE {
-            let mut encoder =
-                Encoder::new(Vec::new(), Compression::new(encoding, None).unwrap()).unwrap();
+            let mut encoder = Encoder::new(
+                Vec::new(),
+                Compression::new(encoding, None).unwrap(),
+                &Encryption::default(),
+            )
+            .unwrap();
             encoder.write_all(&stored()).unwrap();
             let encoded = encoder.finish().unwrap();
             let cut = encoded[..encoded.len() - 5].to_vec();

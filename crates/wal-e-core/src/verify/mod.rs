@@ -30,6 +30,7 @@ use crate::catalogue::tar_set::{self, TarSet};
 use crate::codec::Encoding;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, TarKind};
+use crate::owner;
 use crate::restore::TablespacePlaces;
 use crate::restore::chain::{self, Chain};
 use crate::restore::unpack::Budget;
@@ -277,20 +278,37 @@ impl Verification {
         });
         let contents: Vec<_> = contents.collect();
         let mut contents = stream::iter(contents).buffer_unordered(self.concurrency);
+        let (mut is_read, mut not_opened) = (false, None);
         while let Some((tar, content)) = contents.next().await {
             match content {
                 Ok(content) => {
+                    is_read = true;
                     let bytes = content.files.iter().map(|file| file.member_bytes).sum();
                     self.file_bytes.fetch_add(bytes, Ordering::Relaxed);
                     inventory.add(&tar, content, report);
                 }
                 Err(error) if keeps_others_readable(&error) => {
                     report.failed_with(report::TARS, &tar.url, &error);
+                    if error.lacks_key() || error.kind() == ErrorKind::Corrupt {
+                        not_opened = Some((tar.url, error));
+                    }
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        match not_opened {
+            // Nothing is known of the backup then, and nothing should be recorded of it.
+            Some((url, error)) if !is_read && (error.lacks_key() || self.lacks_keys().await?) => {
+                Err(without_key(&url, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there is no key, and something below the prefix needs one.
+    async fn lacks_keys(&self) -> Result<bool> {
+        let has_none = self.store.encryption().keyring.is_empty();
+        Ok(has_none && !owner::read_encryption_marks(&*self.store).await?.keys.is_empty())
     }
 
     async fn read_tar(&self, tar: &Tar, expected: Expected) -> Result<TarContent> {
@@ -303,6 +321,13 @@ impl Verification {
         let object = object.counted(count);
         blocking("reading a tar", move || TarContent::read(object, &expected)).await
     }
+}
+
+fn without_key(url: &str, error: &Error) -> Error {
+    let why = format!("object \"{url}\" cannot be read with the keys that are configured");
+    let detail = format!("No tar of the base backup can be. {}.", error.message());
+    let hint = "Give the key that it was encrypted with; WALE_LIBSODIUM_OLD_KEYS_PATH names a file of keys to read with, WALG_PGP_KEY_PATH one for OpenPGP.";
+    Error::new(ErrorKind::Config, why).with_detail(detail).with_hint(hint)
 }
 
 /// Nothing is written here, so an error of the operating system also belongs to an object's

@@ -35,9 +35,10 @@ impl BackupPush {
         let range = WalRange { timeline, start_lsn, end_lsn: stop_lsn };
         let manifest = BackupManifest::new(pg_version, system_identifier, files, vec![range]);
         let compression = self.options.compression;
+        let encryption = self.store.encryption();
         let key = layout::backup_manifest(&self.name, compression.encoding());
         self.push_list(key, move |writer| {
-            let mut buffered = io::BufWriter::new(Encoder::new(writer, compression)?);
+            let mut buffered = io::BufWriter::new(Encoder::new(writer, compression, &encryption)?);
             manifest.write(&mut buffered).map_err(list_not_written)?;
             let encoder = buffered.into_inner().map_err(io::IntoInnerError::into_error);
             encoder.map_err(list_not_written)?.finish().map(drop)

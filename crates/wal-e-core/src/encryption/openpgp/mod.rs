@@ -8,6 +8,8 @@
 
 mod key;
 mod message;
+mod secret;
 
 pub use key::OpenPgpKey;
 pub(super) use message::OpenPgpReader;
+pub use secret::OpenPgpSecret;

@@ -80,7 +80,7 @@ fn a_key_is_shown_as_its_fingerprint() {
     assert_eq!(fingerprint.as_str(), "dc4ff40f");
     assert_eq!(format!("{:?}", key()), format!("Key({fingerprint})"));
     assert_ne!(fingerprint, other_key().fingerprint());
-    let keyring = Keyring::new(Some(key()), vec![other_key()], Vec::new());
+    let keyring = Keyring::new(Some(key()), vec![other_key()], None);
     let shown = format!("{keyring:?}");
     assert!(shown.contains(fingerprint.as_str()), "{shown}");
     assert!(!shown.contains("7, 7"), "{shown}");
@@ -89,14 +89,11 @@ fn a_key_is_shown_as_its_fingerprint() {
 #[test]
 fn the_key_to_write_with_is_tried_first_and_none_twice() {
     let third = Key::new([9; 32]);
-    let keyring = Keyring::new(
-        Some(third.clone()),
-        vec![key(), third.clone(), other_key(), key()],
-        Vec::new(),
-    );
+    let keyring =
+        Keyring::new(Some(third.clone()), vec![key(), third.clone(), other_key(), key()], None);
     assert_eq!(keyring.writing(), Some(&third));
     assert_eq!(keyring.reading(), [third, key(), other_key()]);
-    let keyring = Keyring::new(None, vec![key()], Vec::new());
+    let keyring = Keyring::new(None, vec![key()], None);
     assert_eq!(keyring.writing(), None);
     assert_eq!(keyring.reading(), [key()]);
     assert!(!keyring.is_empty());

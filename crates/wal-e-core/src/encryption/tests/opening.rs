@@ -17,7 +17,7 @@ fn open_it(stored: &[u8], keyring: &Keyring) -> Result<(Form, Option<Fingerprint
 
 #[test]
 fn the_right_key_is_found() {
-    let keyring = Keyring::new(Some(Key::new([9; 32])), vec![other_key(), key()], Vec::new());
+    let keyring = Keyring::new(Some(Key::new([9; 32])), vec![other_key(), key()], None);
     for length in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 100_000] {
         let content = sample(length);
         for key in keyring.reading() {
@@ -31,7 +31,7 @@ fn the_right_key_is_found() {
 fn plain_content_is_passed_on() {
     for length in [0, 1, 24, 41, CHUNK, 100_000] {
         let content = [MAGIC, &sample(length)].concat();
-        for keyring in [Keyring::empty(), Keyring::new(Some(key()), Vec::new(), Vec::new())] {
+        for keyring in [Keyring::empty(), Keyring::new(Some(key()), Vec::new(), None)] {
             assert_eq!(open_it(&content, &keyring), Ok((Form::Plain, None, content.clone())));
         }
     }
@@ -39,7 +39,7 @@ fn plain_content_is_passed_on() {
 
 #[test]
 fn what_is_neither_is_not_opened() {
-    let keyring = Keyring::new(Some(key()), Vec::new(), Vec::new());
+    let keyring = Keyring::new(Some(key()), Vec::new(), None);
     let mut damaged = encrypt(&sample(100), &key());
     damaged[0] ^= 1;
     let of_other_key = encrypt(MAGIC, &other_key());
@@ -58,7 +58,7 @@ fn what_is_neither_is_not_opened() {
 
 #[test]
 fn damage_after_the_beginning_is_damage() {
-    let keyring = Keyring::new(None, vec![other_key(), key()], Vec::new());
+    let keyring = Keyring::new(None, vec![other_key(), key()], None);
     let stored = encrypt(&sample(50_000), &key());
     let mut altered = stored.clone();
     altered[HEADER_BYTES + STORED_CHUNK_BYTES] ^= 1;
@@ -76,7 +76,7 @@ fn an_error_of_the_store_is_none_of_the_key() {
             Err(Error::new(ErrorKind::Unavailable, "the store is away").into())
         }
     }
-    let keyring = Keyring::new(Some(key()), Vec::new(), Vec::new());
+    let keyring = Keyring::new(Some(key()), Vec::new(), None);
     let stored = encrypt(&sample(10), &key());
     let error = open(stored[..20].chain(Failing), &keyring, looks_plain).err().unwrap();
     assert_eq!(Error::from_io("", error).kind(), ErrorKind::Unavailable);

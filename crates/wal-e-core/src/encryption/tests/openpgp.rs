@@ -40,7 +40,7 @@ fn cv25519() -> Vec<OpenPgpKey> {
 }
 
 fn keyring(keys: Vec<OpenPgpKey>) -> Keyring {
-    Keyring::new(Some(key()), Vec::new(), keys)
+    Keyring::new(Some(key()), Vec::new(), Some(OpenPgpSecret::of_keys(keys)))
 }
 
 /// As from an object that is never plain.

@@ -14,6 +14,11 @@ Environment:
 ";
 
 const END: &str = "  WALG_ZSTD_LEVEL                         as --compression-level, for zstd
+  WALG_LIBSODIUM_KEY_PATH, WALG_LIBSODIUM_KEY, WALG_LIBSODIUM_KEY_TRANSFORM
+                                          key to encrypt with
+  WALE_LIBSODIUM_OLD_KEYS_PATH            file of keys to read with
+  WALG_PGP_KEY_PATH, WALG_PGP_KEY, WALG_PGP_KEY_PASSPHRASE,
+  WALG_PGP_KEY_PASSPHRASE_PATH            secret keys of OpenPGP to read with
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
                                           credentials; without them the AWS default
                                           chain applies (profile, web identity,

@@ -27,7 +27,7 @@ const OF_S3_ONLY: [&str; 9] = [
 ];
 
 /// The rows for an archive on S3, in their order.
-const CHECKS: [&str; 28] = [
+const CHECKS: [&str; 29] = [
     "preload",
     "extension",
     "archive_mode",
@@ -42,6 +42,7 @@ const CHECKS: [&str; 28] = [
     "deletable",
     "owner",
     "base_backup",
+    "encryption",
     "proxy",
     "certificates",
     "credentials",
@@ -164,6 +165,7 @@ fn a_server_that_is_not_set_up_is_told_all_it_lacks() {
             "deletable",
             "owner",
             "base_backup",
+            "encryption",
             "archiver",
             "lag",
         ],

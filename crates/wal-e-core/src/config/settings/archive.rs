@@ -3,7 +3,7 @@
 use super::{Description, TEXT_OF_SERVER, Value, option};
 
 /// A prefix has no variable without one of these before its name.
-const OURS: &[&str] = &["WALE_", "WALG_"];
+pub(super) const OURS: &[&str] = &["WALE_", "WALG_"];
 
 pub(super) const PREFIX: Description = Description {
     name: "prefix",

@@ -1,5 +1,6 @@
 //! Whether new objects are encrypted.
 
+use super::archive::OURS;
 use super::{Description, TEXT_OF_SERVER, Value, option};
 
 pub(super) const ENCRYPTION: Description = Description {
@@ -14,5 +15,6 @@ pub(super) const ENCRYPTION: Description = Description {
     value: Value::Choice { words: &["auto", "required", "off"], default: "auto" },
     option: option("encryption", "WHEN", "auto, required or off"),
     variables: &["ENCRYPTION"],
+    namespaces: OURS,
     ..TEXT_OF_SERVER
 };

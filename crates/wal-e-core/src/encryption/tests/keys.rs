@@ -37,7 +37,7 @@ fn white_space_around_a_key_is_part_of_it_unless_it_is_a_file() {
     assert_eq!(of_file, Key::parse(text.as_bytes(), KeyTransform::None).unwrap());
     assert_ne!(of_file, Key::parse(file.as_bytes(), KeyTransform::None).unwrap());
     // What is not text has ends, too.
-    let content = [&[b'\n'], &[0xFE; 32][..], b"\n"].concat();
+    let content = [&b"\n"[..], &[0xFE; 32][..], b"\n"].concat();
     assert_eq!(Key::of_file(&content, KeyTransform::None).unwrap(), Key::new([0xFE; 32]));
 }
 

@@ -5,7 +5,7 @@
 //! is acknowledged (against a bare PUT), a base backup is taken and restored (against
 //! pgBackRest, and what the disk and `lz4` can do), and so is one of what has changed
 //! (against a full one, and pgBackRest), archived WAL is replayed (against `cp`), a large
-//! archive is looked at and cleared. And what full-page images cost.
+//! archive is looked at and cleared. And what full-page images and encryption cost.
 //! Prints tables of medians, writes all of it as JSON, and judges nothing: two cores of
 //! one machine prove nothing by themselves. `wal-e-bench --help` lists the options.
 #![allow(clippy::print_stdout, reason = "the tables are what this program is for")]
@@ -16,6 +16,7 @@ mod bare;
 mod catalogue;
 mod contender;
 mod disk;
+mod encryption;
 mod images;
 mod incremental;
 mod load;
@@ -96,6 +97,9 @@ fn main() {
         for table in incremental::measure(&options) {
             report.add(&table);
         }
+    }
+    if options.wants(Task::Encryption) {
+        report.add(&encryption::measure(&options));
     }
     println!("{NOTES}");
 }

@@ -23,6 +23,8 @@ pub enum Task {
     /// Some pages of a cluster change, and an incremental base backup is taken, and restored,
     /// on each PostgreSQL, with each way to know what has changed.
     Incremental,
+    /// A backlog, a base backup and a restore, encrypted and not.
+    Encryption,
 }
 
 /// Measures wal_e against pgBackRest, wal-rus and bare tools, and prints medians.

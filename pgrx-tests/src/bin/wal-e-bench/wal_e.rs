@@ -57,6 +57,13 @@ impl WalE {
         WalE { compression, ..self }
     }
 
+    /// The same, encrypted.
+    pub fn encrypted(self) -> WalE {
+        self.archive.write_variable("WALG_LIBSODIUM_KEY", &"0f".repeat(32));
+        self.archive.write_variable("WALG_LIBSODIUM_KEY_TRANSFORM", "hex");
+        self
+    }
+
     /// Restores the backup of this name, or `LATEST`, into a new directory.
     pub fn restore_backup(&self, name: &str, target: &Path) {
         let mut command = wal_e(&self.archive);

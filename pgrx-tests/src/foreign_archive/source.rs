@@ -4,14 +4,14 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::archive::Archive;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, StopMode};
 use crate::fingerprint::Fingerprint;
 use crate::installation::PgVersion;
 use crate::process::ServerUser;
 use crate::scratch::Scratch;
 use crate::wal_e::run_wal_e;
 
-use super::{Codec, Snapshot};
+use super::{Coding, Snapshot};
 
 /// A running server that archives its WAL by `cp`.
 pub struct Source {
@@ -48,14 +48,34 @@ impl Source {
 
     /// Puts all WAL until now into `archive`.
     #[track_caller]
-    pub fn archive_wal(&self, archive: &Archive, codec: Codec) {
+    pub fn archive_wal<'a>(&self, archive: &Archive, coding: impl Into<Coding<'a>>) {
         self.cluster.archive_current_wal();
+        self.put_wal(archive, coding.into());
+    }
+
+    /// Stops the server, and starts it with wal_e as what archives to `archive`, which has
+    /// all WAL before that.
+    #[track_caller]
+    pub fn hand_over<'a>(&mut self, archive: &Archive, coding: impl Into<Coding<'a>>) {
+        // Which archives what it has written last.
+        self.cluster.stop(StopMode::Fast);
+        self.put_wal(archive, coding.into());
+        self.cluster.configure("shared_preload_libraries = 'wal_e'");
+        self.cluster.configure("archive_command = ''");
+        self.cluster.configure("archive_library = 'wal_e'");
+        archive.settings().iter().for_each(|line| self.cluster.configure(line));
+        self.cluster.start();
+        self.cluster.execute("CREATE EXTENSION wal_e");
+    }
+
+    #[track_caller]
+    fn put_wal(&self, archive: &Archive, coding: Coding<'_>) {
         for entry in fs::read_dir(&self.wal).expect("the WAL can be listed").flatten() {
             let name = entry.file_name().into_string().expect("a name in UTF-8");
-            let object = format!("wal_005/{name}{}", codec.suffix());
+            let object = format!("wal_005/{name}{}", coding.suffix());
             if archive.object(&object).is_none() {
                 let content = fs::read(entry.path()).expect("a WAL file can be read");
-                archive.replace_object(&object, codec.compress(&content));
+                archive.replace_object(&object, coding.encode(&content));
             }
         }
     }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::tar::{Member, TarFormat, parts, tar};
 use super::wal_g::spec;
-use super::{Codec, Entry, Snapshot};
+use super::{Cipher, Codec, Coding, Entry, Snapshot};
 use crate::archive::Archive;
 
 /// Files of the top of the data directory that are left out.
@@ -29,6 +29,17 @@ impl WalE {
     /// Stores a backup, and names it.
     #[track_caller]
     pub fn push(self, archive: &Archive, snapshot: &Snapshot) -> String {
+        self.push_as(Codec::Lzop.into(), archive, snapshot)
+    }
+
+    /// As [`push`](Self::push), with `WALE_GPG_KEY_ID`.
+    #[track_caller]
+    pub fn push_encrypted(self, cipher: &Cipher, archive: &Archive, snapshot: &Snapshot) -> String {
+        self.push_as(Codec::Lzop.encrypted(cipher), archive, snapshot)
+    }
+
+    #[track_caller]
+    fn push_as(self, coding: Coding<'_>, archive: &Archive, snapshot: &Snapshot) -> String {
         let offset = |lsn: u64| format!("{:08}", lsn % (16 * 1024 * 1024));
         let name = format!("base_{}_{}", snapshot.start_segment, offset(snapshot.start_lsn));
         let folder = format!("basebackups_005/{name}");
@@ -36,7 +47,7 @@ impl WalE {
         put(format!("{folder}/extended_version.txt"), snapshot.version_text.clone());
         for (number, part) in parts(members(snapshot)).iter().enumerate() {
             let object = format!("{folder}/tar_partitions/part_{number:08}.tar.lzo");
-            archive.replace_object(&object, Codec::Lzop.compress(&tar(self.0, true, part)));
+            archive.replace_object(&object, coding.encode(&tar(self.0, true, part)));
         }
         let sentinel = json!({
             "wal_segment_backup_stop": snapshot.stop_segment,

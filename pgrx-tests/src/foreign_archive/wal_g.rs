@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::increment::{increment, is_paged};
 use super::tar::{Member, TarFormat, parts, tar};
-use super::{Codec, Entry, Snapshot};
+use super::{Coding, Entry, Snapshot};
 use crate::archive::Archive;
 
 /// Directories whose content is left out, wherever they are.
@@ -32,8 +32,8 @@ const CONTROL: &str = "global/pg_control";
 
 /// How WAL-G was built and configured.
 #[derive(Debug, Clone, Copy)]
-pub struct WalG {
-    codec: Codec,
+pub struct WalG<'a> {
+    coding: Coding<'a>,
     files_metadata: bool,
     remote: bool,
     first_version: bool,
@@ -58,24 +58,24 @@ enum Stored {
     Skipped,
 }
 
-impl WalG {
+impl<'a> WalG<'a> {
     /// WAL-G 3 on the server's machine.
-    pub fn new(codec: Codec) -> WalG {
-        WalG { codec, files_metadata: true, remote: false, first_version: false }
+    pub fn new(coding: impl Into<Coding<'a>>) -> Self {
+        WalG { coding: coding.into(), files_metadata: true, remote: false, first_version: false }
     }
 
     /// With `WALG_WITHOUT_FILES_METADATA`.
-    pub fn without_files_metadata(self) -> WalG {
+    pub fn without_files_metadata(self) -> Self {
         WalG { files_metadata: false, ..self }
     }
 
     /// Over the replication protocol: BASE_BACKUP.
-    pub fn remote(self) -> WalG {
+    pub fn remote(self) -> Self {
         WalG { remote: true, ..self }
     }
 
     /// WAL-G 1, whose sentinel has everything.
-    pub fn first_version(self) -> WalG {
+    pub fn first_version(self) -> Self {
         WalG { first_version: true, ..self }
     }
 
@@ -146,10 +146,10 @@ impl WalG {
         }
         let mut sets = Map::new();
         let mut put = |tar_name: String, trailer: bool, members: &[Member], listed: bool| {
-            let file_name = format!("{tar_name}.tar{}", self.codec.suffix());
+            let file_name = format!("{tar_name}.tar{}", self.coding.suffix());
             let object = format!("basebackups_005/{}/tar_partitions/{file_name}", backup.name);
             let content = tar(TarFormat::Go, trailer, members);
-            archive.replace_object(&object, self.codec.compress(&content));
+            archive.replace_object(&object, self.coding.encode(&content));
             if listed {
                 let is_listed = |member: &&Member| member.content.is_some() || !self.first_version;
                 let names = members.iter().filter(is_listed).map(|member| member.name.as_str());

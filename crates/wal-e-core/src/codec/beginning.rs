@@ -20,6 +20,9 @@ pub(super) const LZOP: [u8; 9] = [0x89, b'L', b'Z', b'O', 0, b'\r', b'\n', 0x1A,
 /// LZ4 and zstd frames for foreign data begin with 0x50 to 0x5F and these.
 const SKIPPABLE: [u8; 3] = [0x2A, 0x4D, 0x18];
 
+/// Of the key that a message of OpenPGP is for.
+const KEY_ID_BYTES: usize = 8;
+
 const ARMOUR: &[u8] = b"-----BEGIN PGP MESSAGE-----";
 
 /// What to do with an encrypted object.
@@ -71,12 +74,6 @@ impl<R: Read> Beginning<R> {
     /// How many bytes were passed on.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
-    }
-
-    /// Why the object could not be decoded, if its first bytes show it: for encodings
-    /// that may begin with anything.
-    pub(super) fn explanation(&self) -> Option<Error> {
-        is_openpgp(&self.head[..self.length]).then(encrypted)
     }
 
     fn read_head(&mut self) -> io::Result<()> {
@@ -136,11 +133,12 @@ fn judge(encoding: Encoding, head: &[u8]) -> Result<()> {
     if head.is_empty() {
         return Err(Error::new(ErrorKind::Corrupt, "the object is empty"));
     }
-    if begins_as(encoding, head) {
-        return Ok(());
-    }
+    // First: a short message can be a brotli stream, too, of something.
     if is_openpgp(head) {
         return Err(encrypted());
+    }
+    if begins_as(encoding, head) {
+        return Ok(());
     }
     if encoding == Encoding::Lz4 && head.starts_with(&LZ4_LEGACY) {
         return Err(Error::new(
@@ -190,7 +188,7 @@ fn begins_as_lzma(head: &[u8]) -> bool {
 }
 
 /// Whether it begins like an encrypted message (RFC 9580, sections 4.2 and 5.1,
-/// 5.3): with a packet that holds a session key, and its version.
+/// 5.3): with a packet that holds a session key, its version, and how that is encrypted.
 pub(crate) fn is_openpgp(head: &[u8]) -> bool {
     if head.starts_with(ARMOUR) {
         return true;
@@ -214,8 +212,14 @@ pub(crate) fn is_openpgp(head: &[u8]) -> bool {
         }
         _ => return false,
     };
+    let after_version = 2 + length_bytes;
     match head.get(1 + length_bytes) {
-        Some(version) if public_key => matches!(version, 2 | 3 | 6),
+        // The key ID, and the algorithm (section 9.1): those that encrypt.
+        Some(2 | 3) if public_key => match head.get(after_version + KEY_ID_BYTES) {
+            Some(algorithm) => matches!(algorithm, 1 | 2 | 16 | 18 | 25 | 26),
+            None => true,
+        },
+        Some(version) if public_key => *version == 6,
         Some(version) => matches!(version, 4..=6),
         None => false,
     }

@@ -49,7 +49,7 @@ impl<R: Read, D: StreamDecoder> SingleStream<R, D> {
             let at_end = input.is_empty();
             let step = match self.decoder.decode(input, buffer) {
                 Ok(step) => step,
-                Err(error) => return Err(self.explained(error.into())),
+                Err(error) => return Err(error.into()),
             };
             self.input.consume(step.consumed);
             self.ended = step.ended;
@@ -60,20 +60,15 @@ impl<R: Read, D: StreamDecoder> SingleStream<R, D> {
                 break;
             }
             if at_end {
-                return Err(self.explained(truncated(D::WHAT, self.input.get_ref().bytes())));
+                return Err(truncated(D::WHAT, self.input.get_ref().bytes()));
             }
             if step.consumed == 0 {
-                return Err(self.explained(damaged(D::WHAT, "it cannot be decoded")));
+                return Err(damaged(D::WHAT, "it cannot be decoded"));
             }
         }
         if self.input.fill_buf()?.is_empty() {
             return Ok(0);
         }
-        Err(self.explained(damaged(D::WHAT, "other bytes follow its end")))
-    }
-
-    /// An object that begins like another format is in that format, and not damaged.
-    fn explained(&self, error: io::Error) -> io::Error {
-        self.input.get_ref().explanation().map_or(error, io::Error::from)
+        Err(damaged(D::WHAT, "other bytes follow its end"))
     }
 }

@@ -282,7 +282,13 @@ impl Verification {
         while let Some((tar, content)) = contents.next().await {
             match content {
                 Ok(content) => {
-                    is_read = true;
+                    match content.why_it_has_nothing() {
+                        None => is_read = true,
+                        Some(why) => {
+                            let error = Error::new(ErrorKind::Corrupt, why);
+                            not_opened = Some((tar.url.clone(), error));
+                        }
+                    }
                     let bytes = content.files.iter().map(|file| file.member_bytes).sum();
                     self.file_bytes.fetch_add(bytes, Ordering::Relaxed);
                     inventory.add(&tar, content, report);
@@ -300,6 +306,11 @@ impl Verification {
             // Nothing is known of the backup then, and nothing should be recorded of it.
             Some((url, error)) if !is_read && (error.lacks_key() || self.lacks_keys().await?) => {
                 Err(without_key(&url, &error))
+            }
+            // Of another program, which leaves no mark that it encrypts.
+            Some(_) if !is_read && self.store.encryption().keyring.is_empty() => {
+                report.noted(report::TARS, PERHAPS_ENCRYPTED);
+                Ok(())
             }
             _ => Ok(()),
         }
@@ -322,6 +333,10 @@ impl Verification {
         blocking("reading a tar", move || TarContent::read(object, &expected)).await
     }
 }
+
+/// When not one tar can be read, and there is no key.
+const PERHAPS_ENCRYPTED: &str = "no tar can be read: they may be encrypted. Then give the key: \
+     WALG_LIBSODIUM_KEY_PATH names the file that has it";
 
 fn without_key(url: &str, error: &Error) -> Error {
     let why = format!("object \"{url}\" cannot be read with the keys that are configured");

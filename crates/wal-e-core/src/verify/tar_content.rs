@@ -111,6 +111,12 @@ impl TarContent {
         Ok(content)
     }
 
+    /// Why nothing at all came out of it, if nothing did.
+    pub(super) fn why_it_has_nothing(&self) -> Option<&str> {
+        let has_none = self.ended_early && self.files.is_empty() && self.others.is_empty();
+        self.problems.first().filter(|_| has_none).map(String::as_str)
+    }
+
     fn problem(&mut self, what: String) {
         if self.problems.len() < PROBLEMS_NAMED {
             self.problems.push(what);

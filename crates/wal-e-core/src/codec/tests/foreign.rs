@@ -245,7 +245,7 @@ fn what_is_encrypted_with_openpgp_is_said_to_be_so() {
         b"-----BEGIN PGP MESSAGE-----\n\nhQEMA60PMhGeVSFgAQ",
     ] {
         let stored = [beginning, &noise(10_000)].concat();
-        for encoding in Encoding::ALL.into_iter().filter(|encoding| *encoding != Encoding::None) {
+        for encoding in Encoding::ALL {
             let error = Error::from_io("", decompress(&stored, encoding).unwrap_err());
             assert_eq!(error.kind(), ErrorKind::Config, "{encoding}: {error}");
             assert!(error.message().contains("OpenPGP") && error.hint().is_some());
@@ -253,8 +253,14 @@ fn what_is_encrypted_with_openpgp_is_said_to_be_so() {
             assert!(named.message().contains("\"s3://b/wal_005/x\"") && named.hint().is_some());
         }
     }
-    // Signed, compressed or literal, or just another byte that is set.
-    for beginning in [&b"\x85\x01\x0C\x09"[..], b"\xC1\xE1\x03", b"\xA3\x01\x03", b"\x84"] {
+    // Signed, compressed or literal, for a key that only signs, or just another byte that is set.
+    for beginning in [
+        &b"\x85\x01\x0C\x09"[..],
+        b"\x84\x5E\x03\xAD\x0F\x32\x11\x9E\x55\x21\x60\x16",
+        b"\xC1\xE1\x03",
+        b"\xA3\x01\x03",
+        b"\x84",
+    ] {
         corrupt(&[beginning, &noise(100)].concat(), Encoding::Lz4);
     }
 }

@@ -30,7 +30,8 @@ CREATE OR REPLACE FUNCTION wale_wal_show(
     OUT last_segment text,
     OUT segments bigint,
     OUT missing bigint,
-    OUT status text)
+    OUT status text,
+    OUT encryption text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'wale_wal_show_wrapper'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
@@ -163,29 +164,64 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION wale_report() IS
 'one page of HTML about the archive and this server: base backups, WAL, recovery window, retention, runs, checks';
 
--- It is made anew, with one more argument: who was granted it is not any more.
+-- They are made anew, with another argument and with other columns: who was granted them is not
+-- any more.
 DO $$
 DECLARE
-    grantees text;
+    granted record;
 BEGIN
-    SELECT pg_catalog.string_agg(
-        CASE WHEN acl.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC'
-            ELSE acl.grantee::pg_catalog.regrole::pg_catalog.text END, ', ')
-    INTO grantees
-    FROM pg_catalog.pg_proc AS proc, pg_catalog.aclexplode(proc.proacl) AS acl
-    WHERE proc.oid OPERATOR(pg_catalog.=)
-            '@extschema@.wale_backup_push(text, boolean, boolean, boolean)'::pg_catalog.regprocedure
-        AND acl.grantee OPERATOR(pg_catalog.<>) proc.proowner;
-    IF grantees IS NOT NULL THEN
+    FOR granted IN
+        SELECT anew.signature, pg_catalog.string_agg(
+            CASE WHEN acl.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC'
+                ELSE acl.grantee::pg_catalog.regrole::pg_catalog.text END, ', ') AS grantees
+        FROM (VALUES
+            ('@extschema@.wale_backup_push(text, boolean, boolean, boolean)'::pg_catalog.regprocedure,
+                'wale_backup_push(text, boolean, boolean, boolean, boolean)'),
+            ('@extschema@.wale_backup_list()'::pg_catalog.regprocedure,
+                'wale_backup_list()')) AS anew (proc, signature),
+            pg_catalog.pg_proc AS proc, pg_catalog.aclexplode(proc.proacl) AS acl
+        WHERE proc.oid OPERATOR(pg_catalog.=) anew.proc::pg_catalog.oid
+            AND acl.grantee OPERATOR(pg_catalog.<>) proc.proowner
+        GROUP BY anew.signature
+    LOOP
         -- A script's notices are not shown.
         RAISE WARNING USING
-            MESSAGE = 'wale_backup_push() is made anew, and has to be granted again',
+            MESSAGE = pg_catalog.format(
+                '%s() is made anew, and has to be granted again',
+                pg_catalog.split_part(granted.signature, '(', 1)),
             HINT = pg_catalog.format(
-                'GRANT EXECUTE ON FUNCTION %s.wale_backup_push(text, boolean, boolean, boolean, boolean) TO %s;',
-                '@extschema@', grantees);
-    END IF;
+                'GRANT EXECUTE ON FUNCTION %s.%s TO %s;',
+                '@extschema@', granted.signature, granted.grantees);
+    END LOOP;
 END
 $$;
+
+DROP FUNCTION wale_backup_list();
+
+CREATE FUNCTION wale_backup_list(
+    OUT backup_name text,
+    OUT backup_type text,
+    OUT start_time timestamptz,
+    OUT finish_time timestamptz,
+    OUT timeline bigint,
+    OUT start_lsn pg_lsn,
+    OUT stop_lsn pg_lsn,
+    OUT pg_version integer,
+    OUT system_identifier numeric,
+    OUT uncompressed_bytes bigint,
+    OUT compressed_bytes bigint,
+    OUT permanent boolean,
+    OUT hostname text,
+    OUT data_directory text,
+    OUT damage text,
+    OUT encryption text,
+    OUT encryption_key text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'wale_backup_list_encryption_wrapper'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION wale_backup_list() IS
+'the base backups of the prefix, oldest first';
 
 DROP FUNCTION wale_backup_push(text, boolean, boolean, boolean);
 
@@ -218,6 +254,7 @@ COMMENT ON FUNCTION wale_backup_chains() IS
 'what each base backup builds on, what a restore of it reads, and what it saves';
 
 -- Who may call them is a matter of GRANT.
+REVOKE EXECUTE ON FUNCTION wale_backup_list() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_push(text, boolean, boolean, boolean, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_chains() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION wale_backup_mark(text, boolean) FROM PUBLIC;

@@ -60,7 +60,7 @@ const WINDOW: [&str; 7] = [
     "ends_because text",
 ];
 
-const SHOW: [&str; 8] = [
+const SHOW: [&str; 9] = [
     "timeline bigint",
     "parent_timeline bigint",
     "switch_lsn pg_lsn",
@@ -69,6 +69,7 @@ const SHOW: [&str; 8] = [
     "segments bigint",
     "missing bigint",
     "status text",
+    "encryption text",
 ];
 
 const VERIFY: [&str; 6] = [

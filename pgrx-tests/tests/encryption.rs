@@ -65,6 +65,24 @@ fn check(cluster: &Cluster) -> Vec<String> {
     cluster.query(rows).remove(0)
 }
 
+fn fingerprint(key: &str) -> String {
+    Key::parse(key.as_bytes(), KeyTransform::Hex).expect("it is a key").fingerprint().to_string()
+}
+
+/// What the list says of each base backup: form and key.
+fn listed(cluster: &Cluster) -> Vec<Vec<String>> {
+    cluster.query("SELECT encryption, coalesce(encryption_key, '') FROM wale_backup_list()")
+}
+
+/// How WAL is encrypted, as the server and the program say.
+fn shown(cluster: &Cluster, archive: &Archive) -> String {
+    let said = cluster.query_one("SELECT encryption FROM wale_wal_show()");
+    let json = run_wal_e(archive, ["wal-show", "--json"]).success();
+    let rows: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+    assert_eq!(rows[0]["encryption"], said.as_str());
+    said
+}
+
 /// Asserts that these secrets are in nothing that others see.
 fn assert_secret(cluster: &Cluster, archive: &Archive, key: &str) {
     let bytes = key_bytes(key);
@@ -113,6 +131,12 @@ fn what_is_stored_is_nothing_without_the_key_and_everything_with_it() {
         assert!(row[1] == "t" && row[2].contains("WAL file"), "{row:?}");
         assert_secret(&cluster, &archive, FIRST);
 
+        let fingerprint = fingerprint(FIRST);
+        let backup = vec!["libsodium".to_owned(), fingerprint.clone()];
+        assert_eq!(listed(&cluster), [backup.clone(), backup.clone(), backup]);
+        let said = run_wal_e(&archive, ["backup-list", "--detail"]).success();
+        assert_eq!(said.matches(&format!("libsodium   {fingerprint}")).count(), 3, "{said}");
+        assert_eq!(shown(&cluster, &archive), "libsodium");
         for name in [full.as_str(), "LATEST"] {
             run_wal_e(&archive, ["backup-verify", name]).success();
             let rows = cluster.query(&format!("SELECT ok FROM wale_backup_verify('{name}')"));
@@ -179,6 +203,10 @@ fn a_key_is_changed_in_the_middle_and_both_are_read() {
             restored.assert_restored(&expected);
         }
 
+        let backup = |key| vec!["libsodium".to_owned(), fingerprint(key)];
+        assert_eq!(listed(&cluster), [backup(FIRST), backup(SECOND)]);
+        assert_eq!(shown(&cluster, &archive), "libsodium");
+
         // Without the old one, what it had encrypted is named, and nothing is half restored.
         archive.remove_variable("WALE_LIBSODIUM_OLD_KEYS_PATH");
         let restore = Restore::of(version, &full);
@@ -189,6 +217,9 @@ fn a_key_is_changed_in_the_middle_and_both_are_read() {
         assert!(said.contains("cannot be read with the keys that are configured"), "{said}");
         let failure = cluster.failure_of(&format!("SELECT * FROM wale_backup_verify('{full}')"));
         assert!(failure.text.contains("cannot be read with the keys"), "{}", failure.text);
+        // That is known without any key, and this is not.
+        assert_eq!(listed(&cluster), [backup(FIRST), backup(SECOND)]);
+        assert_eq!(shown(&cluster, &archive), "unknown");
         let row = check(&cluster);
         assert!(row[1] == "f" && row[2].contains("not configured"), "{row:?}");
         // What was not found out is not recorded as damage.
@@ -225,6 +256,7 @@ fn nothing_is_stored_in_the_clear_once_something_is_encrypted() {
         cluster.execute("CREATE TABLE words (t text)");
         let plain = cluster.backup_push();
         cluster.archive_current_wal();
+        assert_eq!(shown(&cluster, &archive), "none");
         use_key(&archive, FIRST);
         archive.settings().iter().for_each(|line| cluster.configure(line));
         cluster.reload();
@@ -232,6 +264,12 @@ fn nothing_is_stored_in_the_clear_once_something_is_encrypted() {
         cluster.backup_push();
         let encrypted = cluster.archive_current_wal();
         assert!(decrypted(&archive.wal_object(&encrypted).expect("it is there"), FIRST).is_ok());
+        let backups = [
+            vec!["none".to_owned(), String::new()],
+            vec!["libsodium".to_owned(), fingerprint(FIRST)],
+        ];
+        assert_eq!(listed(&cluster), backups);
+        assert_eq!(shown(&cluster, &archive), "mixed");
         // From before to after.
         let expected = cluster.fingerprint();
         Restore::of(version, &plain).recover_beside(&archive).assert_restored(&expected);

@@ -43,6 +43,8 @@ fn with_first_functions(version: PgVersion) {
     cluster.archive_current_wal();
     let name = cluster.backup_push();
     assert_eq!(cluster.failure_of("SELECT wale_job_history()").sqlstate, "42883");
+    // The library still has what the first functions call.
+    assert_eq!(cluster.query("SELECT * FROM wale_backup_list()")[0].len(), 15);
     let expected = format!(
         "f | the extension has version {FIRST}, the library {THIS} | \
          Say ALTER EXTENSION wal_e UPDATE in this database."
@@ -51,17 +53,21 @@ fn with_first_functions(version: PgVersion) {
 
     // What was granted stays, but for a function that is made anew.
     cluster.execute(
-        "CREATE ROLE watcher; GRANT EXECUTE ON FUNCTION wale_backup_list, wale_backup_push TO watcher",
+        "CREATE ROLE watcher; GRANT EXECUTE ON FUNCTION \
+         wale_backup_list, wale_backup_push, wale_backup_verify TO watcher",
     );
     let mut psql = cluster.client_program("psql");
     let updated = run(psql.args(["-d", "postgres", "-c", "ALTER EXTENSION wal_e UPDATE"]));
-    assert!(updated.stderr.contains(
-        "GRANT EXECUTE ON FUNCTION public.wale_backup_push(text, boolean, boolean, boolean, boolean) TO watcher;"
-    ));
+    for signature in
+        ["wale_backup_push(text, boolean, boolean, boolean, boolean)", "wale_backup_list()"]
+    {
+        let grant = format!("GRANT EXECUTE ON FUNCTION public.{signature} TO watcher;");
+        assert!(updated.stderr.contains(&grant), "{updated}");
+    }
     assert_eq!(check(&cluster), format!("t | {THIS}"));
-    let may = "SELECT has_function_privilege('watcher', 'wale_backup_list()', 'EXECUTE')";
+    let may = "SELECT has_function_privilege('watcher', 'wale_backup_verify(text)', 'EXECUTE')";
     assert_eq!(cluster.query_one(may), "t");
-    cluster.execute("REVOKE EXECUTE ON FUNCTION wale_backup_list() FROM watcher");
+    cluster.execute("REVOKE EXECUTE ON FUNCTION wale_backup_verify(text) FROM watcher");
     assert_eq!(cluster.query_one("SELECT backup_name FROM wale_backup_list()"), name);
     assert_eq!(cluster.query("SELECT * FROM wale_job_history()").len(), 0);
 

@@ -4,6 +4,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use wal_e_core::catalogue;
 use wal_e_core::catalogue::BackupInfo;
+use wal_e_core::encryption::Form;
 use wal_e_core::store::{self, retry::Patience};
 
 use super::timestamp::timestamptz;
@@ -12,7 +13,33 @@ use crate::gucs;
 use crate::pg::lsn_datum::LsnDatum;
 use crate::pg::text::Text;
 
-/// The base backups of the configured prefix, oldest first.
+/// The columns of one backup, and what comes after them.
+macro_rules! row {
+    ($backup:ident $(, $more:expr)*) => {{
+        let (kind, damage) = ($backup.kind().as_str(), $backup.damage().map(in_words));
+        (
+            Text($backup.name),
+            kind,
+            $backup.start_time.and_then(timestamptz),
+            $backup.finish_time.and_then(timestamptz),
+            i64::from($backup.timeline.0),
+            $backup.start_lsn.map(LsnDatum),
+            $backup.stop_lsn.map(LsnDatum),
+            $backup.pg_version.and_then(|version| i32::try_from(version).ok()),
+            $backup.system_identifier.map(|identifier| AnyNumeric::from(identifier.0)),
+            $backup.uncompressed_bytes.and_then(|bytes| i64::try_from(bytes).ok()),
+            $backup.compressed_bytes.and_then(|bytes| i64::try_from(bytes).ok()),
+            $backup.permanent,
+            $backup.hostname.map(Text),
+            $backup.data_directory.map(Text),
+            damage.map(Text),
+            $($more),*
+        )
+    }};
+}
+
+/// The base backups of the configured prefix, oldest first, for a database whose extension has
+/// not been updated to version 1.1.0.
 #[pg_extern]
 #[allow(clippy::type_complexity)]
 fn wale_backup_list() -> Result<
@@ -38,26 +65,40 @@ fn wale_backup_list() -> Result<
     >,
     ErrorReport,
 > {
-    let backups = list()?;
-    Ok(TableIterator::new(backups.into_iter().map(|backup| {
-        let (kind, damage) = (backup.kind().as_str(), backup.damage().map(in_words));
+    Ok(TableIterator::new(list()?.into_iter().map(|backup| row!(backup))))
+}
+
+/// The base backups of the configured prefix, oldest first.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn wale_backup_list_encryption() -> Result<
+    TableIterator<
+        'static,
         (
-            Text(backup.name),
-            kind,
-            backup.start_time.and_then(timestamptz),
-            backup.finish_time.and_then(timestamptz),
-            i64::from(backup.timeline.0),
-            backup.start_lsn.map(LsnDatum),
-            backup.stop_lsn.map(LsnDatum),
-            backup.pg_version.and_then(|version| i32::try_from(version).ok()),
-            backup.system_identifier.map(|identifier| AnyNumeric::from(identifier.0)),
-            backup.uncompressed_bytes.and_then(|bytes| i64::try_from(bytes).ok()),
-            backup.compressed_bytes.and_then(|bytes| i64::try_from(bytes).ok()),
-            backup.permanent,
-            backup.hostname.map(Text),
-            backup.data_directory.map(Text),
-            damage.map(Text),
-        )
+            name!(backup_name, Text),
+            name!(backup_type, &'static str),
+            name!(start_time, Option<TimestampWithTimeZone>),
+            name!(finish_time, Option<TimestampWithTimeZone>),
+            name!(timeline, i64),
+            name!(start_lsn, Option<LsnDatum>),
+            name!(stop_lsn, Option<LsnDatum>),
+            name!(pg_version, Option<i32>),
+            name!(system_identifier, Option<AnyNumeric>),
+            name!(uncompressed_bytes, Option<i64>),
+            name!(compressed_bytes, Option<i64>),
+            name!(permanent, bool),
+            name!(hostname, Option<Text>),
+            name!(data_directory, Option<Text>),
+            name!(damage, Option<Text>),
+            name!(encryption, Option<&'static str>),
+            name!(encryption_key, Option<Text>),
+        ),
+    >,
+    ErrorReport,
+> {
+    Ok(TableIterator::new(list()?.into_iter().map(|backup| {
+        let encryption = backup.encryption.map(Form::as_str);
+        row!(backup, encryption, backup.encryption_key.map(Text))
     })))
 }
 

@@ -3,7 +3,7 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use time::OffsetDateTime;
-use wal_e_core::coverage::{Archive, Repaired};
+use wal_e_core::coverage::{self, Archive, Repaired, TimelineRow, WalEncryption};
 use wal_e_core::store::{self, retry::Patience};
 
 use crate::error::{Failure, Result, in_words};
@@ -29,12 +29,13 @@ fn wale_wal_show() -> Result<
             name!(segments, i64),
             name!(missing, i64),
             name!(status, &'static str),
+            name!(encryption, &'static str),
         ),
     >,
     ErrorReport,
 > {
-    let rows = archive()?.timelines();
-    Ok(TableIterator::new(rows.into_iter().map(|row| {
+    let rows = timelines()?;
+    Ok(TableIterator::new(rows.into_iter().map(|(row, encryption)| {
         let state = row.state();
         (
             i64::from(row.timeline.0),
@@ -45,6 +46,7 @@ fn wale_wal_show() -> Result<
             count(row.segments),
             count(row.missing),
             state,
+            encryption.as_str(),
         )
     })))
 }
@@ -94,6 +96,18 @@ fn wale_wal_repair() -> Result<
 
 fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn timelines() -> Result<Vec<(TimelineRow, WalEncryption)>> {
+    let config = gucs::store_config()?;
+    let own = own_wal::read()?;
+    super::run(move |notices| async move {
+        let store = store::open(&config, Patience::question(), notices.clone()).await?;
+        let archive = Archive::of(&store, Some(own), OffsetDateTime::now_utc(), &notices).await?;
+        let rows = archive.timelines();
+        let encryption = coverage::encryption(&*store, &rows).await?;
+        Ok(rows.into_iter().zip(encryption).collect())
+    })
 }
 
 /// What this server has, and after that what the archive has.

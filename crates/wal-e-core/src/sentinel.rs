@@ -81,6 +81,15 @@ pub struct Sentinel {
     /// Where `pg_wal` was, when it was a link. WAL-G has no such key, and passes it over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wal_directory: Option<String>,
+    /// How its tars and its manifest are encrypted, by the word of [`Form`]: `None` where
+    /// wal_e 1.0, WAL-G or WAL-E wrote it. WAL-G has no such key, and passes it over.
+    ///
+    /// [`Form`]: crate::encryption::Form
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<String>,
+    /// The fingerprint of the key with which they are. Nor has WAL-G this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption_key: Option<String>,
     /// As of the time it was taken; `metadata.json` decides.
     pub is_permanent: bool,
     /// What `files_metadata.json` says since: WAL-G 1 kept it here.

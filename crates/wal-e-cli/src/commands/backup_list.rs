@@ -6,6 +6,7 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use wal_e_core::catalogue;
 use wal_e_core::catalogue::BackupInfo;
+use wal_e_core::encryption::Form;
 use wal_e_core::{Error, ErrorKind, Result};
 
 use super::{open_for_question, run_small};
@@ -69,6 +70,8 @@ fn detailed(backups: &[BackupInfo]) -> Vec<Vec<String>> {
         "size",
         "stored",
         "permanent",
+        "encryption",
+        "key",
         "host",
         "data directory",
     ];
@@ -86,6 +89,8 @@ fn detailed(backups: &[BackupInfo]) -> Vec<Vec<String>> {
             optional(backup.uncompressed_bytes.map(size)),
             optional(backup.compressed_bytes.map(size)),
             yes_or_no(backup.permanent),
+            encryption(backup).to_owned(),
+            optional(backup.encryption_key.clone()),
             optional(backup.hostname.clone()),
             optional(backup.data_directory.clone()),
         ]
@@ -103,6 +108,11 @@ fn table(
 
 fn optional(value: Option<String>) -> String {
     value.filter(|value| !value.is_empty()).unwrap_or_else(|| "-".to_owned())
+}
+
+/// Nobody but wal_e says so of a backup.
+fn encryption(backup: &BackupInfo) -> &'static str {
+    backup.encryption.map_or("unknown", Form::as_str)
 }
 
 fn yes_or_no(value: bool) -> String {
@@ -138,6 +148,8 @@ struct Row<'a> {
     hostname: Option<&'a str>,
     data_directory: Option<&'a str>,
     damage: Option<&'a str>,
+    encryption: Option<&'a str>,
+    encryption_key: Option<&'a str>,
     delta_from: Option<&'a str>,
     cluster_bytes: Option<u64>,
 }
@@ -163,6 +175,8 @@ fn json(backups: &[BackupInfo]) -> Result<String> {
             hostname: backup.hostname.as_deref(),
             data_directory: backup.data_directory.as_deref(),
             damage: backup.damage(),
+            encryption: backup.encryption.map(Form::as_str),
+            encryption_key: backup.encryption_key.as_deref(),
             delta_from: backup.delta_from.as_deref(),
             cluster_bytes: backup.cluster_bytes,
         };
@@ -202,6 +216,8 @@ mod tests {
             delta_from: None,
             hostname: Some("db1".to_owned()),
             data_directory: Some("/data".to_owned()),
+            encryption: None,
+            encryption_key: None,
             unreadable: None,
             metadata_unreadable: None,
         }
@@ -210,6 +226,11 @@ mod tests {
     fn damaged(name: &str) -> BackupInfo {
         let error = Error::new(ErrorKind::Corrupt, "object \"x\" is damaged");
         BackupInfo { unreadable: Some(error), ..backup(name) }
+    }
+
+    fn encrypted(name: &str) -> BackupInfo {
+        let (encryption, encryption_key) = (Some(Form::Libsodium), Some("0a1b".to_owned()));
+        BackupInfo { encryption, encryption_key, ..backup(name) }
     }
 
     #[test]
@@ -236,6 +257,9 @@ mod tests {
         for word in ["delta", "16/B374D848", "15.18", "18446744073709551615", "db1", "/data"] {
             assert!(text.contains(word), "{word}: {text}");
         }
+        assert!(text.contains("unknown     -"), "{text}");
+        let text = align(&detailed(&[encrypted("base_1")]));
+        assert!(text.contains("libsodium   0a1b"), "{text}");
         let text = align(&brief(&[damaged("base_1")]));
         assert!(text.contains("base_1       damaged  2026"), "{text}");
     }
@@ -258,6 +282,12 @@ mod tests {
         assert_eq!(rows[0]["system_identifier"], "18446744073709551615");
         assert_eq!(rows[0]["uncompressed_bytes"], 1_572_864_000);
         assert_eq!(rows[0]["delta_from"], serde_json::Value::Null);
-        assert_eq!(rows[0].as_object().unwrap().len(), 17);
+        assert_eq!(rows[0].as_object().unwrap().len(), 19);
+        let text = json(&[encrypted("base_1")]).unwrap();
+        let rows: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (&rows[0]["encryption"], &rows[0]["encryption_key"]),
+            (&"libsodium".into(), &"0a1b".into())
+        );
     }
 }

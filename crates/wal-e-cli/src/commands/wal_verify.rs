@@ -34,7 +34,7 @@ pub fn run(
 }
 
 /// What an archive has, without regard to any server.
-pub(super) fn read(settings: &Settings, report: &Report) -> Result<Archive> {
+fn read(settings: &Settings, report: &Report) -> Result<Archive> {
     run_large(async {
         let opened = open_for_question(settings, report).await?;
         let archive = Archive::of(&opened.store, None, OffsetDateTime::now_utc(), &opened.notices);

@@ -15,5 +15,6 @@ mod wal_file;
 
 pub(crate) use checksum::ContentChecksum;
 pub use create::{Encoder, Pieces, encode_aside};
+pub(crate) use open::form;
 pub use open::{ArchivedObject, damaged, read_failed};
 pub(crate) use wal_file::Content;

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::checksum::is_plain_checksum;
 use crate::codec::{Decompressor, Encoding, looks_plain, named};
-use crate::encryption::{Keyring, open};
+use crate::encryption::{BEGINNING_BYTES, Form, Keyring, form_of, open};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ObjectKey;
 use crate::store::ObjectStore;
@@ -124,6 +124,22 @@ impl ArchivedObject {
         })
         .await
     }
+}
+
+/// How the object `key` is encrypted, by its first few KiB. `None` when that cannot be told:
+/// it is empty, or no configured key opens it, and it does not look as if it were not encrypted.
+///
+/// # Errors
+/// Those of the store.
+pub(crate) async fn form(
+    store: &dyn ObjectStore,
+    key: &ObjectKey,
+    encoding: Encoding,
+) -> Result<Option<Form>> {
+    let length = BEGINNING_BYTES as u64;
+    let beginning = store.get_range(key, 0, Some(length), None).await?.into_bytes(length).await?;
+    let keyring = store.encryption().keyring;
+    Ok(form_of(&beginning, &keyring, |head| looks_plain(head, encoding)))
 }
 
 /// What can be done about damage.

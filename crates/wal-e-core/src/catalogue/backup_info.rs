@@ -6,6 +6,7 @@ use std::fmt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use time::OffsetDateTime;
 
+use crate::encryption::Form;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::notice::Notices;
@@ -56,6 +57,10 @@ pub struct BackupInfo {
     pub hostname: Option<String>,
     /// Data directory that it was taken of.
     pub data_directory: Option<String>,
+    /// How it is encrypted; `None` where that is not known, as of what others stored.
+    pub encryption: Option<Form>,
+    /// The fingerprint of the key with which it is.
+    pub encryption_key: Option<String>,
     /// Why its sentinel cannot be read, without which it cannot be restored; what is told
     /// of it then comes from its name and from `metadata.json`.
     pub unreadable: Option<Error>,
@@ -199,6 +204,8 @@ pub(super) async fn describe(
         permanent: metadata.is_permanent,
         hostname: metadata.hostname.or(sentinel.hostname),
         data_directory: metadata.data_dir.or(sentinel.data_dir),
+        encryption: sentinel.encryption.and_then(|form| form.parse().ok()),
+        encryption_key: sentinel.encryption_key,
         unreadable,
         metadata_unreadable,
     }))

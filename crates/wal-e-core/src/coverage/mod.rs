@@ -9,7 +9,7 @@
 //! * `archive`: what the archive has; `own_wal`: what a server has.
 //! * `holes`: what is missing, judged; `advice`: what to do about it;
 //!   `lost`: what is gone for good.
-//! * `rows`: both as they are shown.
+//! * `rows`: both as they are shown; `encryption`: how that is encrypted.
 //! * `repair`: archives again what is missing.
 //! * `windows`: the moments to which a restore is possible, as the planner of restores sees them.
 
@@ -17,6 +17,7 @@ mod advice;
 mod archive;
 mod backups;
 mod branches;
+mod encryption;
 mod holes;
 mod lost;
 mod own_wal;
@@ -31,6 +32,7 @@ pub use archive::Archive;
 pub use backups::Backups;
 pub(crate) use backups::{lacking, segment_size};
 pub use branches::Branches;
+pub use encryption::{WalEncryption, encryption};
 pub use holes::Status;
 pub use lost::LostWal;
 pub use own_wal::OwnWal;

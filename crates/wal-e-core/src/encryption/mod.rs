@@ -26,6 +26,7 @@ mod tests;
 
 pub use key::{Fingerprint, Key, KeyTransform};
 pub use keyring::Keyring;
+pub(crate) use open::{BEGINNING_BYTES, form_of};
 pub use open::{Form, Opened, open};
 pub use openpgp::{OpenPgpKey, OpenPgpSecret};
 pub use secret_stream::{SecretStreamReader, SecretStreamWriter};

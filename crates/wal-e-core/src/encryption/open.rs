@@ -1,13 +1,18 @@
 //! Finding out how an object is encrypted, and with which key.
 
+use std::fmt;
 use std::io::{self, Cursor, Read};
+use std::str::FromStr;
 
 use super::openpgp::OpenPgpReader;
 use super::pieces::fill;
 use super::secret_stream::{HEADER_BYTES, STORED_CHUNK_BYTES, opens};
 use super::{Fingerprint, Key, Keyring, SecretStreamReader};
 use crate::codec::is_openpgp;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How much of an object [`open`] and [`form_of`] look at.
+pub(crate) const BEGINNING_BYTES: usize = HEADER_BYTES + STORED_CHUNK_BYTES;
 
 /// How an object is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +23,35 @@ pub enum Form {
     Libsodium,
     /// As a message of OpenPGP.
     OpenPgp,
+}
+
+impl Form {
+    const ALL: [Self; 3] = [Form::Plain, Form::Libsodium, Form::OpenPgp];
+
+    /// The word for it in every list.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Form::Plain => "none",
+            Form::Libsodium => "libsodium",
+            Form::OpenPgp => "openpgp",
+        }
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Form {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|form| form.as_str() == word).ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, format!("unknown form of encryption \"{word}\""))
+        })
+    }
 }
 
 /// The content of an object, decrypted. Compressed content stays so.
@@ -79,7 +113,7 @@ pub fn open<'a>(
     keyring: &Keyring,
     looks_plain: impl Fn(&[u8]) -> bool,
 ) -> io::Result<Opened<'a>> {
-    let mut beginning = vec![0; HEADER_BYTES + STORED_CHUNK_BYTES];
+    let mut beginning = vec![0; BEGINNING_BYTES];
     let length = fill(&mut stored, &mut beginning)?;
     beginning.truncate(length);
     let key = keyring.reading().iter().find(|key| opens(&beginning, key));
@@ -93,6 +127,25 @@ pub fn open<'a>(
         None if passes => Ok(Opened::plain(whole)),
         None => Err(not_opened().into()),
     }
+}
+
+/// How an object is encrypted whose first [`BEGINNING_BYTES`] are these, or all that it has.
+/// `None` when none of the keys opens it, and it is not known to be without encryption either.
+pub(crate) fn form_of(
+    beginning: &[u8],
+    keyring: &Keyring,
+    looks_plain: impl Fn(&[u8]) -> bool,
+) -> Option<Form> {
+    if beginning.is_empty() {
+        return None;
+    }
+    if keyring.reading().iter().any(|key| opens(beginning, key)) {
+        return Some(Form::Libsodium);
+    }
+    if is_openpgp(beginning) {
+        return Some(Form::OpenPgp);
+    }
+    looks_plain(beginning).then_some(Form::Plain)
 }
 
 fn not_opened() -> Error {

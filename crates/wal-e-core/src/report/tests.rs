@@ -60,6 +60,8 @@ fn backup(on: u32, number: u64) -> BackupInfo {
         permanent: false,
         hostname: Some("db1".to_owned()),
         data_directory: Some("/data".to_owned()),
+        encryption: None,
+        encryption_key: None,
         unreadable: None,
         metadata_unreadable: None,
     }

@@ -29,6 +29,18 @@ impl Size {
     }
 }
 
+/// Text that no restore needs; what else may stand there says nothing.
+struct Word(Option<String>);
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Word(match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::String(text) => Some(text),
+            _ => None,
+        }))
+    }
+}
+
 /// Null, or a value.
 fn value<'de, T: Deserialize<'de>, A: MapAccess<'de>>(map: &mut A) -> Result<Option<T>, A::Error> {
     map.next_value()
@@ -78,6 +90,8 @@ impl<'de> Visitor<'de> for SentinelVisitor {
                 "hostname" => sentinel.hostname = value(&mut map)?,
                 "datadir" => sentinel.data_dir = value(&mut map)?,
                 "waldirectory" => sentinel.wal_directory = value(&mut map)?,
+                "encryption" => sentinel.encryption = map.next_value::<Word>()?.0,
+                "encryptionkey" => sentinel.encryption_key = map.next_value::<Word>()?.0,
                 "ispermanent" => sentinel.is_permanent = value(&mut map)?.unwrap_or_default(),
                 "files" => {
                     let files: Option<BTreeMap<String, FileMetadata>> = value(&mut map)?;
@@ -232,6 +246,17 @@ mod tests {
         assert_eq!(sentinel.delta_count, Some(2));
         assert_eq!((sentinel.delta_lsn, sentinel.version), (Some(Lsn(0x100_0028)), Some(2)));
         assert!(sentinel.is_permanent && !sentinel.is_wal_e && sentinel.start_time.is_some());
+    }
+
+    #[test]
+    fn what_is_said_of_encryption_is_text_or_nothing() {
+        let read = |json: &str| parse::<Sentinel>("x", json.as_bytes()).unwrap();
+        let sentinel = read(r#"{"Encryption": "libsodium", "EncryptionKey": "0a1b"}"#);
+        assert_eq!(sentinel.encryption.as_deref(), Some("libsodium"));
+        assert_eq!(sentinel.encryption_key.as_deref(), Some("0a1b"));
+        for other in ["null", "true", r#"{"of": ["another", 1]}"#] {
+            assert_eq!(read(&format!(r#"{{"Encryption": {other}}}"#)), Sentinel::default());
+        }
     }
 
     #[test]

@@ -31,6 +31,8 @@ fn example() -> RestorePlan {
             permanent: false,
             hostname: None,
             data_directory: None,
+            encryption: None,
+            encryption_key: None,
             unreadable: None,
             metadata_unreadable: None,
         },

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use super::super::start::BackupStart;
 use super::{BackupPush, stored};
 use crate::archived::Encoder;
+use crate::encryption::{Form, Key};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::postgres::{BackupManifest, Lsn, WalRange};
@@ -92,7 +93,12 @@ impl BackupPush {
         let parent = self.delta.as_ref().map(|delta| &delta.parent);
         let read_bytes = self.progress.bytes_read.load(Ordering::Relaxed);
         let file_bytes = || self.manifest.iter().map(|file| file.size_bytes).sum();
+        let keyring = self.store.encryption().keyring;
+        let key = keyring.writing().map(Key::fingerprint);
+        let form = if key.is_some() { Form::Libsodium } else { Form::Plain };
         Sentinel {
+            encryption: Some(form.to_string()),
+            encryption_key: key.map(|key| key.to_string()),
             delta_from: parent.map(|parent| parent.name.clone()),
             delta_full_name: parent.map(|parent| parent.full_name.clone()),
             delta_lsn: parent.map(|parent| parent.start_lsn),

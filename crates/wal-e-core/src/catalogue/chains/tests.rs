@@ -22,6 +22,8 @@ fn backup(name: &str, delta_from: Option<&str>, compressed_bytes: u64) -> Backup
         permanent: false,
         hostname: None,
         data_directory: None,
+        encryption: None,
+        encryption_key: None,
         unreadable: None,
         metadata_unreadable: None,
     }

@@ -13,6 +13,7 @@
 //!   [`wal_comparison`] with what a server has.
 //! * [`foreign_archive`]: archives as WAL-G and WAL-E write them.
 //! * [`large_archive`]: an archive of many years.
+//! * [`chains`]: base backups that build on one another.
 //! * [`made_backup`]: base backups that should never have been written.
 //! * [`wal_e`], [`restore`]: the program, and clusters made with it.
 //! * [`torture`]: random histories, and whether what wal_e says of them is true.
@@ -30,6 +31,7 @@ pub mod archiving;
 pub mod base_backup;
 pub mod browser;
 pub mod certificates;
+pub mod chains;
 pub mod changes;
 pub mod cluster;
 pub mod disk_full;

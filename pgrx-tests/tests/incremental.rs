@@ -1,77 +1,20 @@
 //! Incremental base backups: what is restored from a chain of them is what a full one gives.
 
-use std::time::Duration;
-
 use fastrand::Rng;
 use wal_e_core::changed_blocks::SegmentMapper;
 use wal_e_core::postgres::{SegmentSize, WalFileName, WalSegment};
 use wal_e_e2e::archive::Archive;
+use wal_e_e2e::chains::{end_of_wal, increments, let_databases_age, push_incremental, restore_to};
 use wal_e_e2e::changes::Changes;
 use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::fault_proxy::Fault;
-use wal_e_e2e::installation::{Installation, PgVersion};
+use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::pages::assert_same_pages;
 use wal_e_e2e::process::run;
 use wal_e_e2e::random::seeded;
 use wal_e_e2e::restore::Restore;
 use wal_e_e2e::wait::wait_for;
 use wal_e_e2e::wal_e::backup_push;
-
-/// A database that is not older than its first backup is not trusted by the next, to the second.
-fn let_databases_age(cluster: &Cluster) {
-    let version = cluster.data_directory().join("base/5/PG_VERSION");
-    let made = std::fs::metadata(version).and_then(|file| file.modified()).expect("it is a file");
-    wait_for("databases to be older than a second", || {
-        made.elapsed().is_ok_and(|age| age > Duration::from_millis(1100))
-    });
-}
-
-/// How many files of a backup are stored by their changed pages.
-fn increments(archive: &Archive, name: &str) -> usize {
-    let list = archive.backup_json(name, "files_metadata.json");
-    let files = list["Files"].as_object().expect("it has files");
-    files.values().filter(|file| file["IsIncremented"] == true).count()
-}
-
-/// Takes an incremental base backup.
-#[track_caller]
-fn push_incremental(cluster: &Cluster) -> String {
-    cluster.query_one("SELECT wale_backup_push(incremental => true)")
-}
-
-/// The first LSN after everything that was written so far, as text and as a number.
-fn end_of_wal(cluster: &Cluster) -> (String, u64) {
-    cluster.execute("CREATE TABLE IF NOT EXISTS last (i int); INSERT INTO last VALUES (1)");
-    let lsn = cluster.query_one("SELECT pg_current_wal_lsn()");
-    cluster.archive_current_wal();
-    let number = cluster.query_one(&format!("SELECT '{lsn}'::pg_lsn - '0/0'"));
-    (lsn, number.parse().expect("an LSN is a number"))
-}
-
-/// Restores a backup to this LSN, and stops the server there.
-fn restore_to(cluster: &Cluster, archive: &Archive, name: &str, lsn: &str) -> Cluster {
-    let mut restore = Restore::of(cluster.version(), name)
-        .option("--recovery-target-lsn", lsn)
-        .option("--recovery-target-action", "promote");
-    if !cluster.query("SELECT 1 FROM pg_tablespace WHERE spcname = 'extra'").is_empty() {
-        let extra = cluster.tablespace_location("extra");
-        restore = restore.tablespace(extra.as_ref(), "extra");
-    }
-    // What sets up the recovery is in no backup.
-    let options = ["--no-parse-wal", "--ignore=postgresql.auto.conf", "--ignore=recovery.signal"];
-    let mut restored = restore.fetch_with(archive, |data| {
-        let mut verify = Installation::get(cluster.version()).command("pg_verifybackup");
-        run(verify.args(options).arg(data)).success();
-    });
-    restored.configure("archive_mode = off");
-    // The end of recovery has a checkpoint write what replay has changed, and nothing else is
-    // changed then.
-    restored.configure("autovacuum = off");
-    restored.start();
-    restored.wait_for_end_of_recovery();
-    restored.stop(StopMode::Fast);
-    restored
-}
 
 /// Where an incremental backup has it from what has changed.
 #[derive(Clone, Copy, PartialEq, Eq)]

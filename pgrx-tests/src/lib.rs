@@ -13,6 +13,7 @@
 //!   [`wal_comparison`] with what a server has.
 //! * [`foreign_archive`]: archives as WAL-G and WAL-E write them.
 //! * [`large_archive`]: an archive of many years.
+//! * [`keys`]: with what an archive is encrypted, now and then.
 //! * [`chains`]: base backups that build on one another.
 //! * [`made_backup`]: base backups that should never have been written.
 //! * [`wal_e`], [`restore`]: the program, and clusters made with it.
@@ -41,6 +42,7 @@ pub mod foreign_archive;
 pub mod forward_proxy;
 pub mod installation;
 pub mod key_service;
+pub mod keys;
 pub mod large_archive;
 pub mod lesser_file_system;
 pub mod made_backup;

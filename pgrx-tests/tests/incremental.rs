@@ -9,6 +9,7 @@ use wal_e_e2e::changes::Changes;
 use wal_e_e2e::cluster::{Cluster, StopMode};
 use wal_e_e2e::fault_proxy::Fault;
 use wal_e_e2e::installation::PgVersion;
+use wal_e_e2e::keys::Keys;
 use wal_e_e2e::pages::assert_same_pages;
 use wal_e_e2e::process::run;
 use wal_e_e2e::random::seeded;
@@ -82,6 +83,7 @@ fn interrupt(cluster: &mut Cluster, source: Source, random: &mut Rng) {
 /// with a full backup at the same LSN.
 fn every_page_comes_back(version: PgVersion, source: Source, mut random: Rng) {
     let archive = Archive::file();
+    let mut keys = Keys::begin(&archive, &mut random);
     let mut cluster = source.cluster(version, &archive, &mut random);
     cluster.create_tablespace("extra");
     let mut changes = Changes::begin(&cluster, random.fork());
@@ -97,6 +99,7 @@ fn every_page_comes_back(version: PgVersion, source: Source, mut random: Rng) {
             cluster.start_pgbench()
         });
         cluster.forget_wal();
+        keys.sometimes_change(&archive, &mut random);
         let name = push_incremental(&cluster);
         drop(load);
         assert_eq!(name.split_once("_D_").map(|(_, of)| of), parent.get(5..29), "{name}");

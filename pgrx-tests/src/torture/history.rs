@@ -89,6 +89,9 @@ fn operate(world: &mut World, random: &mut Rng, temper: &Temper, late: bool) -> 
             world.mark(at, name);
         }
         35..45 => {
+            if world.keys.sometimes_change(&world.archive, random) {
+                world.note("archive: another key");
+            }
             let writes = if random.bool() { random.u32(1..4) } else { 0 };
             world.back_up(at, writes, random.bool());
         }

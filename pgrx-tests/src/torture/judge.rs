@@ -99,7 +99,7 @@ pub fn judge(world: &mut World, random: &mut Rng) -> Tally {
     for index in world.running() {
         world.wait_for_archiver_of(index);
     }
-    let truth = Truth::of(&world.archive);
+    let truth = Truth::of(&world.archive, &world.keys);
     let known = Known {
         immediate: world.knows("restore-plan", "--recovery-target <"),
         exclusive: world.knows("restore-plan", "--recovery-target-inclusive"),

@@ -33,6 +33,7 @@ use fastrand::Rng;
 pub use judge::Tally;
 
 use crate::archive::Archive;
+use crate::keys::Keys;
 use world::World;
 
 /// Lives through the history of a seed and judges what wal_e says of it: what was judged,
@@ -44,8 +45,10 @@ use world::World;
 pub fn round(seed: u64) -> Result<(Tally, String), String> {
     let mut random = Rng::with_seed(seed);
     let archive = if random.u32(0..6) == 0 { Archive::s3() } else { Archive::file() };
-    let mut world = World::new(archive);
-    world.note(format!("a: archives to {}", world.archive.url()));
+    let keys = Keys::begin(&archive, &mut random);
+    let mut world = World::new(archive, keys);
+    let encrypted = if world.keys.count() > 0 { ", encrypted" } else { "" };
+    world.note(format!("a: archives to {}{encrypted}", world.archive.url()));
     let judged = catch_unwind(AssertUnwindSafe(|| {
         history::live(&mut world, &mut random);
         judge::judge(&mut world, &mut random)

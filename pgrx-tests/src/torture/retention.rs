@@ -164,7 +164,7 @@ impl World {
 
     /// What can be restored from the archive as it is.
     fn restorable(&self) -> Restorable {
-        let truth = Truth::of(&self.archive);
+        let truth = Truth::of(&self.archive, &self.keys);
         let listed = self.archive.backups();
         let own = |backup: &Backup| self.model.branches[backup.branch].timeline;
         let end = |backup: &Backup| Kind::BackupEnd(backup.start);

@@ -12,6 +12,7 @@ use wal_e_core::postgres::Lsn;
 
 use super::waldump::{self, Record};
 use crate::archive::Archive;
+use crate::keys::Keys;
 use crate::process::ServerUser;
 use crate::scratch::Scratch;
 
@@ -55,7 +56,7 @@ pub struct Replay {
 
 impl Truth {
     /// Reads all WAL files of an archive.
-    pub fn of(archive: &Archive) -> Truth {
+    pub fn of(archive: &Archive, keys: &Keys) -> Truth {
         let scratch = Scratch::new();
         let directory = scratch.create("wal");
         let mut truth = Truth {
@@ -71,7 +72,8 @@ impl Truth {
             else {
                 continue;
             };
-            truth.add(name, archive.object(&object).and_then(|frame| decompress(&frame)));
+            let stored = archive.object(&object);
+            truth.add(name, stored.and_then(|stored| decompress(&keys.decrypted(stored))));
         }
         truth
     }

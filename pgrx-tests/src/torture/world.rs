@@ -9,6 +9,7 @@ use super::waldump::microseconds;
 use crate::archive::Archive;
 use crate::cluster::{Cluster, StopMode};
 use crate::installation::PgVersion;
+use crate::keys::Keys;
 use crate::wait::wait_until;
 use crate::wal_e::run_wal_e;
 
@@ -51,6 +52,8 @@ pub enum Role {
 pub struct World {
     /// Where all servers archive.
     pub archive: Archive,
+    /// With what that is encrypted.
+    pub keys: Keys,
     /// The servers, the first of all first.
     pub nodes: Vec<Node>,
     /// What was written.
@@ -68,7 +71,7 @@ pub struct World {
 
 impl World {
     /// One running server that archives.
-    pub fn new(archive: Archive) -> World {
+    pub fn new(archive: Archive, keys: Keys) -> World {
         let lines = CONFIGURATION.iter().map(|line| (*line).to_owned());
         let cluster = Cluster::build(PgVersion::oldest())
             .wal_segment_size_mb(1)
@@ -83,7 +86,7 @@ impl World {
         let (script, broken) = (Vec::new(), Vec::new());
         let (harmed, permanent) = (Vec::new(), Vec::new());
         let nodes = vec![first];
-        World { archive, nodes, model, script, broken, harmed, permanent, next_row: 1 }
+        World { archive, keys, nodes, model, script, broken, harmed, permanent, next_row: 1 }
     }
 
     /// Adds a line to the script.

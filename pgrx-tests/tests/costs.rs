@@ -22,6 +22,7 @@ const FIRST_SEGMENT: &Table = &[
     (2, "GET wal_e/owner.json"),
     (1, "LIST basebackups_005/"),
     (2, "LIST wal_005/"),
+    (1, "LIST wal_e/encryption/"),
     (2, "LIST wal_e/wal_encodings/"),
     (1, "PUT wal_005/SEGMENT.lz4"),
     (2, "PUT wal_e/create_only_probe"),
@@ -41,6 +42,7 @@ const BASE_BACKUP: &Table = &[
     (1, "LIST basebackups_005/BACKUP/tar_partitions/"),
     (1, "LIST uploads of basebackups_005/BACKUP/"),
     (1, "LIST wal_005/SEGMENT"),
+    (1, "LIST wal_e/encryption/"),
     (1, "PUT basebackups_005/BACKUP/backup_manifest.lz4"),
     (1, "PUT basebackups_005/BACKUP/begun.json"),
     (1, "PUT basebackups_005/BACKUP/files_metadata.json"),
@@ -77,6 +79,7 @@ const WAL_FETCH: &Table = &[(1, "GET wal_005/SEGMENT.lz4")];
 /// By the program, which has to find out each time what the server's archiver remembers.
 const WAL_PUSH: &Table = &[
     (1, "GET wal_e/owner.json"),
+    (1, "LIST wal_e/encryption/"),
     (1, "LIST wal_e/wal_encodings/"),
     (1, "PUT wal_005/SEGMENT.lz4"),
     (1, "PUT wal_e/create_only_probe"),

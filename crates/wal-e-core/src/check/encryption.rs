@@ -41,11 +41,11 @@ fn judged(store: &dyn ObjectStore, marks: &EncryptionMarks, read: &[String]) -> 
         .filter(|key| !known.iter().any(|it| it == key))
         .collect();
     if !missing.is_empty() {
-        let detail = format!(
+        let found = format!(
             "objects were encrypted with key {}, which is not configured",
             missing.join(", ")
         );
-        return Check::failed(ENCRYPTION, detail, HINT);
+        return Check::failed(ENCRYPTION, found, HINT);
     }
     let proof = match read {
         [] => "nothing is stored yet".to_owned(),

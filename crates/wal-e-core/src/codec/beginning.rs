@@ -26,7 +26,8 @@ const KEY_ID_BYTES: usize = 8;
 const ARMOUR: &[u8] = b"-----BEGIN PGP MESSAGE-----";
 
 /// What to do with an encrypted object.
-pub(super) const DECRYPT: &str = "Give the secret key: WALG_PGP_KEY_PATH names the file that gpg exported it to.";
+pub(super) const DECRYPT: &str =
+    "Give the secret key: WALG_PGP_KEY_PATH names the file that gpg exported it to.";
 
 pub(super) const PERHAPS_ENCRYPTED: &str = "It may be encrypted: neither the name nor the object says so. Then give the key: WALG_LIBSODIUM_KEY_PATH names the file that has it.";
 

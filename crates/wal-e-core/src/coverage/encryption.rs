@@ -109,7 +109,8 @@ mod tests {
 
     async fn put(store: &MemoryStore, name: &str, content: impl Into<Bytes>) {
         let key = ObjectKey::from_listing(&format!("wal_005/{name}.lz4")).unwrap();
-        store.put(&key, content.into(), PutMode::CreateOnly, &Attributes::default()).await.unwrap();
+        let put = store.put(&key, content.into(), PutMode::CreateOnly, &Attributes::default());
+        let _ = put.await.unwrap();
     }
 
     fn encoded(byte: Option<u8>) -> Vec<u8> {

@@ -67,11 +67,11 @@ pub(super) async fn look(
         Err(why) => why,
         Ok(parent) => match source::foreseen(start, &parent).await? {
             Ok(from) => {
-                let detail = format!(
+                let found = format!(
                     "the next one would build on \"{}\"; what has changed would be known from {from}",
                     parent.name
                 );
-                return Ok(Some(Check::passed(INCREMENTAL, detail)));
+                return Ok(Some(Check::passed(INCREMENTAL, found)));
             }
             Err(why) => format!("it is not known what has changed: {why}"),
         },

@@ -109,7 +109,8 @@ mod tests {
 
     async fn put(store: &MemoryStore, name: &str, content: impl Into<Bytes>) {
         let key = ObjectKey::from_listing(&format!("wal_005/{name}.lz4")).unwrap();
-        let put = store.put(&key, content.into(), PutMode::CreateOnly, &Attributes::default());
+        let attributes = Attributes::default();
+        let put = store.put(&key, content.into(), PutMode::CreateOnly, &attributes);
         let _ = put.await.unwrap();
     }
 
@@ -136,7 +137,7 @@ mod tests {
     #[tokio::test]
     async fn the_ends_of_a_timeline_say_how_it_is_encrypted() {
         let (plain, with_1, with_2) = (encoded(None), encoded(Some(1)), encoded(Some(2)));
-        let openpgp = [&[0xC1, 0xC0, 0x4C, 3][..], &[5; 400]].concat();
+        let openpgp = [&[0xC1, 0xC0, 0x4C, 3][..], &[5; 8], &[1], &[5; 400]].concat();
         for (keys, first, last, expected) in [
             (None, &plain, &plain, "none"),
             (Some(1), &plain, &plain, "none"),

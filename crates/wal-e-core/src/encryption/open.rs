@@ -100,8 +100,8 @@ impl Read for Opened<'_> {
 /// Gives the content of an object that is `stored`: of a libsodium stream if one of the keys
 /// opens its beginning, of a message of OpenPGP if it begins as one, and as it is if
 /// `looks_plain` says so of its first bytes, which may be all there are. An empty object, and
-/// with an empty keyring each one, is passed on as it is, too: who decodes it says best what is
-/// wrong with it.
+/// with an empty keyring each other one, is passed on as it is, too: who decodes it says best what
+/// is wrong with it.
 ///
 /// What is neither is [`ErrorKind::Config`] inside the `io::Error`: it cannot be told whether
 /// its key is missing or its beginning is damaged. Damage after the beginning shows while
@@ -123,7 +123,7 @@ pub fn open<'a>(
     let whole = Cursor::new(beginning).chain(stored);
     match key {
         Some(key) => Ok(Opened::libsodium(whole, key)),
-        None if is_openpgp && !unknown => Opened::openpgp(whole, keyring),
+        None if is_openpgp => Opened::openpgp(whole, keyring),
         None if passes => Ok(Opened::plain(whole)),
         None => Err(not_opened().into()),
     }

@@ -245,7 +245,7 @@ fn what_is_encrypted_with_openpgp_is_said_to_be_so() {
         b"-----BEGIN PGP MESSAGE-----\n\nhQEMA60PMhGeVSFgAQ",
     ] {
         let stored = [beginning, &noise(10_000)].concat();
-        for encoding in Encoding::ALL {
+        for encoding in Encoding::ALL.into_iter().filter(|encoding| *encoding != Encoding::None) {
             let error = Error::from_io("", decompress(&stored, encoding).unwrap_err());
             assert_eq!(error.kind(), ErrorKind::Config, "{encoding}: {error}");
             assert!(error.message().contains("OpenPGP") && error.hint().is_some());

@@ -77,6 +77,7 @@ fn what_a_backup_of_wal_g_does_not_say_is_not_guessed() {
     for (wal_g, reason) in [
         (WalG::new(Codec::Lz4).without_files_metadata(), "it has no list of files"),
         (WalG::new(Codec::Lz4).first_version(), "does not say when it began"),
+        (WalG::new(Codec::Lz4).remote(), "over the replication protocol"),
     ] {
         let archive = Archive::file();
         let cluster = Cluster::build(PgVersion::oldest()).start_archiving_to(&archive);

@@ -33,6 +33,9 @@ pub(super) struct BrotliDecoder {
 impl StreamDecoder for BrotliDecoder {
     const WHAT: &'static str = "brotli stream";
 
+    // Any bytes may be the beginning of a stream.
+    const HINT: Option<&'static str> = Some(PERHAPS_ENCRYPTED);
+
     fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step> {
         let (mut input_left, mut consumed) = (input.len(), 0);
         let (mut output_left, mut produced) = (output.len(), 0);

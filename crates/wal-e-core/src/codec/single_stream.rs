@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use super::beginning::Beginning;
 use super::damage::{damaged, truncated};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Compressed bytes on their way in.
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -23,6 +23,9 @@ pub(super) struct Step {
 pub(super) trait StreamDecoder {
     /// What errors call the stream.
     const WHAT: &'static str;
+
+    /// What may be the cause when a stream is not sound.
+    const HINT: Option<&'static str> = None;
 
     /// Decodes some of `input`, perhaps all, into `output`.
     fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step>;
@@ -47,10 +50,7 @@ impl<R: Read, D: StreamDecoder> SingleStream<R, D> {
         while !self.ended {
             let input = self.input.fill_buf()?;
             let at_end = input.is_empty();
-            let step = match self.decoder.decode(input, buffer) {
-                Ok(step) => step,
-                Err(error) => return Err(error.into()),
-            };
+            let step = self.decoder.decode(input, buffer)?;
             self.input.consume(step.consumed);
             self.ended = step.ended;
             if step.produced > 0 {
@@ -60,15 +60,22 @@ impl<R: Read, D: StreamDecoder> SingleStream<R, D> {
                 break;
             }
             if at_end {
-                return Err(truncated(D::WHAT, self.input.get_ref().bytes()));
+                return Err(hinted::<D>(truncated(D::WHAT, self.input.get_ref().bytes())));
             }
             if step.consumed == 0 {
-                return Err(damaged(D::WHAT, "it cannot be decoded"));
+                return Err(hinted::<D>(damaged(D::WHAT, "it cannot be decoded")));
             }
         }
         if self.input.fill_buf()?.is_empty() {
             return Ok(0);
         }
-        Err(damaged(D::WHAT, "other bytes follow its end"))
+        Err(hinted::<D>(damaged(D::WHAT, "other bytes follow its end")))
+    }
+}
+
+fn hinted<D: StreamDecoder>(error: io::Error) -> io::Error {
+    match D::HINT {
+        None => error,
+        Some(hint) => Error::from_io("", error).with_hint(hint).into(),
     }
 }

@@ -196,6 +196,10 @@ fn refusal(backup: &StoredBackup, start: &BackupStart) -> Option<String> {
     if backup.files.files.is_empty() {
         return why("it has no list of files");
     }
+    // Label and map have none. WAL-G compares names byte by byte: it could not restore a delta.
+    if !backup.files.files.keys().any(|name| name.starts_with('/')) {
+        return why("WAL-G took it over the replication protocol, which names files otherwise");
+    }
     if system_identifier != Some(start.system_identifier) {
         return why("it is not known to be one of this cluster");
     }

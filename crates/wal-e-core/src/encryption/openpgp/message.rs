@@ -68,6 +68,10 @@ fn decrypted<'a>(
     stored: BufReader<Stored<impl Read + Send + 'a>>,
     keys: &[OpenPgpKey],
 ) -> Result<(Message<'a>, Fingerprint), Error> {
+    // Whether it is damaged, too, is not known then.
+    if keys.is_empty() {
+        return Err(not_opened());
+    }
     let (message, _) = Message::from_reader(stored).map_err(|error| explained(&error))?;
     if let Message::Encrypted { edata: Edata::SymEncryptedData { .. }, .. } = message {
         return Err(Error::new(
@@ -119,6 +123,7 @@ fn session_key(encrypted: &[Esk], keys: &[OpenPgpKey]) -> Option<(PlainSessionKe
 fn not_opened() -> Error {
     Error::new(ErrorKind::Config, "it is encrypted with OpenPGP, and no configured key opens it")
         .with_hint("Configure the secret key of one of its recipients, as \"WALG_PGP_KEY_PATH\", or decrypt it with gpg, and store what comes out in its place.")
+        .that_lacks_a_key()
 }
 
 fn explained_io(error: &io::Error) -> Error {

@@ -378,13 +378,13 @@ fn variables_that_are_not_followed_are_told_by_server_and_program() {
         assert!(row.contains(words), "{words}: {row}");
     }
     let log = cluster.wait_for_log("WALG_CSE_KMS_ID");
-    let told = log.lines().filter(|line| line.contains("WARNING:  WALG_LIBSODIUM_KEY")).count();
+    let told = log.lines().filter(|line| line.contains("WARNING:  WALG_CSE_KMS_ID")).count();
     assert_eq!(told, 1, "{log}");
     assert!(!log.contains("hunter2") && !row.contains("hunter2"), "{log}");
 
     let finished = run(wal_e_e2e::wal_e::wal_e(&archive).arg("backup-list"));
     let said = format!("{finished:?}");
-    assert!(said.contains("warning: WALG_LIBSODIUM_KEY"), "{said}");
+    assert!(said.contains("warning: WALG_CSE_KMS_ID"), "{said}");
     assert!(!said.contains("hunter2"), "{said}");
     archive.write_variable("WALG_S3_SSE_C", "hunter2");
     fails_with(wal_e_e2e::wal_e::wal_e(&archive).arg("backup-list"), &["WALG_S3_SSE_C", "SSE-C"]);

@@ -116,16 +116,36 @@ pub fn open<'a>(
     let mut beginning = vec![0; BEGINNING_BYTES];
     let length = fill(&mut stored, &mut beginning)?;
     beginning.truncate(length);
-    let key = keyring.reading().iter().find(|key| opens(&beginning, key));
-    let unknown = keyring.is_empty() || beginning.is_empty();
-    let is_openpgp = is_openpgp(&beginning);
-    let passes = unknown || looks_plain(&beginning);
+    let recognised = recognise(&beginning, keyring, looks_plain);
+    let passes = keyring.is_empty() || beginning.is_empty();
     let whole = Cursor::new(beginning).chain(stored);
-    match key {
-        Some(key) => Ok(Opened::libsodium(whole, key)),
-        None if is_openpgp => Opened::openpgp(whole, keyring),
-        None if passes => Ok(Opened::plain(whole)),
-        None => Err(not_opened().into()),
+    match recognised {
+        Recognised::Libsodium(key) => Ok(Opened::libsodium(whole, key)),
+        Recognised::OpenPgp => Opened::openpgp(whole, keyring),
+        Recognised::Plain => Ok(Opened::plain(whole)),
+        Recognised::Unknown if passes => Ok(Opened::plain(whole)),
+        Recognised::Unknown => Err(not_opened().into()),
+    }
+}
+
+/// What the beginning of an object shows.
+enum Recognised<'k> {
+    Libsodium(&'k Key),
+    OpenPgp,
+    Plain,
+    Unknown,
+}
+
+fn recognise<'k>(
+    beginning: &[u8],
+    keyring: &'k Keyring,
+    looks_plain: impl Fn(&[u8]) -> bool,
+) -> Recognised<'k> {
+    match keyring.reading().iter().find(|key| opens(beginning, key)) {
+        Some(key) => Recognised::Libsodium(key),
+        None if is_openpgp(beginning) => Recognised::OpenPgp,
+        None if looks_plain(beginning) => Recognised::Plain,
+        None => Recognised::Unknown,
     }
 }
 
@@ -139,13 +159,12 @@ pub(crate) fn form_of(
     if beginning.is_empty() {
         return None;
     }
-    if keyring.reading().iter().any(|key| opens(beginning, key)) {
-        return Some(Form::Libsodium);
+    match recognise(beginning, keyring, looks_plain) {
+        Recognised::Libsodium(_) => Some(Form::Libsodium),
+        Recognised::OpenPgp => Some(Form::OpenPgp),
+        Recognised::Plain => Some(Form::Plain),
+        Recognised::Unknown => None,
     }
-    if is_openpgp(beginning) {
-        return Some(Form::OpenPgp);
-    }
-    looks_plain(beginning).then_some(Form::Plain)
 }
 
 fn not_opened() -> Error {

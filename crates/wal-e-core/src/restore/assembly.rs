@@ -139,9 +139,6 @@ impl Begun {
     /// Ends the file, of which the oldest backup had `old_bytes`. What no backup has is zeros,
     /// whatever a damaged tar may have written there.
     pub(super) fn end(&self, old_bytes: u64, file: &File, place: &Path) -> Result<()> {
-        let set_size = |bytes| {
-            file.set_len(bytes).map_err(|error| Error::file("set size of file", place, &error))
-        };
         let zeros = vec![0; PAGES_AT_ONCE * BLOCK_SIZE];
         let first = u32::try_from(old_bytes / PAGE).unwrap_or(u32::MAX).min(self.end);
         for number in (first..pages(self.file_bytes)).filter(|it| !self.settled.contains(*it)) {
@@ -150,7 +147,8 @@ impl Begun {
             let length = usize::try_from(page + PAGE - start).unwrap_or(BLOCK_SIZE);
             write(file, place, &zeros[..length], start)?;
         }
-        set_size(self.file_bytes)
+        file.set_len(self.file_bytes)
+            .map_err(|error| Error::file("set size of file", place, &error))
     }
 
     /// The parts of these bytes of the file that are missing, whole pages but for the last.

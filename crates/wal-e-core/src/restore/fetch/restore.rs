@@ -65,7 +65,7 @@ impl Restore {
         let mut all = on_disk(&done);
         // An older backup gives what the newer ones lack.
         let levels: Vec<Arc<Level>> = chain.into_levels().into_iter().rev().map(Arc::new).collect();
-        let Some(tip) = levels.first().map(Arc::clone) else {
+        let Some(tip) = levels.first().cloned() else {
             return Err(Error::new(ErrorKind::Bug, "a chain of no base backups"));
         };
         // The small and most telling tars come first.

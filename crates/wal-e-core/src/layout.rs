@@ -370,6 +370,11 @@ pub fn delta_name(full: &str, parent: &str) -> String {
     format!("{full}_D_{}", segment.get(..24).unwrap_or(segment))
 }
 
+/// Whether it is the name of a delta backup.
+pub fn is_delta_name(backup: &str) -> bool {
+    backup.starts_with("base_") && backup.contains("_D_")
+}
+
 /// The timeline in a backup's name: `base_<24 hex digits>`, perhaps followed by
 /// what WAL-G and WAL-E add for deltas and offsets. `None` for a foreign name.
 pub fn timeline_of_backup(name: &str) -> Option<TimelineId> {

@@ -57,7 +57,7 @@ pub(super) async fn look(
 ) -> Result<Option<Check>> {
     if max_deltas == 0 {
         let latest = sentinels(store).await?.pop();
-        if latest.and_then(|latest| layout::parent_segment(&latest.name)).is_none() {
+        if !latest.is_some_and(|latest| layout::is_delta_name(&latest.name)) {
             return Ok(None);
         }
     }

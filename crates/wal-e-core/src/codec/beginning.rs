@@ -7,7 +7,7 @@ use super::Encoding;
 use super::damage::truncated;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How much of an object is looked at: the line of ASCII armour is the longest.
+/// How much of an object is looked at: more than any of the magic numbers has.
 const HEAD_BYTES: usize = 32;
 
 pub(super) const LZ4: [u8; 4] = [0x04, 0x22, 0x4D, 0x18];
@@ -19,15 +19,6 @@ pub(super) const LZOP: [u8; 9] = [0x89, b'L', b'Z', b'O', 0, b'\r', b'\n', 0x1A,
 
 /// LZ4 and zstd frames for foreign data begin with 0x50 to 0x5F and these.
 const SKIPPABLE: [u8; 3] = [0x2A, 0x4D, 0x18];
-
-/// Of the key that a message of OpenPGP is for.
-const KEY_ID_BYTES: usize = 8;
-
-const ARMOUR: &[u8] = b"-----BEGIN PGP MESSAGE-----";
-
-/// What to do with an encrypted object.
-pub(super) const DECRYPT: &str =
-    "Give the secret key: WALG_PGP_KEY_PATH names the file that gpg exported it to.";
 
 pub(super) const PERHAPS_ENCRYPTED: &str = "It may be encrypted: neither the name nor the object says so. Then give the key: WALG_LIBSODIUM_KEY_PATH names the file that has it.";
 
@@ -134,10 +125,6 @@ fn judge(encoding: Encoding, head: &[u8]) -> Result<()> {
     if head.is_empty() {
         return Err(Error::new(ErrorKind::Corrupt, "the object is empty"));
     }
-    // First: a short message can be a brotli stream, too, of something.
-    if is_openpgp(head) {
-        return Err(encrypted());
-    }
     if begins_as(encoding, head) {
         return Ok(());
     }
@@ -186,48 +173,4 @@ fn begins_as_lzma(head: &[u8]) -> bool {
         Some(size) => size == u64::MAX || size < 1 << 38,
         None => true,
     }
-}
-
-/// Whether it begins like an encrypted message (RFC 9580, sections 4.2 and 5.1,
-/// 5.3): with a packet that holds a session key, its version, and how that is encrypted.
-pub(crate) fn is_openpgp(head: &[u8]) -> bool {
-    if head.starts_with(ARMOUR) {
-        return true;
-    }
-    let (public_key, length_bytes) = match *head {
-        [0x84, ..] => (true, 1),
-        [0x85, ..] => (true, 2),
-        [0x86, ..] => (true, 4),
-        [0x8C, ..] => (false, 1),
-        [0x8D, ..] => (false, 2),
-        [0x8E, ..] => (false, 4),
-        [tag @ (0xC1 | 0xC3), length, ..] => {
-            let length_bytes = match length {
-                0..=191 => 1,
-                192..=223 => 2,
-                255 => 5,
-                // Not for packets of this kind.
-                224..=254 => return false,
-            };
-            (tag == 0xC1, length_bytes)
-        }
-        _ => return false,
-    };
-    let after_version = 2 + length_bytes;
-    match head.get(1 + length_bytes) {
-        // The key ID, and the algorithm (section 9.1): those that encrypt.
-        Some(2 | 3) if public_key => match head.get(after_version + KEY_ID_BYTES) {
-            Some(algorithm) => matches!(algorithm, 1 | 2 | 16 | 18 | 25 | 26),
-            None => true,
-        },
-        Some(version) if public_key => *version == 6,
-        Some(version) => matches!(version, 4..=6),
-        None => false,
-    }
-}
-
-fn encrypted() -> Error {
-    Error::new(ErrorKind::Config, "it is encrypted with OpenPGP")
-        .with_hint(DECRYPT)
-        .that_lacks_a_key()
 }

@@ -21,8 +21,8 @@ use crate::error::{Error, ErrorKind};
 /// one stream an object: damage shows there only where it breaks the stream.
 /// [`Encoding::None`] proves nothing.
 ///
-/// Bytes that are encrypted with OpenPGP, or are an LZ4 frame of the legacy format, are
-/// [`ErrorKind::Config`]: they are there and other programs can read them.
+/// An LZ4 frame of the legacy format is [`ErrorKind::Config`]: it is there and other programs can
+/// read it.
 pub struct Decompressor<R: Read> {
     reader: Reader<R>,
     /// Some decoders take an error for the end.

@@ -10,8 +10,7 @@
 //! stored as they are. There only what is known from elsewhere shows it: the
 //! attributes, header and size of a WAL file, the structure and the sums of a tar.
 //!
-//! An encrypted object is decrypted before it comes here ([`crate::encryption`]); one that no key
-//! opened is reported as encrypted where its first bytes show it.
+//! An encrypted object is decrypted before it comes here, by `archived`.
 
 mod beginning;
 mod brotli;
@@ -31,7 +30,6 @@ mod zstd;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use beginning::is_openpgp;
 pub use compression::{Compression, Compressor};
 pub use decompressor::{Decompressor, named};
 pub use encoding::{Encoding, StoredEncoding};

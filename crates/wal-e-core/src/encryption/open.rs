@@ -4,11 +4,10 @@ use std::fmt;
 use std::io::{self, Cursor, Read};
 use std::str::FromStr;
 
-use super::openpgp::OpenPgpReader;
+use super::openpgp::{OpenPgpReader, is_openpgp};
 use super::pieces::fill;
 use super::secret_stream::{HEADER_BYTES, STORED_CHUNK_BYTES, opens};
 use super::{Fingerprint, Key, Keyring, SecretStreamReader};
-use crate::codec::is_openpgp;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How much of an object [`open`] and [`form_of`] look at.

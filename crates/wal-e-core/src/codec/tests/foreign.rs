@@ -234,38 +234,6 @@ fn one_encoding_under_the_name_of_another_is_an_error() {
 }
 
 #[test]
-fn what_is_encrypted_with_openpgp_is_said_to_be_so() {
-    for beginning in [
-        &b"\x85\x01\x0C\x03\xAD\x0F\x32\x11\x9E\x55\x21\x60\x01\x08\x00"[..],
-        b"\x84\x5E\x03\xAD\x0F\x32\x11\x9E\x55\x21\x60\x12\x01\x07\x40",
-        b"\x8C\x0D\x04\x09\x03\x02\x5E\x21\x77\x90\x1A\xC4\x02\xE5\xFF\xD2",
-        b"\x8D\x00\x0D\x04\x09\x03\x02",
-        b"\xC1\xC0\x4C\x03\xAD\x0F\x32\x11\x9E\x55\x21\x60\x01\x08\x00",
-        b"\xC3\x1E\x06\x1A\x09\x02\x0B\x03\x08",
-        b"-----BEGIN PGP MESSAGE-----\n\nhQEMA60PMhGeVSFgAQ",
-    ] {
-        let stored = [beginning, &noise(10_000)].concat();
-        for encoding in Encoding::ALL.into_iter().filter(|encoding| *encoding != Encoding::None) {
-            let error = Error::from_io("", decompress(&stored, encoding).unwrap_err());
-            assert_eq!(error.kind(), ErrorKind::Config, "{encoding}: {error}");
-            assert!(error.message().contains("OpenPGP") && error.hint().is_some());
-            let named = named("s3://b/wal_005/x", error);
-            assert!(named.message().contains("\"s3://b/wal_005/x\"") && named.hint().is_some());
-        }
-    }
-    // Signed, compressed or literal, for a key that only signs, or just another byte that is set.
-    for beginning in [
-        &b"\x85\x01\x0C\x09"[..],
-        b"\x84\x5E\x03\xAD\x0F\x32\x11\x9E\x55\x21\x60\x16",
-        b"\xC1\xE1\x03",
-        b"\xA3\x01\x03",
-        b"\x84",
-    ] {
-        corrupt(&[beginning, &noise(100)].concat(), Encoding::Lz4);
-    }
-}
-
-#[test]
 fn an_lz4_frame_of_the_legacy_format_is_said_to_be_one() {
     let stored = run(&["lz4", "-q", "-l"], &sample(10_000));
     let error = Error::from_io("", decompress(&stored, Encoding::Lz4).unwrap_err());

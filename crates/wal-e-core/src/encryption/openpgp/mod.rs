@@ -6,10 +6,12 @@
 //! given before it is known to be right, as WAL-G does it, too: it was right if the end is
 //! reached without an error.
 
+mod beginning;
 mod key;
 mod message;
 mod secret;
 
+pub(super) use beginning::is_openpgp;
 pub use key::OpenPgpKey;
 pub(super) use message::OpenPgpReader;
 pub use secret::OpenPgpSecret;

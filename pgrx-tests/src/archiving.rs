@@ -95,10 +95,13 @@ impl Cluster {
                 format!("SELECT (pg_get_wal_summarizer_state()).summarized_lsn >= '{redo}'");
             wait_for("all WAL to be summarized", || self.query_one(&is_read) == "t");
         }
-        for entry in fs::read_dir(self.data_directory().join("pg_wal")).expect("it is there") {
+        let directory = self.data_directory().join("pg_wal");
+        // Where others write meanwhile, the last ones may still wait to be archived.
+        let waits = |name: &str| directory.join(format!("archive_status/{name}.ready")).exists();
+        for entry in fs::read_dir(&directory).expect("it is there") {
             let path = entry.expect("it can be read").path();
             let name = path.file_name().expect("it has a name").to_string_lossy().into_owned();
-            if name.len() == 24 && name < needed {
+            if name.len() == 24 && name < needed && !waits(&name) {
                 fs::remove_file(path).expect("it can be removed");
             }
         }

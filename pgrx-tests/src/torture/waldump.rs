@@ -5,7 +5,7 @@ use std::path::Path;
 use time::OffsetDateTime;
 use time::PrimitiveDateTime;
 use time::macros::format_description;
-use wal_e_core::postgres::Lsn;
+use wal_e_core::postgres::{Lsn, SegmentSize, TimelineId, WalSegment};
 
 use super::model::Transaction;
 use crate::cluster::Cluster;
@@ -70,9 +70,23 @@ pub fn commit(cluster: &Cluster, start: &str, xid: u32) -> (Lsn, Transaction) {
 
 fn dump(from: &Installation, wal: &Path, timeline: u32, start: &str, end: &str) -> Vec<Record> {
     let mut command = from.command("pg_waldump");
-    command.arg("--path").arg(wal).args(["--timeline", &timeline.to_string()]);
-    let finished = run(command.args(["--start", start, "--end", end]));
+    command.arg("--path").arg(wal).args(["--start", start, "--end", end]);
+    let finished = run(command.args(segments(wal, TimelineId(timeline), start, end)));
     finished.stdout.lines().filter_map(record).collect()
+}
+
+/// The first and the last segment. If they are not named, pg_waldump learns the size of segments
+/// from any file that it finds, also from one that the server has made for later and that is
+/// zeros.
+fn segments(wal: &Path, timeline: TimelineId, start: &str, end: &str) -> Vec<String> {
+    let lsn = |text: &str| text.parse::<Lsn>().expect("an LSN is one");
+    let files = std::fs::read_dir(wal).expect("WAL is in a directory").flatten();
+    let names = files.filter(|file| file.file_name().len() == 24);
+    let mut sizes = names.filter_map(|file| SegmentSize::new(file.metadata().ok()?.len()));
+    let Some(size) = sizes.next() else { return Vec::new() };
+    let first = WalSegment::containing(timeline, lsn(start), size);
+    let last = WalSegment::before(timeline, lsn(end), size);
+    [first, last].map(|segment| segment.file_name(size).to_string()).into()
 }
 
 fn record(line: &str) -> Option<Record> {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::backup_info::{StoredSentinel, named, sentinels};
+use super::backup_info::{StoredSentinel, named, read_sentinel, sentinels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
 use crate::store::{self, ListRequest, ObjectInfo, ObjectStore, list_all};
@@ -30,7 +30,7 @@ pub(crate) async fn refuse(
     let sentinels = sentinels(store).await?;
     let Some(StoredSentinel { name, .. }) = named(&sentinels, name) else { return Ok(()) };
     let mut perhaps_cold = Vec::new();
-    for StoredSentinel { name, object, .. } in chain_by_names(&sentinels, name) {
+    for StoredSentinel { name, object, .. } in chain_by_names(store, &sentinels, name).await {
         let prefix = layout::backup_directory(name);
         let objects = list_all(store, &ListRequest { prefix, ..ListRequest::default() }).await?;
         let all = std::iter::once(object.clone()).chain(objects);
@@ -75,17 +75,28 @@ fn may_be_cold(object: &ObjectInfo) -> bool {
 }
 
 /// The backup `tip` and those that it builds on, as far as their names show: the sentinel
-/// that would say it may be what cannot be read.
-fn chain_by_names<'a>(sentinels: &'a [StoredSentinel], tip: &str) -> Vec<&'a StoredSentinel> {
+/// that would say it may be what cannot be read. It is only asked where two backups have the
+/// name, as a delta and what was merged of it.
+async fn chain_by_names<'a>(
+    store: &dyn ObjectStore,
+    sentinels: &'a [StoredSentinel],
+    tip: &str,
+) -> Vec<&'a StoredSentinel> {
     let mut chain: Vec<&StoredSentinel> = named(sentinels, tip).into_iter().collect();
-    while let Some(segment) = chain.last().and_then(|last| layout::parent_segment(&last.name)) {
-        let mut parents = sentinels.iter().filter(|sentinel| {
+    while let Some(last) = chain.last()
+        && let Some(segment) = layout::parent_segment(&last.name)
+    {
+        let begins_there = |sentinel: &&StoredSentinel| {
             layout::start_segment_of_backup(&sentinel.name).as_ref() == Some(&segment)
-        });
-        match (parents.next(), parents.next()) {
-            (Some(parent), None) if !chain.iter().any(|level| level.name == parent.name) => {
-                chain.push(parent);
-            }
+        };
+        let mut parents: Vec<&StoredSentinel> = sentinels.iter().filter(begins_there).collect();
+        if parents.len() > 1 {
+            let said = read_sentinel(store, &last.name).await.ok();
+            let said = said.and_then(|sentinel| sentinel.delta_from);
+            parents.retain(|parent| said.as_ref() == Some(&parent.name));
+        }
+        match parents[..] {
+            [parent] if !chain.iter().any(|level| level.name == parent.name) => chain.push(parent),
             _ => break,
         }
     }

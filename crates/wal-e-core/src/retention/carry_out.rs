@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 
 use super::plan::Plan;
+use crate::base_backup::delete_objects;
 use crate::catalogue::{self, BackupInfo};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey, WalContent};
 use crate::notice::Notices;
 use crate::postgres::{SegmentNumber, TimelineId, WalFileName, WalSegment};
-use crate::store::{ListRequest, ObjectStore, list_all};
+use crate::store::{ListRequest, ObjectStore};
 
 /// Backups, and pages of WAL, whose objects are deleted at the same time.
 const AT_ONCE: usize = 4;
@@ -71,21 +72,7 @@ fn refuse_changes(plan: &Plan, now: &[BackupInfo]) -> Result<()> {
 }
 
 async fn delete_backup(store: &dyn ObjectStore, backup: &str, deleted: &AtomicU64) -> Result<()> {
-    let prefix = layout::backup_directory(backup);
-    // Uploads that a killed process had begun occupy space, too.
-    store.abort_uploads(&prefix).await?;
-    let objects = list_all(store, &ListRequest { prefix, ..ListRequest::default() }).await?;
-    let count = objects.len() as u64;
-    // That it was given up is known as long as anything else of it is there.
-    let begun = layout::begun(backup);
-    let keys = objects.into_iter().map(|object| object.key);
-    let (last, mut keys): (Vec<ObjectKey>, Vec<ObjectKey>) = keys.partition(|key| *key == begun);
-    // Should the backup have become complete meanwhile, it must not be listed without these.
-    keys.push(layout::sentinel(backup));
-    keys.extend([true, false].map(|sound| layout::verification(backup, sound)));
-    store.delete_all(&keys).await?;
-    store.delete_all(&last).await?;
-    deleted.fetch_add(count, Ordering::Relaxed);
+    deleted.fetch_add(delete_objects(store, backup).await?, Ordering::Relaxed);
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 //!
 //! * `policy`, `calendar`: what a user wants to keep.
 //! * `select`: which backups stay, and why; `needs`: which WAL does.
-//! * `survey`: what the archive has; `under_way`: whether a backup is still being taken; `plan`: what becomes of it; `carry_out`: deletes.
+//! * `survey`: what the archive has; `plan`: what becomes of it; `carry_out`: deletes.
 //! * `mark`: which backups are permanent.
 
 mod calendar;
@@ -18,7 +18,6 @@ mod plan;
 mod policy;
 mod select;
 mod survey;
-mod under_way;
 
 pub use crate::coverage::Branches;
 pub use calendar::Calendar;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::needs::{Needs, WalNeed};
 use super::policy::{Garbage, Request};
-use super::select::{Decision, Extent, select};
+use super::select::{Backup, Decision, Extent, select};
 use super::survey::{Segment, Survey, Tally};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{SegmentNumber, SegmentSize, TimelineId, WalFileName, WalSegment};
@@ -219,23 +219,33 @@ fn why(need: WalNeed<'_>) -> String {
 /// The backups that go, in rounds: deltas before what they build on, so that none is ever there
 /// whose base has gone.
 fn doomed(survey: &Survey, decisions: &[Decision]) -> Vec<Vec<String>> {
-    let depth = |name: &str| {
-        let mut depth = 0;
-        let mut link = survey.backups.iter().find(|backup| backup.name == name);
-        while let Some(parent) = link.and_then(|backup| backup.parent.as_ref())
-            && depth < survey.backups.len()
-        {
-            depth += 1;
-            link = survey.backups.iter().find(|backup| backup.name == *parent);
-        }
-        depth
-    };
+    let depths = depths(&survey.backups);
     let mut rounds: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     let all = survey.backups.iter().zip(decisions);
-    for (backup, _) in all.filter(|(_, decision)| decision.keeps.is_none()) {
-        rounds.entry(depth(&backup.name)).or_default().push(backup.name.clone());
+    for ((backup, decision), depth) in all.zip(depths) {
+        if decision.keeps.is_none() {
+            rounds.entry(depth).or_default().push(backup.name.clone());
+        }
     }
     rounds.into_values().rev().collect()
+}
+
+/// How many backups each one builds on, one after the other, at most.
+fn depths(backups: &[Backup]) -> Vec<usize> {
+    let mut depths = vec![0; backups.len()];
+    // A chain that never ends is a damaged one.
+    for _ in 0..backups.len() {
+        let deeper = |child: &Backup| {
+            let parents = backups.iter().zip(&depths).filter(|(parent, _)| child.needs(parent));
+            parents.map(|(_, depth)| depth + 1).max().unwrap_or(0)
+        };
+        let next: Vec<usize> = backups.iter().map(deeper).collect();
+        if next == depths {
+            break;
+        }
+        depths = next;
+    }
+    depths
 }
 
 /// One backup is deleted as it was asked for, or not at all.

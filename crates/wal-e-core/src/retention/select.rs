@@ -27,6 +27,8 @@ pub struct Backup {
     pub stop: Option<Lsn>,
     /// The backup that it is a delta of.
     pub parent: Option<String>,
+    /// Where no sentinel says what it is a delta of: all that it may be one of, `parent` included.
+    pub perhaps_parents: Vec<String>,
     /// Why it is pinned, if it is.
     pub pinned: Option<String>,
     /// Why it does not count as one that can be restored, if it does not.
@@ -36,6 +38,11 @@ pub struct Backup {
 }
 
 impl Backup {
+    /// What it builds on, or may build on.
+    pub(super) fn needs(&self, other: &Backup) -> bool {
+        self.parent.as_ref() == Some(&other.name) || self.perhaps_parents.contains(&other.name)
+    }
+
     /// Where a server that was restored from it can go on from.
     fn consistent(&self) -> Lsn {
         self.stop.unwrap_or(self.start)
@@ -120,7 +127,11 @@ fn in_order(
         let backup = &backups[index];
         (backup.system_identifier.map(|id| id.0), backup.timeline)
     };
-    let place = |index: usize| (line(index), backups[index].start, &backups[index].name);
+    // A full backup that begins where a delta does was made of it, later.
+    let place = |index: usize| {
+        let Backup { start, parent, name, .. } = &backups[index];
+        (line(index), *start, parent.is_none(), name)
+    };
     let mut order: Vec<usize> = (0..backups.len()).collect();
     order.sort_by_key(|index| place(*index));
     let mut before = None;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use super::select::Backup;
-use super::under_way::is_under_way;
+use crate::base_backup::is_under_way;
 use crate::catalogue::wal_pages::WalPages;
 use crate::catalogue::{self, BackupInfo};
 use crate::coverage::{self, Backups, Branches};
@@ -254,6 +254,7 @@ impl Survey {
             start,
             stop: info.stop_lsn,
             parent: info.delta_from.clone(),
+            perhaps_parents: Vec::new(),
             pinned,
             unusable,
             is_complete: true,
@@ -277,6 +278,7 @@ impl Survey {
                 start: self.named_start(name),
                 stop: None,
                 parent: None,
+                perhaps_parents: Vec::new(),
                 pinned: is_under_way.then(|| {
                     "it is not complete, and has stored something within a day".to_owned()
                 }),
@@ -288,18 +290,23 @@ impl Survey {
     }
 
     /// Where the sentinel of a delta is missing or cannot be read, its name says what it is a
-    /// delta of: should it be repaired, it needs that.
+    /// delta of: should it be repaired, it needs that. A delta and the full backup that was made
+    /// of it begin in the same segment, and it may be a delta of either.
     fn find_parents_by_name(&mut self) {
         let started = |backup: &Backup| {
             let segment = layout::start_segment_of_backup(&backup.name)?;
             Some((segment.to_string(), backup.name.clone()))
         };
-        let by_segment: BTreeMap<String, String> =
-            self.backups.iter().filter_map(started).collect();
+        let mut by_segment: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (segment, name) in self.backups.iter().filter_map(started) {
+            by_segment.entry(segment).or_default().push(name);
+        }
         let unknown = |backup: &&mut Backup| backup.parent.is_none() && backup.unusable.is_some();
         for backup in self.backups.iter_mut().filter(unknown) {
             let segment = layout::parent_segment(&backup.name);
-            backup.parent = segment.and_then(|it| by_segment.get(it.as_str()).cloned());
+            let parents = segment.and_then(|it| by_segment.get(it.as_str()).cloned());
+            backup.perhaps_parents = parents.unwrap_or_default();
+            backup.parent = backup.perhaps_parents.last().cloned();
         }
     }
 

@@ -205,14 +205,24 @@ impl Selection<'_> {
             if self.decisions[index].keeps.is_none() {
                 continue;
             }
-            let child = &self.backups[index];
-            for parent in chain(self.backups, child).skip(1) {
-                if let Some(parent) = self.backups.iter().position(|it| it.name == parent.name) {
-                    self.keep(parent, Extent::Itself, || {
-                        format!("delta \"{}\" needs it", child.name)
-                    });
-                }
+            let child = &self.backups[index].name;
+            for needed in self.needed_by(index) {
+                self.keep(needed, Extent::Itself, || format!("delta \"{child}\" needs it"));
             }
         }
+    }
+
+    /// All that a delta builds on, or may build on, by their places.
+    fn needed_by(&self, child: usize) -> Vec<usize> {
+        let mut links = vec![child];
+        let mut next = 0;
+        while let Some(link) = links.get(next).map(|link| self.backups[*link]) {
+            let parents = (0..self.backups.len()).filter(|at| link.needs(self.backups[*at]));
+            let new: Vec<usize> = parents.filter(|at| !links.contains(at)).collect();
+            links.extend(new);
+            next += 1;
+        }
+        links.remove(0);
+        links
     }
 }

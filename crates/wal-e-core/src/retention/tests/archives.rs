@@ -259,6 +259,7 @@ async fn a_backup_that_was_given_up_is_garbage_at_once() {
             data_directory: "/data".to_owned(),
             started_at: hour(75),
             ended_at,
+            process: None,
         };
         archive.put(layout::begun(&name).as_str(), sentinel::to_json(&begun), hour(75)).await;
         let plan = archive.plan(&Request::Garbage(Garbage::All), 80).await.unwrap();
@@ -278,6 +279,7 @@ async fn that_a_backup_was_given_up_is_known_until_all_of_it_is_deleted() {
             data_directory: "/data".to_owned(),
             started_at: hour(79),
             ended_at: Some(hour(79)),
+            process: None,
         };
         archive.put(layout::begun(&name).as_str(), sentinel::to_json(&begun), hour(79)).await;
         let fault = Fault::LoseAnswer(ErrorKind::Unavailable);
@@ -386,6 +388,60 @@ async fn what_a_delta_builds_on_stays_while_its_sentinel_cannot_be_read() {
         let plan = archive.plan(&retain(1), 60).await.unwrap();
         assert_eq!(plan.rounds, Vec::<Vec<String>>::new(), "{is_there}: {:#?}", lines(&plan));
     }
+}
+
+#[tokio::test]
+async fn an_increment_under_way_may_build_on_a_delta_or_on_what_was_merged_of_it() {
+    let archive = Archive::new();
+    archive.wal(1, 1..60).await;
+    let full = archive.backup(1, 2, None).await;
+    let delta = archive.backup(1, 10, Some(&full)).await;
+    // It begins where the delta does, and is stored later.
+    let merged = archive.backup(1, 10, None).await;
+    let sentinel = layout::sentinel(&merged);
+    archive.store.inner().set_last_modified(&sentinel, hour(12));
+    let under_way = archive.backup(1, 50, Some(&delta)).await;
+    archive.store.delete(&layout::sentinel(&under_way)).await.unwrap();
+    let plan = archive.plan(&retain(1), 60).await.unwrap();
+    assert_eq!(plan.rounds, Vec::<Vec<String>>::new(), "{:#?}", lines(&plan));
+    let begun = Begun {
+        hostname: "elsewhere".to_owned(),
+        data_directory: "/data".to_owned(),
+        started_at: hour(50),
+        ended_at: Some(hour(51)),
+        process: None,
+    };
+    let key = layout::begun(&under_way);
+    archive.put(key.as_str(), sentinel::to_json(&begun), hour(51)).await;
+    // It was given up: the chain is not needed any more, and the merged backup is.
+    let plan = archive.plan(&retain(1), 60).await.unwrap();
+    let gone = plan.rounds.concat();
+    assert!(gone.contains(&full) && gone.contains(&delta), "{:#?}", lines(&plan));
+    assert!(!gone.contains(&merged), "{:#?}", lines(&plan));
+}
+
+#[tokio::test]
+async fn both_that_a_lost_sentinel_may_have_named_stay_for_what_builds_on_it() {
+    let archive = Archive::new();
+    archive.wal(1, 1..60).await;
+    let full = archive.backup(1, 2, None).await;
+    let delta = archive.backup(1, 10, Some(&full)).await;
+    let merged = archive.backup(1, 10, None).await;
+    archive.store.inner().set_last_modified(&layout::sentinel(&merged), hour(12));
+    let child = archive.backup(1, 14, Some(&delta)).await;
+    let last = archive.backup(1, 16, Some(&child)).await;
+    mark(&archive.store, &last, true).await.unwrap();
+    archive.backup(1, 40, None).await;
+    archive.store.delete(&layout::sentinel(&child)).await.unwrap();
+    let plan = archive.plan(&retain(1), 60).await.unwrap();
+    assert_eq!(plan.rounds, Vec::<Vec<String>>::new(), "{:#?}", lines(&plan));
+    // Where all of it goes, children go first.
+    mark(&archive.store, &last, false).await.unwrap();
+    let plan = archive.plan(&retain(1), 60).await.unwrap();
+    let round = |name: &String| plan.rounds.iter().position(|round| round.contains(name));
+    let order = [&last, &child, &delta, &full].map(round);
+    assert!(order.is_sorted() && order[0] < order[1] && order[1] < order[2], "{order:?}");
+    assert!(round(&child) < round(&merged), "{:#?}", plan.rounds);
 }
 
 #[tokio::test]

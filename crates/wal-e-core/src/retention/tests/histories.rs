@@ -24,6 +24,8 @@ enum Event {
     Rest(u8),
     FullBackup,
     DeltaBackup,
+    /// The latest backup, if it is a delta, becomes a full one an hour later.
+    Merge,
     /// A promotion, perhaps of a server that lacked the last segments.
     Promote {
         lacks: u8,
@@ -47,6 +49,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..200u8).prop_map(Event::Rest),
         5 => Just(Event::FullBackup),
         3 => Just(Event::DeltaBackup),
+        2 => Just(Event::Merge),
         2 => (0..6u8).prop_map(|lacks| Event::Promote { lacks }),
         1 => any::<u8>().prop_map(Event::SplitBrain),
         1 => Just(Event::Upgrade),
@@ -129,6 +132,16 @@ impl World {
                     own.find(|it| it.system_identifier == cluster && it.timeline == self.timeline);
                 self.back_up(parent.map(|parent| parent.name.clone()));
             }
+            Event::Merge => {
+                let Some(delta) = self.backups.last().filter(|it| it.parent.is_some()) else {
+                    return;
+                };
+                self.now += Duration::hours(1);
+                let (name, stored_at) = (format!("{}_merged", delta.name), self.now);
+                let merged =
+                    Backup { name, stored_at, parent: None, pinned: None, ..delta.clone() };
+                self.backups.push(merged);
+            }
             Event::Promote { lacks } => {
                 let last = self.next[&self.timeline];
                 let first = last.saturating_sub(u64::from(*lacks)).max(1);
@@ -195,6 +208,7 @@ impl World {
             start: Lsn(SegmentNumber(first).start_lsn(SIZE).0 + 40),
             stop: Some(Lsn(SegmentNumber(last).start_lsn(SIZE).0 + 500)),
             parent,
+            perhaps_parents: Vec::new(),
             pinned: None,
             unusable: None,
             is_complete: true,

@@ -417,6 +417,7 @@ impl World {
             data_directory: "/data".to_owned(),
             started_at: self.host_now(),
             ended_at,
+            process: None,
         };
         self.put(layout::begun(backup).as_str(), sentinel::to_json(&begun)).await;
     }

@@ -18,7 +18,8 @@ mod values;
 mod wal_commands;
 
 pub use backup_commands::{
-    BackupFetch, BackupList, BackupPush, BackupVerify, DeltaOrigin, JobHistory, RestorePlan,
+    BackupFetch, BackupList, BackupMerge, BackupPush, BackupVerify, DeltaOrigin, JobHistory,
+    RestorePlan,
 };
 pub use delete_commands::{BackupMark, Delete, MakeReport};
 pub use recovery_options::RecoveryOptions;
@@ -68,6 +69,8 @@ pub enum Command {
     BackupList(BackupList),
     /// Read a base backup and its WAL back, to find out whether it could be restored
     BackupVerify(BackupVerify),
+    /// Make a full base backup of an incremental one, in the store: no database is read
+    BackupMerge(BackupMerge),
     /// Make a base backup permanent, so that no deletion removes it
     BackupMark(BackupMark),
     /// Say what a restore would need and reach, or why it is impossible

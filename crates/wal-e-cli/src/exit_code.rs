@@ -39,6 +39,7 @@ pub fn of_error(command: &Command, kind: ErrorKind) -> u8 {
             | Command::BackupFetch(_)
             | Command::BackupVerify(_)
             | Command::BackupMark(_)
+            | Command::BackupMerge(_)
             | Command::Delete(_),
             ErrorKind::NotFound,
         ) => NOT_FOUND,

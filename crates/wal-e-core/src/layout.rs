@@ -370,6 +370,11 @@ pub fn delta_name(full: &str, parent: &str) -> String {
     format!("{full}_D_{}", segment.get(..24).unwrap_or(segment))
 }
 
+/// The name that a full backup would have got in the place of a delta backup.
+pub fn full_name(delta: &str) -> &str {
+    delta.split_once("_D_").map_or(delta, |(full, _)| full)
+}
+
 /// Whether it is the name of a delta backup.
 pub fn is_delta_name(backup: &str) -> bool {
     backup.starts_with("base_") && backup.contains("_D_")

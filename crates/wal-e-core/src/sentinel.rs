@@ -90,6 +90,10 @@ pub struct Sentinel {
     /// The fingerprint of the key with which they are. Nor has WAL-G this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption_key: Option<String>,
+    /// The delta backup of which it was made, with those that that one built on. Nor has WAL-G
+    /// this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merged_from: Option<String>,
     /// As of the time it was taken; `metadata.json` decides.
     pub is_permanent: bool,
     /// What `files_metadata.json` says since: WAL-G 1 kept it here.
@@ -217,7 +221,12 @@ pub fn format_time(time: OffsetDateTime) -> String {
         .expect("any time that a file system holds has a four-digit year")
 }
 
-/// `begun.json`: that a base backup is being taken, and by whom. It stays when the backup is
+/// Reads what [`format_time`] wrote.
+pub(crate) fn parse_time(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok()
+}
+
+/// `begun.json`: that a base backup is being made, and by whom. It stays when the backup is
 /// complete, and means nothing then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begun {
@@ -235,6 +244,11 @@ pub struct Begun {
         with = "time::serde::rfc3339::option"
     )]
     pub ended_at: Option<OffsetDateTime>,
+    /// The process that makes it of other backups: by which boot of the host, in which namespace,
+    /// of which number. `None` for one that is taken of a server, whose data directory says
+    /// whether its process was killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
 }
 
 /// Reads one of the JSON objects; `url` names it in the error.

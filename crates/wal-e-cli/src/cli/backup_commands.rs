@@ -190,6 +190,36 @@ pub struct BackupVerify {
 }
 
 #[derive(Debug, Args)]
+pub struct BackupMerge {
+    /// Name of the latest backup, an incremental one; or LATEST
+    #[arg(value_name = "NAME|LATEST", default_value = "LATEST")]
+    pub name: String,
+
+    /// Tar partitions that are read at the same time
+    #[arg(
+        short = 'p', long, value_name = "N",
+        default_value_t = default_number(Setting::BackupConcurrency),
+        value_parser = within::<u16>(Setting::BackupConcurrency)
+    )]
+    pub pool_size: u16,
+
+    #[arg(
+        long = Setting::UploadRateLimit.option(), help = Setting::UploadRateLimit.help(),
+        value_name = placeholder(Setting::UploadRateLimit),
+        value_parser = within::<u64>(Setting::UploadRateLimit)
+    )]
+    pub upload_rate_limit: Option<u64>,
+
+    /// Where changed pages wait, uncompressed and not encrypted, for the rest of their files.
+    /// Default: $TMPDIR, or /tmp
+    #[arg(long, value_name = "DIRECTORY")]
+    pub temporary_directory: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub compression: CompressionOptions,
+}
+
+#[derive(Debug, Args)]
 pub struct RestorePlan {
     /// Name of the backup; LATEST; or AUTO for the newest from which the target can be reached
     #[arg(value_name = "NAME|LATEST|AUTO", default_value = "AUTO")]

@@ -17,6 +17,7 @@ mod archiving;
 mod backup_fetch;
 mod backup_list;
 mod backup_mark;
+mod backup_merge;
 mod backup_push;
 mod backup_verify;
 mod delete;
@@ -54,6 +55,7 @@ pub fn run(cli: &Cli, report: &Arc<Report>) -> Result<(), Failure> {
         Command::BackupList(arguments) => Ok(backup_list::run(arguments, &settings, report)?),
         Command::BackupVerify(arguments) => backup_verify::run(arguments, &settings, report),
         Command::BackupMark(arguments) => backup_mark::run(arguments, &settings, report),
+        Command::BackupMerge(arguments) => backup_merge::run(arguments, &settings, report),
         Command::RestorePlan(arguments) => restore_plan::run(arguments, &settings, report),
         Command::RecoveryWindow(arguments) => {
             Ok(recovery_window::run(arguments, &settings, report)?)

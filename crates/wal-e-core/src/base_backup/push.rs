@@ -14,11 +14,8 @@
 //! the same prefix writes segments of the same names (`foreign_wal` before the first upload,
 //! `proof` before the sentinel).
 //!
-//! How the tars get there is in `partitions` and `small_tars`, with `stored_tar` below
-//! both; the JSON objects and the manifest are made in `documents`.
+//! How the tars get there is in `partitions` and `small_tars`.
 
-mod begun;
-mod documents;
 mod foreign_wal;
 mod needed_wal;
 mod open_uploads;
@@ -26,8 +23,8 @@ mod other_archiver;
 mod partitions;
 mod pg_wal;
 mod proof;
+mod sentinel;
 mod small_tars;
-mod stored_tar;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,10 +32,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use time::OffsetDateTime;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::delta::{self, Changed, Delta, Incremental, Origin, Parent};
+use super::draft::{ClusterFacts, Draft};
 use super::member::member_name;
 use super::start::{BackupStart, BackupStop};
 use super::walk::{self, Cluster, Entry, Listing};
@@ -51,14 +48,13 @@ use crate::layout;
 use crate::notice::{self, Notices};
 use crate::owner;
 use crate::postgres::{
-    BackupLabel, ManifestFile, SegmentNumber, WalSegment, data_directory, tablespace_map,
+    BackupLabel, SegmentNumber, WalRange, WalSegment, data_directory, tablespace_map,
 };
 use crate::rate_limit::RateLimit;
-use crate::sentinel::{self, FilesMetadata};
-use crate::store::{ListRequest, ObjectStore, PutOutcome};
+use crate::sentinel::Begun;
+use crate::store::{ListRequest, ObjectStore};
 use crate::tasks::{Work, blocking};
-use crate::transfer::{UploadNote, Uploaded};
-pub use open_uploads::killed_backups;
+pub(super) use open_uploads::killed_backups;
 
 /// What to do about an archive to which two servers with one history write.
 const OWN_PREFIX: &str = "Give this server a prefix of its own; or, if it should go on where the archive ends, restore it from the archive.";
@@ -83,16 +79,11 @@ pub struct PushOptions {
 /// A base backup that has begun.
 #[derive(Debug)]
 pub struct BackupPush {
-    store: Arc<dyn ObjectStore>,
-    name: String,
-    note: Option<Arc<UploadNote>>,
-    /// Says again and again that the backup is being taken.
-    renewal: JoinSet<()>,
+    draft: Draft,
     start: BackupStart,
     options: PushOptions,
     progress: Arc<Progress>,
     notices: Notices,
-    cancel: CancellationToken,
     tablespaces: BTreeMap<u32, PathBuf>,
     wal_directory: Option<PathBuf>,
     /// Of an incremental backup: what it builds on, until its files have been listed.
@@ -101,11 +92,6 @@ pub struct BackupPush {
     delta: Option<Arc<Delta>>,
     /// Why a full backup is taken although an incremental one was wanted.
     full_because: Option<String>,
-    files: FilesMetadata,
-    manifest: Vec<ManifestFile>,
-    stored_bytes: u64,
-    /// Of all files in the tars, before compression.
-    member_bytes: u64,
 }
 
 impl BackupPush {
@@ -161,25 +147,26 @@ impl BackupPush {
             ));
             }
             let note = open_uploads::claim(&*store, &start, &name, &notices).await?;
+            let begun = Begun {
+                hostname: start.hostname.clone(),
+                data_directory: start.data_directory.display().to_string(),
+                started_at: start.start_time,
+                ended_at: None,
+                process: None,
+            };
+            let (compression, counters) = (options.compression, Arc::clone(&progress));
+            let draft = Draft::new(store, name, begun, compression, counters, cancel);
             Ok(BackupPush {
-                store,
-                name,
-                note,
-                renewal: JoinSet::new(),
+                draft: draft.noted_in(note),
                 start,
                 options,
                 progress,
                 notices,
-                cancel,
                 tablespaces: BTreeMap::new(),
                 wal_directory: None,
                 parent,
                 delta: None,
                 full_because,
-                files: FilesMetadata::default(),
-                manifest: Vec::new(),
-                stored_bytes: 0,
-                member_bytes: 0,
             })
         })
     }
@@ -187,7 +174,7 @@ impl BackupPush {
     /// The backup's name: `base_` and the start segment; of an incremental one also that of
     /// its parent.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.draft.name
     }
 
     /// Why a full backup is taken although an incremental one was wanted, as the end of a
@@ -207,7 +194,7 @@ impl BackupPush {
         Box::pin(async move {
             let pushed = self.push_all_files().await;
             if pushed.is_err() {
-                self.say_ended().await;
+                self.draft.say_ended().await;
             }
             pushed
         })
@@ -217,7 +204,11 @@ impl BackupPush {
         self.progress.set_phase(Phase::Uploading);
         let listing = self.list_files(&self.notices).await?;
         let Listing { directories, files, tablespaces, wal_directory } = listing;
-        inspect::refuse_inside(self.store.directory(), &self.start.data_directory, &tablespaces)?;
+        inspect::refuse_inside(
+            self.draft.store.directory(),
+            &self.start.data_directory,
+            &tablespaces,
+        )?;
         self.tablespaces = tablespaces;
         self.wal_directory = wal_directory;
         if let Some((parent, changed)) = self.parent.take() {
@@ -239,7 +230,7 @@ impl BackupPush {
         let partitions =
             partitions::plan(files, target, |file| bytes_to_read(file) + partitions::MEMBER_BYTES);
         let planned = partitions.len();
-        self.say_begun().await?;
+        self.draft.say_begun().await?;
         self.progress.partitions_total.store(planned as u64, Ordering::Relaxed);
         self.push_partitions(1, directories, partitions).await?;
         self.push_late_init_forks(planned + 1).await?;
@@ -270,7 +261,7 @@ impl BackupPush {
     }
 
     fn is_late_init_fork(&self, path: &str) -> bool {
-        let stored = |path: &str| self.files.files.contains_key(&member_name(path));
+        let stored = |path: &str| self.draft.files.files.contains_key(&member_name(path));
         data_directory::relation_file(path)
             .is_some_and(|file| file.fork == Some("init") && !stored(path) && stored(file.relation))
     }
@@ -287,10 +278,10 @@ impl BackupPush {
                 Ok(()) => {
                     self.end_own_uploads().await;
                     self.remember();
-                    Ok(self.name)
+                    Ok(self.draft.name)
                 }
                 Err(error) => {
-                    self.say_ended().await;
+                    self.draft.say_ended().await;
                     Err(error)
                 }
             }
@@ -315,16 +306,16 @@ impl BackupPush {
         self.prove_wal(stop.stop_lsn, &label).await?;
 
         self.progress.set_phase(Phase::Finishing);
-        self.prove_tars().await?;
-        if let Some(delta) = &self.delta {
-            delta.parent.prove_restorable(&*self.store).await?;
-        }
         let sentinel = self.sentinel(stop.stop_lsn, stopped);
-        self.put_json(&layout::metadata(&self.name), sentinel::to_json(&sentinel.metadata()))
-            .await?;
-        self.push_files_metadata().await?;
-        self.push_manifest(stop.stop_lsn).await?;
-        self.put_json(&layout::sentinel(&self.name), sentinel::to_json(&sentinel)).await
+        let BackupStart { timeline, start_lsn, pg_version, system_identifier, .. } = self.start;
+        // A promotion in between would have failed pg_backup_stop.
+        let wal = WalRange { timeline, start_lsn, end_lsn: stop.stop_lsn };
+        let cluster = ClusterFacts { pg_version, system_identifier, wal };
+        self.draft.push_documents(&sentinel, cluster).await?;
+        if let Some(delta) = &self.delta {
+            delta.parent.prove_restorable(&*self.draft.store).await?;
+        }
+        self.draft.push_sentinel(&sentinel).await
     }
 
     /// Without the note the backup is as good as with it, but the next one is a full one. What was
@@ -341,11 +332,11 @@ impl BackupPush {
         if let Err(error) = maps.remove_before(oldest, *segment_size) {
             self.notices.debug(format!("could not remove old maps of changed blocks: {error}"));
         }
-        if let Err(error) = delta::remember(data_directory, &self.name, *start_lsn) {
+        if let Err(error) = delta::remember(data_directory, &self.draft.name, *start_lsn) {
             self.notices.log(format!(
                 "could not note in \"{}\" that base backup \"{}\" was taken, so the next incremental backup may not build on it: {error}",
                 data_directory.display(),
-                self.name
+                self.draft.name
             ));
         }
     }
@@ -359,22 +350,5 @@ impl BackupPush {
         };
         let notices = notices.clone();
         blocking("listing the cluster", move || walk::walk(&cluster, &notices)).await
-    }
-}
-
-/// The name was free when the backup began: an object that is there now is
-/// another backup's.
-fn stored<T>(
-    store: &dyn ObjectStore,
-    key: &layout::ObjectKey,
-    uploaded: &Uploaded<T>,
-) -> Result<()> {
-    match uploaded.outcome {
-        PutOutcome::Stored => Ok(()),
-        PutOutcome::AlreadyExists => Err(Error::new(
-            ErrorKind::Conflict,
-            format!("object \"{}\" exists already", store.url(key.as_str())),
-        )
-        .with_hint("Another backup of the same name is running. Take this one again later.")),
     }
 }

@@ -98,6 +98,18 @@ impl<W: Write> TarStream<W> {
         self.member(name, tar::EntryType::Regular, content.len() as u64, mode, mtime, content)
     }
 
+    /// Adds a file of `size` bytes, which come out of `content`.
+    pub fn file_of(
+        &mut self,
+        name: &str,
+        mode: u32,
+        mtime: i64,
+        size: u64,
+        content: impl Read,
+    ) -> Result<()> {
+        self.member(name, tar::EntryType::Regular, size, mode, mtime, content)
+    }
+
     /// Adds a file of the running cluster with the size it has now: what it
     /// grows is cut off, what it shrinks is padded with zeros, and replay of WAL
     /// repairs both. Returns `None`, and adds nothing, when it is no longer there.

@@ -93,7 +93,7 @@ pub(crate) fn is_copied(object: &ObjectInfo) -> bool {
 }
 
 /// Whether all files that are stored are in the sets.
-fn says_where_each_file_is(list: &FilesMetadata) -> bool {
+pub(crate) fn says_where_each_file_is(list: &FilesMetadata) -> bool {
     let in_sets: HashSet<&str> =
         list.tar_file_sets.values().flatten().map(String::as_str).collect();
     let is_told = |name: &str| in_sets.contains(name) || is_always_taken(name);

@@ -88,7 +88,9 @@ pub(super) fn choose(
         BackupChoice::Latest => Ok(vec![latest.clone()]),
         BackupChoice::Auto => {
             let mut newest_first = backups.to_vec();
-            newest_first.sort_by_key(|backup| std::cmp::Reverse(finished(backup)));
+            // Of a delta and the full one that was made of it, the latter.
+            newest_first
+                .sort_by_key(|backup| std::cmp::Reverse((finished(backup), backup.stored_at)));
             Ok(newest_first)
         }
         BackupChoice::Named(name) => {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -31,9 +31,9 @@ pub(crate) struct Assembly {
 
 /// A file of which newer backups gave some pages, or none but its size.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Begun {
+pub(crate) struct Begun {
     /// Size of the file when it is complete.
-    pub(super) file_bytes: u64,
+    file_bytes: u64,
     /// Pages from here on had no older content: in a backup in between, the file was shorter.
     end: u32,
     /// The pages that have their content.
@@ -46,13 +46,13 @@ impl Assembly {
     }
 
     /// What newer backups gave of a file; `None` when they gave nothing.
-    pub(super) fn begun(&self, path: &Path) -> Option<Begun> {
+    pub(crate) fn begun(&self, path: &Path) -> Option<Begun> {
         self.lock().get(path).cloned()
     }
 
     /// The pages of `numbers` of a file are on disk, or were before. In this backup the file
     /// has `file_bytes`.
-    pub(super) fn settle(
+    pub(crate) fn settle(
         &self,
         path: PathBuf,
         file_bytes: u64,
@@ -67,15 +67,20 @@ impl Assembly {
     }
 
     /// A file is complete.
-    pub(super) fn complete(&self, path: &Path) {
+    pub(crate) fn complete(&self, path: &Path) {
         self.lock().remove(path);
     }
 }
 
 impl Begun {
     /// A file of which nothing is there.
-    pub(super) fn new(file_bytes: u64) -> Self {
+    pub(crate) fn new(file_bytes: u64) -> Self {
         Begun { file_bytes, end: pages(file_bytes), settled: RoaringBitmap::new() }
+    }
+
+    /// Size of the file when it is complete.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes
     }
 
     /// Whether an older backup has the content of this page.
@@ -84,7 +89,7 @@ impl Begun {
     }
 
     /// Whether one of these pages is missing.
-    pub(super) fn lacks_any(&self, numbers: &[u32]) -> bool {
+    pub(crate) fn lacks_any(&self, numbers: &[u32]) -> bool {
         numbers.iter().any(|number| self.lacks(*number))
     }
 
@@ -94,7 +99,7 @@ impl Begun {
     /// # Errors
     /// [`crate::ErrorKind::Corrupt`] when the content ends early, and those of the file, which
     /// `place` names.
-    pub(super) fn write_pages(
+    pub(crate) fn write_pages(
         &self,
         head: &Head,
         content: &mut impl Read,
@@ -134,6 +139,32 @@ impl Begun {
             written += bytes.len() as u64;
         }
         Ok(written)
+    }
+
+    /// Puts the pages that are in `newer`, each at its place in the file, over a piece of the
+    /// oldest backup's file, which is at `offset` in it: whole pages.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn overlay(
+        &self,
+        piece: &mut [u8],
+        offset: u64,
+        newer: Option<&File>,
+    ) -> io::Result<()> {
+        let (pages, _) = piece.as_chunks_mut::<BLOCK_SIZE>();
+        for (page, place) in pages.iter_mut().zip((offset..).step_by(BLOCK_SIZE)) {
+            let number = u32::try_from(place / PAGE).unwrap_or(u32::MAX);
+            if !self.settled.contains(number) {
+                if number >= self.end {
+                    page.fill(0);
+                }
+                continue;
+            }
+            let Some(newer) = newer else { return Err(io::ErrorKind::NotFound.into()) };
+            newer.read_exact_at(page, place)?;
+        }
+        Ok(())
     }
 
     /// Ends the file, of which the oldest backup had `old_bytes`. What no backup has is zeros,

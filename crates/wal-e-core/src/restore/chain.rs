@@ -1,12 +1,15 @@
 //! The backups that one restore needs: the one that is asked for and, when it is
 //! a delta, those that it builds on, down to a full one.
 
-use super::selection::Selection;
-use crate::catalogue::stored_backup::StoredBackup;
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::selection::{Selection, Take, listed_path};
+use crate::catalogue::stored_backup::{StoredBackup, Tar};
+use crate::catalogue::tar_set::says_where_each_file_is;
 use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
-use crate::sentinel::FilesMetadata;
 use crate::store::ObjectStore;
 
 /// What a restore reads, oldest backup first. A newer backup's files and pages
@@ -24,6 +27,9 @@ pub(crate) struct Level {
     pub(crate) backup: StoredBackup,
     /// What is taken of it.
     pub(crate) selection: Selection,
+    /// The tars, by file name, that have files that are taken whole, as its list says; `None`
+    /// when it does not say.
+    with_whole_files: Option<HashSet<String>>,
 }
 
 impl Chain {
@@ -99,12 +105,26 @@ impl Chain {
 impl Level {
     /// The list of files has become the selection; it is large, and there may be many.
     fn new(mut backup: StoredBackup, selection: Selection) -> Self {
-        backup.files = FilesMetadata::default();
-        Level { backup, selection }
+        let files = std::mem::take(&mut backup.files);
+        let is_whole = |name: &String| {
+            listed_path(name)
+                .is_ok_and(|path| selection.take(Path::new(&path)) == Some(Take::Whole))
+        };
+        let with_whole_files = says_where_each_file_is(&files).then(|| {
+            let whole =
+                files.tar_file_sets.into_iter().filter(|(_, names)| names.iter().any(is_whole));
+            whole.map(|(tar, _)| tar).collect()
+        });
+        Level { backup, selection, with_whole_files }
+    }
+
+    /// Whether files may be taken whole from this tar.
+    pub(crate) fn may_have_whole_files(&self, tar: &Tar) -> bool {
+        self.with_whole_files.as_ref().is_none_or(|tars| tars.contains(tar.file_name()))
     }
 
     /// The partitions that are read: none when nothing of this backup is needed.
-    pub(crate) fn tars(&self) -> &[crate::catalogue::stored_backup::Tar] {
+    pub(crate) fn tars(&self) -> &[Tar] {
         match self.selection.is_empty() {
             true => &[],
             false => &self.backup.partitions,

@@ -9,7 +9,7 @@
 //!   to the disk last; `syncing`: files on their way to the disk; `manifest`: what they must be.
 //! * `tablespaces` and `settings`: how the restored cluster is set up.
 
-mod assembly;
+pub(crate) mod assembly;
 pub(crate) mod chain;
 mod deferred;
 mod destination;

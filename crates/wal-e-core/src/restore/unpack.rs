@@ -17,7 +17,7 @@ mod budget;
 mod onto_disk;
 
 pub(crate) use budget::Budget;
-pub(crate) use onto_disk::{Purpose, Sink, Unpacked, onto_disk};
+pub(crate) use onto_disk::{Purpose, Sink, Unpacked, comes_twice, onto_disk};
 
 /// How files are read and written, in bytes.
 const PIECE_BYTES: usize = 256 * 1024;

@@ -92,6 +92,7 @@ impl<'de> Visitor<'de> for SentinelVisitor {
                 "waldirectory" => sentinel.wal_directory = value(&mut map)?,
                 "encryption" => sentinel.encryption = map.next_value::<Word>()?.0,
                 "encryptionkey" => sentinel.encryption_key = map.next_value::<Word>()?.0,
+                "mergedfrom" => sentinel.merged_from = map.next_value::<Word>()?.0,
                 "ispermanent" => sentinel.is_permanent = value(&mut map)?.unwrap_or_default(),
                 "files" => {
                     let files: Option<BTreeMap<String, FileMetadata>> = value(&mut map)?;

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::taken;
 use crate::base_backup::start::BackupStart;
+use crate::base_backup::verified::found_damaged;
 use crate::catalogue::backup_info::sentinels;
 use crate::catalogue::stored_backup::StoredBackup;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,7 +15,7 @@ use crate::postgres::{BLOCK_SIZE, Lsn, PageLayout, page};
 use crate::restore::chain::{self, Chain};
 use crate::sentinel::{FileMetadata, Sentinel};
 use crate::store::ObjectStore;
-use crate::verify::{last_verifications, stored_control};
+use crate::verify::stored_control;
 
 /// The first major version times this is `server_version_num`.
 const PER_MAJOR_VERSION: u32 = 10_000;
@@ -140,15 +141,8 @@ pub(crate) async fn choose(
             parent.full_name
         )));
     }
-    let verifications = last_verifications(store).await?;
-    for level in chain.levels() {
-        let verified = verifications.get(&level.backup.name);
-        if let Some(damage) = verified.and_then(|last| last.damage.as_ref()) {
-            return unfit(format!(
-                "the last verification of \"{}\" found that {damage}",
-                level.backup.name
-            ));
-        }
+    if let Some((backup, damage)) = found_damaged(store, &chain).await? {
+        return unfit(format!("the last verification of \"{backup}\" found that {damage}"));
     }
     Ok(Ok(Parent { deltas, ..parent }))
 }
@@ -219,9 +213,11 @@ fn refusal(backup: &StoredBackup, start: &BackupStart) -> Option<String> {
             start.start_lsn
         ));
     }
+    // A merged backup is what the delta was.
+    let name_when_taken = backup.sentinel.merged_from.as_deref().unwrap_or(&backup.name);
     let known = taken::has_been_through(
         &start.data_directory,
-        &backup.name,
+        name_when_taken,
         parent_start,
         start.timeline,
         start.segment_size,

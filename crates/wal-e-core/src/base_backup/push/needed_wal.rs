@@ -33,7 +33,7 @@ impl BackupPush {
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => waited += pause,
-                () = self.cancel.cancelled() => return Err(Error::cancelled()),
+                () = self.draft.cancel.cancelled() => return Err(Error::cancelled()),
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
             if waited >= REMIND_AFTER {
@@ -43,7 +43,7 @@ impl BackupPush {
                     Level::Warning,
                     format!(
                         "base backup \"{}\" waits for WAL segment \"{name}\" to be archived",
-                        self.name
+                        self.draft.name
                     ),
                     Some(
                         "Check that archiving works: see pg_stat_archiver and the server log."
@@ -73,7 +73,7 @@ impl BackupPush {
         let mut foreign = None;
         let mut page = None;
         'pages: loop {
-            let answer = self.store.list(&request, page).await?;
+            let answer = self.draft.store.list(&request, page).await?;
             for object in answer.objects {
                 let Some((name, encoding)) = layout::wal_file_of(&object.key) else { continue };
                 let number = name.segment_number(size);
@@ -84,7 +84,7 @@ impl BackupPush {
                     break 'pages;
                 }
                 if number == expected {
-                    match encoding.readable(&self.store.url(object.key.as_str())) {
+                    match encoding.readable(&self.draft.store.url(object.key.as_str())) {
                         Ok(_) => {
                             expected = SegmentNumber(expected.0 + 1);
                             foreign = None;

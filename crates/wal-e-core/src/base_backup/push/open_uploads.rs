@@ -14,7 +14,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::super::start::{BackupStart, Taker};
-use super::{BackupPush, begun};
+use super::BackupPush;
+use crate::base_backup::draft::begun;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
 use crate::notice::Notices;
@@ -174,9 +175,9 @@ impl BackupPush {
     /// It stays there when the store could not be asked in time.
     pub(super) async fn end_own_uploads(&mut self) {
         // An upload that began and whose answer was lost is known to the store only.
-        let own = Open::Below(layout::backup_directory(&self.name));
-        let cleaned = tokio::time::timeout(CLEAN_UP_TIME, end(&*self.store, &own)).await;
-        let Some(note) = self.note.take() else { return };
+        let own = Open::Below(layout::backup_directory(&self.draft.name));
+        let cleaned = tokio::time::timeout(CLEAN_UP_TIME, end(&*self.draft.store, &own)).await;
+        let Some(note) = self.draft.note.take() else { return };
         match cleaned {
             Ok(Ok(())) => note.remove(&own),
             Ok(Err(error)) if is_refused_listing(&own, &error) => {

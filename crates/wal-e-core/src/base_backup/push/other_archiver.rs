@@ -41,7 +41,7 @@ impl BackupPush {
             if self.first_missing(last, last.number).await? > last.number {
                 return Ok(());
             }
-            or_cancelled(&self.cancel, async {
+            or_cancelled(&self.draft.cancel, async {
                 tokio::time::sleep(PAUSE).await;
                 Ok(())
             })
@@ -78,7 +78,7 @@ impl BackupPush {
 
     pub(super) fn archived_elsewhere(&self, segment: WalSegment) -> Error {
         let name = WalFileName::segment(segment, self.start.segment_size);
-        let url = self.store.url(&layout::wal_file_beginning(&name));
+        let url = self.draft.store.url(&layout::wal_file_beginning(&name));
         Error::new(
             ErrorKind::Config,
             format!("the server has archived WAL segment \"{name}\", but not to this prefix"),

@@ -9,16 +9,14 @@ use tokio::task::JoinSet;
 
 use super::super::delta::bytes_to_read;
 use super::super::member::member_name;
-use super::super::tar_stream::Source;
+use super::super::tar_stream::{Source, TarStream};
 use super::super::walk::Entry;
-use super::stored_tar::{StoredTar, write_tar};
-use super::{BackupPush, stored};
-use crate::codec::Compression;
+use super::BackupPush;
+use crate::archived::Pieces;
+use crate::base_backup::draft::{StoredTar, TarStore};
 use crate::error::Result;
 use crate::layout;
-use crate::store::ObjectStore;
 use crate::tasks::joined;
-use crate::transfer::{Upload, UploadNote, upload};
 
 /// No partition is planned smaller than this, in bytes: each costs requests.
 const SMALLEST_BYTES: u64 = 16 * 1024 * 1024;
@@ -79,23 +77,22 @@ impl BackupPush {
             progress: Arc::clone(&self.progress),
             notices: self.notices.clone(),
             // One partition that fails ends the others, each cleaning up.
-            cancel: self.cancel.child_token(),
+            cancel: self.draft.cancel.child_token(),
         });
         let slots = Arc::new(Semaphore::new(self.options.concurrency.max(1)));
         let mut tasks = JoinSet::new();
         let mut directories = Some(directories);
         for (index, files) in partitions.into_iter().enumerate() {
             let number = u32::try_from(first + index).expect("fewer partitions than files");
-            let (store, source) = (Arc::clone(&self.store), Arc::clone(&source));
-            let (slots, backup) = (Arc::clone(&slots), self.name.clone());
+            let (tars, source) = (self.draft.tar_store(), Arc::clone(&source));
+            let slots = Arc::clone(&slots);
             let data_directory = self.start.data_directory.clone();
             // The directories come first of all.
             let directories = directories.take().unwrap_or_default();
-            let (compression, note) = (self.options.compression, self.note.clone());
             tasks.spawn(async move {
                 let _slot = slots.acquire_owned().await.expect("the semaphore is never closed");
-                let plan = PartitionPlan { number, compression, note, directories, files };
-                push_partition(store, &backup, data_directory, plan, source).await
+                let plan = PartitionPlan { number, directories, files };
+                push_partition(&tars, data_directory, plan, source).await
             });
         }
         let mut failure = None;
@@ -103,7 +100,7 @@ impl BackupPush {
             match joined("a tar partition", result) {
                 Ok(partition) => {
                     self.progress.partitions_done.fetch_add(1, Ordering::Relaxed);
-                    self.record(partition);
+                    self.draft.record(partition);
                 }
                 Err(error) => {
                     source.cancel.cancel();
@@ -118,44 +115,33 @@ impl BackupPush {
 /// What one tar partition is to hold.
 struct PartitionPlan {
     number: u32,
-    compression: Compression,
-    note: Option<Arc<UploadNote>>,
     directories: Vec<Entry>,
     files: Vec<Entry>,
 }
 
 async fn push_partition(
-    store: Arc<dyn ObjectStore>,
-    backup: &str,
+    tars: &TarStore,
     data_directory: PathBuf,
     plan: PartitionPlan,
     source: Arc<Source>,
 ) -> Result<StoredTar> {
-    let PartitionPlan { number, compression, note, directories, files } = plan;
-    let file_name = layout::partition_file_name(number, compression.encoding());
-    let key = layout::tar_partition(backup, &file_name);
+    let PartitionPlan { number, directories, files } = plan;
     let size = files.iter().map(|file| bytes_to_read(source.delta.as_deref(), file)).sum();
-    let request = Upload::create_only(key.clone(), source.cancel.clone());
-    let request = request.sized_for(size).noted_in(note);
-    let encryption = store.encryption();
-    let uploaded = upload(Arc::clone(&store), request, move |writer| {
+    let file_name = layout::partition_file_name(number, tars.encoding());
+    let cancel = source.cancel.clone();
+    let fill = move |tar: &mut TarStream<&mut Pieces>| {
         let mut found = Vec::with_capacity(files.len());
-        write_tar(writer, compression, &encryption, |tar| {
-            for directory in &directories {
-                tar.directory(directory)?;
+        for directory in &directories {
+            tar.directory(directory)?;
+        }
+        for file in &files {
+            if let Some(stored) = tar.file(&data_directory, file, &source)? {
+                found.push((member_name(&file.path), stored));
             }
-            for file in &files {
-                if let Some(stored) = tar.file(&data_directory, file, &source)? {
-                    found.push((member_name(&file.path), stored));
-                }
-            }
-            Ok(())
-        })?;
+        }
         Ok(found)
-    })
-    .await?;
-    stored(&*store, &key, &uploaded)?;
-    Ok(StoredTar { file_name, stored_bytes: uploaded.bytes, files: uploaded.value })
+    };
+    tars.push(file_name, size, cancel, fill).await
 }
 
 #[cfg(test)]

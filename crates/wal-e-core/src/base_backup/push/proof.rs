@@ -36,11 +36,11 @@ impl BackupPush {
         };
         let reader = WalReader::at_record(start_lsn, size)
             .expect_cluster(Some(self.start.system_identifier));
-        let archived = ArchivedWal::new(Arc::clone(&self.store), size, self.notices.clone());
+        let archived = ArchivedWal::new(Arc::clone(&self.draft.store), size, self.notices.clone());
         let mut progress = ReadingProgress::new(&self.notices, count);
         let mut report = |read| progress.tell(read);
         let following = archived.follow(segments, reader, visitor, &mut report);
-        let followed = or_cancelled(&self.cancel, following).await?;
+        let followed = or_cancelled(&self.draft.cancel, following).await?;
         let Proof { own, pg_wal, other, .. } = followed.visitor;
         if let Some(segment) = other {
             let name = WalFileName::segment(segment, size);
@@ -68,10 +68,10 @@ impl BackupPush {
     }
 
     fn not_own(&self, name: &WalFileName, why: &str) -> Error {
-        let url = self.store.url(&layout::wal_file_beginning(name));
+        let url = self.draft.store.url(&layout::wal_file_beginning(name));
         Error::new(
             ErrorKind::Conflict,
-            format!("archived WAL segment \"{name}\" is not that of base backup \"{}\"", self.name),
+            format!("archived WAL segment \"{name}\" is not that of base backup \"{}\"", self.draft.name),
         )
         .with_detail(format!(
             "Its object is \"{url}\". {why} Another copy of this cluster archives to the same prefix, so the backup is not completed: it could not be restored."

@@ -3,21 +3,20 @@
 use std::fs::{self, Metadata};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use super::super::member::{member_name, time_of};
-use super::super::tar_stream::StoredFile;
-use super::stored_tar::{StoredTar, write_tar};
-use super::{BackupPush, stored};
+use super::super::tar_stream::{StoredFile, TarStream};
+use super::BackupPush;
+use crate::archived::Pieces;
+use crate::codec::Encoding;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::postgres::data_directory::{BACKUP_LABEL, CONTROL_FILE, TABLESPACE_MAP, file_mode};
 use crate::postgres::{ControlFile, ManifestFile};
 use crate::sentinel::{self, FileMetadata};
-use crate::transfer::{Upload, upload};
 
 /// How often `pg_control` is read until it is sound, and how long it is left alone
 /// in between.
@@ -43,8 +42,7 @@ impl BackupPush {
             modified: self.modified(CONTROL_FILE)?,
             content: self.read_control_file().await?,
         };
-        let file_name = layout::pg_control_file_name(self.options.compression.encoding());
-        self.push_small_tar(file_name, vec![control]).await
+        self.push_small_tar(layout::pg_control_file_name, vec![control]).await
     }
 
     /// Stores label and tablespace map as `pg_backup_stop` returned them at `stopped`.
@@ -64,37 +62,31 @@ impl BackupPush {
             modified: stopped,
             content,
         });
-        let file_name = layout::backup_label_file_name(self.options.compression.encoding());
-        self.push_small_tar(file_name, files.into()).await
+        self.push_small_tar(layout::backup_label_file_name, files.into()).await
     }
 
-    async fn push_small_tar(&mut self, file_name: String, files: Vec<SmallFile>) -> Result<()> {
-        let key = layout::tar_partition(&self.name, &file_name);
-        let compression = self.options.compression;
-        let encryption = self.store.encryption();
-        let request = Upload::create_only(key.clone(), self.cancel.clone());
-        let request = request.noted_in(self.note.clone());
+    async fn push_small_tar(
+        &mut self,
+        file_name: fn(Encoding) -> String,
+        files: Vec<SmallFile>,
+    ) -> Result<()> {
         let mode = file_mode(stat(&self.start.data_directory)?.permissions().mode());
-        let uploaded = upload(Arc::clone(&self.store), request, move |writer| {
-            write_tar(writer, compression, &encryption, |tar| {
-                for SmallFile { name, modified, content, .. } in &files {
-                    tar.content(name, mode, modified.unix_timestamp(), content)?;
-                }
-                Ok(())
-            })?;
-            Ok(files)
-        })
-        .await?;
-        stored(&*self.store, &key, &uploaded)?;
-        let files = uploaded.value.into_iter().map(|file| {
-            let mtime = sentinel::format_time(file.modified);
-            let metadata = FileMetadata { mtime, ..FileMetadata::default() };
-            let manifest = ManifestFile::of_content(file.path, &file.content, file.modified);
-            let member_bytes = file.content.len() as u64;
-            (file.name, StoredFile { metadata, manifest, member_bytes })
-        });
-        let files = files.collect();
-        self.record(StoredTar { file_name, stored_bytes: uploaded.bytes, files });
+        let cancel = self.draft.cancel.clone();
+        let tars = self.draft.tar_store();
+        let fill = move |tar: &mut TarStream<&mut Pieces>| {
+            let store = |file: SmallFile| {
+                let SmallFile { path, name, modified, content } = file;
+                tar.content(&name, mode, modified.unix_timestamp(), &content)?;
+                let mtime = sentinel::format_time(modified);
+                let metadata = FileMetadata { mtime, ..FileMetadata::default() };
+                let manifest = ManifestFile::of_content(path, &content, modified);
+                let member_bytes = content.len() as u64;
+                Ok((name, StoredFile { metadata, manifest, member_bytes }))
+            };
+            files.into_iter().map(store).collect()
+        };
+        let tar = tars.push(file_name(tars.encoding()), 0, cancel, fill).await?;
+        self.draft.record(tar);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use super::{Description, Flag, Number, TEXT_OF_SERVER, Unit, Value};
 pub const ZSTD_LEVEL: &str = "ZSTD_LEVEL";
 
 /// The commands that compress.
-const PUSHES: &[&str] = &["backup-push", "wal-push"];
+const PUSHES: &[&str] = &["backup-push", "backup-merge", "wal-push"];
 
 pub(super) const COMPRESSION: Description = Description {
     name: "compression",

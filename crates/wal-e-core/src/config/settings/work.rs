@@ -99,7 +99,7 @@ pub(super) const UPLOAD_RATE_LIMIT: Description = Description {
         name: "upload-rate-limit",
         placeholder: "BYTES",
         form: "at most this many bytes, all uploads together",
-        commands: &["backup-push", "wal-push"],
+        commands: &["backup-push", "backup-merge", "wal-push"],
         value: BYTES_A_SECOND,
     }),
     ..TEXT_OF_SERVER

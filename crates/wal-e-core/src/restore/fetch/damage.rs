@@ -51,7 +51,7 @@ pub struct Damage(Mutex<Vec<DamagedObject>>);
 impl DamagedObject {
     /// The object of this URL, which could not be used because of `error`, in a member of a
     /// tar or as a whole.
-    pub(super) fn new(object: String, member: Option<String>, error: &Error) -> Self {
+    pub(crate) fn new(object: String, member: Option<String>, error: &Error) -> Self {
         let kind = match error.kind() {
             ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Conflict => Kind::Damaged,
             kind => Kind::Unreadable(kind),

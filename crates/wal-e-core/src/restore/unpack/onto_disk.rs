@@ -278,7 +278,7 @@ impl OntoDisk<'_> {
     ) -> Result<()> {
         let place = self.sink.target.place(path);
         self.sink.target.make_parent(&place)?;
-        let file = self.attempt.open_or_create(&place, begun.file_bytes)?;
+        let file = self.attempt.open_or_create(&place, begun.file_bytes())?;
         let (mut offset, mut written) = (0, 0);
         content.read_all(|piece| {
             written += begun.write_missing(piece, offset, &file, &place)?;
@@ -288,7 +288,7 @@ impl OntoDisk<'_> {
         begun.end(offset, &file, &place)?;
         self.finish_file(&place, file, member.mode)?;
         self.unpacked.bytes += written;
-        self.unpacked.record(path, Some(begun.file_bytes));
+        self.unpacked.record(path, Some(begun.file_bytes()));
         self.attempt.completed(path.to_owned());
         Ok(())
     }
@@ -302,7 +302,7 @@ impl OntoDisk<'_> {
         if begun.lacks_any(&head.numbers) {
             let place = self.sink.target.place(path);
             self.sink.target.make_parent(&place)?;
-            let file = self.attempt.open_or_create(&place, begun.file_bytes)?;
+            let file = self.attempt.open_or_create(&place, begun.file_bytes())?;
             self.unpacked.bytes += begun.write_pages(&head, content, &file, &place)?;
             self.batch.sync(file, place)?;
         }
@@ -370,7 +370,7 @@ fn file_mode(mode: u32) -> u32 {
     (mode & 0o750) | 0o600
 }
 
-fn comes_twice() -> Error {
+pub(crate) fn comes_twice() -> Error {
     Error::new(ErrorKind::Corrupt, "the same file appears twice")
 }
 

@@ -1,6 +1,6 @@
 //! `begun.json`, the first object of a base backup.
 //!
-//! Others see by it that the backup is being taken: before its first tar is stored, and while
+//! Others see by it that the backup is being made: before its first tar is stored, and while
 //! it waits for WAL. Retention would otherwise take what there is of it, and the WAL that it
 //! needs, for garbage.
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::BackupPush;
+use super::Draft;
 use crate::catalogue::read_begun;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
@@ -20,11 +20,11 @@ const RENEW_AFTER: Duration = Duration::from_secs(600);
 /// A backup that failed or was canceled is not kept from ending for longer.
 const LAST_WORD_TIME: Duration = Duration::from_secs(2);
 
-impl BackupPush {
+impl Draft {
     /// Says it, and again and again until this value is dropped.
-    pub(super) async fn say_begun(&mut self) -> Result<()> {
+    pub(in crate::base_backup) async fn say_begun(&mut self) -> Result<()> {
         let key = layout::begun(&self.name);
-        let json = sentinel::to_json(&self.begun(None));
+        let json = sentinel::to_json(&self.begun);
         self.put_json(&key, json.clone()).await?;
         let store = self.store.clone();
         self.renewal.spawn(async move {
@@ -39,14 +39,14 @@ impl BackupPush {
 
     /// Says that the backup was given up, so that what is left of it may go at once. If that
     /// cannot be said, it goes when nothing has been heard of it for a time.
-    pub(super) async fn say_ended(&mut self) {
+    pub(in crate::base_backup) async fn say_ended(&mut self) {
         if self.renewal.is_empty() {
             return;
         }
         self.renewal.abort_all();
-        let json = sentinel::to_json(&self.begun(Some(OffsetDateTime::now_utc())));
+        let ended = Begun { ended_at: Some(OffsetDateTime::now_utc()), ..self.begun.clone() };
         let key = layout::begun(&self.name);
-        let last_word = replace(&*self.store, &key, json);
+        let last_word = replace(&*self.store, &key, sentinel::to_json(&ended));
         let _ = tokio::time::timeout(LAST_WORD_TIME, last_word).await;
     }
 
@@ -56,35 +56,27 @@ impl BackupPush {
         let prefix = layout::tar_partitions(&self.name);
         let request = ListRequest { prefix, ..ListRequest::default() };
         let there = list_all(&*self.store, &request).await?;
-        let tars = self.files.tar_file_sets.keys();
-        let missing = tars
-            .map(|tar| layout::tar_partition(&self.name, tar))
-            .find(|tar| !there.iter().any(|object| object.key == *tar));
+        let mut tars = self.tars.iter().map(|tar| layout::tar_partition(&self.name, tar));
+        let missing = tars.find(|tar| !there.iter().any(|object| object.key == *tar));
         match missing {
             None => Ok(()),
             Some(tar) => Err(Error::new(
                 ErrorKind::Conflict,
                 format!("object \"{}\" is not there any more", self.store.url(tar.as_str())),
             )
-            .with_detail(format!("It was deleted while base backup \"{}\" was taken.", self.name))
+            .with_detail(format!("It was deleted while base backup \"{}\" was made.", self.name))
             .with_hint(
-                "Find out what deletes objects below the prefix, and take the backup again.",
+                "Find out what deletes objects below the prefix, and make the backup again.",
             )),
-        }
-    }
-
-    fn begun(&self, ended_at: Option<OffsetDateTime>) -> Begun {
-        Begun {
-            hostname: self.start.hostname.clone(),
-            data_directory: self.start.data_directory.display().to_string(),
-            started_at: self.start.start_time,
-            ended_at,
         }
     }
 }
 
 /// Says of a backup whose process was killed that it was given up.
-pub(super) async fn end_killed(store: &dyn ObjectStore, backup: &str) -> Result<()> {
+pub(in crate::base_backup) async fn end_killed(
+    store: &dyn ObjectStore,
+    backup: &str,
+) -> Result<()> {
     let key = layout::begun(backup);
     let Some(mut begun) = read_begun(store, &key).await? else { return Ok(()) };
     begun.ended_at = Some(OffsetDateTime::now_utc());

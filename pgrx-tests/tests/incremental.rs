@@ -15,7 +15,7 @@ use wal_e_e2e::process::run;
 use wal_e_e2e::random::seeded;
 use wal_e_e2e::restore::Restore;
 use wal_e_e2e::wait::wait_for;
-use wal_e_e2e::wal_e::backup_push;
+use wal_e_e2e::wal_e::{backup_push, run_wal_e};
 
 /// Where an incremental backup has it from what has changed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,7 +89,7 @@ fn every_page_comes_back(version: PgVersion, source: Source, mut random: Rng) {
     let mut changes = Changes::begin(&cluster, random.fork());
     let_databases_age(&cluster);
     let mut parent = cluster.backup_push();
-    let mut chain = Vec::new();
+    let (mut chain, mut merged) = (Vec::new(), Vec::new());
     for _ in 0..random.u32(2..if rounds() > 1 { 9 } else { 5 }) {
         let count = random.u32(1..25);
         changes.make(&cluster, count);
@@ -106,6 +106,11 @@ fn every_page_comes_back(version: PgVersion, source: Source, mut random: Rng) {
         assert!(increments(&archive, &name) > 100, "{}", increments(&archive, &name));
         parent = name.clone();
         chain.push(name);
+        // The next one builds on it then.
+        if random.u32(0..3) == 0 {
+            parent = run_wal_e(&archive, ["backup-merge"]).success().trim().to_owned();
+            merged.push(parent.clone());
+        }
     }
     changes.make(&cluster, random.u32(0..10));
     let full = cluster.backup_push();
@@ -113,10 +118,13 @@ fn every_page_comes_back(version: PgVersion, source: Source, mut random: Rng) {
     interrupt(&mut cluster, source, &mut random);
     let (lsn, end) = end_of_wal(&cluster);
     let used = format!("is known from {}", source.name());
-    assert_eq!(cluster.log().matches(&used).count(), chain.len());
+    let log = cluster.log();
+    let from: Vec<&str> = log.lines().filter(|line| line.contains("builds on")).collect();
+    assert_eq!(from.len(), chain.len(), "{from:#?}");
+    assert!(from.iter().all(|line| line.contains(&used)), "{from:#?}");
     assert!(!cluster.log().contains("which the record of changed blocks does not have"));
     let expected = restore_to(&cluster, &archive, &full, &lsn);
-    for name in &chain {
+    for name in chain.iter().chain(&merged) {
         let restored = restore_to(&cluster, &archive, name, &lsn);
         assert_same_pages(restored.data_directory(), expected.data_directory(), end);
     }

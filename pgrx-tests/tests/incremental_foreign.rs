@@ -9,9 +9,10 @@ use wal_e_e2e::foreign_archive::{Codec, Snapshot, WalG, passes_verification};
 use wal_e_e2e::installation::PgVersion;
 use wal_e_e2e::pages::assert_same_pages;
 use wal_e_e2e::random::seeded;
+use wal_e_e2e::wal_e::run_wal_e;
 
 /// A full backup and so many deltas by WAL-G, and two of wal_e's on top: each gives the pages of a
-/// full one.
+/// full one, and so does what is merged of all of them.
 fn ours_build_on_theirs(version: PgVersion, wal_g: WalG, deltas: u32, settings: &[&str]) {
     let archive = Archive::file();
     let built = Cluster::build(version)
@@ -40,12 +41,14 @@ fn ours_build_on_theirs(version: PgVersion, wal_g: WalG, deltas: u32, settings: 
         parent = name.clone();
         ours.push(name);
     }
+    let merged = run_wal_e(&archive, ["backup-merge"]).success().trim().to_owned();
+    passes_verification(&archive, &merged);
     let full = cluster.backup_push();
     changes.make(&cluster, 3);
     let (lsn, end) = end_of_wal(&cluster);
     assert!(!cluster.log().contains("which the record of changed blocks does not have"));
     let expected = restore_to(&cluster, &archive, &full, &lsn);
-    for name in &ours {
+    for name in ours.iter().chain([&merged]) {
         let restored = restore_to(&cluster, &archive, name, &lsn);
         assert_same_pages(restored.data_directory(), expected.data_directory(), end);
     }

@@ -94,6 +94,9 @@ fn operate(world: &mut World, random: &mut Rng, temper: &Temper, late: bool) -> 
             }
             let writes = if random.bool() { random.u32(1..4) } else { 0 };
             world.back_up(at, writes, random.bool());
+            if world.model.backups.len().is_multiple_of(3) {
+                world.merge();
+            }
         }
         45..52 => world.switch(at),
         52..57 => world.kill(at),

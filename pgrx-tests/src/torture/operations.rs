@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use super::judge::harmed;
 use super::model::{Backup, Mark, Write};
 use super::waldump;
 use super::world::{Role, World, now};
 use crate::cluster::{StopMode, cancelled_after, rows};
+use crate::wal_e::run_wal_e;
 
 /// How long a base backup may take whose WAL cannot be archived.
 const STUCK_BACKUP_LIMIT: Duration = Duration::from_secs(8);
@@ -107,6 +109,23 @@ impl World {
                 self.breach(format!("{name}: a base backup failed: {why}\n{log}"));
             }
         }
+    }
+
+    /// Makes a full backup of the newest one, if that is an incremental one that can be restored.
+    pub fn merge(&mut self) {
+        let Some(delta) = self.model.backups.last().cloned() else { return };
+        let is_there = self.archive.backups().contains(&delta.name);
+        if !is_there || !delta.name.contains("_D_") || harmed(self, &delta.name) {
+            return;
+        }
+        let finished = run_wal_e(&self.archive, ["backup-merge", &delta.name]);
+        if !finished.status.success() {
+            self.breach(format!("{} could not be merged: {finished}", delta.name));
+            return;
+        }
+        let name = finished.stdout.trim().to_owned();
+        self.note(format!("archive: {} becomes {name}", delta.name));
+        self.model.backups.push(Backup { name, ..delta });
     }
 
     /// Notes a base backup that was taken.

@@ -272,8 +272,9 @@ pub fn secret_stream(bytes: &[u8]) {
     let result = SecretStreamReader::new(&altered[..], &key).read_to_end(&mut read);
     assert_eq!(result.is_ok(), altered == stored);
     assert!(content.starts_with(&read));
-    // As it is: there is no key of it.
-    assert!(SecretStreamReader::new(bytes, &key).read_to_end(&mut read).is_err());
+    // As it is. A fuzzer sees the code that is computed when it is compared with that of the stream,
+    // and can put it there, so that a stream of nothing may be right.
+    let _ = SecretStreamReader::new(bytes, &key).read_to_end(&mut read);
 }
 
 /// A message of OpenPGP, as a key for it, and to a key that is known.

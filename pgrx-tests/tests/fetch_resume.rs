@@ -1,6 +1,7 @@
 //! A restore that is interrupted in the middle leaves nothing that starts, and
 //! goes on where it was.
 
+use std::collections::HashSet;
 use std::fs;
 use std::process::{Child, Stdio};
 
@@ -86,7 +87,9 @@ fn note(restore: &Restore) -> std::path::PathBuf {
 /// How many tars the note says are restored.
 fn tars_done(restore: &Restore) -> usize {
     let text = fs::read(note(restore)).unwrap_or_default();
-    text.iter().filter(|byte| **byte == b'\n').count().saturating_sub(1)
+    // Those with pages are noted again.
+    let whole_lines = text.split_inclusive(|byte| *byte == b'\n').filter(|it| it.ends_with(b"\n"));
+    whole_lines.collect::<HashSet<_>>().len().saturating_sub(1)
 }
 
 /// Runs the program until `tars` tars are on disk.

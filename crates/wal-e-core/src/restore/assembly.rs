@@ -1,32 +1,37 @@
 //! Files that are put together of the pages of several backups, the newest backup first.
 //!
-//! A page is written once, with its newest content, and an older backup gives only what is
-//! still missing. So nothing on disk has to be taken back when a tar turns out to be damaged:
-//! what it wrote does not count, and is written again.
+//! The pages of newer backups wait in a file of their own until the whole file comes, with the
+//! oldest backup that is needed. Then all of it is written once, from its beginning to its end.
+//! So a disk never has to look for pages, and nothing has to be taken back when a tar turns out to
+//! be damaged: what it wrote does not count, and is written again.
 
-use std::collections::HashMap;
+mod whole_file;
+
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read};
-use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
-use crate::increment::{Head, adjacent};
+use crate::increment::Head;
 use crate::postgres::BLOCK_SIZE;
+
+pub(crate) use whole_file::WholeFile;
 
 const PAGE: u64 = BLOCK_SIZE as u64;
 
-/// Pages that are written at once.
-const PAGES_AT_ONCE: usize = 32;
+/// How pages are written: a whole number of them.
+const PIECE_BYTES: usize = 32 * BLOCK_SIZE;
 
 /// The files that still need an older backup, by path below the data directory.
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {
     files: Mutex<HashMap<PathBuf, Begun>>,
+    /// Files that an earlier run has put together.
+    complete: Mutex<HashSet<PathBuf>>,
 }
 
 /// A file of which newer backups gave some pages, or none but its size.
@@ -36,8 +41,9 @@ pub(crate) struct Begun {
     file_bytes: u64,
     /// Pages from here on had no older content: in a backup in between, the file was shorter.
     end: u32,
-    /// The pages that have their content.
-    settled: RoaringBitmap,
+    /// The pages that wait, of each backup that gave some, the newest first. In the file where they
+    /// wait they follow one another in this order, and those of one backup in ascending order.
+    waiting: Vec<RoaringBitmap>,
 }
 
 impl Assembly {
@@ -50,8 +56,7 @@ impl Assembly {
         self.lock().get(path).cloned()
     }
 
-    /// The pages of `numbers` of a file are on disk, or were before. In this backup the file
-    /// has `file_bytes`.
+    /// The pages of `numbers` of a file wait on disk. In this backup the file has `file_bytes`.
     pub(crate) fn settle(
         &self,
         path: PathBuf,
@@ -60,22 +65,33 @@ impl Assembly {
     ) {
         let mut files = self.lock();
         let begun = files.entry(path).or_insert_with(|| Begun::new(file_bytes));
-        let lacking = numbers.into_iter().filter(|number| begun.lacks(*number));
-        let lacking: Vec<u32> = lacking.collect();
-        begun.settled.extend(lacking);
+        let lacking = begun.lacking(numbers);
+        if !lacking.is_empty() {
+            begun.waiting.push(lacking);
+        }
         begun.end = begun.end.min(pages(file_bytes));
     }
 
-    /// A file is complete.
-    pub(crate) fn complete(&self, path: &Path) {
+    /// A file is complete: nothing waits for it.
+    pub(crate) fn forget(&self, path: &Path) {
         self.lock().remove(path);
+    }
+
+    /// These files are complete since an earlier run.
+    pub(crate) fn complete(&self, paths: impl IntoIterator<Item = PathBuf>) {
+        self.complete.lock().unwrap_or_else(PoisonError::into_inner).extend(paths);
+    }
+
+    /// Whether a file is complete since an earlier run.
+    pub(crate) fn is_complete(&self, path: &Path) -> bool {
+        self.complete.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
     }
 }
 
 impl Begun {
     /// A file of which nothing is there.
     pub(crate) fn new(file_bytes: u64) -> Self {
-        Begun { file_bytes, end: pages(file_bytes), settled: RoaringBitmap::new() }
+        Begun { file_bytes, end: pages(file_bytes), waiting: Vec::new() }
     }
 
     /// Size of the file when it is complete.
@@ -83,138 +99,62 @@ impl Begun {
         self.file_bytes
     }
 
-    /// Whether an older backup has the content of this page.
-    fn lacks(&self, number: u32) -> bool {
-        number < self.end && !self.settled.contains(number)
+    /// Bytes of the pages that wait.
+    fn waiting_bytes(&self) -> u64 {
+        self.waiting.iter().map(|pages| pages.len() * PAGE).sum()
+    }
+
+    /// Those of these pages of which no newer backup has the content.
+    fn lacking(&self, numbers: impl IntoIterator<Item = u32>) -> RoaringBitmap {
+        let is_new = |number: &u32| {
+            *number < self.end && !self.waiting.iter().any(|pages| pages.contains(*number))
+        };
+        numbers.into_iter().filter(is_new).collect()
     }
 
     /// Whether one of these pages is missing.
     pub(crate) fn lacks_any(&self, numbers: &[u32]) -> bool {
-        numbers.iter().any(|number| self.lacks(*number))
+        !self.lacking(numbers.iter().copied()).is_empty()
     }
 
     /// Takes from an increment, of which `head` has been read from `content`, the pages that are
-    /// missing. Returns the bytes written.
+    /// missing, and adds them to those that wait in `file`.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Corrupt`] when the content ends early, and those of the file, which
     /// `place` names.
-    pub(crate) fn write_pages(
+    pub(crate) fn keep_pages(
         &self,
         head: &Head,
         content: &mut impl Read,
         file: &File,
         place: &Path,
-    ) -> Result<u64> {
-        let mut buffer = vec![0; PAGES_AT_ONCE * BLOCK_SIZE];
-        let mut written = 0;
-        let mut rest = head.numbers.as_slice();
-        while let Some(first) = rest.first() {
-            let run = adjacent_alike(rest, |number| self.lacks(number));
-            let pages = &mut buffer[..run * BLOCK_SIZE];
-            content.read_exact(pages).map_err(Error::from_tar)?;
-            if self.lacks(*first) {
-                write(file, place, pages, u64::from(*first) * PAGE)?;
-                written += pages.len() as u64;
-            }
-            rest = &rest[run..];
-        }
-        Ok(written)
-    }
-
-    /// Takes from a piece of the whole file, which is at `offset` in it, the pages that are
-    /// missing. Returns the bytes written.
-    pub(super) fn write_missing(
-        &self,
-        piece: &[u8],
-        offset: u64,
-        file: &File,
-        place: &Path,
-    ) -> Result<u64> {
-        let mut written = 0;
-        for missing in self.missing(offset..offset + piece.len() as u64) {
-            let within = |at: u64| usize::try_from(at - offset).unwrap_or(usize::MAX);
-            let bytes = &piece[within(missing.start)..within(missing.end)];
-            write(file, place, bytes, missing.start)?;
-            written += bytes.len() as u64;
-        }
-        Ok(written)
-    }
-
-    /// Puts the pages that are in `newer`, each at its place in the file, over a piece of the
-    /// oldest backup's file, which is at `offset` in it: whole pages.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub(crate) fn overlay(
-        &self,
-        piece: &mut [u8],
-        offset: u64,
-        newer: Option<&File>,
-    ) -> io::Result<()> {
-        let (pages, _) = piece.as_chunks_mut::<BLOCK_SIZE>();
-        for (page, place) in pages.iter_mut().zip((offset..).step_by(BLOCK_SIZE)) {
-            let number = u32::try_from(place / PAGE).unwrap_or(u32::MAX);
-            if !self.settled.contains(number) {
-                if number >= self.end {
-                    page.fill(0);
-                }
+    ) -> Result<()> {
+        let failed = |error| Error::file("write file", place, &error);
+        let lacking = self.lacking(head.numbers.iter().copied());
+        let before = self.waiting_bytes();
+        let mut writer = BufWriter::with_capacity(PIECE_BYTES, file);
+        let mut position = None;
+        let mut page = [0; BLOCK_SIZE];
+        for number in &head.numbers {
+            content.read_exact(&mut page).map_err(Error::from_tar)?;
+            if !lacking.contains(*number) {
                 continue;
             }
-            let Some(newer) = newer else { return Err(io::ErrorKind::NotFound.into()) };
-            newer.read_exact_at(page, place)?;
-        }
-        Ok(())
-    }
-
-    /// Ends the file, of which the oldest backup had `old_bytes`. What no backup has is zeros,
-    /// whatever a damaged tar may have written there.
-    pub(super) fn end(&self, old_bytes: u64, file: &File, place: &Path) -> Result<()> {
-        let zeros = vec![0; PAGES_AT_ONCE * BLOCK_SIZE];
-        let first = u32::try_from(old_bytes / PAGE).unwrap_or(u32::MAX).min(self.end);
-        for number in (first..pages(self.file_bytes)).filter(|it| !self.settled.contains(*it)) {
-            let page = u64::from(number) * PAGE;
-            let start = if number < self.end { page.max(old_bytes) } else { page };
-            let length = usize::try_from(page + PAGE - start).unwrap_or(BLOCK_SIZE);
-            write(file, place, &zeros[..length], start)?;
-        }
-        file.set_len(self.file_bytes)
-            .map_err(|error| Error::file("set size of file", place, &error))
-    }
-
-    /// The parts of these bytes of the file that are missing, whole pages but for the last.
-    fn missing(&self, bytes: Range<u64>) -> Vec<Range<u64>> {
-        let mut parts: Vec<Range<u64>> = Vec::new();
-        let mut at = bytes.start;
-        while at < bytes.end {
-            let next = ((at / PAGE + 1) * PAGE).min(bytes.end);
-            if u32::try_from(at / PAGE).is_ok_and(|number| self.lacks(number)) {
-                match parts.last_mut() {
-                    Some(last) if last.end == at => last.end = next,
-                    _ => parts.push(at..next),
-                }
+            let place = before + (lacking.rank(*number) - 1) * PAGE;
+            if position != Some(place) {
+                writer.seek(SeekFrom::Start(place)).map_err(failed)?;
             }
-            at = next;
+            writer.write_all(&page).map_err(failed)?;
+            position = Some(place + PAGE);
         }
-        parts
+        writer.flush().map_err(failed)
     }
 }
 
 /// How many pages a file has.
 fn pages(file_bytes: u64) -> u32 {
     u32::try_from(file_bytes / PAGE).unwrap_or(u32::MAX)
-}
-
-/// How many of the first pages follow one another in the file, too, and are as the first one in
-/// what `is` says of them.
-fn adjacent_alike(numbers: &[u32], is: impl Fn(u32) -> bool) -> usize {
-    let run = adjacent(numbers, PAGES_AT_ONCE);
-    let first = is(numbers[0]);
-    numbers[..run].iter().take_while(|number| is(**number) == first).count()
-}
-
-fn write(file: &File, place: &Path, bytes: &[u8], offset: u64) -> Result<()> {
-    file.write_all_at(bytes, offset).map_err(|error| Error::file("write file", place, &error))
 }
 
 #[cfg(test)]

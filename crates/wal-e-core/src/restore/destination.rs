@@ -8,6 +8,7 @@ mod claim;
 mod durability;
 mod marks;
 mod removal;
+mod waiting;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
@@ -18,6 +19,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
+
+pub(crate) use waiting::waiting_pages;
 
 /// The directory of the WAL in a data directory.
 const WAL: &str = "pg_wal";

@@ -18,11 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::catalogue::stored_backup::Tar;
 use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
-use crate::increment::Head;
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
 /// Changes when the meaning of a note changes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What is restored, and where to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,48 +55,15 @@ pub(super) struct DoneTar {
     pub(super) tar: String,
     /// Distinguishes the object from others of the same name.
     pub(super) version: String,
-    /// Its members.
+    /// Its members, but for pages.
     pub(super) members: Members,
+    /// Whether it has pages of files as well. They are not kept: it is fetched again.
+    pub(super) has_pages: bool,
 }
 
-/// What a tar has put on disk, by path below the data directory.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Members {
-    /// Complete files with their sizes, and directories.
-    pub(super) whole: Vec<(String, Option<u64>)>,
-    /// Files of which it had pages.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) pages: Vec<PagesOf>,
-}
-
-/// The pages of a file that a tar had.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct PagesOf {
-    /// Of the file.
-    pub(super) path: String,
-    /// Size of the file in the tar's backup.
-    pub(super) file_bytes: u64,
-    /// The first number of each run of pages, and how many they are.
-    runs: Vec<(u32, u32)>,
-}
-
-impl PagesOf {
-    pub(super) fn new(path: &str, head: &Head) -> Self {
-        let mut runs: Vec<(u32, u32)> = Vec::new();
-        for number in &head.numbers {
-            match runs.last_mut() {
-                Some((first, count)) if first.checked_add(*count) == Some(*number) => *count += 1,
-                _ => runs.push((*number, 1)),
-            }
-        }
-        PagesOf { path: path.to_owned(), file_bytes: head.file_bytes, runs }
-    }
-
-    /// The numbers of the pages.
-    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
-        self.runs.iter().flat_map(|(first, count)| *first..first.saturating_add(*count))
-    }
-}
+/// What a tar has put on disk, by path below the data directory: complete files with their sizes,
+/// and directories.
+pub(super) type Members = Vec<(String, Option<u64>)>;
 
 /// Distinguishes an object from others of the same name, as far as a listing can.
 pub(super) fn version(tar: &Tar) -> String {
@@ -202,16 +168,12 @@ mod tests {
     use super::*;
 
     fn done(tar: &str) -> DoneTar {
-        let head = Head { file_bytes: 9 * 8192, numbers: vec![1, 2, 3, 7, 4] };
-        assert_eq!(PagesOf::new("x", &head).numbers().collect::<Vec<_>>(), head.numbers);
         DoneTar {
             backup: "base_1".into(),
             tar: tar.into(),
             version: "v".into(),
-            members: Members {
-                whole: vec![("base".into(), None), ("base/1".into(), Some(8192))],
-                pages: vec![PagesOf::new("base/2", &head)],
-            },
+            members: vec![("base".into(), None), ("base/1".into(), Some(8192))],
+            has_pages: true,
         }
     }
 

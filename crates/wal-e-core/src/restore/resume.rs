@@ -4,16 +4,17 @@
 //! with their sizes: the note was written after they were synced. All other
 //! files are removed, and their tars are fetched again.
 //!
-//! In a chain, an older backup gives only what the newer ones lack. So once a tar of a newer
-//! one is fetched again, all of the older ones are.
+//! In a chain, changed pages wait until the oldest backup completes their file, unsynced. So tars
+//! with pages are fetched again, but only the pages of files that are not complete are kept. What
+//! older backups gave stays as long as all tars of the newer ones are what they were.
 
-use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::path::Path;
 
 use super::chain::Chain;
 use super::destination::Destination;
 use super::fetch::FetchRequest;
-use super::journal::{self, DoneTar, Journal, Members, PagesOf, Subject};
+use super::journal::{self, DoneTar, Journal, Members, Subject};
 use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, ObjectKey};
@@ -22,7 +23,7 @@ use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
 /// How an interrupted restore stands.
 #[derive(Debug)]
 pub(super) enum Interrupted {
-    /// These tars are on disk, and nothing else is.
+    /// These tars are on disk but for those that have pages, and nothing else is.
     Unfinished(Vec<DoneTar>),
     /// Everything is on disk; only the note is left.
     Finished(Vec<DoneTar>),
@@ -73,61 +74,47 @@ pub(super) fn take_up(
     }
     target.check_marks()?;
     let kept = sound(target, chain, done);
-    let mut files = HashSet::from([PathBuf::from(UNFINISHED_RESTORE)]);
-    for Members { whole, pages } in kept.iter().map(|tar| &tar.members) {
-        let whole = whole.iter().filter(|(_, size)| size.is_some()).map(|(path, _)| path);
-        files.extend(whole.chain(pages.iter().map(|of| &of.path)).map(PathBuf::from));
-    }
+    let whole = kept.iter().filter(|tar| !tar.has_pages).flat_map(|tar| &tar.members);
+    let files = whole.filter(|(_, size)| size.is_some()).map(|(path, _)| Path::new(path));
+    let mut files: HashSet<&Path> = files.collect();
+    files.insert(Path::new(UNFINISHED_RESTORE));
     target.remove_files_but(|path| files.contains(path))?;
     Ok(Interrupted::Unfinished(kept))
 }
 
-/// The tars that need not be fetched again.
+/// The tars that are what they were, with those that have pages.
 fn sound(target: &Destination, chain: &Chain, mut done: Vec<DoneTar>) -> Vec<DoneTar> {
-    let mut kept: Vec<DoneTar> = Vec::new();
-    // The sizes of files that newer backups began.
-    let mut begun: HashMap<String, u64> = HashMap::new();
+    let mut kept = Vec::new();
     for level in chain.levels().iter().rev() {
-        let before = kept.len();
+        let mut are_all_the_same = true;
         for tar in level.tars() {
             let same = |noted: &DoneTar| {
                 noted.backup == level.backup.name
                     && noted.tar == tar.file_name()
                     && noted.version == journal::version(tar)
             };
-            let Some(position) = done.iter().position(same) else { continue };
-            let noted = done.swap_remove(position);
-            if is_there(target, &begun, &noted.members) {
-                kept.push(noted);
+            let noted = done.iter().position(same).map(|position| done.swap_remove(position));
+            match noted.filter(|noted| noted.has_pages || is_there(target, &noted.members)) {
+                None => are_all_the_same = false,
+                Some(noted) => kept.push(noted),
             }
         }
-        for of in kept[before..].iter().flat_map(|tar| &tar.members.pages) {
-            begun.entry(of.path.clone()).or_insert(of.file_bytes);
-        }
-        if kept.len() - before < level.tars().len() {
+        if !are_all_the_same {
             break;
         }
     }
     kept
 }
 
-/// Whether the members of a tar are on disk. `begun` has the sizes of files of which newer backups
-/// had pages.
-fn is_there(target: &Destination, begun: &HashMap<String, u64>, members: &Members) -> bool {
-    let found = |path: &str| target.place(Path::new(path)).symlink_metadata().ok();
-    let is_file = |path: &str, size: u64| {
-        found(path).is_some_and(|found| found.is_file() && found.len() == size)
-    };
-    let is_whole = |(path, size): &(String, Option<u64>)| match size {
-        None => found(path).is_some_and(|found| found.is_dir()),
-        Some(size) => is_file(path, *size),
-    };
-    // A file of which no page has come has not been made.
-    let has_pages = |of: &PagesOf| {
-        let size = begun.get(&of.path).unwrap_or(&of.file_bytes);
-        of.numbers().next().is_none() || is_file(&of.path, *size)
-    };
-    members.whole.iter().all(is_whole) && members.pages.iter().all(has_pages)
+/// Whether the members of a tar are on disk.
+fn is_there(target: &Destination, members: &Members) -> bool {
+    members.iter().all(|(path, size)| {
+        let found = target.place(Path::new(path)).symlink_metadata();
+        found.is_ok_and(|found| match size {
+            None => found.is_dir(),
+            Some(size) => found.is_file() && found.len() == *size,
+        })
+    })
 }
 
 fn another(data_directory: &Path, noted: &Subject, asked: &Subject) -> Error {
@@ -158,5 +145,5 @@ pub(super) fn on_disk_before(request: &FetchRequest) -> HashSet<ObjectKey> {
     // An error in the note is reported when the restore is resumed.
     let Ok((_, done)) = Journal::read(&request.directory) else { return HashSet::new() };
     let key = |tar: DoneTar| layout::tar_partition(&tar.backup, &tar.tar);
-    done.into_iter().map(key).collect()
+    done.into_iter().filter(|tar| !tar.has_pages).map(key).collect()
 }

@@ -1,20 +1,12 @@
 //! Changed pages on disk, until the rest of their file comes.
-//!
-//! They are where they belong, each in a file of its relation file's name; what no increment has
-//! is a hole.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
-use crate::postgres::BLOCK_SIZE;
-use crate::restore::assembly::Begun;
-
-/// How a file is put together: a whole number of pages.
-const PIECE_BYTES: usize = 32 * BLOCK_SIZE;
 
 /// A temporary directory, removed when this is dropped. Only this user can read it.
 #[derive(Debug)]
@@ -50,73 +42,17 @@ impl Spool {
         options.open(&place).map_err(|error| Error::file("create file", &place, &error))
     }
 
-    /// Opens it to read its pages, if there are any. Its space is free again when the file is
-    /// closed.
+    /// The file that they belong to is complete: their space is free again.
     ///
     /// # Errors
     /// Those of the file system.
-    pub(super) fn take(&self, path: &Path) -> Result<Option<File>> {
+    pub(super) fn remove(&self, path: &Path) -> Result<()> {
         let place = self.place(path);
-        let file = match File::open(&place) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            result => result.map_err(|error| Error::file("open file", &place, &error))?,
-        };
-        fs::remove_file(&place).map_err(|error| Error::file("remove file", &place, &error))?;
-        Ok(Some(file))
-    }
-}
-
-/// A file of which newer backups have pages, to be read from its beginning to its end.
-pub(super) struct WholeFile<'a, R> {
-    /// What the oldest backup has.
-    old: R,
-    old_has_ended: bool,
-    begun: &'a Begun,
-    /// The pages of newer ones.
-    newer: Option<File>,
-    /// Where the next piece begins.
-    position: u64,
-    buffer: Vec<u8>,
-    /// How much of `buffer` has been handed on.
-    served: usize,
-}
-
-impl<'a, R: Read> WholeFile<'a, R> {
-    /// The file that `old` becomes with the pages in `newer`.
-    pub(super) fn new(old: R, begun: &'a Begun, newer: Option<File>) -> Self {
-        let (position, served, old_has_ended) = (0, 0, false);
-        WholeFile { old, old_has_ended, begun, newer, position, buffer: Vec::new(), served }
-    }
-
-    fn fill(&mut self) -> io::Result<()> {
-        let left = usize::try_from(self.begun.file_bytes() - self.position).unwrap_or(usize::MAX);
-        self.buffer.resize(left.min(PIECE_BYTES), 0);
-        let mut length = 0;
-        while length < self.buffer.len() && !self.old_has_ended {
-            match self.old.read(&mut self.buffer[length..]) {
-                Ok(0) => self.old_has_ended = true,
-                Ok(read) => length += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+        match fs::remove_file(&place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::file("remove file", &place, &error))
             }
+            _ => Ok(()),
         }
-        // What no backup has is zeros.
-        self.buffer[length..].fill(0);
-        self.begun.overlay(&mut self.buffer, self.position, self.newer.as_ref())?;
-        self.position += self.buffer.len() as u64;
-        self.served = 0;
-        Ok(())
-    }
-}
-
-impl<R: Read> Read for WholeFile<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.served == self.buffer.len() && self.position < self.begun.file_bytes() {
-            self.fill()?;
-        }
-        let length = buffer.len().min(self.buffer.len() - self.served);
-        buffer[..length].copy_from_slice(&self.buffer[self.served..self.served + length]);
-        self.served += length;
-        Ok(length)
     }
 }

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::Merge;
-use super::spool::{Spool, WholeFile};
+use super::spool::Spool;
 use crate::archived::{ArchivedObject, Pieces};
 use crate::base_backup::Progress;
 use crate::base_backup::draft::{StoredTar, TarStore};
@@ -24,7 +24,7 @@ use crate::layout;
 use crate::postgres::ManifestFile;
 use crate::postgres::data_directory::is_note_of_restore;
 use crate::restore::DamagedObject;
-use crate::restore::assembly::{Assembly, Begun};
+use crate::restore::assembly::{Assembly, Begun, WholeFile};
 use crate::restore::chain::Level;
 use crate::restore::manifest::Manifest;
 use crate::restore::selection::{Take, listed_path};
@@ -274,17 +274,17 @@ impl Merging<'_, '_, '_> {
         };
         let begun = self.parts.assembly.begun(path);
         let size_bytes = begun.as_ref().map_or(member.size, Begun::file_bytes);
-        let old = Decoded(content);
         let source: Box<dyn Read> = match &begun {
-            None => Box::new(old),
-            Some(begun) => Box::new(WholeFile::new(old, begun, self.parts.spool.take(path)?)),
+            None => Box::new(Decoded(content)),
+            Some(begun) => Box::new(WholeFile::new(content, begun, &self.parts.spool.place(path))?),
         };
         let mut source = Summed { source, crc32c: 0 };
         let (mode, mtime) = (member.mode & 0o777, listed.modified.unix_timestamp());
         output.file_of(&listed.name, mode, mtime, size_bytes, &mut source)?;
         let crc32c = Some(source.crc32c);
         self.parts.manifest.check(path, size_bytes, crc32c)?;
-        self.parts.assembly.complete(path);
+        self.parts.assembly.forget(path);
+        self.parts.spool.remove(path)?;
         let metadata = FileMetadata {
             mtime: listed.mtime.clone(),
             corrupt_blocks: listed.corrupt_blocks.clone(),
@@ -307,7 +307,7 @@ impl Merging<'_, '_, '_> {
         let begun = begun.unwrap_or_else(|| Begun::new(head.file_bytes));
         if begun.lacks_any(&head.numbers) {
             let file = self.parts.spool.open_or_create(path)?;
-            begun.write_pages(&head, content, &file, &self.parts.spool.place(path))?;
+            begun.keep_pages(&head, content, &file, &self.parts.spool.place(path))?;
         }
         self.parts.assembly.settle(path.to_owned(), head.file_bytes, head.numbers);
         Ok(())

@@ -18,14 +18,13 @@ fn whole(pages: &[u8]) -> Vec<u8> {
 /// A file on its way through a chain.
 struct Fixture {
     assembly: Assembly,
-    file: File,
-    written: u64,
+    waiting: tempfile::NamedTempFile,
 }
 
 impl Fixture {
     fn new() -> Self {
-        let file = tempfile::tempfile().unwrap();
-        Fixture { assembly: Assembly::default(), file, written: 0 }
+        let waiting = tempfile::NamedTempFile::new().unwrap();
+        Fixture { assembly: Assembly::default(), waiting }
     }
 
     /// The next older backup has these pages. A tar that turns out to be damaged does not count.
@@ -34,26 +33,20 @@ impl Fixture {
         let head = Head::read(&mut content, bytes.len() as u64)?;
         let begun = self.assembly.begun(Path::new(NAME));
         let begun = begun.unwrap_or_else(|| Begun::new(head.file_bytes));
-        let written = begun.write_pages(&head, &mut content, &self.file, Path::new(NAME))?;
+        begun.keep_pages(&head, &mut content, self.waiting.as_file(), self.waiting.path())?;
         if counts {
-            self.written += written;
             self.assembly.settle(NAME.into(), head.file_bytes, head.numbers);
         }
         Ok(())
     }
 
     /// The oldest backup has the whole file. Returns the first byte of each page.
-    fn whole(&mut self, bytes: &[u8], piece_bytes: usize) -> Vec<u8> {
+    fn whole(&mut self, bytes: &[u8]) -> Vec<u8> {
         let begun = self.assembly.begun(Path::new(NAME)).unwrap();
-        let mut offset = 0;
-        for piece in bytes.chunks(piece_bytes) {
-            self.written +=
-                begun.write_missing(piece, offset, &self.file, Path::new(NAME)).unwrap();
-            offset += piece.len() as u64;
-        }
-        begun.end(offset, &self.file, Path::new(NAME)).unwrap();
-        let mut content = vec![0; usize::try_from(self.file.metadata().unwrap().len()).unwrap()];
-        self.file.read_exact_at(&mut content, 0).unwrap();
+        let mut content = Vec::new();
+        let mut whole = WholeFile::new(bytes, &begun, self.waiting.path()).unwrap();
+        whole.read_to_end(&mut content).unwrap();
+        assert_eq!(content.len() as u64, begun.file_bytes());
         let (pages, rest) = content.as_chunks::<BLOCK_SIZE>();
         assert!(rest.is_empty() && pages.iter().all(|page| page.iter().all(|it| *it == page[0])));
         pages.iter().map(|page| page[0]).collect()
@@ -61,17 +54,17 @@ impl Fixture {
 }
 
 #[test]
-fn each_page_is_written_once_and_is_the_newest() {
+fn each_page_is_kept_once_and_is_the_newest() {
     let mut fixture = Fixture::new();
     fixture.pages(&increment(4, &[(2, 30)]), true).unwrap();
     fixture.pages(&increment(4, &[(3, 20), (2, 21), (0, 22)]), true).unwrap();
-    assert_eq!(fixture.whole(&whole(&[1, 2, 3, 4]), 3 * BLOCK_SIZE), [22, 2, 30, 20]);
-    assert_eq!(fixture.written, 4 * PAGE);
+    assert_eq!(fixture.whole(&whole(&[1, 2, 3, 4])), [22, 2, 30, 20]);
+    assert_eq!(fixture.waiting.as_file().metadata().unwrap().len(), 3 * PAGE);
     // One that had nothing but its size.
     let mut fixture = Fixture::new();
     fixture.pages(&increment(2, &[]), true).unwrap();
-    assert_eq!(fixture.whole(&whole(&[1, 2, 3]), 2 * BLOCK_SIZE), [1, 2]);
-    assert_eq!(fixture.written, 2 * PAGE);
+    assert_eq!(fixture.whole(&whole(&[1, 2, 3])), [1, 2]);
+    assert_eq!(fixture.waiting.as_file().metadata().unwrap().len(), 0);
 }
 
 #[test]
@@ -80,14 +73,14 @@ fn what_was_cut_off_in_between_does_not_come_back() {
     // Extended by pages without content, after it had been cut.
     fixture.pages(&increment(6, &[(4, 30)]), true).unwrap();
     fixture.pages(&increment(2, &[(1, 20)]), true).unwrap();
-    assert_eq!(fixture.whole(&whole(&[1, 2, 3, 4, 5]), BLOCK_SIZE), [1, 20, 0, 0, 30, 0]);
+    assert_eq!(fixture.whole(&whole(&[1, 2, 3, 4, 5])), [1, 20, 0, 0, 30, 0]);
     // The older file is shorter than all others.
     let mut fixture = Fixture::new();
     fixture.pages(&increment(4, &[(3, 30)]), true).unwrap();
-    assert_eq!(fixture.whole(&whole(&[1]), BLOCK_SIZE), [1, 0, 0, 30]);
+    assert_eq!(fixture.whole(&whole(&[1])), [1, 0, 0, 30]);
     let mut fixture = Fixture::new();
     fixture.pages(&increment(0, &[]), true).unwrap();
-    assert!(fixture.whole(&whole(&[1]), BLOCK_SIZE).is_empty());
+    assert!(fixture.whole(&whole(&[1])).is_empty());
 }
 
 #[test]
@@ -97,7 +90,7 @@ fn what_a_damaged_tar_wrote_does_not_count() {
     fixture.pages(&increment(5, &[(1, 30)]), true).unwrap();
     fixture.pages(&increment(5, &[(0, 9), (1, 9), (2, 9), (3, 9), (4, 9)]), false).unwrap();
     fixture.pages(&increment(3, &[(2, 20)]), true).unwrap();
-    assert_eq!(fixture.whole(&whole(&[1, 2, 3, 4]), BLOCK_SIZE), [1, 30, 20, 0, 0]);
+    assert_eq!(fixture.whole(&whole(&[1, 2, 3, 4])), [1, 30, 20, 0, 0]);
 }
 
 /// Backups with random pages, put together newest first, against the same applied one after the
@@ -106,11 +99,11 @@ fn what_a_damaged_tar_wrote_does_not_count() {
 fn it_is_what_the_backups_give_from_the_oldest_on() {
     let mut random = fastrand::Rng::with_seed(16);
     for round in 0..500 {
-        let old: Vec<u8> = (0..random.usize(0..70)).map(|_| random.u8(1..)).collect();
+        let old: Vec<u8> = (0..random.usize(0..90)).map(|_| random.u8(1..)).collect();
         let mut expected = old.clone();
         let mut increments = Vec::new();
         for _ in 0..random.usize(1..6) {
-            let pages = random.u32(0..70);
+            let pages = random.u32(0..90);
             let mut changed: Vec<(u32, u8)> =
                 (0..pages).filter(|_| random.u8(..) < 60).map(|number| (number, 0)).collect();
             changed.iter_mut().for_each(|(_, fill)| *fill = random.u8(1..));
@@ -127,8 +120,7 @@ fn it_is_what_the_backups_give_from_the_oldest_on() {
             }
             fixture.pages(increment, true).unwrap();
         }
-        let piece = random.usize(1..40) * BLOCK_SIZE;
-        assert_eq!(fixture.whole(&whole(&old), piece), expected, "round {round}");
+        assert_eq!(fixture.whole(&whole(&old)), expected, "round {round}");
     }
 }
 
@@ -139,6 +131,19 @@ fn an_increment_that_ends_early_is_damaged() {
     let head = Head::read(&mut content, sound.len() as u64).unwrap();
     let begun = Begun::new(head.file_bytes);
     let file = tempfile::tempfile().unwrap();
-    let error = begun.write_pages(&head, &mut content, &file, Path::new("x")).unwrap_err();
+    let error = begun.keep_pages(&head, &mut content, &file, Path::new("x")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
+}
+
+#[test]
+fn pages_that_are_gone_are_missed() {
+    let mut fixture = Fixture::new();
+    fixture.pages(&increment(3, &[(0, 7), (2, 8)]), true).unwrap();
+    fixture.waiting.as_file().set_len(PAGE + 1).unwrap();
+    let begun = fixture.assembly.begun(Path::new(NAME)).unwrap();
+    let old = whole(&[1, 1, 1]);
+    let mut file = WholeFile::new(old.as_slice(), &begun, fixture.waiting.path()).unwrap();
+    let error = file.next_piece().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.message().contains(fixture.waiting.path().to_str().unwrap()));
 }

@@ -1,6 +1,5 @@
 //! The tars of a backup onto disk, and the steps that turn them into a cluster.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,7 +16,7 @@ use crate::layout;
 use crate::notice::Notices;
 use crate::postgres::data_directory::{BACKUP_LABEL, CONTROL_FILE};
 use crate::restore::chain::{Chain, Level};
-use crate::restore::journal::{self, DoneTar, Journal, Members};
+use crate::restore::journal::{self, DoneTar, Journal};
 use crate::restore::settings;
 use crate::restore::tablespaces::{self, CreatedPlaces, TablespacePlaces};
 use crate::restore::unpack::{Purpose, Sink, Unpacked};
@@ -30,7 +29,7 @@ const SYNCING: &str = "syncing directories";
 
 /// Files and bytes of tars that are on disk since an earlier run.
 pub(super) fn on_disk(done: &[DoneTar]) -> Unpacked {
-    let whole = || done.iter().flat_map(|tar| &tar.members.whole);
+    let whole = || done.iter().flat_map(|tar| &tar.members);
     let sizes = || whole().filter_map(|(_, size)| *size);
     Unpacked { files: sizes().count() as u64, bytes: sizes().sum(), ..Unpacked::default() }
 }
@@ -59,10 +58,13 @@ impl Restore {
     pub(super) async fn run(
         &self,
         chain: Chain,
-        done: Vec<DoneTar>,
+        mut done: Vec<DoneTar>,
         request: &FetchRequest,
     ) -> Result<Unpacked> {
+        done.retain(|tar| !tar.has_pages);
         let mut all = on_disk(&done);
+        let complete = done.iter().flat_map(|tar| &tar.members).map(|(path, _)| path.into());
+        self.sink.assembly.complete(complete);
         // An older backup gives what the newer ones lack.
         let levels: Vec<Arc<Level>> = chain.into_levels().into_iter().rev().map(Arc::new).collect();
         let Some(tip) = levels.first().cloned() else {
@@ -107,6 +109,7 @@ impl Restore {
     fn finish(&self, request: &FetchRequest) -> Result<u64> {
         let target = &self.sink.target;
         let data_directory = target.data_directory();
+        target.remove_waiting()?;
         self.rewrite_tablespace_map(request)?;
         if let Some(manifest) = &self.sink.manifest {
             manifest.place(data_directory)?;
@@ -156,7 +159,9 @@ impl Restore {
                 noted.backup == level.backup.name && noted.tar == tar.file_name()
             };
             if let Some(noted) = done.iter().find(is_noted) {
-                self.take_up(level, &noted.members);
+                for (path, _) in &noted.members {
+                    level.selection.came(path);
+                }
                 self.progress.bytes_fetched.fetch_add(tar.object.size_bytes, Ordering::Relaxed);
                 self.progress.bytes_resumed.fetch_add(tar.object.size_bytes, Ordering::Relaxed);
                 continue;
@@ -194,18 +199,6 @@ impl Restore {
         Ok((all, is_whole && purpose == Purpose::Restore))
     }
 
-    /// The members of a tar are on disk since an earlier run.
-    fn take_up(&self, level: &Level, members: &Members) {
-        for (path, _) in &members.whole {
-            level.selection.came(path);
-            self.sink.assembly.complete(Path::new(path));
-        }
-        for of in &members.pages {
-            level.selection.came(&of.path);
-            self.sink.assembly.settle(PathBuf::from(&of.path), of.file_bytes, of.numbers());
-        }
-    }
-
     /// Notes that the tars of a backup, which are all sound, lack files.
     fn lost(&self, backup: &StoredBackup, number: usize, first: &str) {
         let object = self.store.url(&layout::tar_partitions(&backup.name));
@@ -233,11 +226,15 @@ impl Restore {
                 tar: tar.file_name().to_owned(),
                 version: journal::version(tar),
                 members,
+                has_pages: unpacked.has_pages,
             };
             let journal = Arc::clone(&self.journal);
             blocking(SYNCING, move || journal.add(&note)).await?;
             self.has_done.store(true, Ordering::Relaxed);
         }
+        // A note that names a complete file is on disk before the pages that waited for it go.
+        let (sink, completed) = (Arc::clone(&self.sink), std::mem::take(&mut unpacked.completed));
+        blocking(SYNCING, move || sink.forget_waiting(&completed)).await?;
         Ok(Some(unpacked))
     }
 

@@ -11,10 +11,10 @@ use crate::archived::ArchivedObject;
 use crate::error::{Error, ErrorKind, Result};
 use crate::increment::Head;
 use crate::postgres::data_directory::{CONTROL_FILE, is_note_of_restore};
-use crate::restore::assembly::{Assembly, Begun};
+use crate::restore::assembly::{Assembly, Begun, WholeFile};
 use crate::restore::deferred::Deferred;
-use crate::restore::destination::Destination;
-use crate::restore::journal::{Members, PagesOf};
+use crate::restore::destination::{Destination, waiting_pages};
+use crate::restore::journal::Members;
 use crate::restore::manifest::Manifest;
 use crate::restore::selection::{Selection, Take};
 use crate::restore::syncing::{Batch, SyncPool};
@@ -22,7 +22,7 @@ use crate::restore::tar_reader::Member;
 
 mod attempt;
 
-use attempt::Attempt;
+use attempt::{Attempt, remove};
 
 /// Where all tars of a restore go.
 #[derive(Debug)]
@@ -52,6 +52,10 @@ pub(crate) struct Unpacked {
     pub(crate) bytes: u64,
     /// What is on disk now. `None` when not all of the tar is on disk, or a name is not UTF-8.
     pub(in crate::restore) members: Option<Members>,
+    /// Whether pages of it wait for the rest of their files.
+    pub(in crate::restore) has_pages: bool,
+    /// Files that pages of newer backups waited for, complete now.
+    pub(in crate::restore) completed: Vec<PathBuf>,
     /// Links that were skipped.
     pub(crate) links: u64,
     /// The first named pipe, if there is one: they are skipped.
@@ -59,6 +63,20 @@ pub(crate) struct Unpacked {
     /// Files that were skipped because the backup does not list them, and the first one.
     pub(crate) unlisted: u64,
     pub(crate) first_unlisted: Option<String>,
+}
+
+impl Sink {
+    /// Removes the pages that waited for files which are complete.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(in crate::restore) fn forget_waiting(&self, completed: &[PathBuf]) -> Result<()> {
+        for path in completed {
+            self.assembly.forget(path);
+            remove(&self.target.place(&waiting_pages(path)))?;
+        }
+        Ok(())
+    }
 }
 
 /// What happens to the files of a tar.
@@ -70,12 +88,12 @@ pub(crate) enum Purpose {
     Look,
 }
 
-/// Unpacks the tar in `object`, and syncs its files. `is_control` says that it is the tar of
+/// Unpacks the tar in `object`, and syncs its complete files. `is_control` says that it is the tar of
 /// the control file alone.
 ///
-/// No file may be there already but those that newer backups of the chain began, and no
-/// directory on the way to one may be a link: a tar can neither replace a file nor write through a
-/// link. Pages that newer backups have are left as they are.
+/// No file may be there already, and no directory on the way to one may be a link: a tar can
+/// neither replace a file nor write through a link. Changed pages wait for the rest of their file,
+/// and still do after this; [`Sink::forget_waiting`] removes those that wait no more.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] for a damaged or truncated object, a member that no
@@ -248,12 +266,12 @@ impl OntoDisk<'_> {
         content: &mut Content<'_>,
     ) -> Result<()> {
         self.unpacked.members = None;
-        if take == Take::Pages {
-            let file_bytes = content.check_increment()?;
-            return self.check(path, file_bytes, None);
-        }
-        let crc32c = content.read_all(|_| Ok(()))?;
-        self.check(path, member.size, Some(crc32c))
+        let (size_bytes, crc32c) = match take {
+            Take::Pages => (content.check_increment()?, None),
+            Take::Whole => (member.size, Some(content.read_all(|_| Ok(()))?)),
+        };
+        // Of older backups, it is not the file that the manifest has.
+        if self.selection.is_tip() { self.check(path, size_bytes, crc32c) } else { Ok(()) }
     }
 
     fn whole(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()> {
@@ -262,13 +280,10 @@ impl OntoDisk<'_> {
         let mut file = self.attempt.create(&place)?;
         let crc32c = copy(content, &mut file, &place)?;
         self.check(path, member.size, Some(crc32c))?;
-        self.finish_file(&place, file, member.mode)?;
-        self.unpacked.bytes += member.size;
-        self.unpacked.record(path, Some(member.size));
-        Ok(())
+        self.finish_file(path, place, file, member.mode, member.size)
     }
 
-    /// The rest of a file of which newer backups have pages.
+    /// A file of which newer backups have pages.
     fn rest(
         &mut self,
         path: &Path,
@@ -278,57 +293,71 @@ impl OntoDisk<'_> {
     ) -> Result<()> {
         let place = self.sink.target.place(path);
         self.sink.target.make_parent(&place)?;
-        let file = self.attempt.open_or_create(&place, begun.file_bytes())?;
-        let (mut offset, mut written) = (0, 0);
-        content.read_all(|piece| {
-            written += begun.write_missing(piece, offset, &file, &place)?;
-            offset += piece.len() as u64;
-            Ok(())
-        })?;
-        begun.end(offset, &file, &place)?;
-        self.finish_file(&place, file, member.mode)?;
-        self.unpacked.bytes += written;
-        self.unpacked.record(path, Some(begun.file_bytes()));
-        self.attempt.completed(path.to_owned());
-        Ok(())
+        let mut file = self.attempt.create(&place)?;
+        let waiting = self.sink.target.place(&waiting_pages(path));
+        let mut whole = WholeFile::new(content, begun, &waiting)?;
+        let mut crc32c = 0;
+        loop {
+            let piece = whole.next_piece()?;
+            if piece.is_empty() {
+                break;
+            }
+            crc32c = crc32c::crc32c_append(crc32c, piece);
+            file.write_all(piece).map_err(|error| Error::file("write file", &place, &error))?;
+        }
+        self.check(path, begun.file_bytes(), Some(crc32c))?;
+        self.unpacked.completed.push(path.to_owned());
+        self.finish_file(path, place, file, member.mode, begun.file_bytes())
     }
 
     /// Pages of a file: those that no newer backup has.
     fn pages(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()> {
+        // They are not synced, and gone once their file is complete.
+        self.unpacked.has_pages = true;
         let head = Head::read(content, member.size)?;
-        self.check(path, head.file_bytes, None)?;
+        if self.selection.is_tip() {
+            self.check(path, head.file_bytes, None)?;
+        }
+        if self.sink.assembly.is_complete(path) {
+            return Ok(());
+        }
         let begun = self.sink.assembly.begun(path);
         let begun = begun.unwrap_or_else(|| Begun::new(head.file_bytes));
         if begun.lacks_any(&head.numbers) {
-            let place = self.sink.target.place(path);
+            let place = self.sink.target.place(&waiting_pages(path));
             self.sink.target.make_parent(&place)?;
-            let file = self.attempt.open_or_create(&place, begun.file_bytes())?;
-            self.unpacked.bytes += begun.write_pages(&head, content, &file, &place)?;
-            self.batch.sync(file, place)?;
+            let file = self.attempt.open_or_create(&place)?;
+            begun.keep_pages(&head, content, &file, &place)?;
         }
-        self.unpacked.record_pages(path, &head);
         self.attempt.add_pages(path.to_owned(), head);
         Ok(())
     }
 
     /// A file is complete.
-    fn finish_file(&mut self, place: &Path, file: File, mode: u32) -> Result<()> {
+    fn finish_file(
+        &mut self,
+        path: &Path,
+        place: PathBuf,
+        file: File,
+        mode: u32,
+        size_bytes: u64,
+    ) -> Result<()> {
         let mode = file_mode(mode);
         if mode != 0o600 {
             file.set_permissions(fs::Permissions::from_mode(mode))
-                .map_err(|error| Error::file("set permissions of file", place, &error))?;
+                .map_err(|error| Error::file("set permissions of file", &place, &error))?;
         }
-        self.batch.sync(file, place.to_owned())?;
+        self.batch.sync(file, place)?;
         self.unpacked.files += 1;
+        self.unpacked.bytes += size_bytes;
+        self.unpacked.record(path, Some(size_bytes));
         Ok(())
     }
 
-    /// Whether a file of the backup that is asked for is what was backed up.
+    /// Whether a file is what was backed up.
     fn check(&self, path: &Path, size_bytes: u64, crc32c: Option<u32>) -> Result<()> {
-        match &self.sink.manifest {
-            Some(manifest) if self.selection.is_tip() => manifest.check(path, size_bytes, crc32c),
-            _ => Ok(()),
-        }
+        let manifest = self.sink.manifest.as_ref();
+        manifest.map_or(Ok(()), |manifest| manifest.check(path, size_bytes, crc32c))
     }
 }
 
@@ -343,16 +372,7 @@ impl Unpacked {
     /// Something is on disk.
     fn record(&mut self, path: &Path, size: Option<u64>) {
         match (path.to_str(), &mut self.members) {
-            (Some(path), Some(members)) => members.whole.push((path.to_owned(), size)),
-            (None, members) => *members = None,
-            (_, None) => {}
-        }
-    }
-
-    /// Pages of a file are on disk.
-    fn record_pages(&mut self, path: &Path, head: &Head) {
-        match (path.to_str(), &mut self.members) {
-            (Some(path), Some(members)) => members.pages.push(PagesOf::new(path, head)),
+            (Some(path), Some(members)) => members.push((path.to_owned(), size)),
             (None, members) => *members = None,
             (_, None) => {}
         }

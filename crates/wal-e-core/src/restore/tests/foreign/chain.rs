@@ -255,6 +255,61 @@ async fn a_chain_with_damage_is_resumed_once_it_is_repaired() {
     }
 }
 
+/// What the oldest backup gave stays; pages of newer ones are fetched again.
+#[tokio::test]
+async fn a_resumed_restore_of_a_chain_keeps_complete_files() {
+    let damaged = layout::tar_partition(FULL, "part_001.tar.lz4");
+    let newest = layout::tar_partition(SECOND, "part_001.tar.lz4");
+    let gets_of_all = {
+        let fixture = Fixture::new();
+        chain(&fixture).await;
+        fixture.fetch(SECOND).await.unwrap();
+        fixture.store.calls(Operation::Get)
+    };
+    for newest_is_replaced in [false, true] {
+        let fixture = Fixture::new();
+        chain(&fixture).await;
+        let bytes = async |key| {
+            let object = fixture.store.get(key, 0, None).await.unwrap();
+            object.into_bytes(1 << 30).await.unwrap().to_vec()
+        };
+        let whole = bytes(&damaged).await;
+        fixture.put(&damaged, b"damaged".to_vec()).await;
+        fixture.fetch(SECOND).await.unwrap_err();
+        fixture.put(&damaged, whole).await;
+        if newest_is_replaced {
+            fixture.put(&newest, bytes(&newest).await).await;
+        }
+        let before = fixture.store.calls(Operation::Get);
+        let (resumed, _) = fixture.fetch_with(SECOND, TablespacePlaces::default(), true).await;
+        resumed.unwrap();
+        let kept = gets_of_all - (fixture.store.calls(Operation::Get) - before);
+        assert_eq!(kept, u64::from(!newest_is_replaced));
+        assert!(fixture.restored() == expected_of_the_chain());
+    }
+}
+
+/// The store fails at any request, and when the restore is resumed at any other.
+#[tokio::test]
+async fn a_restore_of_a_chain_may_be_interrupted_twice() {
+    let refuse = || Fault::Refuse(ErrorKind::Unavailable);
+    for (first, second) in (1..20).flat_map(|first| (1..20).map(move |second| (first, second))) {
+        let fixture = Fixture::new();
+        chain(&fixture).await;
+        for get in [first, second] {
+            let from = When::From(fixture.store.calls(Operation::Get) + get);
+            let _ = fixture.store.clone().with(Operation::Get, from, refuse());
+            let _ = fixture.fetch_with(SECOND, TablespacePlaces::default(), true).await;
+            fixture.store.heal();
+        }
+        if !fixture.data().join("global/pg_control").exists() {
+            let (resumed, _) = fixture.fetch_with(SECOND, TablespacePlaces::default(), true).await;
+            resumed.unwrap();
+        }
+        assert!(fixture.restored() == expected_of_the_chain(), "{first} and {second}");
+    }
+}
+
 #[tokio::test]
 async fn cold_storage_is_found_in_every_backup_of_a_chain() {
     let fixture = Fixture::new();

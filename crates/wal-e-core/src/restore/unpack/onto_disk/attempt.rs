@@ -6,9 +6,6 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
-
 use super::{Sink, comes_twice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::increment::Head;
@@ -27,8 +24,6 @@ pub(super) struct Attempt<'a> {
     made: Vec<PathBuf>,
     /// Files of which it has pages.
     pages: Vec<(PathBuf, Head)>,
-    /// Files begun by newer backups that are complete with it.
-    completed: Vec<PathBuf>,
     /// Content of the control file.
     control: Option<Vec<u8>>,
     /// Places below the data directory, and where they lead.
@@ -44,7 +39,6 @@ impl<'a> Attempt<'a> {
             came: Vec::new(),
             made: Vec::new(),
             pages: Vec::new(),
-            completed: Vec::new(),
             control: None,
             links: Vec::new(),
         }
@@ -78,19 +72,15 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Opens a file that newer backups began, or creates it with the size that it will have.
-    pub(super) fn open_or_create(&mut self, place: &Path, file_bytes: u64) -> Result<File> {
+    /// Opens the file where pages of newer backups wait, or creates it.
+    pub(super) fn open_or_create(&mut self, place: &Path) -> Result<File> {
         let failed = |error| Error::file("open file", place, &error);
         match place.symlink_metadata() {
             Ok(found) if found.is_file() => {
                 OpenOptions::new().write(true).open(place).map_err(failed)
             }
             Ok(_) => Err(comes_twice()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let file = self.create(place)?;
-                reserve(&file, place, file_bytes)?;
-                Ok(file)
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.create(place),
             Err(error) => Err(failed(error)),
         }
     }
@@ -98,11 +88,6 @@ impl<'a> Attempt<'a> {
     /// It has these pages of a file.
     pub(super) fn add_pages(&mut self, path: PathBuf, head: Head) {
         self.pages.push((path, head));
-    }
-
-    /// It completes a file that newer backups began.
-    pub(super) fn completed(&mut self, path: PathBuf) {
-        self.completed.push(path);
     }
 
     pub(super) fn keep_control(&mut self, content: Vec<u8>) -> Result<()> {
@@ -133,9 +118,6 @@ impl<'a> Attempt<'a> {
         for (path, Head { file_bytes, numbers }) in self.pages.drain(..) {
             self.sink.assembly.settle(path, file_bytes, numbers);
         }
-        for path in self.completed.drain(..) {
-            self.sink.assembly.complete(&path);
-        }
         Ok(())
     }
 
@@ -152,23 +134,11 @@ impl<'a> Attempt<'a> {
     }
 }
 
-fn remove(place: &Path) -> Result<()> {
+pub(super) fn remove(place: &Path) -> Result<()> {
     match fs::remove_file(place) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::file("remove file", place, &error))
         }
         _ => Ok(()),
     }
-}
-
-/// Gives a file its size, and where the file system can the room for it in one piece: its pages
-/// come in several passes, and would lie scattered.
-fn reserve(file: &File, place: &Path, file_bytes: u64) -> Result<()> {
-    // Not every file system has it, and without it the file is as right.
-    if file_bytes > 0
-        && let Err(Errno::NOSPC) = fallocate(file, FallocateFlags::empty(), 0, file_bytes)
-    {
-        return Err(Error::file("write file", place, &Errno::NOSPC.into()));
-    }
-    file.set_len(file_bytes).map_err(|error| Error::file("set size of file", place, &error))
 }

@@ -115,7 +115,7 @@ fn files_and_directories_are_unpacked_with_the_modes_that_postgresql_allows() {
     assert_eq!((unpacked.files, unpacked.bytes), (2, 9));
     let members = [("", None), ("base", None), ("base/1/2", Some(7)), ("PG_VERSION", Some(2))];
     let members = members.map(|(path, size)| (path.to_owned(), size));
-    assert_eq!(unpacked.members.unwrap().whole, members);
+    assert_eq!(unpacked.members.unwrap(), members);
     assert_eq!(fixture.read("base/1/2"), "content");
     assert_eq!(mode(&fixture.place("base/1/2")), 0o740);
     assert_eq!(mode(&fixture.place("base/1")), 0o700, "a missing parent");
@@ -154,7 +154,7 @@ fn named_pipes_are_skipped() {
     });
     let unpacked = fixture.unpack(&object).unwrap();
     assert_eq!(unpacked.fifo, Some(PathBuf::from("pipe")));
-    assert_eq!(unpacked.members.unwrap().whole, [("file".to_owned(), Some(1))]);
+    assert_eq!(unpacked.members.unwrap(), [("file".to_owned(), Some(1))]);
     assert_eq!(fs::read_dir(fixture.place("")).unwrap().count(), 1);
 }
 
@@ -315,9 +315,8 @@ fn pages_of_a_file_come_from_the_newest_backup_that_has_them() {
     let newer = Selection::of_tip(&list, true).unwrap();
     let object = tar(|builder| add(builder, "/base/1/2", FILE, &second_page()));
     let unpacked = fixture.unpack_selected(&object, &newer, false).unwrap();
-    assert_eq!((unpacked.files, unpacked.bytes), (0, 8192));
-    let members = unpacked.members.unwrap();
-    assert_eq!((members.whole.len(), members.pages.len()), (0, 1));
+    assert_eq!((unpacked.files, unpacked.bytes), (0, 0));
+    assert!(unpacked.has_pages && unpacked.members.unwrap().is_empty());
     let older = FilesMetadata {
         files: [("/base/1/2".to_owned(), FileMetadata::default())].into(),
         ..FilesMetadata::default()
@@ -325,9 +324,25 @@ fn pages_of_a_file_come_from_the_newest_backup_that_has_them() {
     let older = newer.of_parent(&older, false, "base_0").unwrap();
     let object = tar(|builder| add(builder, "/base/1/2", FILE, &[1; 3 * 8192]));
     let unpacked = fixture.unpack_selected(&object, &older, false).unwrap();
-    assert_eq!((unpacked.files, unpacked.bytes), (1, 8192));
-    assert_eq!(unpacked.members.unwrap().whole, [("base/1/2".to_owned(), Some(16_384))]);
+    assert_eq!((unpacked.files, unpacked.bytes), (1, 2 * 8192));
+    assert_eq!(unpacked.completed, [Path::new("base/1/2")]);
+    assert_eq!(unpacked.members.unwrap(), [("base/1/2".to_owned(), Some(16_384))]);
     assert_eq!(fs::read(fixture.place("base/1/2")).unwrap(), [[1; 8192], [7; 8192]].concat());
+    let waiting = fixture.sink.target.place(&waiting_pages(Path::new("base/1/2")));
+    assert_eq!(fs::read(&waiting).unwrap(), [7; 8192]);
+    fixture.sink.forget_waiting(&unpacked.completed).unwrap();
+    assert!(!waiting.exists() && fixture.sink.assembly.begun(Path::new("base/1/2")).is_none());
+}
+
+#[test]
+fn no_pages_wait_for_a_file_that_an_earlier_run_completed() {
+    let fixture = Fixture::new();
+    fixture.sink.assembly.complete([PathBuf::from("base/1/2")]);
+    let object = tar(|builder| add(builder, "/base/1/2", FILE, &second_page()));
+    let selection = Selection::of_tip(&with_pages("/base/1/2"), true).unwrap();
+    assert!(fixture.unpack_selected(&object, &selection, false).unwrap().has_pages);
+    assert_eq!(selection.missing(), None);
+    assert_eq!(fs::read_dir(fixture.sink.target.data_directory()).unwrap().count(), 0);
 }
 
 #[test]
@@ -336,7 +351,9 @@ fn pages_are_not_written_through_a_link() {
     let other = fixture.dir.path().join("other");
     fs::write(&other, b"precious").unwrap();
     fs::create_dir_all(fixture.place("base/1")).unwrap();
-    std::os::unix::fs::symlink(&other, fixture.place("base/1/2")).unwrap();
+    let waiting = fixture.sink.target.place(&waiting_pages(Path::new("base/1/2")));
+    fs::create_dir_all(waiting.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&other, waiting).unwrap();
     let object = tar(|builder| add(builder, "/base/1/2", FILE, &second_page()));
     let selection = Selection::of_tip(&with_pages("/base/1/2"), true).unwrap();
     assert!(fixture.unpack_selected(&object, &selection, false).is_err());

@@ -1,8 +1,10 @@
 //! Work that blocks, and tasks that may panic, with one kind of error; work as a value.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
-use tokio::task::JoinError;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -32,6 +34,41 @@ pub(crate) fn joined<T>(what: &str, result: Result<Result<T>, JoinError>) -> Res
         Err(error) => Err(Error::new(ErrorKind::Bug, format!("{what} ended in a panic"))
             .with_detail(format!("The panic was: {error}."))),
     }
+}
+
+/// Runs `jobs`, at most `slots` at the same time, and hands on what each returns, in the order in
+/// which they end. One that fails cancels the others by `cancel`. All are awaited, so that nothing
+/// is written once the caller cleans up. `what` names one if it panics.
+///
+/// # Errors
+/// The first one of any of them.
+pub(crate) async fn in_slots<T: Send + 'static>(
+    what: &str,
+    slots: usize,
+    cancel: &CancellationToken,
+    jobs: impl IntoIterator<Item = impl Future<Output = Result<T>> + Send + 'static>,
+    mut take: impl FnMut(T),
+) -> Result<()> {
+    let slots = Arc::new(Semaphore::new(slots.max(1)));
+    let mut tasks = JoinSet::new();
+    for job in jobs {
+        let slots = Arc::clone(&slots);
+        tasks.spawn(async move {
+            let _slot = slots.acquire_owned().await.expect("the semaphore is never closed");
+            job.await
+        });
+    }
+    let mut failure = None;
+    while let Some(result) = tasks.join_next().await {
+        match joined(what, result) {
+            Ok(value) => take(value),
+            Err(error) => {
+                cancel.cancel();
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    failure.map_or(Ok(()), Err)
 }
 
 /// What `work` returns, or [`ErrorKind::Cancelled`] as soon as `cancel` is.

@@ -24,8 +24,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use time::OffsetDateTime;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::draft::{ClusterFacts, Draft};
@@ -47,7 +45,7 @@ use crate::restore::chain::{Chain, Level};
 use crate::restore::manifest::Manifest;
 use crate::sentinel::{Begun, Sentinel};
 use crate::store::ObjectStore;
-use crate::tasks::{Work, joined, or_cancelled};
+use crate::tasks::{Work, in_slots, or_cancelled};
 use spool::Spool;
 use tar::{Output, Parts};
 
@@ -99,7 +97,7 @@ pub fn merge(
         let mut merge = Merge {
             draft,
             parts: Arc::new(parts),
-            concurrency: request.concurrency.max(1),
+            concurrency: request.concurrency,
             partitions: 0,
         };
         merge.draft.say_begun().await?;
@@ -287,9 +285,8 @@ impl Merge {
 
     /// The partitions of one backup, several at once.
     async fn merge_level(&mut self, level: &Arc<Level>) -> Result<()> {
-        let slots = Arc::new(Semaphore::new(self.concurrency));
         let cancel = self.draft.cancel.child_token();
-        let mut tasks = JoinSet::new();
+        let mut jobs = Vec::new();
         for (index, tar) in level.tars().iter().enumerate() {
             // Directories are in the first one.
             let has_directories = level.selection.is_tip() && index == 0;
@@ -300,29 +297,16 @@ impl Merge {
                 }
                 false => Output::None,
             };
-            let job = self.job(level, tar.clone(), output, &cancel);
-            let slots = Arc::clone(&slots);
-            tasks.spawn(async move {
-                let _slot = slots.acquire_owned().await.expect("the semaphore is never closed");
-                job.run().await
-            });
+            jobs.push(self.job(level, tar.clone(), output, &cancel).run());
         }
         self.draft.progress.partitions_total.store(u64::from(self.partitions), Ordering::Relaxed);
-        let mut failure = None;
-        while let Some(result) = tasks.join_next().await {
-            match joined("merging a tar", result) {
-                Ok(None) => {}
-                Ok(Some(tar)) => {
-                    self.draft.progress.partitions_done.fetch_add(1, Ordering::Relaxed);
-                    self.draft.record(tar);
-                }
-                Err(error) => {
-                    cancel.cancel();
-                    failure.get_or_insert(error);
-                }
+        let take = |tar| {
+            if let Some(tar) = tar {
+                self.draft.progress.partitions_done.fetch_add(1, Ordering::Relaxed);
+                self.draft.record(tar);
             }
-        }
-        failure.map_or(Ok(()), Err)
+        };
+        in_slots("merging a tar", self.concurrency, &cancel, jobs, take).await
     }
 
     /// Control file and label.

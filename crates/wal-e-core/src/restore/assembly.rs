@@ -56,18 +56,13 @@ impl Assembly {
         self.lock().get(path).cloned()
     }
 
-    /// The pages of `numbers` of a file wait on disk. In this backup the file has `file_bytes`.
-    pub(crate) fn settle(
-        &self,
-        path: PathBuf,
-        file_bytes: u64,
-        numbers: impl IntoIterator<Item = u32>,
-    ) {
+    /// These pages of a file, which were missing, wait on disk. In this backup the file has
+    /// `file_bytes`.
+    pub(crate) fn settle(&self, path: PathBuf, file_bytes: u64, pages_kept: RoaringBitmap) {
         let mut files = self.lock();
         let begun = files.entry(path).or_insert_with(|| Begun::new(file_bytes));
-        let lacking = begun.lacking(numbers);
-        if !lacking.is_empty() {
-            begun.waiting.push(lacking);
+        if !pages_kept.is_empty() {
+            begun.waiting.push(pages_kept);
         }
         begun.end = begun.end.min(pages(file_bytes));
     }
@@ -78,12 +73,12 @@ impl Assembly {
     }
 
     /// These files are complete since an earlier run.
-    pub(crate) fn complete(&self, paths: impl IntoIterator<Item = PathBuf>) {
+    pub(crate) fn were_complete(&self, paths: impl IntoIterator<Item = PathBuf>) {
         self.complete.lock().unwrap_or_else(PoisonError::into_inner).extend(paths);
     }
 
     /// Whether a file is complete since an earlier run.
-    pub(crate) fn is_complete(&self, path: &Path) -> bool {
+    pub(crate) fn was_complete(&self, path: &Path) -> bool {
         self.complete.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
     }
 }
@@ -105,20 +100,15 @@ impl Begun {
     }
 
     /// Those of these pages of which no newer backup has the content.
-    fn lacking(&self, numbers: impl IntoIterator<Item = u32>) -> RoaringBitmap {
-        let is_new = |number: &u32| {
+    pub(crate) fn missing(&self, numbers: &[u32]) -> RoaringBitmap {
+        let is_missing = |number: &u32| {
             *number < self.end && !self.waiting.iter().any(|pages| pages.contains(*number))
         };
-        numbers.into_iter().filter(is_new).collect()
-    }
-
-    /// Whether one of these pages is missing.
-    pub(crate) fn lacks_any(&self, numbers: &[u32]) -> bool {
-        !self.lacking(numbers.iter().copied()).is_empty()
+        numbers.iter().copied().filter(is_missing).collect()
     }
 
     /// Takes from an increment, of which `head` has been read from `content`, the pages that are
-    /// missing, and adds them to those that wait in `file`.
+    /// `missing`, and adds them to those that wait in `file`.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Corrupt`] when the content ends early, and those of the file, which
@@ -126,22 +116,22 @@ impl Begun {
     pub(crate) fn keep_pages(
         &self,
         head: &Head,
+        missing: &RoaringBitmap,
         content: &mut impl Read,
         file: &File,
         place: &Path,
     ) -> Result<()> {
         let failed = |error| Error::file("write file", place, &error);
-        let lacking = self.lacking(head.numbers.iter().copied());
         let before = self.waiting_bytes();
         let mut writer = BufWriter::with_capacity(PIECE_BYTES, file);
         let mut position = None;
         let mut page = [0; BLOCK_SIZE];
         for number in &head.numbers {
             content.read_exact(&mut page).map_err(Error::from_tar)?;
-            if !lacking.contains(*number) {
+            if !missing.contains(*number) {
                 continue;
             }
-            let place = before + (lacking.rank(*number) - 1) * PAGE;
+            let place = before + (missing.rank(*number) - 1) * PAGE;
             if position != Some(place) {
                 writer.seek(SeekFrom::Start(place)).map_err(failed)?;
             }

@@ -194,8 +194,8 @@ pub fn fetch(
             sink: Arc::clone(&sink),
             journal: Arc::new(journal),
             created,
-            has_done: Arc::new(AtomicBool::new(!done.is_empty())),
-            concurrency: request.concurrency.max(1),
+            has_done: Arc::new(AtomicBool::new(done.iter().any(|tar| !tar.is_needed_again))),
+            concurrency: request.concurrency,
             progress,
             notices: notices.clone(),
             cancel: cancel.child_token(),
@@ -203,6 +203,8 @@ pub fn fetch(
         match restore.run(chain, done, &request).await {
             Ok(all) => Ok(Fetched { name, bytes_written: all.bytes, files: all.files }),
             Err(error) if restore.has_done() => {
+                // The pages are fetched again; when a disk is full, their room is of use.
+                let _ = sink.target.remove_waiting();
                 notices.send(
                 Level::Warning,
                 format!("the files restored so far stay in \"{shown}\""),

@@ -69,6 +69,7 @@ pub fn increment(bytes: &[u8]) {
     let mut content = bytes;
     if let Ok(head) = Head::read(&mut content, bytes.len() as u64) {
         let (begun, place) = (Begun::new(head.file_bytes), Path::new("increment"));
-        let _ = begun.keep_pages(&head, &mut content, &file, place);
+        let missing = begun.missing(&head.numbers);
+        let _ = begun.keep_pages(&head, &missing, &mut content, &file, place);
     }
 }

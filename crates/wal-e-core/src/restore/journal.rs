@@ -3,7 +3,7 @@
 //! sizes.
 //!
 //! One JSON object per line; the first says what is restored. A line is added once
-//! all files of a tar are synced, so the note is true even when the process is killed.
+//! all complete files of a tar are synced, so the note is true even when the process is killed.
 //! A line that was cut off does not count.
 
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ impl Subject {
     }
 }
 
-/// A tar whose files are on disk.
+/// A tar that has been restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DoneTar {
     /// Its backup.
@@ -55,10 +55,11 @@ pub(super) struct DoneTar {
     pub(super) tar: String,
     /// Distinguishes the object from others of the same name.
     pub(super) version: String,
-    /// Its members, but for pages.
+    /// Those of its members that are on disk.
     pub(super) members: Members,
-    /// Whether it has pages of files as well. They are not kept: it is fetched again.
-    pub(super) has_pages: bool,
+    /// Whether there are others as well, so that it is fetched again. Until then the note says
+    /// which object it was that gave them.
+    pub(super) is_needed_again: bool,
 }
 
 /// What a tar has put on disk, by path below the data directory: complete files with their sizes,
@@ -148,7 +149,9 @@ impl Journal {
         let mut done = Vec::new();
         for line in lines {
             // Nothing was written after a line that was cut off.
-            let Ok(tar) = serde_json::from_slice(&line.map_err(failed)?) else { break };
+            let Ok(tar) = serde_json::from_slice::<DoneTar>(&line.map_err(failed)?) else { break };
+            // One that was fetched again has two lines.
+            done.retain(|noted: &DoneTar| (&noted.backup, &noted.tar) != (&tar.backup, &tar.tar));
             done.push(tar);
         }
         Ok((subject, done))
@@ -173,7 +176,7 @@ mod tests {
             tar: tar.into(),
             version: "v".into(),
             members: vec![("base".into(), None), ("base/1".into(), Some(8192))],
-            has_pages: true,
+            is_needed_again: true,
         }
     }
 

@@ -4,9 +4,9 @@
 //! with their sizes: the note was written after they were synced. All other
 //! files are removed, and their tars are fetched again.
 //!
-//! In a chain, changed pages wait until the oldest backup completes their file, unsynced. So tars
-//! with pages are fetched again, but only the pages of files that are not complete are kept. What
-//! older backups gave stays as long as all tars of the newer ones are what they were.
+//! In a chain, changed pages wait unsynced until the oldest backup gives the rest of their file. So
+//! tars with pages are fetched again, and the pages of files that are complete are passed over. What
+//! older backups gave stays as long as all tars of the newer ones are the same objects.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::postgres::data_directory::{CONTROL_FILE, UNFINISHED_RESTORE};
 /// How an interrupted restore stands.
 #[derive(Debug)]
 pub(super) enum Interrupted {
-    /// These tars are on disk but for those that have pages, and nothing else is.
+    /// These tars are on disk but for those that are needed again, and nothing else is.
     Unfinished(Vec<DoneTar>),
     /// Everything is on disk; only the note is left.
     Finished(Vec<DoneTar>),
@@ -74,7 +74,7 @@ pub(super) fn take_up(
     }
     target.check_marks()?;
     let kept = sound(target, chain, done);
-    let whole = kept.iter().filter(|tar| !tar.has_pages).flat_map(|tar| &tar.members);
+    let whole = kept.iter().filter(|tar| !tar.is_needed_again).flat_map(|tar| &tar.members);
     let files = whole.filter(|(_, size)| size.is_some()).map(|(path, _)| Path::new(path));
     let mut files: HashSet<&Path> = files.collect();
     files.insert(Path::new(UNFINISHED_RESTORE));
@@ -82,7 +82,7 @@ pub(super) fn take_up(
     Ok(Interrupted::Unfinished(kept))
 }
 
-/// The tars that are what they were, with those that have pages.
+/// The tars that are the same objects as before, with those that are needed again.
 fn sound(target: &Destination, chain: &Chain, mut done: Vec<DoneTar>) -> Vec<DoneTar> {
     let mut kept = Vec::new();
     for level in chain.levels().iter().rev() {
@@ -94,10 +94,12 @@ fn sound(target: &Destination, chain: &Chain, mut done: Vec<DoneTar>) -> Vec<Don
                     && noted.version == journal::version(tar)
             };
             let noted = done.iter().position(same).map(|position| done.swap_remove(position));
-            match noted.filter(|noted| noted.has_pages || is_there(target, &noted.members)) {
-                None => are_all_the_same = false,
-                Some(noted) => kept.push(noted),
-            }
+            let Some(mut noted) = noted else {
+                are_all_the_same = false;
+                continue;
+            };
+            noted.is_needed_again |= !is_there(target, &noted.members);
+            kept.push(noted);
         }
         if !are_all_the_same {
             break;
@@ -145,5 +147,5 @@ pub(super) fn on_disk_before(request: &FetchRequest) -> HashSet<ObjectKey> {
     // An error in the note is reported when the restore is resumed.
     let Ok((_, done)) = Journal::read(&request.directory) else { return HashSet::new() };
     let key = |tar: DoneTar| layout::tar_partition(&tar.backup, &tar.tar);
-    done.into_iter().filter(|tar| !tar.has_pages).map(key).collect()
+    done.into_iter().filter(|tar| !tar.is_needed_again).map(key).collect()
 }

@@ -283,8 +283,10 @@ impl Merging<'_, '_, '_> {
         output.file_of(&listed.name, mode, mtime, size_bytes, &mut source)?;
         let crc32c = Some(source.crc32c);
         self.parts.manifest.check(path, size_bytes, crc32c)?;
-        self.parts.assembly.forget(path);
-        self.parts.spool.remove(path)?;
+        if begun.is_some() {
+            self.parts.assembly.forget(path);
+            self.parts.spool.remove(path)?;
+        }
         let metadata = FileMetadata {
             mtime: listed.mtime.clone(),
             corrupt_blocks: listed.corrupt_blocks.clone(),
@@ -305,11 +307,13 @@ impl Merging<'_, '_, '_> {
         }
         let begun = self.parts.assembly.begun(path);
         let begun = begun.unwrap_or_else(|| Begun::new(head.file_bytes));
-        if begun.lacks_any(&head.numbers) {
-            let file = self.parts.spool.open_or_create(path)?;
-            begun.keep_pages(&head, content, &file, &self.parts.spool.place(path))?;
+        let missing = begun.missing(&head.numbers);
+        if !missing.is_empty() {
+            let (file, place) =
+                (self.parts.spool.open_or_create(path)?, self.parts.spool.place(path));
+            begun.keep_pages(&head, &missing, content, &file, &place)?;
         }
-        self.parts.assembly.settle(path.to_owned(), head.file_bytes, head.numbers);
+        self.parts.assembly.settle(path.to_owned(), head.file_bytes, missing);
         Ok(())
     }
 }

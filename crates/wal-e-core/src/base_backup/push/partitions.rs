@@ -4,9 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-
 use super::super::delta::bytes_to_read;
 use super::super::member::member_name;
 use super::super::tar_stream::{Source, TarStream};
@@ -16,7 +13,7 @@ use crate::archived::Pieces;
 use crate::base_backup::draft::{StoredTar, TarStore};
 use crate::error::Result;
 use crate::layout;
-use crate::tasks::joined;
+use crate::tasks::in_slots;
 
 /// No partition is planned smaller than this, in bytes: each costs requests.
 const SMALLEST_BYTES: u64 = 16 * 1024 * 1024;
@@ -79,36 +76,22 @@ impl BackupPush {
             // One partition that fails ends the others, each cleaning up.
             cancel: self.draft.cancel.child_token(),
         });
-        let slots = Arc::new(Semaphore::new(self.options.concurrency.max(1)));
-        let mut tasks = JoinSet::new();
+        let mut jobs = Vec::new();
         let mut directories = Some(directories);
         for (index, files) in partitions.into_iter().enumerate() {
             let number = u32::try_from(first + index).expect("fewer partitions than files");
             let (tars, source) = (self.draft.tar_store(), Arc::clone(&source));
-            let slots = Arc::clone(&slots);
             let data_directory = self.start.data_directory.clone();
             // The directories come first of all.
             let directories = directories.take().unwrap_or_default();
-            tasks.spawn(async move {
-                let _slot = slots.acquire_owned().await.expect("the semaphore is never closed");
-                let plan = PartitionPlan { number, directories, files };
-                push_partition(&tars, data_directory, plan, source).await
-            });
+            let plan = PartitionPlan { number, directories, files };
+            jobs.push(async move { push_partition(&tars, data_directory, plan, source).await });
         }
-        let mut failure = None;
-        while let Some(result) = tasks.join_next().await {
-            match joined("a tar partition", result) {
-                Ok(partition) => {
-                    self.progress.partitions_done.fetch_add(1, Ordering::Relaxed);
-                    self.draft.record(partition);
-                }
-                Err(error) => {
-                    source.cancel.cancel();
-                    failure.get_or_insert(error);
-                }
-            }
-        }
-        failure.map_or(Ok(()), Err)
+        let take = |partition| {
+            self.progress.partitions_done.fetch_add(1, Ordering::Relaxed);
+            self.draft.record(partition);
+        };
+        in_slots("a tar partition", self.options.concurrency, &source.cancel, jobs, take).await
     }
 }
 

@@ -33,9 +33,11 @@ impl Fixture {
         let head = Head::read(&mut content, bytes.len() as u64)?;
         let begun = self.assembly.begun(Path::new(NAME));
         let begun = begun.unwrap_or_else(|| Begun::new(head.file_bytes));
-        begun.keep_pages(&head, &mut content, self.waiting.as_file(), self.waiting.path())?;
+        let missing = begun.missing(&head.numbers);
+        let (file, place) = (self.waiting.as_file(), self.waiting.path());
+        begun.keep_pages(&head, &missing, &mut content, file, place)?;
         if counts {
-            self.assembly.settle(NAME.into(), head.file_bytes, head.numbers);
+            self.assembly.settle(NAME.into(), head.file_bytes, missing);
         }
         Ok(())
     }
@@ -130,8 +132,8 @@ fn an_increment_that_ends_early_is_damaged() {
     let mut content = &sound[..sound.len() - 100];
     let head = Head::read(&mut content, sound.len() as u64).unwrap();
     let begun = Begun::new(head.file_bytes);
-    let file = tempfile::tempfile().unwrap();
-    let error = begun.keep_pages(&head, &mut content, &file, Path::new("x")).unwrap_err();
+    let (file, missing) = (tempfile::tempfile().unwrap(), begun.missing(&head.numbers));
+    let error = begun.keep_pages(&head, &missing, &mut content, &file, Path::new("x")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
 }
 

@@ -33,11 +33,11 @@ pub(crate) struct WholeFile<'a, R> {
 /// The pages of one backup.
 struct Waiting {
     numbers: Peekable<roaring::bitmap::IntoIter>,
-    pages: BufReader<From>,
+    pages: BufReader<FileFrom>,
 }
 
 /// A file from some place on.
-struct From {
+struct FileFrom {
     file: Arc<File>,
     position: u64,
 }
@@ -55,7 +55,7 @@ impl<'a, R: Read> WholeFile<'a, R> {
                 File::open(place).map_err(|error| Error::file("open file", place, &error))?;
             let (file, mut position) = (Arc::new(file), 0);
             for pages in &begun.waiting {
-                let from = From { file: Arc::clone(&file), position };
+                let from = FileFrom { file: Arc::clone(&file), position };
                 position += pages.len() * PAGE;
                 waiting.push(Waiting {
                     numbers: pages.clone().into_iter().peekable(),
@@ -123,7 +123,7 @@ impl<R: Read> Read for WholeFile<'_, R> {
     }
 }
 
-impl Read for From {
+impl Read for FileFrom {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.file.read_at(buffer, self.position)?;
         self.position += length as u64;

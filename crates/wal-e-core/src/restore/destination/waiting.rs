@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use super::Destination;
 use crate::error::{Error, Result};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
+use crate::restore::tablespaces;
 
 /// The path below the data directory of the file where pages of the file at `path` wait. It is on
 /// the same file system: in the same tablespace.
 pub(crate) fn waiting_pages(path: &Path) -> PathBuf {
     let mut components = path.components();
-    let beginning: PathBuf = match path.starts_with("pg_tblspc") {
+    // Of a file in a tablespace: `pg_tblspc` and the OID.
+    let beginning = match path.starts_with("pg_tblspc") && components.clone().count() > 2 {
         true => components.by_ref().take(2).collect(),
         false => PathBuf::new(),
     };
@@ -30,10 +32,10 @@ impl Destination {
     /// # Errors
     /// Those of the file system.
     pub(crate) fn remove_waiting(&self) -> Result<()> {
-        let roots = self.roots().map(Path::to_owned);
-        let in_place = self.data_directory.join("pg_tblspc");
-        let in_place = fs::read_dir(in_place).into_iter().flatten().flatten();
-        for root in roots.chain(in_place.map(|entry| entry.path())) {
+        let in_place = tablespaces::in_place(&self.data_directory)?;
+        let in_place =
+            in_place.iter().map(|oid| self.place(Path::new(&format!("pg_tblspc/{oid}"))));
+        for root in self.roots().map(Path::to_owned).chain(in_place) {
             let place = root.join(directory());
             match fs::remove_dir_all(&place) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -48,6 +50,8 @@ impl Destination {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::postgres::data_directory::is_note_of_restore;
 
@@ -56,10 +60,35 @@ mod tests {
         for (path, expected) in [
             ("base/5/16384", "wal_e.unfinished_restore.pages/base/5/16384"),
             ("pg_tblspc/7/PG_18/5/1", "pg_tblspc/7/wal_e.unfinished_restore.pages/PG_18/5/1"),
+            ("pg_tblspc/7", "wal_e.unfinished_restore.pages/pg_tblspc/7"),
         ] {
             let place = waiting_pages(Path::new(path));
             assert_eq!(place, Path::new(expected));
             assert!(is_note_of_restore(expected));
         }
+    }
+    #[test]
+    fn their_directories_are_removed_and_nothing_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, mapped) = (dir.path().join("data"), dir.path().join("mapped"));
+        let tablespaces = BTreeMap::from([(7, mapped.clone())]);
+        let target = Destination::prepare(&data, tablespaces, None, false).unwrap();
+        let waiting = ["base/5/1", "pg_tblspc/7/PG_18/5/1", "pg_tblspc/8/PG_18/5/1"];
+        for path in waiting {
+            let place = target.place(&waiting_pages(Path::new(path)));
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::write(place, b"pages").unwrap();
+        }
+        // What others put beside the tablespaces.
+        fs::write(data.join("pg_tblspc/.keep"), b"").unwrap();
+        fs::create_dir(data.join("pg_tblspc/lost+found")).unwrap();
+        target.remove_waiting().unwrap();
+        for path in waiting {
+            let place = target.place(&waiting_pages(Path::new(path)));
+            assert!(!place.exists(), "{path}");
+        }
+        assert!(data.join("pg_tblspc/.keep").exists() && data.join("pg_tblspc/8").is_dir());
+        assert!(mapped.is_dir());
+        target.remove_waiting().unwrap();
     }
 }

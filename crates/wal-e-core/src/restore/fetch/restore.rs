@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::damage::DamagedObject;
@@ -21,7 +19,7 @@ use crate::restore::settings;
 use crate::restore::tablespaces::{self, CreatedPlaces, TablespacePlaces};
 use crate::restore::unpack::{Purpose, Sink, Unpacked};
 use crate::store::ObjectStore;
-use crate::tasks::{blocking, joined};
+use crate::tasks::{blocking, in_slots};
 
 /// Names of work, should it panic.
 pub(super) const UNPACKING: &str = "unpacking a tar";
@@ -61,10 +59,10 @@ impl Restore {
         mut done: Vec<DoneTar>,
         request: &FetchRequest,
     ) -> Result<Unpacked> {
-        done.retain(|tar| !tar.has_pages);
+        done.retain(|tar| !tar.is_needed_again);
         let mut all = on_disk(&done);
-        let complete = done.iter().flat_map(|tar| &tar.members).map(|(path, _)| path.into());
-        self.sink.assembly.complete(complete);
+        let files = done.iter().flat_map(|tar| &tar.members).filter(|(_, size)| size.is_some());
+        self.sink.assembly.were_complete(files.map(|(path, _)| path.into()));
         // An older backup gives what the newer ones lack.
         let levels: Vec<Arc<Level>> = chain.into_levels().into_iter().rev().map(Arc::new).collect();
         let Some(tip) = levels.first().cloned() else {
@@ -152,8 +150,7 @@ impl Restore {
         done: &[DoneTar],
         purpose: Purpose,
     ) -> Result<(Unpacked, bool)> {
-        let slots = Arc::new(Semaphore::new(self.concurrency));
-        let mut tasks = JoinSet::new();
+        let mut jobs = Vec::new();
         for tar in level.tars() {
             let is_noted = |noted: &&DoneTar| {
                 noted.backup == level.backup.name && noted.tar == tar.file_name()
@@ -166,32 +163,18 @@ impl Restore {
                 self.progress.bytes_resumed.fetch_add(tar.object.size_bytes, Ordering::Relaxed);
                 continue;
             }
-            let (slots, restore) = (Arc::clone(&slots), self.clone());
-            let (level, tar) = (Arc::clone(level), tar.clone());
-            tasks.spawn(async move {
-                let _slot = slots.acquire_owned().await.expect("the semaphore is never closed");
-                restore.fetch_partition(&level, &tar, purpose).await
-            });
+            let (restore, level, tar) = (self.clone(), Arc::clone(level), tar.clone());
+            jobs.push(async move { restore.fetch_partition(&level, &tar, purpose).await });
         }
         let (mut all, mut is_whole) = (Unpacked::default(), true);
-        let mut failure = None;
-        // All are awaited, so that nothing is written once the caller cleans up.
-        while let Some(result) = tasks.join_next().await {
-            match joined(UNPACKING, result) {
-                Ok(Some(unpacked)) => add(&mut all, &unpacked),
-                Ok(None) => {
-                    is_whole = false;
-                    level.selection.lacks_a_tar();
-                }
-                Err(error) => {
-                    self.cancel.cancel();
-                    failure.get_or_insert(error);
-                }
+        let take = |unpacked| match unpacked {
+            Some(unpacked) => add(&mut all, &unpacked),
+            None => {
+                is_whole = false;
+                level.selection.lacks_a_tar();
             }
-        }
-        if let Some(error) = failure {
-            return Err(error);
-        }
+        };
+        in_slots(UNPACKING, self.concurrency, &self.cancel, jobs, take).await?;
         if let Some((number, file)) = level.selection.missing() {
             is_whole = false;
             self.lost(&level.backup, number, file);
@@ -220,21 +203,27 @@ impl Restore {
         let Some(mut unpacked) = self.fetch_tar(level, tar, purpose).await? else {
             return Ok(None);
         };
-        if let Some(members) = unpacked.members.take() {
-            let note = DoneTar {
-                backup: level.backup.name.clone(),
-                tar: tar.file_name().to_owned(),
-                version: journal::version(tar),
-                members,
-                has_pages: unpacked.has_pages,
-            };
-            let journal = Arc::clone(&self.journal);
-            blocking(SYNCING, move || journal.add(&note)).await?;
+        if purpose == Purpose::Look {
+            return Ok(Some(unpacked));
+        }
+        let note = DoneTar {
+            backup: level.backup.name.clone(),
+            tar: tar.file_name().to_owned(),
+            version: journal::version(tar),
+            members: std::mem::take(&mut unpacked.members),
+            is_needed_again: unpacked.is_needed_again,
+        };
+        let completed = std::mem::take(&mut unpacked.completed);
+        let (journal, sink) = (Arc::clone(&self.journal), Arc::clone(&self.sink));
+        blocking(SYNCING, move || {
+            journal.add(&note)?;
+            // Until the note of a complete file is on disk, it may have to be put together again.
+            sink.forget_waiting(&completed)
+        })
+        .await?;
+        if !unpacked.is_needed_again {
             self.has_done.store(true, Ordering::Relaxed);
         }
-        // A note that names a complete file is on disk before the pages that waited for it go.
-        let (sink, completed) = (Arc::clone(&self.sink), std::mem::take(&mut unpacked.completed));
-        blocking(SYNCING, move || sink.forget_waiting(&completed)).await?;
         Ok(Some(unpacked))
     }
 

@@ -29,7 +29,7 @@ use attempt::{Attempt, remove};
 pub(crate) struct Sink {
     /// The directories.
     pub(in crate::restore) target: Destination,
-    /// What newer backups of the chain have put there.
+    /// The files that still need an older backup of the chain.
     pub(in crate::restore) assembly: Assembly,
     /// What is written last.
     pub(in crate::restore) deferred: Deferred,
@@ -50,10 +50,11 @@ pub(crate) struct Unpacked {
     pub(crate) files: u64,
     /// Their bytes.
     pub(crate) bytes: u64,
-    /// What is on disk now. `None` when not all of the tar is on disk, or a name is not UTF-8.
-    pub(in crate::restore) members: Option<Members>,
-    /// Whether pages of it wait for the rest of their files.
-    pub(in crate::restore) has_pages: bool,
+    /// What is on disk now.
+    pub(in crate::restore) members: Members,
+    /// Whether a resumed restore needs this tar again: not all of it is on disk, or a name is not
+    /// UTF-8.
+    pub(in crate::restore) is_needed_again: bool,
     /// Files that pages of newer backups waited for, complete now.
     pub(in crate::restore) completed: Vec<PathBuf>,
     /// Links that were skipped.
@@ -112,7 +113,7 @@ pub(crate) fn onto_disk(
         purpose,
         attempt: Attempt::new(sink, selection),
         batch: sink.syncing.batch(),
-        unpacked: Unpacked { members: Some(Members::default()), ..Unpacked::default() },
+        unpacked: Unpacked::default(),
     };
     let result = unpack(object, &mut target);
     let OntoDisk { mut attempt, batch, unpacked, .. } = target;
@@ -180,7 +181,8 @@ impl Target for OntoDisk<'_> {
             return Err(comes_twice());
         }
         match (self.purpose, take) {
-            (Purpose::Look, _) => self.look(path, member, take, content),
+            (Purpose::Look, Take::Whole) => content.read_all(|_| Ok(())).map(drop),
+            (Purpose::Look, Take::Pages) => content.check_increment().map(drop),
             (Purpose::Restore, Take::Whole) => match self.sink.assembly.begun(path) {
                 Some(begun) => self.rest(path, &begun, member, content),
                 None => self.whole(path, member, content),
@@ -215,8 +217,8 @@ impl Target for OntoDisk<'_> {
         }
         if self.selection.is_tip() && self.sink.keeps_links {
             self.attempt.keep_link(path.to_owned(), to.to_owned());
-            // It does not exist yet: a resumed restore needs this tar again.
-            self.unpacked.members = None;
+            // It does not exist yet.
+            self.unpacked.is_needed_again = true;
         } else {
             self.unpacked.links += 1;
         }
@@ -238,7 +240,7 @@ impl OntoDisk<'_> {
         // The note of an earlier restore of the cluster: this restore keeps its own.
         if path.to_str().is_some_and(is_note_of_restore) {
             // A resumed restore must see it come again.
-            self.unpacked.members = None;
+            self.unpacked.is_needed_again = true;
             return Came::NotOurs;
         }
         if came_before { Came::Again } else { Came::First }
@@ -246,8 +248,8 @@ impl OntoDisk<'_> {
 
     /// Keeps the control file, which is written last.
     fn control(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()> {
-        // It is not on disk: a resumed restore needs this tar again.
-        self.unpacked.members = None;
+        // It is not on disk yet.
+        self.unpacked.is_needed_again = true;
         let mut bytes = Vec::new();
         let crc32c = content.read_all(|piece| {
             bytes.extend_from_slice(piece);
@@ -255,23 +257,6 @@ impl OntoDisk<'_> {
         })?;
         self.check(path, member.size, Some(crc32c))?;
         self.attempt.keep_control(bytes)
-    }
-
-    /// Reads a file, and writes it nowhere.
-    fn look(
-        &mut self,
-        path: &Path,
-        member: &Member,
-        take: Take,
-        content: &mut Content<'_>,
-    ) -> Result<()> {
-        self.unpacked.members = None;
-        let (size_bytes, crc32c) = match take {
-            Take::Pages => (content.check_increment()?, None),
-            Take::Whole => (member.size, Some(content.read_all(|_| Ok(()))?)),
-        };
-        // Of older backups, it is not the file that the manifest has.
-        if self.selection.is_tip() { self.check(path, size_bytes, crc32c) } else { Ok(()) }
     }
 
     fn whole(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()> {
@@ -296,16 +281,13 @@ impl OntoDisk<'_> {
         let mut file = self.attempt.create(&place)?;
         let waiting = self.sink.target.place(&waiting_pages(path));
         let mut whole = WholeFile::new(content, begun, &waiting)?;
-        let mut crc32c = 0;
         loop {
             let piece = whole.next_piece()?;
             if piece.is_empty() {
                 break;
             }
-            crc32c = crc32c::crc32c_append(crc32c, piece);
             file.write_all(piece).map_err(|error| Error::file("write file", &place, &error))?;
         }
-        self.check(path, begun.file_bytes(), Some(crc32c))?;
         self.unpacked.completed.push(path.to_owned());
         self.finish_file(path, place, file, member.mode, begun.file_bytes())
     }
@@ -313,23 +295,22 @@ impl OntoDisk<'_> {
     /// Pages of a file: those that no newer backup has.
     fn pages(&mut self, path: &Path, member: &Member, content: &mut Content<'_>) -> Result<()> {
         // They are not synced, and gone once their file is complete.
-        self.unpacked.has_pages = true;
+        self.unpacked.is_needed_again = true;
         let head = Head::read(content, member.size)?;
-        if self.selection.is_tip() {
-            self.check(path, head.file_bytes, None)?;
-        }
-        if self.sink.assembly.is_complete(path) {
+        self.check(path, head.file_bytes, None)?;
+        if self.sink.assembly.was_complete(path) {
             return Ok(());
         }
         let begun = self.sink.assembly.begun(path);
         let begun = begun.unwrap_or_else(|| Begun::new(head.file_bytes));
-        if begun.lacks_any(&head.numbers) {
+        let missing = begun.missing(&head.numbers);
+        if !missing.is_empty() {
             let place = self.sink.target.place(&waiting_pages(path));
             self.sink.target.make_parent(&place)?;
             let file = self.attempt.open_or_create(&place)?;
-            begun.keep_pages(&head, content, &file, &place)?;
+            begun.keep_pages(&head, &missing, content, &file, &place)?;
         }
-        self.attempt.add_pages(path.to_owned(), head);
+        self.attempt.add_pages(path.to_owned(), head.file_bytes, missing);
         Ok(())
     }
 
@@ -354,10 +335,12 @@ impl OntoDisk<'_> {
         Ok(())
     }
 
-    /// Whether a file is what was backed up.
+    /// Whether a file of the backup that is asked for is what was backed up.
     fn check(&self, path: &Path, size_bytes: u64, crc32c: Option<u32>) -> Result<()> {
-        let manifest = self.sink.manifest.as_ref();
-        manifest.map_or(Ok(()), |manifest| manifest.check(path, size_bytes, crc32c))
+        match &self.sink.manifest {
+            Some(manifest) if self.selection.is_tip() => manifest.check(path, size_bytes, crc32c),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -371,10 +354,9 @@ fn copy(content: &mut Content<'_>, file: &mut File, place: &Path) -> Result<u32>
 impl Unpacked {
     /// Something is on disk.
     fn record(&mut self, path: &Path, size: Option<u64>) {
-        match (path.to_str(), &mut self.members) {
-            (Some(path), Some(members)) => members.push((path.to_owned(), size)),
-            (None, members) => *members = None,
-            (_, None) => {}
+        match path.to_str() {
+            Some(path) => self.members.push((path.to_owned(), size)),
+            None => self.is_needed_again = true,
         }
     }
 

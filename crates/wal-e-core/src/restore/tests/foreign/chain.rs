@@ -266,7 +266,9 @@ async fn a_resumed_restore_of_a_chain_keeps_complete_files() {
         fixture.fetch(SECOND).await.unwrap();
         fixture.store.calls(Operation::Get)
     };
-    for newest_is_replaced in [false, true] {
+    for (newest_is_replaced, file_is_lost, kept) in
+        [(false, false, 1), (true, false, 0), (false, true, 0)]
+    {
         let fixture = Fixture::new();
         chain(&fixture).await;
         let bytes = async |key| {
@@ -280,11 +282,13 @@ async fn a_resumed_restore_of_a_chain_keeps_complete_files() {
         if newest_is_replaced {
             fixture.put(&newest, bytes(&newest).await).await;
         }
+        if file_is_lost {
+            fs::remove_file(fixture.data().join("base/1/later")).unwrap();
+        }
         let before = fixture.store.calls(Operation::Get);
         let (resumed, _) = fixture.fetch_with(SECOND, TablespacePlaces::default(), true).await;
         resumed.unwrap();
-        let kept = gets_of_all - (fixture.store.calls(Operation::Get) - before);
-        assert_eq!(kept, u64::from(!newest_is_replaced));
+        assert_eq!(gets_of_all - (fixture.store.calls(Operation::Get) - before), kept);
         assert!(fixture.restored() == expected_of_the_chain());
     }
 }

@@ -6,9 +6,10 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use roaring::RoaringBitmap;
+
 use super::{Sink, comes_twice};
 use crate::error::{Error, ErrorKind, Result};
-use crate::increment::Head;
 use crate::postgres::data_directory::CONTROL_FILE;
 use crate::restore::selection::Selection;
 
@@ -22,8 +23,8 @@ pub(super) struct Attempt<'a> {
     came: Vec<String>,
     /// Paths of the files that it created.
     made: Vec<PathBuf>,
-    /// Files of which it has pages.
-    pages: Vec<(PathBuf, Head)>,
+    /// Files of which it has pages, their sizes, and those that were missing.
+    pages: Vec<(PathBuf, u64, RoaringBitmap)>,
     /// Content of the control file.
     control: Option<Vec<u8>>,
     /// Places below the data directory, and where they lead.
@@ -86,8 +87,8 @@ impl<'a> Attempt<'a> {
     }
 
     /// It has these pages of a file.
-    pub(super) fn add_pages(&mut self, path: PathBuf, head: Head) {
-        self.pages.push((path, head));
+    pub(super) fn add_pages(&mut self, path: PathBuf, file_bytes: u64, kept: RoaringBitmap) {
+        self.pages.push((path, file_bytes, kept));
     }
 
     pub(super) fn keep_control(&mut self, content: Vec<u8>) -> Result<()> {
@@ -115,8 +116,8 @@ impl<'a> Attempt<'a> {
         for (place, target) in self.links.drain(..) {
             self.sink.deferred.keep_link(place, target);
         }
-        for (path, Head { file_bytes, numbers }) in self.pages.drain(..) {
-            self.sink.assembly.settle(path, file_bytes, numbers);
+        for (path, file_bytes, kept) in self.pages.drain(..) {
+            self.sink.assembly.settle(path, file_bytes, kept);
         }
         Ok(())
     }

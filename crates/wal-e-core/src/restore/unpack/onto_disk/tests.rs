@@ -115,7 +115,7 @@ fn files_and_directories_are_unpacked_with_the_modes_that_postgresql_allows() {
     assert_eq!((unpacked.files, unpacked.bytes), (2, 9));
     let members = [("", None), ("base", None), ("base/1/2", Some(7)), ("PG_VERSION", Some(2))];
     let members = members.map(|(path, size)| (path.to_owned(), size));
-    assert_eq!(unpacked.members.unwrap(), members);
+    assert_eq!(unpacked.members, members);
     assert_eq!(fixture.read("base/1/2"), "content");
     assert_eq!(mode(&fixture.place("base/1/2")), 0o740);
     assert_eq!(mode(&fixture.place("base/1")), 0o700, "a missing parent");
@@ -154,7 +154,7 @@ fn named_pipes_are_skipped() {
     });
     let unpacked = fixture.unpack(&object).unwrap();
     assert_eq!(unpacked.fifo, Some(PathBuf::from("pipe")));
-    assert_eq!(unpacked.members.unwrap(), [("file".to_owned(), Some(1))]);
+    assert_eq!(unpacked.members, [("file".to_owned(), Some(1))]);
     assert_eq!(fs::read_dir(fixture.place("")).unwrap().count(), 1);
 }
 
@@ -193,7 +193,7 @@ fn notes_of_an_older_restore_are_left_out() {
         add(builder, "/wal_e.unfinished_restore", FILE, b"x");
         add(builder, "/pg_tblspc/16384/wal_e.unfinished_restore", FILE, b"x");
     });
-    assert!(fixture.unpack(&object).unwrap().members.is_none());
+    assert!(fixture.unpack(&object).unwrap().is_needed_again);
     assert_eq!(fs::read_dir(fixture.place("")).unwrap().count(), 0);
 }
 
@@ -226,7 +226,7 @@ fn links_of_wal_e_are_made_last_and_only_within_the_data_directory() {
         add(builder, "real/server.crt", FILE, b"certificate");
     });
     let unpacked = fixture.unpack(&object).unwrap();
-    assert!(unpacked.members.is_none(), "the tar is needed again after an interruption");
+    assert!(unpacked.is_needed_again, "the tar is needed again after an interruption");
     let (notices, queue) = notice::channel();
     fixture.sink.deferred.make_links(&fixture.sink.target, &notices).unwrap();
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
@@ -316,7 +316,7 @@ fn pages_of_a_file_come_from_the_newest_backup_that_has_them() {
     let object = tar(|builder| add(builder, "/base/1/2", FILE, &second_page()));
     let unpacked = fixture.unpack_selected(&object, &newer, false).unwrap();
     assert_eq!((unpacked.files, unpacked.bytes), (0, 0));
-    assert!(unpacked.has_pages && unpacked.members.unwrap().is_empty());
+    assert!(unpacked.is_needed_again && unpacked.members.is_empty());
     let older = FilesMetadata {
         files: [("/base/1/2".to_owned(), FileMetadata::default())].into(),
         ..FilesMetadata::default()
@@ -326,7 +326,7 @@ fn pages_of_a_file_come_from_the_newest_backup_that_has_them() {
     let unpacked = fixture.unpack_selected(&object, &older, false).unwrap();
     assert_eq!((unpacked.files, unpacked.bytes), (1, 2 * 8192));
     assert_eq!(unpacked.completed, [Path::new("base/1/2")]);
-    assert_eq!(unpacked.members.unwrap(), [("base/1/2".to_owned(), Some(16_384))]);
+    assert_eq!(unpacked.members, [("base/1/2".to_owned(), Some(16_384))]);
     assert_eq!(fs::read(fixture.place("base/1/2")).unwrap(), [[1; 8192], [7; 8192]].concat());
     let waiting = fixture.sink.target.place(&waiting_pages(Path::new("base/1/2")));
     assert_eq!(fs::read(&waiting).unwrap(), [7; 8192]);
@@ -337,10 +337,10 @@ fn pages_of_a_file_come_from_the_newest_backup_that_has_them() {
 #[test]
 fn no_pages_wait_for_a_file_that_an_earlier_run_completed() {
     let fixture = Fixture::new();
-    fixture.sink.assembly.complete([PathBuf::from("base/1/2")]);
+    fixture.sink.assembly.were_complete([PathBuf::from("base/1/2")]);
     let object = tar(|builder| add(builder, "/base/1/2", FILE, &second_page()));
     let selection = Selection::of_tip(&with_pages("/base/1/2"), true).unwrap();
-    assert!(fixture.unpack_selected(&object, &selection, false).unwrap().has_pages);
+    assert!(fixture.unpack_selected(&object, &selection, false).unwrap().is_needed_again);
     assert_eq!(selection.missing(), None);
     assert_eq!(fs::read_dir(fixture.sink.target.data_directory()).unwrap().count(), 0);
 }

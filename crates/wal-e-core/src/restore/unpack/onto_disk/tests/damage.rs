@@ -86,7 +86,7 @@ fn a_tar_that_is_only_checked_leaves_nothing_and_damage_is_found_all_the_same() 
     };
     let mut increment = b"wi1\x55".to_vec();
     increment.extend([0; 12]);
-    assert!(look(&increment).unwrap().members.is_none());
+    assert!(look(&increment).unwrap().members.is_empty());
     let broken = look(b"no increment").unwrap_err();
     assert_eq!(broken.member.as_deref(), Some("/base/1/3"));
     assert_eq!(fs::read_dir(fixture.place("")).unwrap().count(), 0);

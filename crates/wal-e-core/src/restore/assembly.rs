@@ -23,7 +23,7 @@ pub(crate) use whole_file::WholeFile;
 
 const PAGE: u64 = BLOCK_SIZE as u64;
 
-/// How pages are written: a whole number of them.
+/// How pages that wait are written, and whole files are read: a whole number of pages.
 const PIECE_BYTES: usize = 32 * BLOCK_SIZE;
 
 /// The files that still need an older backup, by path below the data directory.

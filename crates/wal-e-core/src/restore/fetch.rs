@@ -101,7 +101,8 @@ pub struct FetchProgress {
 /// [`crate::ErrorKind::Corrupt`] for objects that are damaged or missing:
 /// the others are restored first, and then all of these are named. After an error or a
 /// cancel, complete tars stay, so that the restore can be resumed; a server does not start
-/// on them. If no tar is complete, everything that was written is removed again.
+/// on them. If no tar is complete, or only tars of which a resumed restore needs the pages again,
+/// everything that was written is removed.
 pub fn fetch(
     store: Arc<dyn ObjectStore>,
     request: FetchRequest,

@@ -12,13 +12,18 @@ use crate::restore::tablespaces;
 /// The path below the data directory of the file where pages of the file at `path` wait. It is on
 /// the same file system: in the same tablespace.
 pub(crate) fn waiting_pages(path: &Path) -> PathBuf {
-    let mut components = path.components();
-    // Of a file in a tablespace: `pg_tblspc` and the OID.
-    let beginning = match path.starts_with("pg_tblspc") && components.clone().count() > 2 {
-        true => components.by_ref().take(2).collect(),
-        false => PathBuf::new(),
-    };
-    beginning.join(directory()).join(components.as_path())
+    let (beginning, inside) = in_tablespace(path).unwrap_or((PathBuf::new(), path));
+    beginning.join(directory()).join(inside)
+}
+
+/// The path of a tablespace, and what is below it.
+fn in_tablespace(path: &Path) -> Option<(PathBuf, &Path)> {
+    let mut components = path.strip_prefix("pg_tblspc").ok()?.components();
+    let name = components.next()?.as_os_str().to_str()?;
+    let oid: u32 = name.parse().ok()?;
+    let inside = components.as_path();
+    let is_below = name == oid.to_string() && !inside.as_os_str().is_empty();
+    is_below.then(|| (Path::new("pg_tblspc").join(name), inside))
 }
 
 /// Its name begins as that of all notes of a restore.
@@ -61,6 +66,7 @@ mod tests {
             ("base/5/16384", "wal_e.unfinished_restore.pages/base/5/16384"),
             ("pg_tblspc/7/PG_18/5/1", "pg_tblspc/7/wal_e.unfinished_restore.pages/PG_18/5/1"),
             ("pg_tblspc/7", "wal_e.unfinished_restore.pages/pg_tblspc/7"),
+            ("pg_tblspc/07/x", "wal_e.unfinished_restore.pages/pg_tblspc/07/x"),
         ] {
             let place = waiting_pages(Path::new(path));
             assert_eq!(place, Path::new(expected));

@@ -40,7 +40,7 @@ pub(super) struct Restore {
     pub(super) journal: Arc<Journal>,
     /// Where the tablespaces go that recovery will create.
     pub(super) created: CreatedPlaces,
-    /// Whether a tar is on disk.
+    /// Whether a tar is on disk that a resumed restore does not need again.
     pub(super) has_done: Arc<AtomicBool>,
     pub(super) concurrency: usize,
     pub(super) progress: Arc<FetchProgress>,
@@ -215,15 +215,14 @@ impl Restore {
         };
         let completed = std::mem::take(&mut unpacked.completed);
         let (journal, sink) = (Arc::clone(&self.journal), Arc::clone(&self.sink));
+        let has_done = Arc::clone(&self.has_done);
         blocking(SYNCING, move || {
             journal.add(&note)?;
+            has_done.fetch_or(!note.is_needed_again, Ordering::Relaxed);
             // Until the note of a complete file is on disk, it may have to be put together again.
             sink.forget_waiting(&completed)
         })
         .await?;
-        if !unpacked.is_needed_again {
-            self.has_done.store(true, Ordering::Relaxed);
-        }
         Ok(Some(unpacked))
     }
 

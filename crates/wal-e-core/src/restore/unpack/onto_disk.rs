@@ -89,8 +89,8 @@ pub(crate) enum Purpose {
     Look,
 }
 
-/// Unpacks the tar in `object`, and syncs its complete files. `is_control` says that it is the tar of
-/// the control file alone.
+/// Unpacks the tar in `object`, and syncs its complete files. `is_control` says that it is the tar
+/// of the control file alone.
 ///
 /// No file may be there already, and no directory on the way to one may be a link: a tar can
 /// neither replace a file nor write through a link. Changed pages wait for the rest of their file,
@@ -217,16 +217,17 @@ impl Target for OntoDisk<'_> {
         }
         if self.selection.is_tip() && self.sink.keeps_links {
             self.attempt.keep_link(path.to_owned(), to.to_owned());
-            // It does not exist yet.
-            self.unpacked.is_needed_again = true;
         } else {
             self.unpacked.links += 1;
         }
+        // It is not on disk, and a resumed restore must see it come again.
+        self.unpacked.is_needed_again = true;
         Ok(())
     }
 
     fn fifo(&mut self, path: &Path) -> Result<()> {
         if self.came(path) != Came::NotOurs {
+            self.unpacked.is_needed_again = true;
             self.unpacked.fifo.get_or_insert_with(|| path.to_owned());
         }
         Ok(())

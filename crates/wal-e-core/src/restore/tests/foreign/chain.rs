@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod resumed;
+
 const FIRST: &str = "base_000000010000000000000004_D_000000010000000000000002";
 const SECOND: &str = "base_000000010000000000000006_D_000000010000000000000004";
 
@@ -82,14 +84,19 @@ async fn chain(fixture: &Fixture) {
             ("/base/1/shrinks", true, false),
             ("/base/1/later", false, true),
             ("/base/1/new", false, false),
+            ("/base/1/newer", false, false),
             ("/PG_VERSION", false, true),
         ],
-        &[&[
-            directory("/base"),
-            file("/base/1/pages", &increment(4, &[(3, b'D'), (1, b'B')])),
-            file("/base/1/shrinks", &increment(2, &[])),
-            file("/base/1/new", &pages(b"n")),
-        ]],
+        &[
+            &[
+                directory("/base"),
+                file("/base/1/pages", &increment(4, &[(3, b'D'), (1, b'B')])),
+                file("/base/1/shrinks", &increment(2, &[])),
+                file("/base/1/new", &pages(b"n")),
+            ],
+            // Whole files alone.
+            &[file("/base/1/newer", &pages(b"ww"))],
+        ],
     )
     .await;
     put_level(
@@ -103,11 +110,17 @@ async fn chain(fixture: &Fixture) {
             ("/base/1/pages", true, false),
             ("/base/1/shrinks", true, false),
             ("/base/1/later", true, false),
-            ("/base/1/new", false, true),
+            ("/base/1/new", true, false),
+            ("/base/1/newer", true, false),
             ("/PG_VERSION", false, false),
         ],
         &[
-            &[directory("/base"), file("/base/1/pages", &increment(4, &[(0, b'A')]))],
+            &[
+                directory("/base"),
+                file("/base/1/pages", &increment(4, &[(0, b'A')])),
+                file("/base/1/new", &increment(2, &[(1, b'N')])),
+                file("/base/1/newer", &increment(2, &[(0, b'W')])),
+            ],
             &[
                 file("/base/1/shrinks", &increment(3, &[(2, b'2')])),
                 file("/base/1/later", &increment(1, &[(0, b'L')])),
@@ -124,7 +137,8 @@ fn expected_of_the_chain() -> BTreeMap<String, Vec<u8>> {
         ("base/1/pages", &pages(b"ABcD")),
         ("base/1/shrinks", &pages(b"012")),
         ("base/1/later", &pages(b"L")),
-        ("base/1/new", &pages(b"n")),
+        ("base/1/new", &pages(b"nN")),
+        ("base/1/newer", &pages(b"Ww")),
         ("PG_VERSION", b"16"),
         ("backup_label", SECOND.as_bytes()),
         ("tablespace_map", b""),
@@ -147,30 +161,6 @@ async fn a_chain_of_deltas_becomes_what_the_last_one_saw() {
     fixture.fetch(FULL).await.unwrap();
     assert_eq!(fixture.restored()["base/1/dropped"], b"dropped");
     assert_eq!(fixture.restored()["base/1/shrinks"], pages(b"0123"));
-}
-
-/// At every point of interruption, and whichever file was lost meanwhile.
-#[tokio::test]
-async fn a_restore_of_a_chain_goes_on_from_anywhere() {
-    // Three sentinels with their lists, label and control file, then five tars.
-    for get in 9..=13 {
-        for lost in ["", "base/1/pages", "base/1/shrinks", "base/1/new", "PG_VERSION"] {
-            let fixture = Fixture::new();
-            chain(&fixture).await;
-            let refuse = Fault::Refuse(ErrorKind::Unavailable);
-            let _ = fixture.store.clone().with(Operation::Get, When::From(get), refuse);
-            fixture.fetch(SECOND).await.unwrap_err();
-            fixture.store.heal();
-            let lost_file = fixture.data().join(lost);
-            if !lost.is_empty() && lost_file.exists() {
-                fs::remove_file(&lost_file).unwrap();
-            }
-            let places = TablespacePlaces::default();
-            let (resumed, _) = fixture.fetch_with(SECOND, places, true).await;
-            resumed.unwrap();
-            assert!(fixture.restored() == expected_of_the_chain(), "after {get}, without {lost:?}");
-        }
-    }
 }
 
 #[tokio::test]
@@ -210,108 +200,6 @@ async fn a_chain_that_is_broken_is_refused_by_name() {
     let error = fixture.fetch(SECOND).await.unwrap_err();
     assert!(error.message().contains("has 3 of its files, such as \"base/1/new\""), "{error}");
     assert!(!fixture.data().join("global/pg_control").exists());
-}
-
-/// Damage in any tar of any level: all of it is named, and sound tars are not read again.
-#[tokio::test]
-async fn a_chain_with_damage_is_resumed_once_it_is_repaired() {
-    let tars = [
-        (FULL, "part_001.tar.lz4"),
-        (FULL, "part_002.tar.lz4"),
-        (FIRST, "part_001.tar.lz4"),
-        (SECOND, "part_001.tar.lz4"),
-        (SECOND, "part_002.tar.lz4"),
-    ];
-    for first in 0..tars.len() {
-        for second in first..tars.len() {
-            let fixture = Fixture::new();
-            chain(&fixture).await;
-            let mut whole = Vec::new();
-            for index in [first, second] {
-                let key = layout::tar_partition(tars[index].0, tars[index].1);
-                let object = fixture.store.get(&key, 0, None).await.unwrap();
-                let bytes = object.into_bytes(1 << 30).await.unwrap().to_vec();
-                if whole.iter().all(|(other, _)| *other != key) {
-                    // All members come, with pages and all, and then the checksum is wrong.
-                    let mut damaged = bytes.clone();
-                    *damaged.last_mut().unwrap() ^= 1;
-                    fixture.put(&key, damaged).await;
-                    whole.push((key, bytes));
-                }
-            }
-            let error = fixture.fetch(SECOND).await.unwrap_err();
-            let said = format!("{error} {}", error.detail().unwrap_or_default());
-            for (key, _) in &whole {
-                assert!(said.contains(key.as_str()), "{said}");
-            }
-            assert_eq!(said.matches("object \"").count(), whole.len(), "{said}");
-            for (key, bytes) in whole {
-                fixture.put(&key, bytes).await;
-            }
-            let (resumed, _) = fixture.fetch_with(SECOND, TablespacePlaces::default(), true).await;
-            resumed.unwrap();
-            assert!(fixture.restored() == expected_of_the_chain(), "{first} and {second}");
-        }
-    }
-}
-
-/// What the oldest backup gave stays; pages of newer ones are fetched again.
-#[tokio::test]
-async fn a_resumed_restore_of_a_chain_keeps_complete_files() {
-    let damaged = layout::tar_partition(FULL, "part_001.tar.lz4");
-    let newest = layout::tar_partition(SECOND, "part_001.tar.lz4");
-    let gets_of_all = {
-        let fixture = Fixture::new();
-        chain(&fixture).await;
-        fixture.fetch(SECOND).await.unwrap();
-        fixture.store.calls(Operation::Get)
-    };
-    for (newest_is_replaced, file_is_lost, kept) in
-        [(false, false, 1), (true, false, 0), (false, true, 0)]
-    {
-        let fixture = Fixture::new();
-        chain(&fixture).await;
-        let bytes = async |key| {
-            let object = fixture.store.get(key, 0, None).await.unwrap();
-            object.into_bytes(1 << 30).await.unwrap().to_vec()
-        };
-        let whole = bytes(&damaged).await;
-        fixture.put(&damaged, b"damaged".to_vec()).await;
-        fixture.fetch(SECOND).await.unwrap_err();
-        fixture.put(&damaged, whole).await;
-        if newest_is_replaced {
-            fixture.put(&newest, bytes(&newest).await).await;
-        }
-        if file_is_lost {
-            fs::remove_file(fixture.data().join("base/1/later")).unwrap();
-        }
-        let before = fixture.store.calls(Operation::Get);
-        let (resumed, _) = fixture.fetch_with(SECOND, TablespacePlaces::default(), true).await;
-        resumed.unwrap();
-        assert_eq!(gets_of_all - (fixture.store.calls(Operation::Get) - before), kept);
-        assert!(fixture.restored() == expected_of_the_chain());
-    }
-}
-
-/// The store fails at any request, and when the restore is resumed at any other.
-#[tokio::test]
-async fn a_restore_of_a_chain_may_be_interrupted_twice() {
-    let refuse = || Fault::Refuse(ErrorKind::Unavailable);
-    for (first, second) in (1..20).flat_map(|first| (1..20).map(move |second| (first, second))) {
-        let fixture = Fixture::new();
-        chain(&fixture).await;
-        for get in [first, second] {
-            let from = When::From(fixture.store.calls(Operation::Get) + get);
-            let _ = fixture.store.clone().with(Operation::Get, from, refuse());
-            let _ = fixture.fetch_with(SECOND, TablespacePlaces::default(), true).await;
-            fixture.store.heal();
-        }
-        if !fixture.data().join("global/pg_control").exists() {
-            let (resumed, _) = fixture.fetch_with(SECOND, TablespacePlaces::default(), true).await;
-            resumed.unwrap();
-        }
-        assert!(fixture.restored() == expected_of_the_chain(), "{first} and {second}");
-    }
 }
 
 #[tokio::test]

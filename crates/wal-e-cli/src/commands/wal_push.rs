@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wal_e_core::changed_blocks::KeptMaps;
 use wal_e_core::owner::Claimant;
 use wal_e_core::postgres::{SegmentSize, WalFileName, WalPageHeader};
 use wal_e_core::wal::{self, Archiving, ConfirmedFiles};
@@ -39,7 +40,8 @@ pub fn run(arguments: &WalPush, settings: &Settings, report: &Arc<Report>) -> Re
         compression: arguments.compression.resolve(&settings.compression)?,
         uploads: usize::from(arguments.pool_size),
         standby: false,
-        notes_changed_blocks: false,
+        // No setting of the server says it. An incremental base backup makes the place for them.
+        notes_changed_blocks: KeptMaps::beside(wal_directory).are_wanted(),
     };
     run_small(async {
         let interrupt = Interrupt::listen(report)?;

@@ -94,6 +94,16 @@ pub struct BackupPush {
     full_because: Option<String>,
 }
 
+/// The WAL from here on is mapped for the next incremental backup, by an `archive_command`, too.
+fn ask_for_maps(start: &BackupStart, notices: &Notices) {
+    let maps = KeptMaps::beside(&start.data_directory.join("pg_wal"));
+    if let Err(error) = maps.make_directory() {
+        notices.log(format!(
+            "could not create the directory for maps of changed blocks, so the next incremental base backup may have to read all of them: {error}"
+        ));
+    }
+}
+
 impl BackupPush {
     /// Checks that the name is free in the store, and ends the uploads of a backup
     /// of the same taker that was killed. Nothing is uploaded yet.
@@ -119,6 +129,7 @@ impl BackupPush {
             let (parent, full_because) = match options.incremental {
                 None => (None, None),
                 Some(wanted) => {
+                    ask_for_maps(&start, &notices);
                     match delta::prepare(&*store, &start, wanted, &notices, &cancel).await? {
                         Ok(parent) => (Some(parent), None),
                         Err(why) => (None, Some(why)),

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
@@ -51,11 +51,7 @@ impl KeptMaps {
             if error.kind() != io::ErrorKind::NotFound {
                 return Err(error);
             }
-            fs::create_dir_all(self.directory())?;
-            fs::set_permissions(
-                self.directory(),
-                fs::metadata(&self.wal_directory)?.permissions(),
-            )?;
+            self.make_directory()?;
             write(&place, &map.to_bytes())?;
         }
         if number.0.is_multiple_of(LOOK_EVERY) {
@@ -63,6 +59,26 @@ impl KeptMaps {
             self.remove_before(oldest, map.segment_size())?;
         }
         Ok(())
+    }
+
+    /// Whether a place for maps is there: who archives without the server's settings keeps maps
+    /// then.
+    pub fn are_wanted(&self) -> bool {
+        self.directory().is_dir()
+    }
+
+    /// Makes the place for maps, as the owner of the WAL would.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn make_directory(&self) -> io::Result<()> {
+        let directory = self.directory();
+        let of_wal = fs::metadata(&self.wal_directory)?;
+        fs::create_dir_all(&directory)?;
+        if fs::metadata(&directory)?.uid() != of_wal.uid() {
+            chown(&directory, Some(of_wal.uid()), Some(of_wal.gid()))?;
+        }
+        fs::set_permissions(&directory, of_wal.permissions())
     }
 
     /// Removes the maps of the segments before `oldest`, of all timelines.

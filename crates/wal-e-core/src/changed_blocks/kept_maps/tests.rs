@@ -132,3 +132,18 @@ fn what_is_missing_is_seen_by_the_names() {
     wal.maps().remove_before(SegmentNumber(FIRST + 3), SEGMENT_SIZE).unwrap();
     assert!(missing().unwrap().contains(&PgWal::segment(FIRST).file_name(SEGMENT_SIZE)));
 }
+
+#[test]
+fn a_place_for_maps_is_what_the_directory_of_the_wal_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let maps = KeptMaps::beside(directory.path());
+    assert!(!maps.are_wanted());
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o750)).unwrap();
+    for _ in 0..2 {
+        maps.make_directory().unwrap();
+        assert!(maps.are_wanted());
+    }
+    let made = fs::metadata(directory.path().join("wal_e.changed_blocks")).unwrap();
+    assert_eq!(made.permissions().mode() & 0o777, 0o750);
+    assert!(KeptMaps::beside(&directory.path().join("missing")).make_directory().is_err());
+}

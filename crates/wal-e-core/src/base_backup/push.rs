@@ -96,7 +96,7 @@ pub struct BackupPush {
 
 /// The WAL from here on is mapped for the next incremental backup, by an `archive_command`, too.
 fn ask_for_maps(start: &BackupStart, notices: &Notices) {
-    let maps = KeptMaps::beside(&start.data_directory.join("pg_wal"));
+    let maps = KeptMaps::of_cluster(&start.data_directory);
     if let Err(error) = maps.make_directory() {
         notices.log(format!(
             "could not create the directory for maps of changed blocks, so the next incremental base backup may have to read all of them: {error}"
@@ -338,7 +338,7 @@ impl BackupPush {
             Some(delta) if wanted == Some(Origin::LatestFull) => delta.parent.start_lsn,
             _ => *start_lsn,
         };
-        let maps = KeptMaps::beside(&data_directory.join("pg_wal"));
+        let maps = KeptMaps::of_cluster(data_directory);
         let oldest = SegmentNumber::containing(oldest, *segment_size);
         if let Err(error) = maps.remove_before(oldest, *segment_size) {
             self.notices.debug(format!("could not remove old maps of changed blocks: {error}"));

@@ -40,6 +40,11 @@ impl KeptMaps {
         KeptMaps { wal_directory: wal_directory.to_owned() }
     }
 
+    /// Those of the cluster in this data directory.
+    pub fn of_cluster(data_directory: &Path) -> Self {
+        KeptMaps { wal_directory: data_directory.join("pg_wal") }
+    }
+
     /// Keeps a map. It is not synced: one that is damaged by a crash is noticed when it is read.
     ///
     /// # Errors

@@ -56,6 +56,11 @@ impl Assembly {
         self.lock().get(path).cloned()
     }
 
+    /// The same; where newer backups gave nothing, it is begun with this size.
+    pub(crate) fn begun_or_new(&self, path: &Path, file_bytes: u64) -> Begun {
+        self.begun(path).unwrap_or_else(|| Begun::new(file_bytes))
+    }
+
     /// These pages of a file, which were missing, wait on disk. In this backup the file has
     /// `file_bytes`.
     pub(crate) fn settle(&self, path: PathBuf, file_bytes: u64, pages_kept: RoaringBitmap) {

@@ -20,6 +20,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
 
+pub(crate) use removal::remove_file;
 pub(crate) use waiting::waiting_pages;
 
 /// The directory of the WAL in a data directory.

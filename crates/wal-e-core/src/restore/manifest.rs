@@ -10,6 +10,7 @@ use std::path::Path;
 
 use time::OffsetDateTime;
 
+use super::destination::remove_file;
 use crate::archived::{ArchivedObject, damaged};
 use crate::codec::StoredEncoding;
 use crate::error::{Error, ErrorKind, Result};
@@ -182,12 +183,7 @@ impl Manifest {
 
 fn write(path: &Path, manifest: &BackupManifest) -> Result<()> {
     // An earlier attempt may have left one.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::file("remove file", path, &error));
-        }
-        _ => {}
-    }
+    remove_file(path)?;
     let written =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(|file| {
             let mut buffered = BufWriter::new(file);

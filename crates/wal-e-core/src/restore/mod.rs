@@ -29,8 +29,9 @@ pub(crate) mod tar_reader;
 pub(crate) mod unpack;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+pub(crate) use destination::remove_file;
 pub use fetch::{Damage, DamagedObject, FetchProgress, FetchRequest, Fetched, fetch};
 pub use resume::interrupted_restore;
 pub use settings::{ArchiveMode, RecoveryConfig};

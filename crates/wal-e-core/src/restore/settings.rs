@@ -5,9 +5,9 @@
 //! planned recovery is set there, to an empty value where it is not wanted.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
+use super::destination::remove_file;
 use crate::error::{Error, Result};
 use crate::notice::Notices;
 use crate::postgres::configuration::quote;
@@ -128,12 +128,7 @@ impl RecoveryConfig {
         };
         // One from the backup of a standby would take precedence.
         let path = data_directory.join(other);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::file("remove file", &path, &error));
-            }
-            _ => {}
-        }
+        remove_file(&path)?;
         let path = data_directory.join(signal);
         fs::File::create(&path)
             .and_then(|file| file.sync_all())

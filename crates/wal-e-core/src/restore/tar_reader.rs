@@ -273,7 +273,7 @@ fn read_some(inner: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
 }
 
 /// Fills the buffer, as far as the stream goes.
-fn read_full(inner: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
+pub(crate) fn read_full(inner: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
     let mut length = 0;
     while length < buffer.len() {
         match read_some(inner, &mut buffer[length..])? {

@@ -38,7 +38,7 @@ const LABEL: &str = "START WAL LOCATION: 0/200028 (file 000000010000000000000002
 const NAME: &str = "base_000000010000000000000002";
 
 /// Fetches `name` into `directory`, one tar at a time, and sets nothing up.
-fn plain_request(name: &str, directory: PathBuf) -> FetchRequest {
+pub(crate) fn plain_request(name: &str, directory: PathBuf) -> FetchRequest {
     FetchRequest {
         name: name.to_owned(),
         directory,

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::member;
-use super::tar_reader::{Member, MemberKind, TarReader};
+use super::tar_reader::{Member, MemberKind, TarReader, read_full};
 use crate::archived::ArchivedObject;
 use crate::error::{Error, ErrorKind, Result};
 use crate::increment::Head;
@@ -168,15 +168,7 @@ impl Content<'_> {
     /// Those of the tar, and those of `take` as they are.
     pub(crate) fn read_all(&mut self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<u32> {
         loop {
-            let mut length = 0;
-            while length < self.buffer.len() {
-                match self.tar.read(&mut self.buffer[length..]) {
-                    Ok(0) => break,
-                    Ok(read) => length += read,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(Error::from_tar(error)),
-                }
-            }
+            let length = read_full(&mut self.tar, self.buffer)?;
             if length == 0 {
                 return Ok(self.crc32c);
             }

@@ -66,7 +66,7 @@ pub(crate) async fn find_changed(
         Err(summaries::NotTold::NoDirectory) if !start.summarizes_wal => {}
         Err(why) => why_not.push(why.to_string()),
     }
-    let (maps, size) = (KeptMaps::beside(&start.data_directory.join("pg_wal")), start.segment_size);
+    let (maps, size) = (KeptMaps::of_cluster(&start.data_directory), start.segment_size);
     let stop = cancel.clone();
     let mapped = blocking("reading which blocks have changed", move || {
         maps.changed_in(stretch, size, &stop)
@@ -105,7 +105,7 @@ pub(super) async fn foreseen(
     let stretch = Stretch { timeline: start.timeline, from: parent.start_lsn, to: start.start_lsn };
     let (directory, size) = (start.data_directory.clone(), start.segment_size);
     let looked = blocking("looking for records of changed blocks", move || {
-        let maps = KeptMaps::beside(&directory.join("pg_wal"));
+        let maps = KeptMaps::of_cluster(&directory);
         Ok((summaries::reach(&directory, stretch), maps.first_missing(stretch, size)))
     });
     let (summarized, unmapped) = looked.await?;

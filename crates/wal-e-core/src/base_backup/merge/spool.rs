@@ -1,12 +1,12 @@
 //! Changed pages on disk, until the rest of their file comes.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
+use crate::restore::remove_file;
 
 /// A temporary directory, removed when this is dropped. Only this user can read it.
 #[derive(Debug)]
@@ -47,12 +47,6 @@ impl Spool {
     /// # Errors
     /// Those of the file system.
     pub(super) fn remove(&self, path: &Path) -> Result<()> {
-        let place = self.place(path);
-        match fs::remove_file(&place) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::file("remove file", &place, &error))
-            }
-            _ => Ok(()),
-        }
+        remove_file(&self.place(path))
     }
 }

@@ -305,8 +305,7 @@ impl Merging<'_, '_, '_> {
         if self.level.selection.is_tip() {
             self.parts.manifest.check(path, head.file_bytes, None)?;
         }
-        let begun = self.parts.assembly.begun(path);
-        let begun = begun.unwrap_or_else(|| Begun::new(head.file_bytes));
+        let begun = self.parts.assembly.begun_or_new(path, head.file_bytes);
         let missing = begun.missing(&head.numbers);
         if !missing.is_empty() {
             let (file, place) =

@@ -31,8 +31,7 @@ impl Fixture {
     fn pages(&mut self, bytes: &[u8], counts: bool) -> Result<()> {
         let mut content = bytes;
         let head = Head::read(&mut content, bytes.len() as u64)?;
-        let begun = self.assembly.begun(Path::new(NAME));
-        let begun = begun.unwrap_or_else(|| Begun::new(head.file_bytes));
+        let begun = self.assembly.begun_or_new(Path::new(NAME), head.file_bytes);
         let missing = begun.missing(&head.numbers);
         let (file, place) = (self.waiting.as_file(), self.waiting.path());
         begun.keep_pages(&head, &missing, &mut content, file, place)?;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::{Begun, PAGE, PIECE_BYTES};
 use crate::error::{Error, Result};
 use crate::postgres::BLOCK_SIZE;
+use crate::restore::tar_reader::read_full;
 
 /// How pages that wait are read, for each backup that gave some.
 const READ_BYTES: usize = 8 * BLOCK_SIZE;
@@ -18,7 +19,6 @@ const READ_BYTES: usize = 8 * BLOCK_SIZE;
 pub(crate) struct WholeFile<'a, R> {
     /// What the oldest backup has.
     old: R,
-    old_has_ended: bool,
     begun: &'a Begun,
     waiting: Vec<Waiting>,
     /// Where pages wait, for messages.
@@ -65,7 +65,6 @@ impl<'a, R: Read> WholeFile<'a, R> {
         }
         Ok(WholeFile {
             old,
-            old_has_ended: false,
             begun,
             waiting,
             place: place.to_owned(),
@@ -83,22 +82,14 @@ impl<'a, R: Read> WholeFile<'a, R> {
     pub(crate) fn next_piece(&mut self) -> Result<&[u8]> {
         let left = usize::try_from(self.begun.file_bytes - self.position).unwrap_or(usize::MAX);
         self.piece.resize(left.min(PIECE_BYTES), 0);
-        let mut length = 0;
-        while length < self.piece.len() && !self.old_has_ended {
-            match self.old.read(&mut self.piece[length..]) {
-                Ok(0) => self.old_has_ended = true,
-                Ok(read) => length += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::from_tar(error)),
-            }
-        }
+        let length = read_full(&mut self.old, &mut self.piece)?;
         let older = (u64::from(self.begun.end) * PAGE).saturating_sub(self.position);
-        length = length.min(usize::try_from(older).unwrap_or(usize::MAX));
+        let length = length.min(usize::try_from(older).unwrap_or(usize::MAX));
         self.piece[length..].fill(0);
         let (pages, _) = self.piece.as_chunks_mut::<BLOCK_SIZE>();
         let first = u32::try_from(self.position / PAGE).unwrap_or(u32::MAX);
+        let end = first.saturating_add(u32::try_from(pages.len()).unwrap_or(u32::MAX));
         for Waiting { numbers, pages: content } in &mut self.waiting {
-            let end = first.saturating_add(u32::try_from(pages.len()).unwrap_or(u32::MAX));
             while let Some(number) = numbers.next_if(|number| *number < end) {
                 content
                     .read_exact(&mut pages[(number - first) as usize])

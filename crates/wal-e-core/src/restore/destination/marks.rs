@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 
-use super::Destination;
+use super::{Destination, remove_file};
 use crate::config::Word;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::UNFINISHED_RESTORE;
@@ -54,12 +54,7 @@ impl Destination {
     /// Removes the marks of a restore that is finished.
     pub(crate) fn remove_marks(&self) -> Result<()> {
         for path in self.marks() {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::file("remove file", &path, &error));
-                }
-                _ => {}
-            }
+            remove_file(&path)?;
         }
         Ok(())
     }

@@ -56,12 +56,7 @@ impl Destination {
     pub(crate) fn remove(&self) -> Result<()> {
         // First the file that a server needs to start.
         let control = self.data_directory.join(CONTROL_FILE);
-        match fs::remove_file(&control) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::file("remove file", &control, &error));
-            }
-            _ => {}
-        }
+        remove_file(&control)?;
         for root in self.roots() {
             empty(root).map_err(|error| Error::file("remove the contents of", root, &error))?;
         }
@@ -75,6 +70,19 @@ impl Destination {
             }
         }
         Ok(())
+    }
+}
+
+/// Removes a file, if it is there.
+///
+/// # Errors
+/// Those of the file system.
+pub(crate) fn remove_file(place: &Path) -> Result<()> {
+    match fs::remove_file(place) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::file("remove file", place, &error))
+        }
+        _ => Ok(()),
     }
 }
 

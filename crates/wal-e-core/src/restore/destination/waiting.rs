@@ -73,6 +73,7 @@ mod tests {
             assert!(is_note_of_restore(expected));
         }
     }
+
     #[test]
     fn their_directories_are_removed_and_nothing_else_is() {
         let dir = tempfile::tempdir().unwrap();

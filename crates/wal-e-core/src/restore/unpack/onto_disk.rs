@@ -13,7 +13,7 @@ use crate::increment::Head;
 use crate::postgres::data_directory::{CONTROL_FILE, is_note_of_restore};
 use crate::restore::assembly::{Assembly, Begun, WholeFile};
 use crate::restore::deferred::Deferred;
-use crate::restore::destination::{Destination, waiting_pages};
+use crate::restore::destination::{Destination, remove_file, waiting_pages};
 use crate::restore::journal::Members;
 use crate::restore::manifest::Manifest;
 use crate::restore::selection::{Selection, Take};
@@ -22,7 +22,7 @@ use crate::restore::tar_reader::Member;
 
 mod attempt;
 
-use attempt::{Attempt, remove};
+use attempt::Attempt;
 
 /// Where all tars of a restore go.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Sink {
     pub(in crate::restore) fn forget_waiting(&self, completed: &[PathBuf]) -> Result<()> {
         for path in completed {
             self.assembly.forget(path);
-            remove(&self.target.place(&waiting_pages(path)))?;
+            remove_file(&self.target.place(&waiting_pages(path)))?;
         }
         Ok(())
     }
@@ -302,8 +302,7 @@ impl OntoDisk<'_> {
         if self.sink.assembly.was_complete(path) {
             return Ok(());
         }
-        let begun = self.sink.assembly.begun(path);
-        let begun = begun.unwrap_or_else(|| Begun::new(head.file_bytes));
+        let begun = self.sink.assembly.begun_or_new(path, head.file_bytes);
         let missing = begun.missing(&head.numbers);
         if !missing.is_empty() {
             let place = self.sink.target.place(&waiting_pages(path));

@@ -13,12 +13,12 @@ use crate::layout::ObjectKey;
 use crate::notice::{self, NoticeQueue};
 use crate::postgres::wal_sample::CLUSTER;
 use crate::postgres::{BLOCK_SIZE, BackupManifest, Lsn, ManifestFile, TimelineId, control_file};
-use crate::restore::{ArchiveMode, FetchRequest, TablespacePlaces, fetch};
+use crate::restore::tests::plain_request;
+use crate::restore::{FetchRequest, fetch};
 use crate::sentinel::{FileMetadata, FilesMetadata, format_time};
 use crate::store::faulty::FaultyStore;
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, ListRequest, PutMode, list_all};
-use crate::wal::UnusablePlace;
 
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
@@ -284,19 +284,7 @@ impl Fixture {
     /// Restores a backup; returns its files, without the manifest, and that.
     pub(super) async fn restored(&self, name: &str) -> (Files, BackupManifest) {
         let directory = self.dir.path().join(format!("restored_{name}"));
-        let request = FetchRequest {
-            name: name.to_owned(),
-            directory: directory.clone(),
-            concurrency: 2,
-            tablespaces: TablespacePlaces::default(),
-            created: Vec::new(),
-            unusable: UnusablePlace::default(),
-            wal_directory: None,
-            recovery: None,
-            archive_mode: ArchiveMode::Preserve,
-            ignores_free_space: false,
-            resume: false,
-        };
+        let request = FetchRequest { concurrency: 2, ..plain_request(name, directory.clone()) };
         let (notices, _queue) = notice::channel();
         fetch(self.store(), request, Arc::default(), notices, self.cancel.clone()).await.unwrap();
         assert!(directory.join("pg_notify").is_dir());

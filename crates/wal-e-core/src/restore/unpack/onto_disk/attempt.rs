@@ -1,7 +1,7 @@
 //! What one reading of a tar has done so far. It is kept once the tar has proved to be
 //! sound, and taken back when it has not.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use roaring::RoaringBitmap;
 use super::{Sink, comes_twice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::data_directory::CONTROL_FILE;
+use crate::restore::destination::remove_file;
 use crate::restore::selection::Selection;
 
 /// What waits until the tar has proved to be sound, and what is there already.
@@ -131,15 +132,6 @@ impl<'a> Attempt<'a> {
         for path in &self.came {
             self.selection.did_not_come(path);
         }
-        self.made.iter().try_for_each(|place| remove(place))
-    }
-}
-
-pub(super) fn remove(place: &Path) -> Result<()> {
-    match fs::remove_file(place) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::file("remove file", place, &error))
-        }
-        _ => Ok(()),
+        self.made.iter().try_for_each(|place| remove_file(place))
     }
 }
